@@ -1,0 +1,1 @@
+//! Applications of an image: order, environment, launch commands, health.

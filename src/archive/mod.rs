@@ -1,0 +1,1 @@
+//! Archives: an OCI layout in a tar, to carry images on a disk.

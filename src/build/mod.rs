@@ -1,0 +1,1 @@
+//! Builds cluster images: executes a Kubefile's instructions.

@@ -1,0 +1,186 @@
+//! The command line: one file per command. The only place that prints.
+
+mod completion;
+mod console;
+mod version;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::error::Failure;
+use crate::events::Job;
+use crate::store::Store;
+
+pub use console::{Console, bytes, table};
+
+/// Packs a Kubernetes cluster and its applications into one OCI image, moves it, and brings it up on bare hosts, offline.
+#[derive(Debug, Parser)]
+#[command(name = "sealift", version, propagate_version = true, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage or invalid file, 3 preflight failed, 4 some hosts failed, \
+    5 plan has changes, 6 verification failed, 7 network (worth a retry), 130 interrupted.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where images are kept [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
+    #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
+    store: Option<PathBuf>,
+    /// How results are printed; progress and errors go to stderr
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
+    output: Format,
+    /// No progress
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    quiet: bool,
+    /// How many things to do at once [default: the number of cores]
+    #[arg(short, long, global = true, value_name = "N", help_heading = "Global options")]
+    jobs: Option<NonZeroUsize>,
+    /// Say more on stderr (-v info, -vv debug)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    color: Color,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands. Each is a file of this module with its `Args` and its `run`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completion(completion::Args),
+    Version(version::Args),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Command::Completion(args) => completion::run(args, context),
+            Command::Version(args) => version::run(args, context),
+        }
+    }
+}
+
+/// What a command works with.
+pub struct Context {
+    /// Where it prints.
+    pub console: Arc<Console>,
+    /// What it hands to long work.
+    pub job: Job,
+    store: Option<PathBuf>,
+}
+
+impl Context {
+    /// Opens the local store.
+    pub fn store(&self) -> Result<Store> {
+        Store::open(&self.store_root()?)
+    }
+
+    /// Where the local store is.
+    pub fn store_root(&self) -> Result<PathBuf> {
+        match &self.store {
+            Some(root) => Ok(root.clone()),
+            None => Ok(state_root()?.join("store")),
+        }
+    }
+}
+
+/// Where sealift keeps what it needs on this machine: `/var/lib/sealift` for root, else `$XDG_DATA_HOME/sealift`.
+pub fn state_root() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/sealift"));
+    }
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".local/share")))
+        .map(|data| data.join("sealift"))
+        .ok_or_else(|| Failure::usage("no home directory").hint("say where images are kept with `--store DIR`").into())
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help and versions to stdout with code 0, usage errors to stderr with code 2
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let console = Arc::new(Console::new(cli.global.output, cli.global.quiet, cli.global.color_choice()));
+    log_to_stderr(cli.global.verbose);
+    let result = runtime().and_then(|runtime| {
+        let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let job = Job::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        let context = Context { console: console.clone(), job, store: cli.global.store };
+        let result = runtime.block_on(cli.command.run(&context));
+        runtime.shutdown_background();
+        result
+    });
+    console.close(result)
+}
+
+impl Global {
+    fn color_choice(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                use std::io::IsTerminal as _;
+                std::env::var_os("NO_COLOR").is_none()
+                    && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+                    && std::io::stderr().is_terminal()
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "sealift=info,warn",
+        _ => "sealift=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// The clap command, for completion, man pages and documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,17 @@
+//! `sealift version`
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Context;
+use crate::image::{host_platform, platform_string};
+
+/// Print the version
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Prints it.
+pub fn run(_: Args, context: &Context) -> Result<()> {
+    let (version, platform) = (env!("CARGO_PKG_VERSION"), platform_string(&host_platform()));
+    context.console.answer(&json!({"version": version, "platform": platform}), || format!("sealift {version} {platform}\n"))
+}

@@ -1,0 +1,1 @@
+//! Desired and observed to a plan, and the plan carried out, stage by stage.

@@ -1,0 +1,1 @@
+//! Clusterfiles: YAML documents to one checked, defaulted desired state. Pure.

@@ -1,0 +1,221 @@
+//! What long work tells while it runs. Rooms emit typed events; `cli/` renders them as bars, plain lines or JSON.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Failure, Kind};
+
+/// Names one task among those of this process.
+pub type TaskId = u64;
+
+/// What a task counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Steps, files, hosts.
+    Items,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome", content = "detail")]
+pub enum Outcome {
+    /// Done; the text says what came of it, and may be empty.
+    Done(String),
+    /// There was nothing to do: it was so already.
+    Unchanged,
+    /// It failed or was given up; the error tells the rest.
+    Failed,
+}
+
+/// How much a note matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Worth a line.
+    Info,
+    /// The user should know, the work goes on.
+    Warning,
+}
+
+/// One event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// A stage of a run begins; tasks that follow belong to it.
+    Stage {
+        /// The stage's name.
+        name: String,
+    },
+    /// A task begins.
+    Started {
+        /// The task.
+        task: TaskId,
+        /// What is done, to what: `push sha256:12ab…`, `h1: sysctl`.
+        label: String,
+        /// How much there is to do, if known.
+        total: Option<u64>,
+        /// What `total` counts.
+        unit: Unit,
+    },
+    /// A task went on.
+    Advanced {
+        /// The task.
+        task: TaskId,
+        /// By how much.
+        by: u64,
+    },
+    /// A task ended.
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// How.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// A line for the user.
+    Note {
+        /// How much it matters.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+    /// A line that a command wrote while it ran.
+    Output {
+        /// Where it ran: a host's name, an instruction.
+        source: String,
+        /// The line, without its end.
+        line: String,
+    },
+}
+
+/// Receives events. Called from many threads.
+pub trait Events: Send + Sync {
+    /// Takes one event; must not block for long.
+    fn emit(&self, event: Event);
+}
+
+/// Drops all events.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Events for Silent {
+    fn emit(&self, _: Event) {}
+}
+
+/// What every long piece of work is given: where to tell, whether to stop, how much at once.
+#[derive(Clone)]
+pub struct Job {
+    events: Arc<dyn Events>,
+    cancel: CancellationToken,
+    jobs: NonZeroUsize,
+}
+
+impl Job {
+    /// A job that reports to `events`, stops on `cancel` and does `jobs` things at once.
+    pub fn new(events: Arc<dyn Events>, cancel: CancellationToken, jobs: NonZeroUsize) -> Self {
+        Job { events, cancel, jobs }
+    }
+
+    /// A job that tells nobody; for tests and small work.
+    pub fn silent() -> Self {
+        Job::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// How many things to do at once.
+    pub fn jobs(&self) -> usize {
+        self.jobs.get()
+    }
+
+    /// Is set when the user interrupts.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Fails with [`Kind::Interrupted`] once the user has interrupted; call it at safe points.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(interrupted().into());
+        }
+        Ok(())
+    }
+
+    /// Waits for `work`, or fails with [`Kind::Interrupted`] when the user interrupts first.
+    pub async fn or_cancelled<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(interrupted().into()),
+            done = work => done,
+        }
+    }
+
+    /// Emits one event.
+    pub fn emit(&self, event: Event) {
+        self.events.emit(event);
+    }
+
+    /// Tells the user a line.
+    pub fn note(&self, text: impl Into<String>) {
+        self.emit(Event::Note { level: Level::Info, text: text.into() });
+    }
+
+    /// Warns the user.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.emit(Event::Note { level: Level::Warning, text: text.into() });
+    }
+
+    /// Begins a task. Dropped without [`Task::done`] or [`Task::unchanged`], it counts as failed.
+    pub fn task(&self, label: impl Into<String>, total: Option<u64>, unit: Unit) -> Task {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.emit(Event::Started { task: id, label: label.into(), total, unit });
+        Task { events: self.events.clone(), id, open: true }
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Kind::Interrupted, "interrupted").hint("run the same command again to go on from here")
+}
+
+/// A running task.
+pub struct Task {
+    events: Arc<dyn Events>,
+    id: TaskId,
+    open: bool,
+}
+
+impl Task {
+    /// Reports progress.
+    pub fn advance(&self, by: u64) {
+        self.events.emit(Event::Advanced { task: self.id, by });
+    }
+
+    /// Ends the task well; `detail` says what came of it and may be empty.
+    pub fn done(self, detail: impl Into<String>) {
+        self.finish(Outcome::Done(detail.into()));
+    }
+
+    /// Ends the task: it was so already.
+    pub fn unchanged(self) {
+        self.finish(Outcome::Unchanged);
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        self.open = false;
+        self.events.emit(Event::Finished { task: self.id, outcome });
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.open {
+            self.events.emit(Event::Finished { task: self.id, outcome: Outcome::Failed });
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The documents of a cluster image, and what hangs on what.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os, Platform};
+
+use super::{ClusterConfig, parse_platform};
+use crate::error::Failure;
+
+/// The artifact type of a cluster image's index.
+pub const TYPE_CLUSTER: &str = "application/vnd.sealift.cluster.v1";
+/// The artifact type of a workloads manifest.
+pub const TYPE_WORKLOADS: &str = "application/vnd.sealift.workloads.v1";
+/// On a rootfs manifest: the [`ClusterConfig`] as JSON.
+pub const ANNOTATION_CLUSTER: &str = "io.sealift.cluster";
+/// On a rootfs manifest: Sealer's document with the same facts.
+pub const ANNOTATION_SEALER: &str = "sealer.image.extension";
+/// On a workloads descriptor in the index: the platform it is for.
+pub const ANNOTATION_PLATFORM: &str = "io.sealift.platform";
+/// On the descriptor of a container image's root among the workloads: the app that brought it.
+pub const ANNOTATION_APP: &str = "io.sealift.app";
+/// On the descriptor of a container image's root among the workloads, and on names in `index.json`.
+pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// What a document is, by its media type and bytes.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// An index.
+    Index(ImageIndex),
+    /// A manifest.
+    Manifest(Box<ImageManifest>),
+    /// Anything else: a leaf.
+    Leaf,
+}
+
+/// Reads a document. Docker's media types read like OCI's.
+pub fn content_of(media_type: &MediaType, bytes: &[u8]) -> Result<Content> {
+    match media_type.to_string().as_str() {
+        "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
+            Ok(Content::Index(serde_json::from_slice(bytes).context("not an image index")?))
+        }
+        "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
+            Ok(Content::Manifest(Box::new(serde_json::from_slice(bytes).context("not an image manifest")?)))
+        }
+        _ => Ok(Content::Leaf),
+    }
+}
+
+/// The descriptors that a document names: an index's manifests, a manifest's config and layers.
+///
+/// The layers of a workloads manifest include other manifests; they are opaque blobs there, not documents to follow.
+pub fn children(content: &Content) -> Vec<Descriptor> {
+    match content {
+        Content::Index(index) => index.manifests().clone(),
+        Content::Manifest(manifest) => std::iter::once(manifest.config().clone()).chain(manifest.layers().iter().cloned()).collect(),
+        Content::Leaf => Vec::new(),
+    }
+}
+
+/// The manifests of one platform of a cluster image.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The platform.
+    pub platform: Platform,
+    /// The rootfs manifest.
+    pub rootfs: Descriptor,
+    /// The workloads manifest, if the image brings container images.
+    pub workloads: Option<Descriptor>,
+}
+
+/// A cluster image, as its index lays it out.
+#[derive(Debug, Clone)]
+pub struct ClusterImage {
+    /// One part for each platform, in the index's order.
+    pub parts: Vec<Part>,
+}
+
+impl ClusterImage {
+    /// Reads the layout of a cluster image from its index.
+    pub fn from_index(index: &ImageIndex) -> Result<Self> {
+        let mut workloads = HashMap::new();
+        let mut parts = Vec::new();
+        for descriptor in index.manifests() {
+            let artifact = descriptor.artifact_type().as_ref().map(MediaType::to_string);
+            let annotated = descriptor.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM));
+            if artifact.as_deref() == Some(TYPE_WORKLOADS) || annotated.is_some() {
+                let platform = parse_platform(annotated.context("a workloads manifest does not say its platform")?)?;
+                workloads.insert(key(&platform), descriptor.clone());
+            } else if let Some(platform) = descriptor.platform()
+                && !matches!((platform.os(), platform.architecture()), (Os::Other(_), Arch::Other(_)))
+            {
+                parts.push(Part { platform: platform.clone(), rootfs: descriptor.clone(), workloads: None });
+            }
+        }
+        for part in &mut parts {
+            part.workloads = workloads.remove(&key(&part.platform));
+        }
+        if parts.is_empty() {
+            bail!("the index names no rootfs manifest");
+        }
+        Ok(ClusterImage { parts })
+    }
+
+    /// The part for `platform`; a part without a variant serves every variant.
+    pub fn part(&self, platform: &Platform) -> Result<&Part> {
+        let same = |part: &&Part| part.platform.os() == platform.os() && part.platform.architecture() == platform.architecture();
+        self.parts
+            .iter()
+            .filter(same)
+            .find(|part| part.platform.variant() == platform.variant())
+            .or_else(|| self.parts.iter().find(|part| same(part) && part.platform.variant().is_none()))
+            .ok_or_else(|| {
+                let have: Vec<_> = self.parts.iter().map(|part| super::platform_string(&part.platform)).collect();
+                Failure::failed(format!("the image is not built for {} (it has {})", super::platform_string(platform), have.join(", ")))
+                    .into()
+            })
+    }
+}
+
+fn key(platform: &Platform) -> String {
+    super::platform_string(platform)
+}
+
+impl ClusterConfig {
+    /// The cluster config of a rootfs manifest: our annotation, else Sealer's.
+    pub fn from_manifest(manifest: &ImageManifest) -> Result<Self> {
+        let annotation = |name| manifest.annotations().as_ref().and_then(|annotations| annotations.get(name));
+        if let Some(text) = annotation(ANNOTATION_CLUSTER) {
+            return serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_CLUSTER}`"));
+        }
+        if let Some(text) = annotation(ANNOTATION_SEALER) {
+            return Ok(Self::from_sealer(serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER}`"))?));
+        }
+        Err(Failure::failed("not a cluster image: its manifest has neither `io.sealift.cluster` nor `sealer.image.extension`")
+            .hint("cluster images are made with `sealift build`; container images go into one with IMAGES")
+            .into())
+    }
+}

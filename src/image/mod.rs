@@ -1,0 +1,22 @@
+//! What a cluster image is: names, digests, the documents it consists of. Pure: takes and gives values.
+//!
+//! ```text
+//! index (what a name points at)                    artifactType application/vnd.sealift.cluster.v1
+//!  |-- rootfs manifest, platform linux/amd64       an ordinary OCI image: config and tar layers
+//!  `-- workloads manifest for linux/amd64          its layers are the untouched blobs of all container images
+//! ```
+
+mod cluster;
+mod digest;
+mod manifest;
+mod name;
+mod platform;
+
+pub use cluster::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
+pub use digest::{Blob, Digest, Hasher};
+pub use manifest::{
+    ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, ANNOTATION_SEALER, ClusterImage, Content, Part,
+    TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of,
+};
+pub use name::Name;
+pub use platform::{host_platform, parse_platform, platform_string};

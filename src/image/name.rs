@@ -1,0 +1,152 @@
+//! The name of an image: `[registry/]repository[:tag][@digest]`, completed as docker does.
+
+use std::fmt;
+use std::str::FromStr;
+
+use oci_spec::distribution::Reference;
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+use crate::error::Failure;
+
+/// An image's name, fully qualified: `shop` is `docker.io/library/shop:latest`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(Reference);
+
+impl Name {
+    /// The registry's host name and port, as written: `docker.io`, `127.0.0.1:5000`.
+    pub fn registry(&self) -> &str {
+        self.0.registry()
+    }
+
+    /// The repository inside the registry: `library/nginx`.
+    pub fn repository(&self) -> &str {
+        self.0.repository()
+    }
+
+    /// The tag, if the name has one.
+    pub fn tag(&self) -> Option<&str> {
+        self.0.tag()
+    }
+
+    /// The digest after `@`, if the name has one.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.digest().and_then(|text| text.parse().ok())
+    }
+
+    /// What to ask a registry for: the digest when there is one, else the tag.
+    pub fn version(&self) -> &str {
+        self.0.digest().or(self.0.tag()).unwrap_or("latest")
+    }
+
+    /// The name as users write it: without `docker.io/library/`, with its tag.
+    pub fn familiar(&self) -> String {
+        let full = self.to_string();
+        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
+        short.strip_prefix("library/").unwrap_or(short).to_owned()
+    }
+
+    /// The same repository with another tag.
+    pub fn with_tag(&self, tag: &str) -> Name {
+        Name(Reference::with_tag(self.registry().to_owned(), self.repository().to_owned(), tag.to_owned()))
+    }
+
+    /// The same repository, by digest.
+    pub fn with_digest(&self, digest: Digest) -> Name {
+        Name(Reference::with_digest(self.registry().to_owned(), self.repository().to_owned(), digest.to_string()))
+    }
+
+    /// The reference type of the registry client.
+    pub fn reference(&self) -> &Reference {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let reference = text.parse::<Reference>().map_err(|error| {
+            Failure::usage(format!("image name `{text}`: {error}"))
+                .hint("write it like `registry.example.com/team/shop:2.1` (lower-case repository)")
+        })?;
+        if let Some(digest) = reference.digest() {
+            digest.parse::<Digest>()?;
+        }
+        Ok(Name(reference))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.whole())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.to_string()
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_as_docker_does() {
+        for (text, full, familiar) in [
+            ("shop", "docker.io/library/shop:latest", "shop:latest"),
+            ("shop:2.1", "docker.io/library/shop:2.1", "shop:2.1"),
+            ("team/shop:2", "docker.io/team/shop:2", "team/shop:2"),
+            ("localhost:5000/shop", "localhost:5000/shop:latest", "localhost:5000/shop:latest"),
+            ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
+            ("registry.example.com/shop:2.1", "registry.example.com/shop:2.1", "registry.example.com/shop:2.1"),
+        ] {
+            let name: Name = text.parse().unwrap();
+            assert_eq!((name.to_string().as_str(), name.familiar().as_str()), (full, familiar), "{text}");
+            assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn digests_are_kept_and_asked_for() {
+        let digest = Digest::of(b"x");
+        let name: Name = format!("shop:1@{digest}").parse().unwrap();
+        assert_eq!((name.tag(), name.digest(), name.version()), (Some("1"), Some(digest), digest.to_string().as_str()));
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        for bad in ["", "Shop", "a b", "shop:", "shop@sha256:12", "-x/y", "http://a/b"] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+}

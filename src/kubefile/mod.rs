@@ -1,0 +1,1 @@
+//! Kubefiles: text to checked instructions with source spans. Pure.

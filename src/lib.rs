@@ -1,0 +1,23 @@
+//! sealift builds, shares and runs cluster images: one OCI image holds a whole Kubernetes cluster and its applications.
+//!
+//! The map of the house; `docs/architecture.md` says which room may use which.
+
+pub mod app;
+pub mod archive;
+pub mod build;
+pub mod cli;
+pub mod cluster;
+pub mod clusterfile;
+pub mod durable;
+pub mod error;
+pub mod events;
+pub mod host;
+pub mod image;
+pub mod kubefile;
+pub mod layer;
+pub mod registry;
+pub mod resource;
+pub mod retry;
+pub mod ship;
+pub mod store;
+pub mod workloads;

@@ -1,0 +1,4 @@
+//! OCI distribution: the client that pulls and pushes, and the registry that serves a site.
+
+pub mod client;
+pub mod server;

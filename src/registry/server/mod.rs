@@ -1,0 +1,1 @@
+//! The registry on site: OCI distribution straight out of the store.

@@ -1,0 +1,60 @@
+//! The one retry policy: a few tries with growing, jittered pauses, for failures that a second try can mend.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rand::Rng as _;
+
+use crate::error::{Kind, kind_of};
+use crate::events::Job;
+
+/// How often and how patiently to try.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Tries in all, at least one.
+    pub tries: u32,
+    /// The first pause; each further one is twice as long.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { tries: 5, first_pause: Duration::from_millis(300), longest_pause: Duration::from_secs(10) }
+    }
+}
+
+/// Says how long to wait before the next try because the other end asked for it (HTTP 429, `Retry-After`).
+#[derive(Debug, thiserror::Error)]
+#[error("asked to wait {} s", .0.as_secs())]
+pub struct RetryAfter(pub Duration);
+
+/// Runs `attempt` until it succeeds, fails for good, or the tries are used up.
+///
+/// Only failures of [`Kind::Network`] are tried again. A [`RetryAfter`] in the error's chain lengthens the pause.
+pub async fn retry<T, F>(policy: Policy, job: &Job, what: &str, mut attempt: impl FnMut(u32) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut pause = policy.first_pause;
+    for number in 1.. {
+        let error = match job.or_cancelled(attempt(number)).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if kind_of(&error) != Kind::Network || number >= policy.tries {
+            return Err(error);
+        }
+        let asked = error.downcast_ref::<RetryAfter>().map_or(Duration::ZERO, |after| after.0);
+        let wait = asked.max(pause.mul_f64(rand::rng().random_range(0.75..1.25)));
+        tracing::info!("{what}: try {number} of {}: {error:#}; next in {wait:?}", policy.tries);
+        job.or_cancelled(async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        })
+        .await?;
+        pause = (pause * 2).min(policy.longest_pause);
+    }
+    unreachable!("the loop ends by returning")
+}

@@ -1,0 +1,1 @@
+//! Brings blobs to hosts: only what is missing, verified, resumable.

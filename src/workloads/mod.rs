@@ -1,0 +1,1 @@
+//! Container images that a cluster will run: found in manifests and lists, fetched untouched.
