@@ -2,6 +2,7 @@
 
 mod completion;
 mod console;
+pub mod registry_args;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use crate::events::Job;
 use crate::store::Store;
 
 pub use console::{Console, bytes, table};
+pub use registry_args::RegistryArgs;
 
 /// Packs a Kubernetes cluster and its applications into one OCI image, moves it, and brings it up on bare hosts, offline.
 #[derive(Debug, Parser)]

@@ -18,9 +18,10 @@ pub struct Options {
     pub insecure_skip_tls_verify: bool,
     /// More certificate authorities, PEM.
     pub ca_file: Option<PathBuf>,
-    /// The file with credentials; by default podman's and docker's.
-    pub authfile: Option<PathBuf>,
+    /// The files with credentials, the first that knows a registry wins; files that are not there are passed over.
+    pub authfiles: Vec<PathBuf>,
     /// Instead of this registry ask that one: `docker.io=127.0.0.1:5000`, tried before the registry itself.
+    /// A scheme may stand before the host.
     pub mirrors: Vec<(String, String)>,
 }
 

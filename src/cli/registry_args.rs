@@ -1,0 +1,80 @@
+//! The options of every command that talks to registries.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::error::Failure;
+use crate::registry::client::{Client, Options};
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Registry options")]
+pub struct RegistryArgs {
+    /// Talk HTTP to registries, not HTTPS (on a loopback address this is found out)
+    #[arg(long)]
+    plain_http: bool,
+    /// Talk HTTPS to registries without checking their certificates
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+    /// Trust the certificate authorities of this PEM file too
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The file with credentials [default: $REGISTRY_AUTH_FILE, else podman's and docker's files]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Ask this registry first instead of another one; http:// in front of the host is allowed
+    #[arg(long = "mirror", value_name = "REGISTRY=HOST[:PORT]", value_parser = mirror)]
+    mirrors: Vec<(String, String)>,
+}
+
+impl RegistryArgs {
+    /// The options for a client, files of credentials from the environment included.
+    pub fn options(&self) -> Options {
+        Options {
+            plain_http: self.plain_http,
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
+            ca_file: self.ca_file.clone(),
+            authfiles: self.authfiles(),
+            mirrors: self.mirrors.clone(),
+        }
+    }
+
+    /// A client with these options.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(self.options())
+    }
+
+    /// The file that `login` writes to: the one named by the user, else docker's.
+    pub fn written_authfile(&self) -> Result<PathBuf> {
+        self.authfile
+            .clone()
+            .or_else(|| variable("REGISTRY_AUTH_FILE"))
+            .or_else(docker_config)
+            .context(Failure::usage("no home directory to keep credentials in").hint("name a file with `--authfile FILE`"))
+    }
+
+    /// `--authfile` alone, or `$REGISTRY_AUTH_FILE` alone, or podman's file and then docker's, as containers-auth.json(5) has it.
+    fn authfiles(&self) -> Vec<PathBuf> {
+        if let Some(named) = self.authfile.clone().or_else(|| variable("REGISTRY_AUTH_FILE")) {
+            return vec![named];
+        }
+        let podman = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        podman.into_iter().chain(docker_config()).collect()
+    }
+}
+
+fn docker_config() -> Option<PathBuf> {
+    variable("DOCKER_CONFIG").or_else(|| std::env::home_dir().map(|home| home.join(".docker"))).map(|dir| dir.join("config.json"))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn mirror(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((registry, host)) if !registry.is_empty() && !host.is_empty() => Ok((registry.to_owned(), host.to_owned())),
+        _ => Err("want REGISTRY=HOST[:PORT], for example docker.io=127.0.0.1:5000".to_owned()),
+    }
+}

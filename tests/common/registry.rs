@@ -1,0 +1,126 @@
+//! Debian's docker-registry, started by the test on a free port of loopback.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A running docker-registry; it ends and its data goes when dropped.
+pub struct DockerRegistry {
+    dir: TempDir,
+    port: u16,
+    child: Child,
+}
+
+/// How to start one.
+#[derive(Default)]
+pub struct Settings {
+    tls: bool,
+    user: Option<(String, String)>,
+}
+
+impl Settings {
+    /// With HTTPS; the certificate authority is [`DockerRegistry::ca_file`].
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Only this user may use it.
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.user = Some((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    pub fn start(self) -> DockerRegistry {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let port = super::free_port();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}\n",
+            root = dir.path().join("data").display()
+        );
+        if let Some((name, password)) = &self.user {
+            let hash = bcrypt::hash(password, 4).expect("bcrypt hashes");
+            std::fs::write(dir.path().join("htpasswd"), format!("{name}:{hash}\n")).expect("htpasswd is written");
+            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.path().join("htpasswd").display());
+        }
+        config += &format!("http:\n  addr: 127.0.0.1:{port}\n");
+        if self.tls {
+            write_certificates(dir.path());
+            config += &format!("  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}\n", dir.path().display());
+        }
+        let path = dir.path().join("config.yml");
+        std::fs::write(&path, config).expect("the configuration is written");
+        let log = std::fs::File::create(dir.path().join("log")).expect("the log is made");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn()
+            .expect("Debian's package docker-registry is installed");
+        let registry = DockerRegistry { dir, port, child };
+        super::wait_until("docker-registry answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        registry
+    }
+}
+
+impl DockerRegistry {
+    /// With plain HTTP, for anybody.
+    pub fn start() -> Self {
+        Settings::default().start()
+    }
+
+    /// Its address: `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A name in it.
+    pub fn name(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host())
+    }
+
+    /// The certificate authority, when it has TLS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The file in which it keeps a blob.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").expect("a sha256 digest");
+        self.dir.path().join("data/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Writes `ca.pem`, and `cert.pem` and `key.pem` for 127.0.0.1 and localhost signed by it.
+pub fn write_certificates(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
+    let ca_key = KeyPair::generate().expect("a key");
+    let ca_cert = ca.self_signed(&ca_key).expect("an authority");
+    let issuer = Issuer::new(ca, ca_key);
+    let leaf = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("names");
+    let key = KeyPair::generate().expect("a key");
+    let cert = leaf.signed_by(&key, &issuer).expect("a certificate");
+    for (file, text) in [("ca.pem", ca_cert.pem()), ("cert.pem", cert.pem()), ("key.pem", key.serialize_pem())] {
+        std::fs::write(dir.join(file), text).expect("the certificate is written");
+    }
+}
