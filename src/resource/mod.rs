@@ -3,29 +3,50 @@
 //! A resource is a value: it says what shall be. The runner makes it, sends it, prints it in a plan; only the agent touches
 //! the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
-use std::path::{Path, PathBuf};
+mod directory;
+mod file;
+mod host_tree;
+mod hosts_entry;
+mod kept;
+mod ledger;
+mod limits;
+mod lines;
+mod link;
+mod mirror;
+mod module;
+mod rootfs;
+mod script;
+mod swap;
+mod sysctl;
+mod system;
+mod unit;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// The host as resources see it.
-#[derive(Debug, Clone)]
-pub struct System {
-    root: PathBuf,
-}
+pub use directory::Directory;
+pub use file::{Content, File};
+pub use host_tree::HostTree;
+pub use hosts_entry::HostsEntry;
+pub use kept::{Kept, Rights};
+pub use ledger::Ledger;
+pub use limits::Limit;
+pub use link::Link;
+pub use mirror::Mirror;
+pub use module::Module;
+pub use rootfs::Rootfs;
+pub use script::Script;
+pub use swap::SwapOff;
+pub use sysctl::{Rule, Sysctl};
+pub use system::{PATH, System, run};
+pub use unit::Unit;
 
-impl System {
-    /// The host whose root directory is `root`: `/`, or a test's directory.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        System { root: root.into() }
-    }
-
-    /// Where the absolute `path` of the host is.
-    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        let path = path.as_ref();
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
-    }
-}
+/// Where sealift keeps what it needs on a host.
+pub const HOME: &str = "/var/lib/sealift";
+/// The host's own store.
+pub const STORE: &str = "/var/lib/sealift/store";
+/// Where root file systems are unpacked, each under its digest; `current` points at the one in use.
+pub const ROOTFS: &str = "/var/lib/sealift/rootfs";
 
 /// How a resource is found on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +63,13 @@ pub enum State {
         /// What shall be.
         shall: String,
     },
+}
+
+impl State {
+    /// There, but otherwise.
+    pub fn differs(is: impl Into<String>, shall: impl Into<String>) -> Self {
+        State::Differs { is: is.into(), shall: shall.into() }
+    }
 }
 
 /// What a resource found before its first change, as it wants it back for [`Act::undo`].
@@ -63,4 +91,124 @@ pub trait Act {
 
     /// Back to what it was before. Twice is the same as once.
     fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()>;
+}
+
+/// One thing a host must have: any of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "resource")]
+#[expect(missing_docs, reason = "each is what its type says")]
+pub enum Resource {
+    Directory(Directory),
+    File(File),
+    HostTree(HostTree),
+    HostsEntry(HostsEntry),
+    Limit(Limit),
+    Link(Link),
+    Mirror(Mirror),
+    Module(Module),
+    Rootfs(Rootfs),
+    Script(Script),
+    SwapOff(SwapOff),
+    Sysctl(Sysctl),
+    Unit(Unit),
+}
+
+impl Resource {
+    /// What it can do.
+    pub fn act(&self) -> &dyn Act {
+        match self {
+            Resource::Directory(it) => it,
+            Resource::File(it) => it,
+            Resource::HostTree(it) => it,
+            Resource::HostsEntry(it) => it,
+            Resource::Limit(it) => it,
+            Resource::Link(it) => it,
+            Resource::Mirror(it) => it,
+            Resource::Module(it) => it,
+            Resource::Rootfs(it) => it,
+            Resource::Script(it) => it,
+            Resource::SwapOff(it) => it,
+            Resource::Sysctl(it) => it,
+            Resource::Unit(it) => it,
+        }
+    }
+
+    /// What it is, short and unique on its host.
+    pub fn title(&self) -> String {
+        self.act().title()
+    }
+
+    /// The same as far as [`Act::undo`] needs it, without contents that may be secret: so it stands in the undo ledger.
+    fn for_undo(&self) -> Resource {
+        match self {
+            Resource::File(file) => Resource::File(File { content: Content::default(), ..file.clone() }),
+            other => other.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// A directory that stands for a host, with stand-ins for its programs.
+    pub struct Lab {
+        root: tempfile::TempDir,
+        pub system: System,
+    }
+
+    impl Lab {
+        pub fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let programs = format!("{}/stand-ins", root.path().display());
+            let system = System::new(root.path()).with_programs(programs);
+            Lab { root, system }
+        }
+
+        pub fn real_programs() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let system = System::new(root.path());
+            Lab { root, system }
+        }
+
+        pub fn write(&self, path: &str, text: &str) {
+            let path = self.system.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        pub fn read(&self, path: &str) -> String {
+            std::fs::read_to_string(self.system.path(path)).unwrap()
+        }
+
+        /// A stand-in for a program: a script that finds the host's root in `$ROOT`.
+        pub fn program(&self, name: &str, script: &str) {
+            let root = self.root.path().display();
+            let path = format!("/stand-ins/{name}");
+            self.write(&path, &format!("#!/bin/sh\nPATH=/usr/bin:/bin ROOT={root}\n{script}\n"));
+            std::fs::set_permissions(self.system.path(path), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+
+        /// The file, owned by whoever runs the test.
+        pub fn owned_file(&self, file: File) -> File {
+            File { rights: Rights::own(file.rights.mode), ..file }
+        }
+    }
+
+    /// Goes once round: not there, applied, applied again, taken back, taken back again.
+    pub fn round(lab: &Lab, act: &dyn Act) {
+        let silent: &mut dyn FnMut(&str) = &mut |_| ();
+        let first = act.check(&lab.system).unwrap();
+        assert_ne!(first, State::Present, "{}", act.title());
+        let before = act.before(&lab.system).unwrap();
+        for _ in 0..2 {
+            act.apply(&lab.system, silent).unwrap();
+            assert_eq!(act.check(&lab.system).unwrap(), State::Present, "{}", act.title());
+        }
+        for _ in 0..2 {
+            act.undo(&lab.system, &before, silent).unwrap();
+            assert_eq!(act.check(&lab.system).unwrap(), first, "{}", act.title());
+        }
+    }
 }

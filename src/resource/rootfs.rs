@@ -1,0 +1,127 @@
+//! The root file system of a cluster image, unpacked from the host's own store.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{ImageConfiguration, ImageManifest, MediaType};
+use serde::{Deserialize, Serialize};
+
+use super::kept::{self, Kept};
+use super::{Act, Before, ROOTFS, STORE, State, System};
+use crate::durable;
+use crate::image::{Blob, Digest};
+use crate::layer::{self, Compression, UnpackOptions};
+use crate::store::Store;
+
+/// A root file system, unpacked to `/var/lib/sealift/rootfs/<digest>`, with `current` pointing at it. It is there whole or
+/// not at all. Its manifest, config and layers must be in the host's store before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rootfs {
+    /// The rootfs manifest.
+    pub manifest: Blob,
+}
+
+/// What was before.
+#[derive(Serialize, Deserialize)]
+struct Was {
+    unpacked: bool,
+    current: Kept,
+}
+
+impl Rootfs {
+    /// Where it is unpacked.
+    pub fn path(&self) -> PathBuf {
+        path_of(&self.manifest.digest)
+    }
+
+    fn link() -> PathBuf {
+        Path::new(ROOTFS).join("current")
+    }
+
+    fn unpack(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let place = system.path(self.path());
+        let new = place.with_file_name(format!(".new-{}", self.manifest.digest.hex()));
+        remove_tree(&new)?;
+        fs_err::create_dir_all(&new)?;
+        let store = Store::open(&system.path(STORE))?;
+        let _in_use = store.in_use()?;
+        let manifest: ImageManifest = serde_json::from_slice(&store.read(&self.manifest)?).context("rootfs manifest")?;
+        let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("rootfs config")?;
+        let ids = config.rootfs().diff_ids();
+        ensure!(
+            ids.len() == manifest.layers().len(),
+            "the rootfs config names {} layers, its manifest {}",
+            ids.len(),
+            manifest.layers().len()
+        );
+        let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
+        for (number, (descriptor, id)) in manifest.layers().iter().zip(ids).enumerate() {
+            let blob = Blob::try_from(descriptor)?;
+            say(&format!("unpack layer {} of {}: {}", number + 1, ids.len(), blob.digest.short()));
+            layer::unpack(store.reader(&blob)?, compression(descriptor.media_type()), &id.parse()?, &new, &options)
+                .with_context(|| format!("layer {}", blob.digest))?;
+        }
+        rustix::fs::syncfs(fs_err::File::open(&new)?).context("sync")?;
+        fs_err::rename(&new, &place)?;
+        durable::sync_dir(&system.path(ROOTFS))
+    }
+}
+
+/// Where the root file system with this manifest is unpacked.
+pub(super) fn path_of(manifest: &Digest) -> PathBuf {
+    Path::new(ROOTFS).join(manifest.hex())
+}
+
+fn compression(media_type: &MediaType) -> Compression {
+    let text = media_type.to_string();
+    match text.rsplit(['+', '.']).next() {
+        Some("zstd") => Compression::Zstd,
+        Some("gzip") => Compression::Gzip,
+        _ => Compression::None,
+    }
+}
+
+fn remove_tree(place: &Path) -> Result<()> {
+    match fs_err::remove_dir_all(place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Act for Rootfs {
+    fn title(&self) -> String {
+        format!("rootfs {}", self.manifest.digest.short())
+    }
+
+    fn check(&self, system: &System) -> Result<State> {
+        if !system.path(self.path()).is_dir() {
+            return Ok(State::Absent);
+        }
+        let shall = self.manifest.digest.hex();
+        let is = fs_err::read_link(system.path(Self::link())).ok();
+        Ok(match is {
+            Some(is) if is == Path::new(&shall) => State::Present,
+            is => State::differs(is.map_or("unpacked".into(), |is| format!("current is {}", is.display())), format!("current is {shall}")),
+        })
+    }
+
+    fn before(&self, system: &System) -> Result<Before> {
+        let current = Kept::of(system, &Self::link())?;
+        Ok(serde_json::to_value(Was { unpacked: system.path(self.path()).is_dir(), current })?)
+    }
+
+    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+        if !system.path(self.path()).is_dir() {
+            self.unpack(system, say)?;
+        }
+        kept::put_link(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
+    }
+
+    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let was = Was::deserialize(before)?;
+        was.current.restore(system, &Self::link())?;
+        let place = system.path(self.path());
+        remove_tree(&place.with_file_name(format!(".new-{}", self.manifest.digest.hex())))?;
+        if was.unpacked { Ok(()) } else { remove_tree(&place) }
+    }
+}
