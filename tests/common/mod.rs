@@ -1,7 +1,6 @@
-//! What the end-to-end tests share: the sealift binary with assertions, real registries, small images, test hosts.
+//! What the end-to-end tests share: the sealift binary with assertions, real registries, small images.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod hosts;
 pub mod images;
 pub mod proxy;
 pub mod registry;

@@ -1,0 +1,133 @@
+//! Addresses, routes and listeners, from `/proc/net`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+use crate::resource::System;
+
+/// A route to a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The network.
+    pub network: IpNet,
+    /// The interface it goes out of.
+    pub interface: String,
+}
+
+/// Somebody who listens on a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The port.
+    pub port: u16,
+    /// The process's name, where it can be told.
+    pub process: Option<String>,
+    /// Whether that process runs a program of ours.
+    pub ours: bool,
+}
+
+/// The host's addresses: `/32 host LOCAL` leaves of `/proc/net/fib_trie`, and `/proc/net/if_inet6` without loopback and link-local ones.
+pub fn addresses(fib_trie: &str, if_inet6: &str) -> Vec<IpAddr> {
+    let mut found = BTreeSet::new();
+    let mut leaf: Option<Ipv4Addr> = None;
+    for line in fib_trie.lines() {
+        let line = line.trim_start();
+        if let Some(rest) = line.strip_prefix("|-- ") {
+            leaf = rest.trim().parse().ok();
+        } else if line.starts_with("/32 host LOCAL")
+            && let Some(address) = leaf.filter(|address| !address.is_loopback())
+        {
+            found.insert(IpAddr::V4(address));
+        }
+    }
+    for line in if_inet6.lines() {
+        let parsed = line.split_whitespace().next().and_then(|hex| u128::from_str_radix(hex, 16).ok()).map(Ipv6Addr::from);
+        if let Some(address) = parsed.filter(|address| !address.is_loopback() && !address.is_unicast_link_local()) {
+            found.insert(IpAddr::V6(address));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Routes of `/proc/net/route` to networks: interface, destination and mask as little-endian hex.
+pub fn routes(text: &str) -> Vec<Route> {
+    entries(text).filter(|route| route.network.prefix_len() > 0).collect()
+}
+
+/// Whether `/proc/net/route` has a default route.
+pub fn has_default_route(text: &str) -> bool {
+    entries(text).any(|route| route.network.prefix_len() == 0)
+}
+
+fn entries(text: &str) -> impl Iterator<Item = Route> {
+    let address = |hex: &str| u32::from_str_radix(hex, 16).ok().map(|value| Ipv4Addr::from(value.to_le_bytes()));
+    text.lines().skip(1).filter_map(move |line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (interface, destination, mask) = (fields.first()?, fields.get(1)?, fields.get(7)?);
+        let network = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
+        Some(Route { network: IpNet::V4(network), interface: (*interface).to_owned() })
+    })
+}
+
+/// Who listens on `ports`.
+pub fn listeners(system: &System, ports: &[u16]) -> Vec<Listener> {
+    let text = |path| std::fs::read_to_string(system.path(path)).unwrap_or_default();
+    let sockets: BTreeSet<(u16, u64)> = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|path| listening(&text(path))).collect();
+    let mut found: Vec<Listener> = Vec::new();
+    for (port, inode) in sockets.into_iter().filter(|(port, _)| ports.contains(port)) {
+        let owner = super::runtime::owner_of_socket(system, inode);
+        let (process, ours) = owner.map_or((None, false), |process| (Some(process.name), process.ours));
+        if !found.iter().any(|listener| listener.port == port) {
+            found.push(Listener { port, process, ours });
+        }
+    }
+    found
+}
+
+/// Ports and socket inodes of sockets in state LISTEN (0A) of `/proc/net/tcp` or `tcp6`.
+fn listening(text: &str) -> Vec<(u16, u64)> {
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+        (fields.get(3)? == &"0A").then_some((port, fields.get(9)?.parse().ok()?))
+    };
+    text.lines().skip(1).filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_from_local_leaves() {
+        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.1.0.0\n        /24 link UNICAST\nLocal:\n     |-- 10.1.0.5\n        /32 host LOCAL\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.1.0.255\n        /32 link BROADCAST\n";
+        let six = "fe800000000000000000000000000001 02 40 20 80 eth0\nfd000000000000000000000000000005 02 40 00 80 eth0\n00000000000000000000000000000001 01 80 10 80 lo\n";
+        assert_eq!(addresses(trie, six), ["10.1.0.5".parse::<IpAddr>().unwrap(), "fd00::5".parse().unwrap()]);
+        assert!(addresses("garbage", "garbage").is_empty());
+    }
+
+    #[test]
+    fn routes_are_little_endian_hex() {
+        let text = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\neth0 00000000 0100010A 0003 0 0 0 00000000 0 0 0\ncni0 0001F40A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
+        assert!(has_default_route(text));
+        assert_eq!(routes(text), [Route { network: "10.244.1.0/24".parse().unwrap(), interface: "cni0".into() }]);
+        assert!(!has_default_route("") && routes("header\nbroken line\n").is_empty());
+    }
+
+    #[test]
+    fn only_listening_sockets_count() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 00000000:192B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n   1: 0100007F:192B 0100007F:0001 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n";
+        assert_eq!(listening(text), [(6443, 4711)]);
+    }
+
+    #[test]
+    fn a_real_listener_is_named() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let found = listeners(&System::new("/"), &[port]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].process.as_deref().is_some_and(|name| !name.is_empty()), "{found:?}");
+    }
+}

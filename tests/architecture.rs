@@ -1,0 +1,91 @@
+//! Holds the arrows of `docs/architecture.md`: a room uses rooms of its own floor or below, never above.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The floor of each room, as `docs/architecture.md` says.
+fn floors() -> BTreeMap<String, u32> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/architecture.md")).unwrap();
+    let mut floors = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let Ok(floor) = cells[cells.len() - 2].parse() else { continue };
+        for room in cells[1].split('`').filter(|part| !part.trim().is_empty()) {
+            floors.insert(room.trim_end_matches('/').trim_end_matches(".rs").to_owned(), floor);
+        }
+    }
+    floors
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The rooms that a line uses: `use crate::store::Store`, `crate::{error::Failure, events}`.
+fn used(line: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut rooms = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            for part in group.split_inclusive([',', '{', '}']) {
+                if depth == 0 {
+                    rooms.push(word(part.trim()));
+                }
+                depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
+            }
+        } else {
+            rooms.push(word(rest));
+        }
+    }
+    rooms.retain(|room| !room.is_empty());
+    rooms
+}
+
+#[test]
+fn arrows_point_down() {
+    let src = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let floors = floors();
+    assert!(floors.len() > 15, "docs/architecture.md has lost its table of rooms: {floors:?}");
+    let mut files = Vec::new();
+    sources(src, &mut files);
+    let mut wrong = Vec::new();
+    for file in &files {
+        let relative = file.strip_prefix(src).unwrap();
+        let room = relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if matches!(room.as_str(), "lib" | "main") {
+            continue;
+        }
+        let Some(floor) = floors.get(&room) else {
+            wrong.push(format!("{room} is not in the table of docs/architecture.md"));
+            continue;
+        };
+        for (number, line) in std::fs::read_to_string(file).unwrap().lines().enumerate() {
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            for other in used(line) {
+                if floors.get(&other).is_some_and(|above| above > floor) {
+                    wrong.push(format!("src/{}:{}: `{room}` (floor {floor}) uses `{other}` above it", relative.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_is_in_the_map_of_the_house() {
+    let map = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
+    for room in floors().keys() {
+        assert!(map.contains(&format!("pub mod {room};")), "{room} stands in docs/architecture.md and not in src/lib.rs");
+    }
+}
