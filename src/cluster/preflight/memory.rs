@@ -1,0 +1,40 @@
+//! Memory.
+
+use super::{Check, Input, Report};
+use crate::image::RuntimeKind;
+
+pub(super) static CHECK: Check = Check { id: "Mem", about: "a control plane has 1700 MB of memory, a worker 1000 MB (kubeadm)", judge };
+
+/// kubeadm's minimum of a control plane, in bytes.
+const MASTER: u64 = 1700 << 20;
+/// What a kubelet, a runtime and a few pods need, in bytes.
+const WORKER: u64 = 1000 << 20;
+
+fn judge(input: &Input, report: &mut Report) {
+    if input.runtime != RuntimeKind::Kubernetes {
+        return;
+    }
+    for host in &input.hosts {
+        let (minimum, what) = if host.master { (MASTER, "control plane") } else { (WORKER, "worker") };
+        if host.facts.memory < minimum {
+            report.fail(
+                host.address,
+                format!("{} MB of memory; a {what} needs {} MB", host.facts.memory >> 20, minimum >> 20),
+                "give the machine more memory",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Severity::*, fixture::finds};
+
+    #[test]
+    fn masters_need_more_than_workers() {
+        finds("Mem", |input| input.hosts[0].facts.memory = 1700 << 20, &[]);
+        finds("Mem", |input| input.hosts[0].facts.memory = 1699 << 20, &[Fail]);
+        finds("Mem", |input| input.hosts[1].facts.memory = 1000 << 20, &[]);
+        finds("Mem", |input| input.hosts[1].facts.memory = 999 << 20, &[Fail]);
+    }
+}
