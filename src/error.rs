@@ -97,12 +97,19 @@ impl std::error::Error for Failure {}
 
 /// The kind of an error: that of the outermost [`Failure`] in it, else [`Kind::Failed`].
 pub fn kind_of(error: &anyhow::Error) -> Kind {
-    error.downcast_ref::<Failure>().map_or(Kind::Failed, |failure| failure.kind)
+    failure_in(error).map_or(Kind::Failed, |failure| failure.kind)
 }
 
 /// The hints of an error.
 pub fn hints_of(error: &anyhow::Error) -> &[String] {
-    error.downcast_ref::<Failure>().map_or(&[], |failure| &failure.hints)
+    failure_in(error).map_or(&[], |failure| &failure.hints)
+}
+
+/// The outermost failure; also one that came through [`std::io::Read`] or [`std::io::Write`] inside an I/O error.
+fn failure_in(error: &anyhow::Error) -> Option<&Failure> {
+    error
+        .downcast_ref::<Failure>()
+        .or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Failure>()))
 }
 
 #[cfg(test)]
@@ -118,5 +125,7 @@ mod tests {
         assert_eq!(kind_of(&plain), Kind::Failed);
         assert_eq!((kind_of(&inner), hints_of(&inner).len()), (Kind::Network, 1));
         assert_eq!(kind_of(&outer), Kind::Verification);
+        let through_io = anyhow::Error::from(std::io::Error::other(Failure::verification("bad blob"))).context("unpack");
+        assert_eq!(kind_of(&through_io), Kind::Verification);
     }
 }

@@ -1,12 +1,42 @@
 //! The local store: an OCI image layout directory with whole-or-nothing blobs, names under a lock, resumable downloads.
+//!
+//! ```text
+//! oci-layout  index.json              names and what they point at
+//! blobs/sha256/<hex>                  blobs, whole and verified
+//! ingest/<hex>.part  ingest/.new-*    downloads to go on with, blobs being written
+//! lock  index.lock                    held by whoever uses blobs, changes names
+//! ```
+//!
+//! Bytes that are not what their digest says are an error of kind `Verification` that names the blob, also when it comes
+//! out of [`Read::read`] inside an I/O error.
 
-use std::io::{Read, Write};
+mod blob;
+mod fsck;
+mod graph;
+mod ingest;
+mod layout;
+mod lock;
+mod names;
+mod prune;
+
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use oci_spec::image::Descriptor;
+use anyhow::{Context as _, Result, ensure};
 
-use crate::image::{Blob, Digest, Name};
+use crate::error::Failure;
+use crate::image::{Blob, Digest};
+
+pub use blob::{BlobReader, BlobWriter};
+pub use fsck::Problem;
+pub use graph::Node;
+pub use ingest::Ingest;
+pub use lock::InUse;
+pub use names::name_of;
+pub use prune::Pruned;
+
+/// Documents (indexes, manifests, configs) are at most this many bytes.
+pub const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// A local store, open.
 #[derive(Debug, Clone)]
@@ -14,13 +44,12 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// While it lives, `prune` by another process waits, so nothing that is being put together is deleted.
-#[derive(Debug)]
-pub struct InUse {}
-
 impl Store {
     /// Opens the store at `root`, making an empty one if there is none. A directory that is something else is refused.
+    ///
+    /// A store that may only be read can be opened too.
     pub fn open(root: &Path) -> Result<Store> {
+        layout::open_or_make(root).with_context(|| format!("store {}", root.display()))?;
         Ok(Store { root: root.to_owned() })
     }
 
@@ -29,14 +58,14 @@ impl Store {
         &self.root
     }
 
-    /// Holds off `prune`. Every command that adds or reads blobs holds it while it runs.
-    pub fn in_use(&self) -> Result<InUse> {
-        unimplemented!()
+    /// The file that holds, or would hold, the blob.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs_dir().join(digest.hex())
     }
 
     /// The size of the blob if it is here (whole: a blob appears under its digest only when verified).
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
-        unimplemented!("{digest}")
+        std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
     /// Whether the blob is here with its size.
@@ -46,109 +75,54 @@ impl Store {
 
     /// Opens a blob for reading. The reader verifies: reading to the end fails when the bytes do not match digest and size.
     pub fn reader(&self, blob: &Blob) -> Result<BlobReader> {
-        unimplemented!("{blob:?}")
+        BlobReader::open(&self.blob_path(&blob.digest), *blob)
     }
 
-    /// Reads a small blob (a manifest, a config; at most 4 MiB), verified.
+    /// Reads a small blob (a manifest, a config; at most [`MAX_DOCUMENT`] bytes), verified.
     pub fn read(&self, blob: &Blob) -> Result<Vec<u8>> {
-        unimplemented!("{blob:?}")
+        ensure!(
+            blob.size <= MAX_DOCUMENT,
+            Failure::verification(format!("blob {} is no document: {} bytes are more than 4 MiB", blob.digest, blob.size))
+        );
+        let mut bytes = Vec::with_capacity(usize::try_from(blob.size)?);
+        self.reader(blob)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Begins a blob whose digest is not known yet.
     pub fn writer(&self) -> Result<BlobWriter> {
-        unimplemented!()
+        BlobWriter::create(self)
     }
 
     /// Stores a small blob.
     pub fn put(&self, bytes: &[u8]) -> Result<Blob> {
-        unimplemented!("{}", bytes.len())
+        let blob = Blob::of(bytes);
+        if !self.has(&blob) {
+            crate::durable::write(&self.blob_path(&blob.digest), bytes, 0o644)?;
+        }
+        Ok(blob)
     }
 
     /// Begins or continues the download of a blob whose digest is known; what arrived earlier is kept and counted.
+    ///
+    /// Waits while another process downloads the same blob. An [`Ingest`] whose offset is the blob's size needs only
+    /// [`Ingest::commit`].
     pub fn ingest(&self, blob: &Blob) -> Result<Ingest> {
-        unimplemented!("{blob:?}")
+        Ingest::open(self, *blob)
     }
 
-    /// What a name points at.
-    pub fn resolve(&self, name: &Name) -> Result<Option<Descriptor>> {
-        unimplemented!("{name}")
+    fn blobs_dir(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
     }
 
-    /// Points a name at a document that is in the store.
-    pub fn tag(&self, name: &Name, descriptor: &Descriptor) -> Result<()> {
-        unimplemented!("{name} {descriptor:?}")
+    fn ingest_dir(&self) -> PathBuf {
+        self.root.join("ingest")
     }
 
-    /// Removes a name; whether it was there. Blobs stay until `prune`.
-    pub fn untag(&self, name: &Name) -> Result<bool> {
-        unimplemented!("{name}")
-    }
-
-    /// All names, sorted.
-    pub fn names(&self) -> Result<Vec<(Name, Descriptor)>> {
-        unimplemented!()
+    fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
     }
 }
 
-/// Reads a blob and verifies it on the way: [`Read::read`] fails at the end if digest or size are wrong.
-#[derive(Debug)]
-pub struct BlobReader {}
-
-impl Read for BlobReader {
-    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        unimplemented!()
-    }
-}
-
-/// Writes a new blob. Nothing is seen of it before [`BlobWriter::commit`]; dropped, it leaves nothing.
-#[derive(Debug)]
-pub struct BlobWriter {}
-
-impl BlobWriter {
-    /// Ends the blob and gives its digest and size.
-    pub fn commit(self) -> Result<Blob> {
-        unimplemented!()
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-        unimplemented!()
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        unimplemented!()
-    }
-}
-
-/// A download under way in `ingest/<digest>.part`, locked against other processes. Dropped, it stays for the next try.
-#[derive(Debug)]
-pub struct Ingest {}
-
-impl Ingest {
-    /// Bytes here already: where to go on.
-    pub fn offset(&self) -> u64 {
-        unimplemented!()
-    }
-
-    /// Throws away what is here: the other end could not go on from [`Ingest::offset`].
-    pub fn restart(&mut self) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Verifies and moves the blob to its place. A wrong digest or size throws the bytes away and is an error of kind
-    /// `Verification` that names the blob.
-    pub fn commit(self) -> Result<()> {
-        unimplemented!()
-    }
-}
-
-impl Write for Ingest {
-    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-        unimplemented!()
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

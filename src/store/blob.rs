@@ -1,0 +1,131 @@
+//! One blob: read and verified on the way, or written and named at the end.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use tempfile::NamedTempFile;
+
+use super::Store;
+use crate::durable;
+use crate::error::Failure;
+use crate::image::{Blob, Hasher};
+
+/// Reads a blob and verifies it on the way: [`Read::read`] fails at the end if digest or size are wrong.
+pub struct BlobReader {
+    file: File,
+    expected: Blob,
+    hasher: Option<Hasher<io::Sink>>,
+}
+
+impl std::fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobReader").field("blob", &self.expected).finish_non_exhaustive()
+    }
+}
+
+impl BlobReader {
+    pub(super) fn open(path: &Path, expected: Blob) -> Result<Self> {
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => anyhow::Error::from(missing(&expected)),
+            _ => anyhow::Error::from(error).context(path.display().to_string()),
+        })?;
+        let found = file.metadata().with_context(|| path.display().to_string())?.len();
+        if found != expected.size {
+            return Err(wrong_size(&expected, found).into());
+        }
+        Ok(BlobReader { file, expected, hasher: Some(Hasher::new(io::sink())) })
+    }
+
+    fn verify(&mut self) -> io::Result<()> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let (found, _) = hasher.finish();
+        if found.size != self.expected.size {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, wrong_size(&self.expected, found.size)));
+        }
+        if found.digest != self.expected.digest {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, damaged(&self.expected)));
+        }
+        Ok(())
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(into)?;
+        match &mut self.hasher {
+            Some(hasher) if count > 0 => hasher.update(&into[..count]),
+            _ if into.is_empty() => {}
+            _ => self.verify()?,
+        }
+        Ok(count)
+    }
+}
+
+fn missing(blob: &Blob) -> Failure {
+    Failure::verification(format!("blob {} is not in the store", blob.digest)).hint("pull, load or build the image again")
+}
+
+pub(super) fn damaged(blob: &Blob) -> Failure {
+    Failure::verification(format!("blob {} is damaged: its bytes have another digest", blob.digest))
+        .hint("`sealift fsck` checks the whole store")
+}
+
+pub(super) fn wrong_size(blob: &Blob, found: u64) -> Failure {
+    Failure::verification(format!("blob {} has {found} bytes, not {}", blob.digest, blob.size))
+}
+
+/// Writes a new blob. Nothing is seen of it before [`BlobWriter::commit`]; dropped, it leaves nothing.
+pub struct BlobWriter {
+    out: Hasher<BufWriter<NamedTempFile>>,
+    blobs: PathBuf,
+}
+
+impl std::fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobWriter").field("written", &self.out.written()).finish_non_exhaustive()
+    }
+}
+
+impl BlobWriter {
+    pub(super) fn create(store: &Store) -> Result<Self> {
+        let dir = store.ingest_dir();
+        fs_err::create_dir_all(&dir)?;
+        let file = tempfile::Builder::new()
+            .prefix(".new-")
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(&dir)
+            .with_context(|| dir.display().to_string())?;
+        Ok(BlobWriter { out: Hasher::new(BufWriter::with_capacity(256 << 10, file)), blobs: store.blobs_dir() })
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.out.written()
+    }
+
+    /// Ends the blob and gives its digest and size.
+    pub fn commit(self) -> Result<Blob> {
+        let (blob, out) = self.out.finish();
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(|| format!("write blob {}", blob.digest))?;
+        file.as_file().sync_all().with_context(|| format!("write blob {}", blob.digest))?;
+        // other users of the store may read it, as they may read what `put` writes
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        let path = self.blobs.join(blob.digest.hex());
+        file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
+        durable::sync_dir(&self.blobs)?;
+        Ok(blob)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,174 @@
+//! Checks the whole store: every blob against its digest, every document against what it names.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use anyhow::Result;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
+use serde::Serialize;
+
+use super::{Store, name_of};
+use crate::events::{Job, Unit};
+use crate::image::{Blob, Content, Digest, Name};
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The blob, if it is about one.
+    pub digest: Option<Digest>,
+    /// The names of the images that suffer from it.
+    pub images: Vec<Name>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Store {
+    /// Checks every blob and document; what is wrong, in the order of digests. An empty list is a sound store.
+    pub fn fsck(&self, job: &Job) -> Result<Vec<Problem>> {
+        let mut found = Findings::default();
+        for root in self.roots()? {
+            job.check()?;
+            found.image = name_of(&root);
+            self.check_document(&root, &mut found, true);
+        }
+        for (digest, what) in self.check_bytes(job)? {
+            found.add(Some(digest), what);
+        }
+        Ok(found.problems())
+    }
+
+    fn check_document(&self, descriptor: &Descriptor, found: &mut Findings, needed: bool) {
+        let blob = match Blob::try_from(descriptor) {
+            Ok(blob) => blob,
+            Err(error) => return found.add(None, format!("{error:#}")),
+        };
+        found.reached(blob.digest);
+        if self.size_of(&blob.digest).is_none() && !needed {
+            return;
+        }
+        match self.document(descriptor) {
+            // an index may list platforms that nobody fetched
+            Ok(Content::Index(index)) => {
+                let whole = index.artifact_type().is_some();
+                index.manifests().iter().for_each(|child| self.check_document(child, found, whole));
+            }
+            Ok(Content::Manifest(manifest)) => self.check_manifest(blob.digest, &manifest, found),
+            Ok(Content::Leaf) => {}
+            Err(error) => found.add(Some(blob.digest), format!("{error:#}")),
+        }
+    }
+
+    fn check_manifest(&self, digest: Digest, manifest: &ImageManifest, found: &mut Findings) {
+        if manifest.schema_version() != 2 {
+            found.add(Some(digest), format!("manifest {digest} has schema version {}, not 2", manifest.schema_version()));
+        }
+        for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
+            let blob = match Blob::try_from(child) {
+                Ok(blob) => blob,
+                Err(error) => {
+                    found.add(Some(digest), format!("{error:#}"));
+                    continue;
+                }
+            };
+            found.reached(blob.digest);
+            match self.size_of(&blob.digest) {
+                None => found.add(Some(blob.digest), format!("blob {} is missing", blob.digest)),
+                Some(size) if size != blob.size => {
+                    found
+                        .add(Some(blob.digest), format!("blob {} has {size} bytes, its manifest {digest} says {}", blob.digest, blob.size));
+                }
+                Some(_) => {}
+            }
+        }
+        if *manifest.config().media_type() == MediaType::ImageConfig {
+            self.check_config(digest, manifest, found);
+        }
+    }
+
+    /// What no other client checks: that the config names as many layers as the manifest has.
+    fn check_config(&self, digest: Digest, manifest: &ImageManifest, found: &mut Findings) {
+        let config = Blob::try_from(manifest.config()).and_then(|blob| self.read(&blob));
+        // a config that cannot be read is a finding about its bytes
+        let Ok(bytes) = config else { return };
+        match serde_json::from_slice::<ImageConfiguration>(&bytes) {
+            Ok(config) if config.rootfs().diff_ids().len() != manifest.layers().len() => found.add(
+                Some(digest),
+                format!("manifest {digest} has {} layers, its config {}", manifest.layers().len(), config.rootfs().diff_ids().len()),
+            ),
+            Ok(_) => {}
+            Err(error) => found.add(Some(digest), format!("config of manifest {digest}: {error}")),
+        }
+    }
+
+    /// Hashes all blobs, in parallel.
+    fn check_bytes(&self, job: &Job) -> Result<Vec<(Digest, String)>> {
+        let blobs = self.blobs()?;
+        let task = job.task("check blobs", Some(blobs.iter().map(|blob| blob.size).sum()), Unit::Bytes);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?;
+        let checked: Vec<Option<(Digest, String)>> = pool.install(|| {
+            blobs
+                .par_iter()
+                .map(|blob| {
+                    job.check()?;
+                    let read = self.reader(blob).and_then(|mut reader| Ok(io::copy(&mut reader, &mut io::sink())?));
+                    task.advance(blob.size);
+                    Ok(read.err().map(|error| (blob.digest, format!("{error:#}"))))
+                })
+                .collect::<Result<_>>()
+        })?;
+        task.done(format!("{} blobs", blobs.len()));
+        Ok(checked.into_iter().flatten().collect())
+    }
+
+    /// All blobs that are here, with the size they have.
+    pub fn blobs(&self) -> Result<Vec<Blob>> {
+        let mut blobs = Vec::new();
+        for entry in fs_err::read_dir(self.blobs_dir())? {
+            let entry = entry?;
+            if let Some(Ok(digest)) = entry.file_name().to_str().map(|hex| format!("sha256:{hex}").parse::<Digest>()) {
+                blobs.push(Blob { digest, size: entry.metadata()?.len() });
+            }
+        }
+        blobs.sort();
+        Ok(blobs)
+    }
+}
+
+/// What was found, and which images reach which blobs.
+#[derive(Default)]
+struct Findings {
+    image: Option<Name>,
+    reaches: BTreeMap<Digest, Vec<Name>>,
+    found: Vec<(Option<Digest>, Vec<Name>, String)>,
+}
+
+impl Findings {
+    fn reached(&mut self, digest: Digest) {
+        let names = self.reaches.entry(digest).or_default();
+        if let Some(name) = &self.image
+            && names.last() != Some(name)
+        {
+            names.push(name.clone());
+        }
+    }
+
+    fn add(&mut self, digest: Option<Digest>, what: String) {
+        self.found.push((digest, self.image.iter().cloned().collect(), what));
+    }
+
+    /// One problem for each finding, with all images that suffer from it.
+    fn problems(self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self
+            .found
+            .into_iter()
+            .map(|(digest, images, what)| {
+                let images = digest.and_then(|digest| self.reaches.get(&digest).cloned()).unwrap_or(images);
+                Problem { digest, images, what }
+            })
+            .collect();
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+}

@@ -1,0 +1,56 @@
+//! Locks between processes: users of blobs against `prune`, changers of names against each other.
+
+use std::fs::{File, TryLockError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::Store;
+use crate::events::Job;
+
+/// While it lives, `prune` by another process waits, so nothing that is being put together is deleted.
+#[derive(Debug)]
+pub struct InUse {
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Holds off `prune`. Every command that adds or reads blobs holds it while it runs.
+    pub fn in_use(&self) -> Result<InUse> {
+        let path = self.root.join("lock");
+        let opened = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path));
+        // a store that we may not write and that nobody locked yet: there is nothing to hold
+        let Ok(lock) = opened else {
+            return Ok(InUse { _lock: None });
+        };
+        lock.lock_shared().with_context(|| format!("lock {}", path.display()))?;
+        Ok(InUse { _lock: Some(lock) })
+    }
+
+    /// Waits until no other process uses the store, and keeps it so.
+    pub(super) fn lock_alone(&self, job: &Job) -> Result<File> {
+        let path = self.root.join("lock");
+        let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+        let mut told = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error).with_context(|| path.display().to_string()),
+            }
+            if !std::mem::replace(&mut told, true) {
+                job.note("waiting for other commands that use the store");
+            }
+            job.check()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Keeps other processes from changing names.
+    pub(super) fn lock_names(&self) -> Result<File> {
+        let path = self.root.join("index.lock");
+        let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+        lock.lock().with_context(|| path.display().to_string())?;
+        Ok(lock)
+    }
+}

@@ -1,0 +1,70 @@
+//! Deletes what no name reaches.
+
+use std::fs::DirEntry;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::Store;
+use crate::events::Job;
+use crate::image::Digest;
+
+/// What `prune` deleted, or would delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Pruned {
+    /// Blobs that no name reached.
+    pub blobs: u64,
+    /// Downloads that nobody went on with, and other files that were left half written.
+    pub leftovers: u64,
+    /// The bytes of all of them.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Deletes blobs that no name reaches, unfinished downloads and other leftovers. With `dry_run` it only counts.
+    ///
+    /// Waits until no other process uses the store.
+    pub fn prune(&self, dry_run: bool, job: &Job) -> Result<Pruned> {
+        let _alone = self.lock_alone(job)?;
+        let kept = self.reachable(&self.roots()?).context("nothing was deleted: what a damaged document keeps is not known")?;
+        let mut pruned = Pruned::default();
+        for entry in entries(&self.blobs_dir())? {
+            job.check()?;
+            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            match digest {
+                Some(digest) if kept.contains(&digest) => {}
+                Some(_) => pruned.blobs += pruned.delete(&entry, dry_run)?,
+                None => pruned.leftovers += pruned.delete(&entry, dry_run)?,
+            }
+        }
+        let written = entries(&self.root)?.into_iter().filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-"));
+        for entry in entries(&self.ingest_dir())?.into_iter().chain(written) {
+            pruned.leftovers += pruned.delete(&entry, dry_run)?;
+        }
+        Ok(pruned)
+    }
+}
+
+impl Pruned {
+    /// Deletes a file and counts its bytes; how many files that were.
+    fn delete(&mut self, entry: &DirEntry, dry_run: bool) -> Result<u64> {
+        let metadata = entry.metadata()?;
+        if !metadata.is_file() {
+            return Ok(0);
+        }
+        if !dry_run {
+            fs_err::remove_file(entry.path())?;
+        }
+        self.bytes += metadata.len();
+        Ok(1)
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<DirEntry>> {
+    let listing = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing.with_context(|| dir.display().to_string())?,
+    };
+    listing.collect::<Result<_, _>>().with_context(|| dir.display().to_string())
+}
