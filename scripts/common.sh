@@ -1,0 +1,47 @@
+# shellcheck shell=bash disable=SC2034,SC2016
+# What the scripts share; read with `. scripts/common.sh`, never run.
+
+# Where everything that takes long to make is kept between runs.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealift
+
+# say TEXT...: tells a person on stderr what happens, so that stdout stays an answer.
+say() { printf '%s\n' "$*" >&2; }
+
+# die TEXT...: ends the script with the reason.
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# usage FILE: prints the comment at the head of a script, which is its usage text.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
+
+# debian_mirror: the mirror of Debian bookworm that apt on this machine is configured with.
+debian_mirror() {
+  local mirror
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+    awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
+  [ -n "$mirror" ] || die "apt is not configured with Debian bookworm main (see: apt-get indextargets)"
+  printf '%s\n' "$mirror"
+}
+
+# need PACKAGE...: installs the Debian packages that are missing, in one call.
+need() {
+  local missing=() package
+  for package; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || die "these Debian packages are missing, and only root can install them: ${missing[*]}"
+  say "installing ${missing[*]}"
+  local apt=(apt-get -o DPkg::Lock::Timeout=300 -qq)
+  "${apt[@]}" update >&2 || say "apt-get update had errors: going on with the lists that are there"
+  DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# fingerprint FILE...: twelve characters that change when a file's content does.
+fingerprint() { cat -- "$@" | sha256sum | cut -c1-12; }
+
+# locked FILE: from here on this shell is the only one that holds FILE's lock; gone when the shell ends.
+locked() {
+  mkdir -p "$(dirname "$1")"
+  exec {lock}>"$1"
+  flock -n "$lock" || { say "waiting for another $(basename "$0") (lock $1)"; flock "$lock"; }
+}

@@ -1,0 +1,99 @@
+//! Test hosts: systemd and sshd in namespaces of their own, by `scripts/testhost.sh`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Hosts `h1`, `h2`, …, of an instance of their own; gone when dropped. A crashed test's hosts go with the next `up`.
+pub struct Hosts {
+    id: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// The password of root, ops and deploy on every host; ops needs it for sudo too, deploy does not.
+pub const PASSWORD: &str = "testhost";
+
+impl Hosts {
+    /// Starts `count` hosts and waits until they answer ssh. Needs root.
+    pub fn up(count: usize) -> Self {
+        let id = script("0", &["claim", &std::process::id().to_string()]).trim().to_owned();
+        let mut hosts = Hosts { id, addresses: Vec::new() };
+        hosts.script(&["up", &count.to_string()]);
+        hosts.addresses = (1..=count).map(|number| hosts.numbered(number)).collect();
+        hosts
+    }
+
+    fn numbered(&self, number: usize) -> IpAddr {
+        format!("10.213.{}.{}", self.id, 10 + number).parse().expect("an address")
+    }
+
+    /// Their addresses; the first is of `h1`.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The address of this machine as they see it.
+    pub fn gateway(&self) -> IpAddr {
+        format!("10.213.{}.1", self.id).parse().expect("an address")
+    }
+
+    /// The private key that root, ops and deploy accept on all of them.
+    pub fn key(&self) -> PathBuf {
+        Path::new("/var/tmp/sealift-testhosts").join(&self.id).join("id_ed25519")
+    }
+
+    /// Runs a shell line on a host as root, not over ssh; it must succeed. What it printed.
+    pub fn run(&self, host: &str, line: &str) -> String {
+        self.script(&["exec", host, "sh", "-c", line])
+    }
+
+    /// Whether a shell line on a host succeeds.
+    pub fn succeeds(&self, host: &str, line: &str) -> bool {
+        output(&self.id, &["exec", host, "sh", "-c", line]).status.success()
+    }
+
+    /// Power loss.
+    pub fn stop(&self, host: &str) {
+        self.script(&["stop", host]);
+    }
+
+    /// Power on.
+    pub fn start(&self, host: &str) {
+        self.script(&["start", host]);
+    }
+
+    /// Limits a host's network both ways, in tc's spelling: `100mbit`, or `none`.
+    pub fn rate(&self, host: &str, rate: &str) {
+        self.script(&["rate", host, rate]);
+    }
+
+    /// Gives a host one more disk; its device's path there.
+    pub fn disk(&self, host: &str, size: &str) -> String {
+        self.script(&["disk", host, size]).trim().to_owned()
+    }
+
+    fn script(&self, args: &[&str]) -> String {
+        script(&self.id, args)
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        let down = output(&self.id, &["down"]);
+        if !down.status.success() && !std::thread::panicking() {
+            panic!("testhost.sh down: {}", String::from_utf8_lossy(&down.stderr));
+        }
+    }
+}
+
+fn script(id: &str, args: &[&str]) -> String {
+    let output = output(id, args);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "testhost.sh {args:?}: {}\n{stdout}{stderr}", output.status);
+    stdout.into_owned()
+}
+
+fn output(id: &str, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/testhost.sh");
+    Command::new(&script).args(args).env("TESTHOST_ID", id).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()))
+}
