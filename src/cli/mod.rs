@@ -1,5 +1,6 @@
 //! The command line: one file per command. The only place that prints.
 
+mod agent;
 mod completion;
 mod console;
 pub mod registry_args;
@@ -80,6 +81,8 @@ enum Color {
 /// The commands. Each is a file of this module with its `Args` and its `run`.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    Agent(agent::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -87,6 +90,7 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<()> {
         match self {
+            Command::Agent(args) => agent::run(args).await,
             Command::Completion(args) => completion::run(args, context),
             Command::Version(args) => version::run(args, context),
         }

@@ -2,24 +2,35 @@
 
 mod agent;
 pub mod facts;
+mod ssh;
 mod target;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-pub use agent::{AgentBinaries, Exec, Output};
+pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
 pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 
-use crate::events::{Job, Task};
+use crate::error::Failure;
+use crate::events::{Event, Job, Task};
 use crate::image::Blob;
 use crate::resource::{Resource, State};
+use crate::retry::{Policy, retry};
 use crate::store::Store;
 
-/// A host with the agent running on it.
+use agent::{Ask, Ended, Link};
+
+/// How often a host is called that does not answer.
+const PATIENCE: Policy = Policy { tries: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
+
+/// A host with the agent running on it. Everything goes over one connection, many things at once.
 pub struct Host {
     address: IpAddr,
     name: String,
+    link: Link,
+    session: ssh::Session,
 }
 
 impl Host {
@@ -27,7 +38,11 @@ impl Host {
     ///
     /// Errors of kind `Network` tell apart unreachable, refused and timed out; a wrong host key is of kind `Verification`.
     pub async fn connect(target: &Target, agents: &AgentBinaries, job: &Job) -> Result<Host> {
-        unimplemented!("{target:?} {agents:?} {}", job.jobs())
+        let what = format!("connect to {}", target.address);
+        let session = retry(PATIENCE, job, &what, |_| ssh::Session::connect(target)).await?;
+        let started = job.or_cancelled(agent::start(&session, target, agents, job)).await;
+        let (link, hello) = started.with_context(|| format!("host {}", target.address))?;
+        Ok(Host { address: target.address, name: hello.hostname, link, session })
     }
 
     /// Its address.
@@ -42,50 +57,81 @@ impl Host {
 
     /// Gathers facts.
     pub async fn facts(&self, request: &facts::FactsRequest) -> Result<facts::Facts> {
-        unimplemented!("{request:?}")
+        self.named(self.link.ask(Ask::Facts(request.clone())).await)
     }
 
     /// Checks resources, all in one round trip. A resource that cannot be checked gives its error's text.
     pub async fn check(&self, resources: &[Resource]) -> Result<Vec<Result<State, String>>> {
-        unimplemented!("{}", resources.len())
+        self.named(self.link.ask(Ask::Check(resources.to_vec())).await)
     }
 
     /// Applies a resource: what was before goes to the undo ledger, then it is applied, then checked again.
     pub async fn apply(&self, resource: &Resource, job: &Job) -> Result<()> {
-        unimplemented!("{resource:?} {}", job.jobs())
+        self.long::<bool>(Ask::Apply(Box::new(resource.clone())), job).await?;
+        Ok(())
     }
 
     /// Takes back everything in the undo ledger, the newest first, and tells how many it were.
     pub async fn undo(&self, job: &Job) -> Result<usize> {
-        unimplemented!("{}", job.jobs())
+        Ok(self.long(Ask::Undo, job).await?.0)
     }
 
     /// Removes what sealift keeps on the host for itself (`/var/lib/sealift`), after [`Host::undo`]; the store on request.
     pub async fn forget(&self, keep_store: bool) -> Result<()> {
-        unimplemented!("{keep_store}")
+        self.named(self.link.ask(Ask::Forget { keep_store }).await)
     }
 
     /// Runs a command and waits for its end. Its lines are told as events with the host's name.
     pub async fn exec(&self, command: &Exec, job: &Job) -> Result<Output> {
-        unimplemented!("{command:?} {}", job.jobs())
+        let (ended, mut stdout) = self.long::<Ended>(Ask::Exec(command.clone()), job).await?;
+        let stderr = stdout.split_off(ended.stdout.min(stdout.len()));
+        Ok(Output { status: ended.status, stdout, stderr })
     }
 
     /// Reads a small file (at most 4 MiB), if it is there.
     pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        unimplemented!("{path}")
+        let call = async { self.link.call(Ask::ReadFile(path.to_owned())).await?.done(|_| ()).await };
+        let (is_there, content): (bool, Vec<u8>) = self.named(call.await)?;
+        Ok(is_there.then_some(content))
     }
 
     /// Which of these blobs the host's store lacks, and how many bytes of each arrived earlier.
     pub async fn missing(&self, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
-        unimplemented!("{}", blobs.len())
+        self.named(self.link.ask(Ask::Missing(blobs.to_vec())).await)
     }
 
-    /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it.
+    /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it. The task counts bytes, those
+    /// of the earlier try too.
     pub async fn send_blob(&self, blob: &Blob, from: &Store, task: &Task) -> Result<()> {
-        let _ = task;
-        unimplemented!("{blob:?} {from:?}")
+        let send = async {
+            let missing: Vec<(Blob, u64)> = self.link.ask(Ask::Missing(vec![*blob])).await?;
+            let offset = missing.first().map_or(blob.size, |(_, offset)| *offset);
+            task.advance(offset);
+            if missing.is_empty() { Ok(()) } else { agent::send(&self.link, blob, offset, from, task).await }
+        };
+        self.named(send.await)
     }
 
     /// Ends the agent and the connection.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        drop(self.link);
+        self.session.close().await;
+    }
+
+    /// Asks something that takes time: its lines are told, and the user can interrupt.
+    async fn long<T: serde::de::DeserializeOwned>(&self, ask: Ask, job: &Job) -> Result<(T, Vec<u8>)> {
+        let tell = |line: &str| job.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
+        self.named(job.or_cancelled(async { self.link.call(ask).await?.done(tell).await }).await)
+    }
+
+    /// Errors say which host; kind and hints stay on top.
+    fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| {
+            let kind = crate::error::kind_of(&error);
+            let hints = crate::error::hints_of(&error).to_vec();
+            let label = format!("{} ({})", self.name, self.address);
+            let failure = Failure { kind, message: format!("{label}: {error:#}"), hints };
+            failure.into()
+        })
+    }
 }

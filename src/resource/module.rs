@@ -84,15 +84,13 @@ impl Act for Module {
     }
 
     fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.list(system, true)?;
-        if self.is_loaded(system) {
-            return Ok(());
+        if !self.is_loaded(system) {
+            match system.run(&["modprobe", &self.name], say) {
+                Err(error) if self.optional => say(&format!("module {}: this kernel does not have it: {error}", self.name)),
+                result => result?,
+            }
         }
-        match system.run(&["modprobe", &self.name], say) {
-            Err(error) if self.optional => say(&format!("module {}: this kernel does not have it: {error}", self.name)),
-            result => result?,
-        }
-        Ok(())
+        self.list(system, true)
     }
 
     fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {

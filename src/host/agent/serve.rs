@@ -1,0 +1,209 @@
+//! The agent's end: carries out what the runner asks, many things at once, until the stream ends.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::timeout;
+
+use super::binaries::blob_of;
+use super::link::SILENCE;
+use super::protocol::{Answer, Ask, Hello, Piece, Request, Tell, Told, VERSION};
+use super::{frame, receive, spawn};
+use crate::error::Failure;
+use crate::host::facts;
+use crate::image::{Blob, Digest};
+use crate::resource::{HOME, Ledger, Resource, STORE, State, System};
+use crate::store::Store;
+
+/// Files that are read as a whole are no longer, in bytes.
+const LONGEST_FILE: u64 = 4 << 20;
+
+/// Serves a runner until its stream ends or it says nothing for a minute.
+pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Hello) -> Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let (out, queue) = mpsc::unbounded_channel();
+    tokio::spawn(speak(output, queue));
+    let mut agent = Agent { system: Arc::new(system), out, blobs: HashMap::new() };
+    agent.speaker(0).say(Tell::Hello(hello), Vec::new());
+    loop {
+        match timeout(SILENCE, frame::read::<_, Request>(&mut input)).await {
+            Ok(Ok(Some((request, payload)))) => agent.take(request, payload),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(Failure::network("the runner says nothing").into()),
+        }
+    }
+}
+
+/// Who this agent is.
+pub fn hello() -> Result<Hello> {
+    let digest = blob_of(Path::new("/proc/self/exe"))?.digest;
+    Ok(Hello { version: VERSION, digest, hostname: rustix::system::uname().nodename().to_string_lossy().into_owned() })
+}
+
+async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: UnboundedReceiver<(Answer, Vec<u8>)>) {
+    while let Some((answer, payload)) = queue.recv().await {
+        let written = async {
+            frame::write(&mut output, &answer, &payload).await?;
+            Ok::<_, anyhow::Error>(output.flush().await?)
+        };
+        if written.await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Agent {
+    system: Arc<System>,
+    out: UnboundedSender<(Answer, Vec<u8>)>,
+    blobs: HashMap<u64, UnboundedSender<(Piece, Vec<u8>)>>,
+}
+
+/// Tells things about one call.
+#[derive(Clone)]
+pub struct Speaker {
+    id: u64,
+    out: UnboundedSender<(Answer, Vec<u8>)>,
+}
+
+impl Speaker {
+    fn say(&self, tell: Tell, payload: Vec<u8>) {
+        self.out.send((Answer { id: self.id, tell }, payload)).ok(); // nobody hears it: the agent ends
+    }
+
+    /// Tells a line of output.
+    pub fn line(&self, text: &str) {
+        self.say(Tell::Line(text.to_owned()), Vec::new());
+    }
+
+    /// Tells that bytes of a blob are written.
+    pub fn took(&self, bytes: u64) {
+        self.say(Tell::Took(bytes), Vec::new());
+    }
+
+    fn end<T: Serialize>(&self, result: Result<(T, Vec<u8>)>) {
+        let told = result.and_then(|(value, payload)| Ok((serde_json::to_value(value)?, payload)));
+        match told {
+            Ok((value, payload)) => self.say(Tell::Done(value), payload),
+            Err(error) => self.say(Tell::Failed(Told::from(&error)), Vec::new()),
+        }
+    }
+}
+
+impl Agent {
+    fn speaker(&self, id: u64) -> Speaker {
+        Speaker { id, out: self.out.clone() }
+    }
+
+    fn take(&mut self, request: Request, payload: Vec<u8>) {
+        let (id, system) = (request.id, self.system.clone());
+        let speaker = self.speaker(id);
+        match request.ask {
+            Ask::Ping => speaker.say(Tell::Pong, Vec::new()),
+            Ask::Facts(request) => self.block(id, move |_| Ok((facts::gather(&system, &request)?, Vec::new()))),
+            Ask::Check(resources) => self.block(id, move |_| Ok((check(&system, &resources), Vec::new()))),
+            Ask::Apply(resource) => self.block(id, move |line| {
+                let changed = Ledger::open(&system).and_then(|mut ledger| ledger.apply(&resource, line));
+                Ok((changed.with_context(|| resource.title())?, Vec::new()))
+            }),
+            Ask::Undo => self.block(id, move |line| Ok((Ledger::open(&system)?.undo(line)?, Vec::new()))),
+            Ask::Forget { keep_store } => self.block(id, move |_| Ok((forget(&system, keep_store)?, Vec::new()))),
+            Ask::ReadFile(path) => self.block(id, move |_| read_file(&system, &path)),
+            Ask::Missing(blobs) => self.block(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),
+            Ask::Exec(command) => self.run(id, async move { spawn::run(&system, &command, &speaker).await }),
+            Ask::Receive { blob, offset } => {
+                let (sender, pieces) = mpsc::unbounded_channel();
+                self.blobs.insert(id, sender);
+                self.block(id, move |_| Ok((receive::receive(&system, &blob, offset, pieces, &speaker)?, Vec::new())));
+            }
+            Ask::Data(piece) => {
+                let ended = self.blobs.get(&id).is_some_and(|blob| blob.send((piece, payload)).is_err()) || piece != Piece::Middle;
+                if ended {
+                    self.blobs.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Does work that blocks, in a thread.
+    fn block<T, F>(&self, id: u64, work: F)
+    where
+        T: Serialize + Send + 'static,
+        F: FnOnce(&mut dyn FnMut(&str)) -> Result<(T, Vec<u8>)> + Send + 'static,
+    {
+        let speaker = self.speaker(id);
+        self.run(id, async move { tokio::task::spawn_blocking(move || work(&mut |text| speaker.line(text))).await? });
+    }
+
+    fn run<T: Serialize + Send + 'static>(&self, id: u64, work: impl Future<Output = Result<(T, Vec<u8>)>> + Send + 'static) {
+        let speaker = self.speaker(id);
+        tokio::spawn(async move { speaker.end(work.await) });
+    }
+}
+
+fn check(system: &System, resources: &[Resource]) -> Vec<Result<State, String>> {
+    resources.iter().map(|resource| resource.act().check(system).map_err(|error| format!("{error:#}"))).collect()
+}
+
+fn read_file(system: &System, path: &str) -> Result<(bool, Vec<u8>)> {
+    let place = system.path(path);
+    match fs_err::metadata(&place) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((false, Vec::new())),
+        Err(error) => Err(error.into()),
+        Ok(meta) if meta.len() > LONGEST_FILE => Err(Failure::failed(format!("{path}: larger than {LONGEST_FILE} bytes")).into()),
+        Ok(_) => Ok((true, fs_err::read(&place)?)),
+    }
+}
+
+fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
+    let store = Store::open(&system.path(STORE))?;
+    let lacks = blobs.iter().filter(|blob| !store.has(blob));
+    lacks.map(|blob| Ok((*blob, store.ingest(blob)?.offset()))).collect()
+}
+
+fn forget(system: &System, keep_store: bool) -> Result<()> {
+    let home = system.path(HOME);
+    if !home.exists() {
+        return Ok(());
+    }
+    for entry in fs_err::read_dir(&home)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true if keep_store && entry.path() == system.path(STORE) => {}
+            true => fs_err::remove_dir_all(entry.path())?,
+            false => fs_err::remove_file(entry.path())?,
+        }
+    }
+    if keep_store { Ok(()) } else { Ok(fs_err::remove_dir(home)?) }
+}
+
+/// Points `/var/lib/sealift/bin/sealift` at this executable, for units, and removes older ones.
+pub fn settle(system: &System, digest: &Digest) -> Result<()> {
+    let own = format!("sealift-{}", digest.short());
+    let bin = system.path(HOME).join("bin");
+    if !bin.join(&own).exists() {
+        return Ok(()); // started by hand
+    }
+    let link = bin.join("sealift");
+    if std::fs::read_link(&link).ok().as_deref() != Some(Path::new(&own)) {
+        let new: PathBuf = bin.join(format!(".new-{}", std::process::id()));
+        std::os::unix::fs::symlink(&own, &new).context("link of the agent")?;
+        fs_err::rename(&new, &link)?;
+    }
+    for entry in fs_err::read_dir(&bin)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("sealift-") && name != own.as_str() {
+            fs_err::remove_file(bin.join(name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Hosts are reached by every way of logging in, and every way of not getting there is told apart.
+
+mod common;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use common::hosts::{Hosts, PASSWORD};
+use sealift::error::{Kind, kind_of};
+use sealift::events::Job;
+use sealift::host::facts::FactsRequest;
+use sealift::host::{AgentBinaries, Exec, Host, HostKeyPolicy, HostKeys, Target};
+use sealift::resource::{Resource, State, Sysctl};
+
+/// The program that tests run as the agent.
+fn agents() -> AgentBinaries {
+    AgentBinaries::default().with(std::env::consts::ARCH, env!("CARGO_BIN_EXE_sealift"))
+}
+
+fn target(address: IpAddr, user: &str, dir: &Path) -> Target {
+    Target::new(address, user, HostKeys { file: dir.join("known_hosts"), policy: HostKeyPolicy::AcceptNew })
+}
+
+async fn connect(target: &Target) -> anyhow::Result<Host> {
+    Host::connect(target, &agents(), &Job::silent()).await
+}
+
+async fn refusal(target: &Target) -> (Kind, String) {
+    match connect(target).await {
+        Ok(_) => panic!("{}@{} is let in", target.user, target.address),
+        Err(error) => (kind_of(&error), format!("{error:#}")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_of_logging_in_ends_as_root() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let address = hosts.addresses()[0];
+    for (user, by_key, password, sudo) in [
+        ("root", true, None, None),
+        ("root", false, Some(PASSWORD), None),
+        ("deploy", true, None, None),
+        ("deploy", false, Some(PASSWORD), None),
+        ("ops", false, Some(PASSWORD), None),
+        ("ops", true, None, Some(PASSWORD)),
+    ] {
+        let mut target = target(address, user, dir.path());
+        if by_key {
+            target.auth.keys = vec![dir.path().join("no-such-key"), hosts.key()];
+        }
+        target.auth.password = password.map(Into::into);
+        target.sudo_password = sudo.map(Into::into);
+        let host = connect(&target).await.unwrap_or_else(|error| panic!("{user} {by_key} {password:?} {sudo:?}: {error:#}"));
+        let output = host.exec(&Exec::new(["id", "-u"]), &Job::silent()).await.unwrap();
+        assert_eq!((output.text().as_str(), output.status), ("0\n", 0), "{user}");
+        assert_eq!(host.name(), "h1");
+        host.close().await;
+    }
+    // one key in the file, one agent on the host
+    assert_eq!(std::fs::read_to_string(dir.path().join("known_hosts")).unwrap().lines().count(), 1);
+    assert_eq!(hosts.run("h1", "ls /var/lib/sealift/bin | wc -l").trim(), "2");
+    common::wait_until("all agents end", || !hosts.succeeds("h1", "pgrep -f '[s]ealift-'"));
+
+    let mut target = target(address, "ops", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let (kind, error) = refusal(&target).await;
+    assert!(kind == Kind::Failed && error.contains("sudo asks for a password and none is given"), "{error}");
+    target.sudo_password = Some("wrong".into());
+    let (_, error) = refusal(&target).await;
+    assert!(error.contains("sudo does not accept the password"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ways_of_not_getting_there_are_told_apart() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let address = hosts.addresses()[0];
+
+    let mut closed = target(address, "root", dir.path());
+    closed.port = 2;
+    let (kind, error) = refusal(&closed).await;
+    assert!(kind == Kind::Network && error.contains("connection refused"), "{error}");
+
+    let mut nobody = target(address, "root", dir.path());
+    nobody.address = hosts.addresses()[0].to_string().replace(".11", ".99").parse().unwrap();
+    let (kind, error) = refusal(&nobody).await;
+    assert!(kind == Kind::Network && error.contains("no way there"), "{error}");
+
+    let mut wrong = target(address, "root", dir.path());
+    wrong.auth.password = Some("wrong".into());
+    let (kind, error) = refusal(&wrong).await;
+    assert!(kind == Kind::Failed && error.contains("login refused (tried password") && error.contains("publickey"), "{error}");
+
+    let known = dir.path().join("known_hosts");
+    let other = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    std::fs::write(&known, format!("# old\n{address} ssh-ed25519 {other}\n")).unwrap();
+    let mut changed = target(address, "root", dir.path());
+    changed.auth.keys = vec![hosts.key()];
+    let (kind, error) = refusal(&changed).await;
+    assert!(kind == Kind::Verification && error.contains("host key changed") && error.contains("known_hosts line 2"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_are_checked_applied_and_taken_back_on_a_host() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = target(hosts.addresses()[0], "root", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let (host, job) = (connect(&target).await.unwrap(), Job::silent());
+    let facts = host.facts(&FactsRequest::default()).await.unwrap();
+    assert_eq!(facts.hostname, "h1");
+
+    let before = hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward");
+    hosts.run("h1", "echo 0 > /proc/sys/net/ipv4/ip_forward");
+    let forward = Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1));
+    assert!(matches!(host.check(std::slice::from_ref(&forward)).await.unwrap()[0], Ok(State::Differs { .. })), "{before}");
+    host.apply(&forward, &job).await.unwrap();
+    assert_eq!(host.check(std::slice::from_ref(&forward)).await.unwrap(), [Ok(State::Present)]);
+    assert_eq!(hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    assert_eq!(host.undo(&job).await.unwrap(), 1);
+    assert_eq!(hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+
+    assert_eq!(host.read_file("/etc/hostname").await.unwrap().unwrap(), b"h1\n");
+    assert_eq!(host.read_file("/no/such").await.unwrap(), None);
+    host.forget(false).await.unwrap();
+    assert!(!hosts.succeeds("h1", "test -e /var/lib/sealift"));
+
+    let started = std::time::Instant::now();
+    let sleep = Exec::new(["sleep", "1000"]);
+    let sleeping = host.exec(&sleep, &job);
+    let killed = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        hosts.run("h1", "pkill -KILL -f 'sealift-[0-9a-f]* agent'");
+    };
+    let (result, ()) = tokio::join!(sleeping, killed);
+    let error = result.unwrap_err();
+    assert!(kind_of(&error) == Kind::Network && error.to_string().contains("connection lost"), "{error:#}");
+    assert!(started.elapsed().as_secs() < 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_agent_runs_ends_with_the_connection() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = target(hosts.addresses()[0], "deploy", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let host = connect(&target).await.unwrap();
+    let job = Job::silent();
+    let sleep = Exec::shell("sleep 12345; true");
+    tokio::select! {
+        _ = host.exec(&sleep, &job) => panic!("it ended"),
+        () = tokio::time::sleep(std::time::Duration::from_millis(300)) => {}
+    }
+    assert!(hosts.succeeds("h1", "pgrep -f 'sleep 12345'"));
+    host.close().await;
+    common::wait_until("the command ends", || !hosts.succeeds("h1", "pgrep -f '[s]leep 12345'"));
+}
