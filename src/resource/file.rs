@@ -99,6 +99,13 @@ fn first_difference(is: &[u8], shall: &[u8]) -> Option<State> {
 #[serde(try_from = "Written", into = "Written")]
 pub struct Content(Vec<u8>);
 
+impl Content {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// How a content is written in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

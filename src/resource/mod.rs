@@ -3,19 +3,32 @@
 //! A resource is a value: it says what shall be. The runner makes it, sends it, prints it in a plan; only the agent touches
 //! the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
+mod command;
 mod directory;
 mod file;
 mod host_tree;
 mod hosts_entry;
 mod kept;
+mod kube_app;
+mod kube_health;
+mod kube_node;
+mod kubeadm_clean;
+mod kubeadm_init;
+mod kubeadm_join;
+mod kubeadm_member;
+mod kubeadm_unit;
+mod kubectl;
 mod ledger;
 mod limits;
 mod lines;
 mod link;
 mod mirror;
 mod module;
+mod mounts;
+mod owned_tree;
 mod rootfs;
 mod script;
+mod stored_image;
 mod swap;
 mod sysctl;
 mod system;
@@ -24,18 +37,26 @@ mod unit;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+pub use command::Command;
 pub use directory::Directory;
 pub use file::{Content, File};
 pub use host_tree::HostTree;
 pub use hosts_entry::HostsEntry;
 pub use kept::{Kept, Rights};
+pub use kube_app::{KubeApp, is_manifest};
+pub use kube_health::KubeHealth;
+pub use kube_node::KubeNode;
+pub use kubeadm_init::KubeadmInit;
+pub use kubeadm_join::KubeadmJoin;
 pub use ledger::Ledger;
 pub use limits::Limit;
 pub use link::Link;
 pub use mirror::Mirror;
 pub use module::Module;
+pub use owned_tree::OwnedTree;
 pub use rootfs::Rootfs;
 pub use script::Script;
+pub use stored_image::StoredImage;
 pub use swap::SwapOff;
 pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
@@ -98,16 +119,24 @@ pub trait Act {
 #[serde(rename_all = "kebab-case", tag = "resource")]
 #[expect(missing_docs, reason = "each is what its type says")]
 pub enum Resource {
+    Command(Command),
     Directory(Directory),
     File(File),
     HostTree(HostTree),
     HostsEntry(HostsEntry),
+    KubeApp(KubeApp),
+    KubeHealth(KubeHealth),
+    KubeNode(KubeNode),
+    KubeadmInit(KubeadmInit),
+    KubeadmJoin(KubeadmJoin),
     Limit(Limit),
     Link(Link),
     Mirror(Mirror),
     Module(Module),
+    OwnedTree(OwnedTree),
     Rootfs(Rootfs),
     Script(Script),
+    StoredImage(Box<StoredImage>),
     SwapOff(SwapOff),
     Sysctl(Sysctl),
     Unit(Unit),
@@ -117,16 +146,24 @@ impl Resource {
     /// What it can do.
     pub fn act(&self) -> &dyn Act {
         match self {
+            Resource::Command(it) => it,
             Resource::Directory(it) => it,
             Resource::File(it) => it,
             Resource::HostTree(it) => it,
             Resource::HostsEntry(it) => it,
+            Resource::KubeApp(it) => it,
+            Resource::KubeHealth(it) => it,
+            Resource::KubeNode(it) => it,
+            Resource::KubeadmInit(it) => it,
+            Resource::KubeadmJoin(it) => it,
             Resource::Limit(it) => it,
             Resource::Link(it) => it,
             Resource::Mirror(it) => it,
             Resource::Module(it) => it,
+            Resource::OwnedTree(it) => it,
             Resource::Rootfs(it) => it,
             Resource::Script(it) => it,
+            Resource::StoredImage(it) => it.as_ref(),
             Resource::SwapOff(it) => it,
             Resource::Sysctl(it) => it,
             Resource::Unit(it) => it,
@@ -142,6 +179,8 @@ impl Resource {
     fn for_undo(&self) -> Resource {
         match self {
             Resource::File(file) => Resource::File(File { content: Content::default(), ..file.clone() }),
+            Resource::KubeadmInit(it) => Resource::KubeadmInit(KubeadmInit { config: Content::default(), ..it.clone() }),
+            Resource::KubeadmJoin(it) => Resource::KubeadmJoin(KubeadmJoin { config: Content::default(), ..it.clone() }),
             other => other.clone(),
         }
     }

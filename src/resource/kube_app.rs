@@ -1,0 +1,170 @@
+//! An application made of Kubernetes manifests. Applied on a master.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::kube_health::{pods_not_ready, wait};
+use super::{Act, Before, State, System, kubectl};
+use crate::error::Failure;
+
+/// Manifests that a cluster shall have, and whose workloads shall run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeApp {
+    /// The application's name.
+    pub name: String,
+    /// Where its files are on the host.
+    pub directory: PathBuf,
+    /// Its manifests, relative to the directory, in order.
+    pub files: Vec<PathBuf>,
+    /// How long its workloads may take, in seconds.
+    pub patience: u64,
+    /// Whether to wait for its workloads; a network plugin's cannot run before the nodes have joined.
+    pub wait: bool,
+}
+
+impl KubeApp {
+    fn named<'a>(&'a self, system: &System, verb: &[&'a str]) -> Vec<String> {
+        let files = self.files.iter().flat_map(|file| ["-f".to_owned(), system.path(self.directory.join(file)).display().to_string()]);
+        verb.iter().map(|word| (*word).to_owned()).chain(files).collect()
+    }
+
+    fn kubectl(&self, system: &System, verb: &[&str]) -> Result<std::process::Output> {
+        let arguments = self.named(system, verb);
+        kubectl::run(system, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What of its workloads does not run.
+    fn findings(&self, system: &System) -> Result<Vec<String>> {
+        let output = self.kubectl(system, &["get", "-o", "json"])?;
+        if !output.status.success() {
+            return Ok(vec![kubectl::complaint(&output)]);
+        }
+        let list: Value = serde_json::from_slice(&output.stdout).context("kubectl get")?;
+        let objects = list["items"].as_array().cloned().unwrap_or_else(|| vec![list]);
+        let mut findings = Vec::new();
+        for object in &objects {
+            if let Some(finding) = unready(object) {
+                findings.push(finding);
+                findings.extend(self.pods_of(system, object).unwrap_or_default());
+            }
+        }
+        Ok(findings)
+    }
+
+    /// What the pods of a workload say for themselves.
+    fn pods_of(&self, system: &System, object: &Value) -> Result<Vec<String>> {
+        let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+        let selector: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        if selector.is_empty() {
+            return Ok(Vec::new());
+        }
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        Ok(pods_not_ready(&kubectl::json(system, &["get", "pods", "--namespace", namespace, "--selector", &selector.join(",")])?))
+    }
+}
+
+/// Why a workload does not run as a whole yet, if it does not. Other kinds of objects are as they shall be once they are there.
+fn unready(object: &Value) -> Option<String> {
+    let (kind, name) = (object["kind"].as_str()?, object["metadata"]["name"].as_str()?);
+    let (status, spec) = (&object["status"], &object["spec"]);
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    let replicas = spec["replicas"].as_u64().unwrap_or(1);
+    let (ready, wanted) = match kind {
+        "DaemonSet" => (
+            count(&status["numberReady"]).min(count(&status["updatedNumberScheduled"])),
+            status["desiredNumberScheduled"].as_u64().unwrap_or(1),
+        ),
+        "Deployment" => (count(&status["readyReplicas"]).min(count(&status["updatedReplicas"])), replicas),
+        "StatefulSet" => (count(&status["readyReplicas"]), replicas),
+        "Job" => (count(&status["succeeded"]), spec["completions"].as_u64().unwrap_or(1)),
+        _ => return None,
+    };
+    let current = kind == "Job" || status["observedGeneration"].as_u64() >= object["metadata"]["generation"].as_u64();
+    (!current || ready < wanted).then(|| format!("{} {name}: {ready} of {wanted} ready", kind.to_lowercase()))
+}
+
+impl Act for KubeApp {
+    fn title(&self) -> String {
+        format!("app {}", self.name)
+    }
+
+    fn check(&self, system: &System) -> Result<State> {
+        if !kubectl::is_there(system) || !self.files.iter().all(|file| system.path(self.directory.join(file)).exists()) {
+            return Ok(State::Absent);
+        }
+        let diff = self.kubectl(system, &["diff"])?;
+        match diff.status.code() {
+            Some(0) => (),
+            Some(1) if !diff.stdout.is_empty() => return Ok(State::differs("otherwise, or not there", "as in the image")),
+            _ => return Ok(State::Absent), // its namespace or kinds are not there yet
+        }
+        let findings = if self.wait { self.findings(system)? } else { Vec::new() };
+        Ok(findings.first().map_or(State::Present, |first| State::differs(first, "ready")))
+    }
+
+    fn before(&self, _: &System) -> Result<Before> {
+        Ok(json!({}))
+    }
+
+    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let what = format!("app {}", self.name);
+        // kinds that the application itself defines are known a moment later
+        wait(&what, Duration::from_secs(60), say, || {
+            let output = self.kubectl(system, &["apply"])?;
+            let unknown = || kubectl::complaint(&output).contains("no matches for kind");
+            match output.status.success() {
+                true => Ok(Vec::new()),
+                false if unknown() => Ok(vec![kubectl::complaint(&output)]),
+                false => Err(Failure::failed(format!("kubectl apply: {}", kubectl::complaint(&output))).into()),
+            }
+        })?;
+        if !self.wait {
+            return Ok(());
+        }
+        wait(&what, Duration::from_secs(self.patience), say, || self.findings(system))
+    }
+
+    /// The application goes with the cluster.
+    fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a file is a manifest by its name.
+pub fn is_manifest(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_ready_when_all_of_their_current_pods_are() {
+        let cases = [
+            (json!({"kind": "Service", "metadata": {"name": "s"}}), None),
+            (
+                json!({"kind": "DaemonSet", "metadata": {"name": "d", "generation": 1},
+                    "status": {"observedGeneration": 1, "numberReady": 2, "updatedNumberScheduled": 3, "desiredNumberScheduled": 3}}),
+                Some("daemonset d: 2 of 3 ready"),
+            ),
+            (
+                json!({"kind": "Deployment", "metadata": {"name": "d", "generation": 2}, "spec": {"replicas": 1},
+                    "status": {"observedGeneration": 1, "readyReplicas": 1, "updatedReplicas": 1}}),
+                Some("deployment d: 1 of 1 ready"),
+            ),
+            (
+                json!({"kind": "Deployment", "metadata": {"name": "d", "generation": 1}, "spec": {"replicas": 0}, "status": {"observedGeneration": 1}}),
+                None,
+            ),
+            (json!({"kind": "Job", "metadata": {"name": "j", "generation": 1}, "spec": {}, "status": {"succeeded": 1}}), None),
+        ];
+        for (object, finding) in cases {
+            assert_eq!(unready(&object).as_deref(), finding, "{object}");
+        }
+    }
+}

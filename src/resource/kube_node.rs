@@ -1,0 +1,135 @@
+//! What a Clusterfile says about a node of a cluster: roles, labels, taints. Set on a master.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Act, Before, State, System, kubectl};
+
+/// Labels and taints of a node. Those it does not name stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeNode {
+    /// The node's name.
+    pub node: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints, as `kubectl taint` writes them; with a `-` at the end they are removed.
+    pub taints: Vec<String>,
+}
+
+/// A taint as `kubectl taint` writes it, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Taint<'a> {
+    key: &'a str,
+    value: Option<&'a str>,
+    effect: Option<&'a str>,
+    remove: bool,
+}
+
+impl<'a> Taint<'a> {
+    fn parse(text: &'a str) -> Self {
+        let remove = text.ends_with('-');
+        let text = text.strip_suffix('-').unwrap_or(text);
+        let (left, effect) = text.split_once(':').map_or((text, None), |(left, effect)| (left, Some(effect)));
+        let (key, value) = left.split_once('=').map_or((left, None), |(key, value)| (key, Some(value)));
+        Taint { key, value, effect, remove }
+    }
+
+    fn is_in(&self, taints: &Value) -> bool {
+        let same = |key: &str, want: Option<&str>, taint: &Value| taint[key].as_str().unwrap_or_default() == want.unwrap_or_default();
+        taints.as_array().into_iter().flatten().any(|taint| {
+            let value = self.remove || same("value", self.value, taint);
+            let effect = self.effect.is_none() || same("effect", self.effect, taint);
+            taint["key"] == self.key && value && effect
+        })
+    }
+}
+
+impl KubeNode {
+    fn missing(&self, node: &Value) -> (Vec<String>, Vec<String>) {
+        let labels = &node["metadata"]["labels"];
+        let wrong = |(key, value): &(&String, &String)| labels.get(key).and_then(Value::as_str) != Some(value);
+        let labels = self.labels.iter().filter(wrong).map(|(key, value)| format!("{key}={value}")).collect();
+        let taints = self.taints.iter().filter(|text| {
+            let taint = Taint::parse(text);
+            taint.is_in(&node["spec"]["taints"]) == taint.remove
+        });
+        (labels, taints.cloned().collect())
+    }
+
+    fn read(&self, system: &System) -> Result<Value> {
+        kubectl::json(system, &["get", "node", &self.node])
+    }
+}
+
+impl Act for KubeNode {
+    fn title(&self) -> String {
+        format!("node {}", self.node)
+    }
+
+    fn check(&self, system: &System) -> Result<State> {
+        if !kubectl::is_there(system) {
+            return Ok(State::Absent);
+        }
+        let (labels, taints) = self.missing(&self.read(system)?);
+        let all = [labels, taints].concat();
+        Ok(if all.is_empty() { State::Present } else { State::differs("otherwise", all.join(", ")) })
+    }
+
+    fn before(&self, _: &System) -> Result<Before> {
+        Ok(json!({}))
+    }
+
+    fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let (labels, taints) = self.missing(&self.read(system)?);
+        for (verb, kind, words) in [("label", "node", labels), ("taint", "node", taints)] {
+            if !words.is_empty() {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                kubectl::output(system, &[&[verb, kind, &self.node, "--overwrite"], &words[..]].concat())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node goes with the cluster.
+    fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_set() {
+        let node = json!({"metadata": {"labels": {"disk": "ssd", "old": "1"}},
+            "spec": {"taints": [{"key": "node-role.kubernetes.io/master", "effect": "NoSchedule"}, {"key": "db", "value": "1", "effect": "NoExecute"}]}});
+        let want = |labels: &[(&str, &str)], taints: &[&str]| KubeNode {
+            node: "h1".into(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            taints: taints.iter().map(|taint| (*taint).to_owned()).collect(),
+        };
+        let cases: [(KubeNode, &[&str], &[&str]); 5] = [
+            (want(&[("disk", "ssd")], &["db=1:NoExecute"]), &[], &[]),
+            (want(&[("disk", "hdd"), ("new", "")], &[]), &["disk=hdd", "new="], &[]),
+            (want(&[], &["db=2:NoExecute", "gone:NoSchedule-"]), &[], &["db=2:NoExecute"]),
+            (want(&[], &["node-role.kubernetes.io/master:NoSchedule-"]), &[], &["node-role.kubernetes.io/master:NoSchedule-"]),
+            (want(&[], &["db-"]), &[], &["db-"]),
+        ];
+        for (resource, labels, taints) in cases {
+            let missing = resource.missing(&node);
+            assert_eq!(
+                (missing.0.as_slice(), missing.1.as_slice()),
+                (strings(labels).as_slice(), strings(taints).as_slice()),
+                "{resource:?}"
+            );
+        }
+    }
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+}
