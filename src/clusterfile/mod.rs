@@ -3,6 +3,25 @@
 //! Sealer's Clusterfiles of all generations and our own (`sealift.io/v1`) are read alike. Nothing is ignored silently:
 //! what cannot be carried out is an error or a warning with its place, all of them at once.
 
+pub mod address;
+mod cluster;
+mod document;
+mod env;
+mod finding;
+mod hosts;
+mod legacy;
+mod load;
 mod model;
+mod network;
+mod node;
+mod overrides;
+mod parts;
+mod shape;
+mod ssh;
+mod taint;
+mod write;
 
+pub use load::{API_VERSION, KINDS, lint, load};
 pub use model::*;
+pub use network::{of_cluster_configuration as networks_of, overlaps};
+pub use overrides::Overrides;

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::diagnostic::Diagnostic;
+
 /// An environment: names to values, as scripts and templates see them.
 pub type Env = BTreeMap<String, String>;
 
@@ -31,6 +33,17 @@ pub struct Clusterfile {
     pub application: Application,
     /// Documents of kinds that are read but not judged here.
     pub others: Vec<OtherDocument>,
+    /// What is worth a look in the file that it was loaded from.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Clusterfile {
+    /// The documents that say something which is not carried out yet, by kind and name. A run refuses them.
+    pub fn unsupported(&self) -> Vec<String> {
+        let named = |kind: &str, name: &str| if name.is_empty() { kind.to_owned() } else { format!("{kind} `{name}`") };
+        let plugins = self.plugins.iter().map(|plugin| named("Plugin", &plugin.name));
+        plugins.chain(self.others.iter().map(|other| named(&other.kind, &other.name))).collect()
+    }
 }
 
 /// The hosts, how to reach them, and what they shall run.
@@ -250,12 +263,18 @@ impl fmt::Display for Taint {
 }
 
 /// Where hosts get container images from. Both may be set: the local one is installed, hosts are told of the external one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     /// The registry that sealift brings up on site; present unless only an external one is named.
     pub local: Option<LocalRegistry>,
     /// A registry of the site.
     pub external: Option<ExternalRegistry>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry { local: Some(LocalRegistry::default()), external: None }
+    }
 }
 
 /// The registry that sealift brings up on the first master, or on all of them.
@@ -335,6 +354,32 @@ pub struct KubeadmDocuments {
     pub kubelet: Option<Value>,
     /// `KubeProxyConfiguration`.
     pub kube_proxy: Option<Value>,
+}
+
+impl KubeadmDocuments {
+    /// The place of a kind's document.
+    pub fn slot(&mut self, kind: &str) -> Option<&mut Option<Value>> {
+        match kind {
+            "ClusterConfiguration" => Some(&mut self.cluster),
+            "InitConfiguration" => Some(&mut self.init),
+            "JoinConfiguration" => Some(&mut self.join),
+            "KubeletConfiguration" => Some(&mut self.kubelet),
+            "KubeProxyConfiguration" => Some(&mut self.kube_proxy),
+            _ => None,
+        }
+    }
+
+    /// The documents that there are, with their kinds.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        let all = [
+            ("ClusterConfiguration", &self.cluster),
+            ("InitConfiguration", &self.init),
+            ("JoinConfiguration", &self.join),
+            ("KubeletConfiguration", &self.kubelet),
+            ("KubeProxyConfiguration", &self.kube_proxy),
+        ];
+        all.into_iter().filter_map(|(kind, document)| Some((kind, document.as_ref()?)))
+    }
 }
 
 /// A file of the rootfs, or of an application, to overwrite or to merge into.

@@ -1,0 +1,172 @@
+//! What the command line says over a Clusterfile, or instead of one.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use secrecy::SecretString;
+
+use crate::error::Failure;
+use crate::image::Name;
+
+use super::finding::Findings;
+use super::hosts::{check_family, check_masters};
+use super::model::{Clusterfile, Env, HostSpec, MASTER, NODE, Ssh, merged};
+use super::{address, env};
+
+/// What flags say. What they leave out stays as the Clusterfile has it.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// The cluster's name.
+    pub name: Option<String>,
+    /// The image, instead of the file's first one.
+    pub image: Option<String>,
+    /// Addresses of further masters: a list with ranges.
+    pub masters: Option<String>,
+    /// Addresses of further workers.
+    pub nodes: Option<String>,
+    /// The user to log in as, on all hosts.
+    pub user: Option<String>,
+    /// The port of sshd, on all hosts.
+    pub port: Option<u16>,
+    /// The password, on all hosts.
+    pub passwd: Option<SecretString>,
+    /// The private key's file, for all hosts.
+    pub pk: Option<String>,
+    /// The private key's passphrase.
+    pub pk_passwd: Option<SecretString>,
+    /// The environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// Launch commands instead of those of the file and the image.
+    pub cmds: Option<Vec<String>>,
+    /// Applications to launch instead of those of the file and the image; an empty name launches none.
+    pub apps: Option<Vec<String>>,
+}
+
+impl Overrides {
+    /// The Clusterfile with what the flags say over it; start from [`Clusterfile::default`] where there is no file.
+    ///
+    /// # Errors
+    /// Fails with [`crate::error::Kind::Usage`] and everything that is wrong with the flags.
+    pub fn apply(&self, mut clusterfile: Clusterfile) -> Result<Clusterfile> {
+        let mut wrong = Vec::new();
+        self.apply_names(&mut clusterfile, &mut wrong);
+        self.apply_env(&mut clusterfile, &mut wrong);
+        self.apply_ssh(&mut clusterfile);
+        self.apply_hosts(&mut clusterfile, &mut wrong);
+        if let Some(cmds) = &self.cmds {
+            clusterfile.application.cmds = Some(cmds.clone());
+        }
+        if let Some(apps) = &self.apps {
+            clusterfile.application.launch_apps = Some(apps.iter().filter(|app| !app.is_empty()).cloned().collect());
+        }
+        if wrong.is_empty() { Ok(clusterfile) } else { Err(Failure::usage(wrong.join("\n")).into()) }
+    }
+
+    fn apply_names(&self, clusterfile: &mut Clusterfile, wrong: &mut Vec<String>) {
+        let cluster = &mut clusterfile.cluster;
+        if let Some(name) = &self.name {
+            wrong.extend(super::cluster::check_cluster_name(name).err());
+            cluster.name.clone_from(name);
+        }
+        let Some(image) = &self.image else { return };
+        if let Err(error) = image.parse::<Name>() {
+            wrong.push(error.to_string());
+        }
+        match cluster.images.first_mut() {
+            Some(first) => first.clone_from(image),
+            None => cluster.images.push(image.clone()),
+        }
+    }
+
+    fn apply_env(&self, clusterfile: &mut Clusterfile, wrong: &mut Vec<String>) {
+        let mut own = Env::new();
+        for item in &self.env {
+            match item.split_once('=') {
+                Some((name, value)) => match env::check_name(name) {
+                    Ok(()) => drop(own.insert(name.to_owned(), value.to_owned())),
+                    Err(why) => wrong.push(why),
+                },
+                None => wrong.push(format!("env `{item}` has no `=`: write `NAME=value`")),
+            }
+        }
+        let cluster = &mut clusterfile.cluster;
+        for host in &mut cluster.hosts {
+            // a value that is not the cluster's is the host's own, and stays
+            let follows = |name: &String| host.env.get(name) == cluster.env.get(name);
+            let taken: Env = own.iter().filter(|(name, _)| follows(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+            host.env.extend(taken);
+        }
+        cluster.env = merged(&cluster.env, &own);
+    }
+
+    fn apply_ssh(&self, clusterfile: &mut Clusterfile) {
+        let cluster = &mut clusterfile.cluster;
+        for ssh in std::iter::once(&mut cluster.ssh).chain(cluster.hosts.iter_mut().map(|host| &mut host.ssh)) {
+            self.override_ssh(ssh);
+        }
+    }
+
+    fn override_ssh(&self, ssh: &mut Ssh) {
+        if let Some(user) = &self.user {
+            ssh.user.clone_from(user);
+        }
+        if let Some(port) = self.port {
+            ssh.port = port;
+        }
+        if let Some(passwd) = &self.passwd {
+            (ssh.passwd, ssh.passwd_from) = (Some(passwd.clone()), None);
+        }
+        if let Some(pk) = &self.pk {
+            ssh.pk = Some(pk.clone());
+        }
+        if let Some(passwd) = &self.pk_passwd {
+            (ssh.pk_passwd, ssh.pk_passwd_from) = (Some(passwd.clone()), None);
+        }
+    }
+
+    fn apply_hosts(&self, clusterfile: &mut Clusterfile, wrong: &mut Vec<String>) {
+        let cluster = &mut clusterfile.cluster;
+        for (list, role) in [(&self.masters, MASTER), (&self.nodes, NODE)] {
+            let addresses = address::parse_list(list.as_deref().unwrap_or_default()).unwrap_or_else(|why| {
+                wrong.push(why);
+                Vec::new()
+            });
+            for address in addresses {
+                if cluster.host(address).is_some() {
+                    wrong.push(format!("failed to merge {role} ip form flags, duplicated ip is: {address}"));
+                    continue;
+                }
+                cluster.hosts.push(host(address, role, &cluster.env, &cluster.ssh));
+            }
+        }
+        let mut findings = Findings::new("command line");
+        check_family(&cluster.hosts, &(0..0), &mut findings);
+        check_masters(&cluster.hosts, &(0..0), &mut findings);
+        wrong.extend(findings.into_sorted().into_iter().filter(|finding| finding.is_error()).map(|finding| finding.message));
+    }
+}
+
+fn host(address: IpAddr, role: &str, env: &Env, ssh: &Ssh) -> HostSpec {
+    HostSpec { address, roles: vec![role.to_owned()], labels: Default::default(), taints: Vec::new(), env: env.clone(), ssh: ssh.clone() }
+}
+
+impl Clusterfile {
+    /// Refuses what cannot be run: no image, no hosts, documents that are not carried out yet.
+    ///
+    /// # Errors
+    /// Fails with [`crate::error::Kind::Usage`], naming all of it.
+    pub fn require_runnable(&self) -> Result<()> {
+        let mut wrong: Vec<String> = self.unsupported().iter().map(|what| format!("{what} is not carried out yet")).collect();
+        if self.cluster.images.is_empty() {
+            wrong.push("you must input image name Or use Clusterfile".to_owned());
+        }
+        if self.cluster.hosts.is_empty() {
+            wrong.push("no hosts specified".to_owned());
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let hint = "name the image, and list hosts in the Clusterfile or with `--masters` and `--nodes`";
+        Err(Failure::usage(wrong.join("\n")).hint(hint).into())
+    }
+}
