@@ -45,3 +45,17 @@ locked() {
   exec {lock}>"$1"
   flock -n "$lock" || { say "waiting for another $(basename "$0") (lock $1)"; flock "$lock"; }
 }
+
+# debian_apt UPDATE-or-DOWNLOAD...: apt-get with lists and state of its own, over the suites of bookworm that this machine's apt
+# is configured with, and their sources. It changes nothing of the machine, needs no root, and takes nothing as installed.
+debian_apt() {
+  local root=$cache/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+  mkdir -p "$root"/{state/lists/partial,cache/archives/partial}
+  : > "$root/status"
+  apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+    awk -v key="$key" '$2 ~ /^bookworm/ && $3 == "main" {
+      for (kind = 1; kind <= 2; kind++) print (kind == 1 ? "deb" : "deb-src"), "[signed-by=" key "]", $1, $2, $3 }' > "$root/sources.list"
+  apt-get -qq -o DPkg::Lock::Timeout=300 -o Dir::Etc::SourceList="$root/sources.list" -o Dir::Etc::SourceParts=- \
+    -o Dir::State="$root/state" -o Dir::State::status="$root/status" -o Dir::Cache="$root/cache" \
+    -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false "$@"
+}
