@@ -114,6 +114,7 @@ until_true() {
 }
 
 network_up() {
+  need iproute2 kmod openssh-client procps util-linux
   mkdir -p "$state"
   [ -f "$key" ] || ssh-keygen -q -t ed25519 -N '' -C testhost -f "$key"
   # In use by the hosts as if built in: they cannot load modules themselves.

@@ -9,6 +9,7 @@ set -eu
 api=https://${KUBERNETES_SERVICE_HOST:?}:${KUBERNETES_SERVICE_PORT:?}/api/v1/nodes
 account=/var/run/secrets/kubernetes.io/serviceaccount
 config=${CONFIG:-/host/etc/cni/net.d}
+ip=/bin/ip            # in full: busybox would take its own, which cannot tell routes by their mark
 protocol=90           # marks our routes among the host's: see `ip route show proto 90`
 chain=SEALIFT-ROUTES  # and our rules among the host's: see `iptables -t nat -S SEALIFT-ROUTES`
 
@@ -55,14 +56,14 @@ routes() {
   while read -r name address cidr; do
     [ "$name" = "$NODE" ] || echo "$cidr via $address"
   done < /tmp/nodes | sort > /tmp/wanted
-  ip -4 route show proto "$protocol" | awk '{ print $1, $2, $3 }' | sort > /tmp/present
+  "$ip" -4 route show proto "$protocol" | awk '{ print $1, $2, $3 }' | sort > /tmp/present
   while read -r cidr _ address; do
     grep_line "$cidr via $address" /tmp/present && continue
-    ip -4 route replace "$cidr" via "$address" proto "$protocol" && echo "route to $cidr by $address"
+    "$ip" -4 route replace "$cidr" via "$address" proto "$protocol" && echo "route to $cidr by $address"
   done < /tmp/wanted
   while read -r cidr _ address; do
     awk -v cidr="$cidr" '$1 == cidr { found = 1 } END { exit !found }' /tmp/wanted && continue
-    ip -4 route del "$cidr" proto "$protocol" && echo "no node has $cidr any more: route removed"
+    "$ip" -4 route del "$cidr" proto "$protocol" && echo "no node has $cidr any more: route removed"
   done < /tmp/present
 }
 
