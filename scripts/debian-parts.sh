@@ -5,7 +5,7 @@
 #   of this recipe; delete it to take Debian's newest.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scripts/common.sh
+# shellcheck source=common.sh
 . "$here/common.sh"
 case ${1:-} in '') ;; *) usage "$0"; exit 2 ;; esac
 

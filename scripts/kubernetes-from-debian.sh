@@ -6,7 +6,7 @@
 #   kept under the cache, by version and by the checksum of source and recipe. The same source gives the same bytes.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scripts/common.sh
+# shellcheck source=common.sh
 . "$here/common.sh"
 case ${1:-} in '' | -*) usage "$0" >&2; exit 2 ;; esac
 out=$1

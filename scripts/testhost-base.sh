@@ -5,7 +5,7 @@
 #   kubelet, kubeadm, CNI plugins, registry) is not in it.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scripts/common.sh
+# shellcheck source=common.sh
 . "$here/common.sh"
 case ${1:-} in '') ;; *) usage "$0"; exit 2 ;; esac
 

@@ -23,7 +23,7 @@
 set -euo pipefail
 self=$(readlink -f "$0")
 here=$(dirname "$self")
-# shellcheck source=scripts/common.sh
+# shellcheck source=common.sh
 . "$here/common.sh"
 
 id=${TESTHOST_ID:-0}

@@ -6,7 +6,7 @@
 #   KUBERNETES_MIRROR (default https://dl.k8s.io) and CRICTL_MIRROR (default GitHub's releases) name other places.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scripts/common.sh
+# shellcheck source=../../scripts/common.sh
 . "$here/../../scripts/common.sh"
 [ $# = 3 ] || { usage "$0" >&2; exit 2; }
 version=$1

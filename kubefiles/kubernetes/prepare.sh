@@ -5,7 +5,7 @@
 #   packages (not installed, only unpacked), and the files next to this script. What is there already and right stays.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scripts/common.sh
+# shellcheck source=../../scripts/common.sh
 . "$here/../../scripts/common.sh"
 [ $# = 2 ] || { usage "$0" >&2; exit 2; }
 kubernetes=$1
