@@ -1,0 +1,186 @@
+//! The API versions of kubeadm's documents, and what is written differently in each.
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use crate::error::Failure;
+
+/// An API version of kubeadm's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApiVersion {
+    /// Until Kubernetes 1.14.
+    V1Beta1,
+    /// Since Kubernetes 1.15.
+    V1Beta2,
+    /// Since Kubernetes 1.22.
+    V1Beta3,
+    /// Since Kubernetes 1.31.
+    V1Beta4,
+}
+
+/// A Kubernetes version as far as it matters here: major and minor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    major: u32,
+    minor: u32,
+}
+
+impl Release {
+    /// Reads `v1.20.2`, `1.31`, `v1.22.15-aliyun.1`.
+    pub fn parse(version: &str) -> Result<Release> {
+        let mut parts = version.trim().trim_start_matches('v').split(['.', '-', '+']);
+        let mut number = || parts.next().and_then(|part| part.parse().ok());
+        match (number(), number()) {
+            (Some(major), Some(minor)) => Ok(Release { major, minor }),
+            _ => Err(Failure::usage(format!("`{version}` is not a Kubernetes version"))
+                .hint("write it as `v1.20.2`, in the image's label `cluster.alpha.sealer.io/cluster-runtime-version`")
+                .into()),
+        }
+    }
+
+    /// Whether it is `1.minor` or later.
+    pub fn is_at_least(self, minor: u32) -> bool {
+        self >= Release { major: 1, minor }
+    }
+
+    /// The newest API version that its kubeadm reads.
+    pub fn api_version(self) -> ApiVersion {
+        match self {
+            _ if self.is_at_least(31) => ApiVersion::V1Beta4,
+            _ if self.is_at_least(22) => ApiVersion::V1Beta3,
+            _ if self.is_at_least(15) => ApiVersion::V1Beta2,
+            _ => ApiVersion::V1Beta1,
+        }
+    }
+}
+
+impl ApiVersion {
+    /// As documents write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ApiVersion::V1Beta1 => "kubeadm.k8s.io/v1beta1",
+            ApiVersion::V1Beta2 => "kubeadm.k8s.io/v1beta2",
+            ApiVersion::V1Beta3 => "kubeadm.k8s.io/v1beta3",
+            ApiVersion::V1Beta4 => "kubeadm.k8s.io/v1beta4",
+        }
+    }
+
+    /// Rewrites a document, which has arguments as maps, to what this version reads.
+    pub fn adapt(self, document: &mut Value) {
+        if self < ApiVersion::V1Beta2 {
+            remove(document, &["certificateKey"]);
+            remove(document, &["controlPlane", "certificateKey"]);
+        }
+        if self < ApiVersion::V1Beta3 {
+            for field in ["skipPhases", "patches"] {
+                remove(document, &[field]);
+            }
+            remove(document, &["nodeRegistration", "imagePullPolicy"]);
+        } else {
+            remove(document, &["dns", "type"]);
+            remove(document, &["useHyperKubeImage"]);
+        }
+        if self >= ApiVersion::V1Beta4 {
+            self.move_timeouts(document);
+            arguments_to_lists(document);
+        }
+    }
+
+    /// Timeouts have a section of their own since v1beta4.
+    fn move_timeouts(self, document: &mut Value) {
+        remove(document, &["apiServer", "timeoutForControlPlane"]);
+        if let Some(timeout) = remove(document, &["discovery", "timeout"])
+            && let Some(fields) = document.as_object_mut()
+        {
+            let timeouts = fields.entry("timeouts").or_insert_with(|| json!({}));
+            if let Some(timeouts) = timeouts.as_object_mut() {
+                timeouts.entry("discovery").or_insert(timeout);
+            }
+        }
+    }
+}
+
+fn remove(document: &mut Value, path: &[&str]) -> Option<Value> {
+    let (last, parents) = path.split_last()?;
+    let parent = parents.iter().try_fold(document, |value, key| value.get_mut(key))?;
+    parent.as_object_mut()?.shift_remove(*last)
+}
+
+/// Whether a field holds arguments of a program.
+fn holds_arguments(field: &str) -> bool {
+    ["extraArgs", "kubeletExtraArgs"].contains(&field)
+}
+
+/// Arguments are maps until v1beta3 and lists of name and value since v1beta4; we merge them as maps.
+pub fn arguments_to_maps(document: &mut Value) {
+    each_arguments(document, &|arguments| {
+        let Value::Array(list) = arguments else { return };
+        let pairs = list.iter().filter_map(|item| Some((item.get("name")?.as_str()?.to_owned(), item.get("value")?.clone())));
+        *arguments = Value::Object(pairs.collect());
+    });
+}
+
+fn arguments_to_lists(document: &mut Value) {
+    each_arguments(document, &|arguments| {
+        let Value::Object(map) = arguments else { return };
+        *arguments = map.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    });
+}
+
+fn each_arguments(value: &mut Value, change: &dyn Fn(&mut Value)) {
+    match value {
+        Value::Object(fields) => {
+            for (name, child) in fields.iter_mut() {
+                if holds_arguments(name) { change(child) } else { each_arguments(child, change) }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| each_arguments(item, change)),
+        _ => {}
+    }
+}
+
+/// Arguments are text for kubeadm, also where YAML reads a number or a boolean.
+pub fn arguments_to_text(document: &mut Value) {
+    each_arguments(document, &|arguments| {
+        for value in arguments.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            if !value.is_string() {
+                *value = Value::String(value.to_string());
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_release_gets_the_newest_documents_that_it_reads() {
+        let cases = [
+            ("v1.14.10", "v1beta1"),
+            ("1.15.0", "v1beta2"),
+            ("v1.20.2", "v1beta2"),
+            ("v1.22.15-aliyun.1", "v1beta3"),
+            ("v1.24.0", "v1beta3"),
+            ("1.30", "v1beta3"),
+            ("v1.31.0+build", "v1beta4"),
+            ("v2.0.0", "v1beta4"),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(Release::parse(version).unwrap().api_version().name(), format!("kubeadm.k8s.io/{expected}"), "{version}");
+        }
+        for wrong in ["", "latest", "v1", "v1.x.2"] {
+            assert!(Release::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn arguments_go_both_ways() {
+        let mut document = json!({"apiServer": {"extraArgs": [{"name": "v", "value": 4}, {"name": "a", "value": "b"}]}});
+        arguments_to_maps(&mut document);
+        arguments_to_text(&mut document);
+        assert_eq!(document, json!({"apiServer": {"extraArgs": {"v": "4", "a": "b"}}}));
+        ApiVersion::V1Beta4.adapt(&mut document);
+        assert_eq!(document["apiServer"]["extraArgs"][0], json!({"name": "v", "value": "4"}));
+    }
+}

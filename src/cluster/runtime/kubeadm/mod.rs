@@ -1,0 +1,4 @@
+//! Kubernetes, brought up by kubeadm.
+
+mod api_version;
+pub mod config;
