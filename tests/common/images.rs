@@ -32,6 +32,12 @@ pub fn tar_layer(seed: u64, size: usize) -> Vec<u8> {
     tar.into_inner().expect("a tar")
 }
 
+/// Compresses.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).and_then(|()| encoder.finish()).expect("gzip into memory")
+}
+
 /// Puts bytes into the store and describes them.
 pub fn put(store: &Store, media_type: MediaType, bytes: &[u8]) -> Descriptor {
     let mut writer = store.writer().expect("a writer");
@@ -43,7 +49,7 @@ fn describe(media_type: MediaType, blob: Blob) -> Descriptor {
     DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build().expect("a descriptor")
 }
 
-/// Puts a container image for linux/amd64 with one uncompressed layer for each size, and gives its manifest's descriptor.
+/// Puts a container image for linux/amd64 with one gzip layer for each size, and gives its manifest's descriptor.
 pub fn container_image(store: &Store, seed: u64, layers: &[usize]) -> Descriptor {
     manifest(store, seed, layers, None).0
 }
@@ -57,7 +63,7 @@ fn manifest(store: &Store, seed: u64, layers: &[usize], cluster: Option<&Cluster
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = put(store, MediaType::ImageConfig, config.to_string().as_bytes());
-    let layers: Vec<_> = tars.iter().map(|tar| put(store, MediaType::ImageLayer, tar)).collect();
+    let layers: Vec<_> = tars.iter().map(|tar| put(store, MediaType::ImageLayerGzip, &gzip(tar))).collect();
     let mut builder = ImageManifestBuilder::default()
         .schema_version(2u32)
         .media_type(MediaType::ImageManifest)

@@ -1,13 +1,47 @@
 //! The registry client: pull, push, log in. Parallel, resumable, verified.
+//!
+//! Follows the OCI distribution specification 1.1 and docker's token specification. Reads the credential files of docker and podman.
 
+mod challenge;
+mod credentials;
+mod document;
+mod download;
+mod endpoint;
+mod origins;
+mod pull;
+mod pulse;
+mod push;
+mod refusal;
+mod session;
+mod source;
+mod transfer;
+mod tree;
+mod upload;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use oci_spec::image::{Descriptor, Platform};
+use secrecy::SecretString;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
+use self::credentials::Credential;
+use self::endpoint::Endpoint;
+use self::pull::Pull;
+use self::push::Push;
+use self::session::Session;
+use self::tree::Tree;
+use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::Name;
+use crate::retry::{Policy, retry};
 use crate::store::Store;
+
+pub use credentials::{forget, keep};
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +62,12 @@ pub struct Options {
 /// Talks to registries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    options: Options,
+    options: Arc<Options>,
+    endpoints: Arc<Mutex<HashMap<String, Reached>>>,
 }
+
+/// A registry host, once it has been reached.
+type Reached = Arc<OnceCell<Arc<Endpoint>>>;
 
 /// What a transfer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -47,26 +85,109 @@ pub struct Summary {
     pub mounted_blobs: u64,
 }
 
+/// How many other repositories a push asks to mount from; token services dislike long lists of scopes.
+const MOUNT_SOURCES: usize = 6;
+
 impl Client {
     /// A client.
     pub fn new(options: Options) -> Result<Client> {
-        Ok(Client { options })
+        Ok(Client { options: Arc::new(options), endpoints: Arc::default() })
     }
 
     /// The descriptor of what a name points at now; `None` if the registry has no such name.
     pub async fn resolve(&self, name: &Name, job: &Job) -> Result<Option<Descriptor>> {
-        unimplemented!("{name} {:?} {}", self.options, job.jobs())
+        self.first_source(name, job, |session| async move { document::head(&session, name.version(), job).await }).await
     }
 
     /// Pulls everything reachable from `name` into the store, of these platforms (all when empty), and returns the root's
     /// descriptor. For an index the whole index document is kept; the arms of other platforms are left out. Does not tag.
     pub async fn pull(&self, name: &Name, platforms: &[Platform], store: &Store, job: &Job) -> Result<(Descriptor, Summary)> {
-        unimplemented!("{name} {platforms:?} {store:?} {}", job.jobs())
+        let _in_use = store.in_use()?;
+        let pulled = self
+            .first_source(name, job, |session| async move {
+                Pull { session: &session, platforms, store, job, document_bytes: AtomicU64::new(0) }.run(name).await
+            })
+            .await?;
+        let (root, summary) = pulled.ok_or_else(|| {
+            let message = format!("no such image: {} (not in {}: 404)", name.familiar(), name.registry());
+            Failure::failed(message).hint("check the spelling; a private image may need `sealift login`")
+        })?;
+        origins::remember(store, name, &root)?;
+        Ok((root, summary))
     }
 
     /// Pushes everything reachable from `descriptor` to `name`: blobs in parallel, what is there skipped, mounted from other
     /// repositories of the registry where that works, documents last and bottom-up.
     pub async fn push(&self, descriptor: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<Summary> {
-        unimplemented!("{name} {descriptor:?} {store:?} {}", job.jobs())
+        let _in_use = store.in_use()?;
+        let (read, root, dest) = (store.clone(), descriptor.clone(), name.clone());
+        let (tree, elsewhere) = spawn_blocking(move || anyhow::Ok((Tree::read(&read, &root)?, origins::elsewhere(&read, &dest)))).await??;
+        let wanted = tree.blobs()?;
+        let sources: BTreeSet<&String> = wanted.iter().filter_map(|blob| elsewhere.get(&blob.digest)).collect();
+        let sources: BTreeSet<String> = sources.into_iter().take(MOUNT_SOURCES).cloned().collect();
+        let elsewhere: HashMap<_, _> = elsewhere.into_iter().filter(|(_, repository)| sources.contains(repository)).collect();
+        let mut scopes = vec![format!("repository:{}:pull,push", name.repository())];
+        scopes.extend(sources.iter().map(|source| format!("repository:{source}:pull")));
+        let session = self.session(name.registry(), name, scopes, job).await?;
+        let summary = Push { session: &session, tree: &tree, store, elsewhere: &elsewhere, job }.run(name).await?;
+        origins::remember(store, name, descriptor)?;
+        Ok(summary)
+    }
+
+    /// Asks a registry whether it knows this user by this password. Nothing is kept: see [`keep`].
+    pub async fn login(&self, registry: &str, user: &str, password: &SecretString, job: &Job) -> Result<()> {
+        let endpoint = self.endpoint(registry, job).await?;
+        let credential = Credential::Password { user: user.to_owned(), password: password.clone() };
+        let base = endpoint.base.clone();
+        if endpoint.challenge.is_none() {
+            job.warn(format!("{registry} asks nobody for a password: it was not checked"));
+        }
+        let session = Session::new(endpoint, "", Vec::new(), Some(credential));
+        let what = format!("log in to {registry} as {user}");
+        let asked = retry(Policy::default(), job, &what, |_| session.send(&what, |http| http.get(&base))).await;
+        let response = asked.map_err(|error| match kind_of(&error) {
+            Kind::Network => error,
+            _ if hints_of(&error).is_empty() => error,
+            _ => error.context(Failure::failed(what.clone()).hint("check user and password")),
+        })?;
+        if !response.status().is_success() {
+            return Err(session.refuse(response, &what).await);
+        }
+        Ok(())
+    }
+
+    /// Asks the mirrors of the name's registry and then the registry itself, until one has it. A mirror that fails is passed over.
+    async fn first_source<T, F>(&self, name: &Name, job: &Job, ask: impl Fn(Session) -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>>>,
+    {
+        let scopes = || vec![format!("repository:{}:pull", name.repository())];
+        let mirrors = self.options.mirrors.iter().filter(|(registry, _)| registry == name.registry());
+        for (_, mirror) in mirrors {
+            let asked = match self.session(mirror, name, scopes(), job).await {
+                Ok(session) => ask(session).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(error) if kind_of(&error) == Kind::Interrupted => return Err(error),
+                Err(error) => job.warn(format!("mirror {mirror}: {error:#}")),
+            }
+        }
+        ask(self.session(name.registry(), name, scopes(), job).await?).await
+    }
+
+    async fn session(&self, host: &str, name: &Name, scopes: Vec<String>, job: &Job) -> Result<Session> {
+        let endpoint = self.endpoint(host, job).await?;
+        let (options, registry, repository) = (self.options.clone(), endpoint.host.clone(), name.repository().to_owned());
+        let credential = spawn_blocking(move || credentials::find(&options.authfiles, &registry, &repository)).await??;
+        Ok(Session::new(endpoint, name.repository(), scopes, credential))
+    }
+
+    async fn endpoint(&self, host: &str, job: &Job) -> Result<Arc<Endpoint>> {
+        let cell = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone();
+        let reached = cell.get_or_try_init(|| async { Endpoint::reach(host, &self.options, job).await.map(Arc::new) }).await?;
+        Ok(reached.clone())
     }
 }

@@ -1,1 +1,83 @@
-//! The registry on site: OCI distribution straight out of the store.
+//! The registry on site: OCI distribution 1.1, its pulling side, straight out of the store.
+//!
+//! It serves the images that the store has names for, and the container images in the workloads of cluster images under their
+//! original names. Blobs go out as they are; whoever pulls checks their digests.
+
+mod access;
+mod names;
+mod reply;
+mod route;
+mod site;
+mod tls;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use axum::serve::{Listener, ListenerExt as _};
+use tokio::net::TcpListener;
+
+use self::access::Access;
+use self::site::Site;
+use self::tls::TlsListener;
+use crate::error::Failure;
+use crate::events::Job;
+use crate::store::Store;
+
+/// How long clients may go on with what they are in when the server is told to stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// How the registry is offered.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `ADDRESS:PORT` to listen on.
+    pub listen: String,
+    /// Certificate chain and key for HTTPS, PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Users, as htpasswd writes them with bcrypt.
+    pub htpasswd: Option<PathBuf>,
+    /// Names of this registry itself, for example `sea.hub:5000`.
+    pub own_names: Vec<String>,
+}
+
+/// Serves until the job is cancelled.
+pub async fn serve(settings: &Settings, store: Store, job: &Job) -> Result<()> {
+    let access = settings.htpasswd.as_deref().map(Access::read).transpose()?;
+    let acceptor = settings.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
+    let listener = TcpListener::bind(&settings.listen)
+        .await
+        .with_context(|| Failure::failed(format!("listen on {}", settings.listen)).hint("`ss -ltnp` shows who has the port"))?;
+    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    job.note(format!("serving {} on {scheme}://{}", store.root().display(), listener.local_addr()?));
+    let site = Site { store, access, own_names: settings.own_names.clone(), job: job.clone(), names: Mutex::new(None) };
+    match acceptor {
+        Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(site), job).await,
+        None => {
+            let listener = listener.tap_io(|stream| {
+                stream.set_nodelay(true).ok();
+            });
+            run(listener, Arc::new(site), job).await
+        }
+    }
+}
+
+async fn run<L>(listener: L, site: Arc<Site>, job: &Job) -> Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let router = Router::new().fallback(move |request| site.clone().answer(request));
+    let stop = job.cancel().clone();
+    let told = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { told.cancelled().await });
+    let give_up = async {
+        stop.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        served = server => Ok(served?),
+        () = give_up => Ok(()),
+    }
+}

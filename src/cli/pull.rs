@@ -1,0 +1,30 @@
+//! `sealift pull`
+
+use anyhow::Result;
+
+use super::{Context, RegistryArgs};
+use crate::image::{Name, parse_platform};
+
+/// Pull an image from a registry into the store
+///
+/// Only what is missing is fetched, in parallel, and an interrupted pull goes on where it ended. Prints the image's digest.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image, for example registry.example.com/shop:2.1
+    name: Name,
+    /// Pull these platforms only, for example linux/arm64 [default: all that the image has]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    platform: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Pulls and names the image.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let platforms = args.platform.iter().map(|text| parse_platform(text)).collect::<Result<Vec<_>>>()?;
+    let store = context.store()?;
+    let (root, summary) = args.registry.client()?.pull(&args.name, &platforms, &store, &context.job).await?;
+    store.tag(&args.name, &root)?;
+    context.job.note(super::push::story("pulled", &args.name, &summary));
+    context.console.answer(&summary, || format!("{}\n", summary.digest))
+}

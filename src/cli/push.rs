@@ -1,0 +1,44 @@
+//! `sealift push`
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, RegistryArgs, bytes};
+use crate::error::Failure;
+use crate::image::Name;
+use crate::registry::client::Summary;
+
+/// Push an image from the store to a registry
+///
+/// Only what the registry does not have is sent, in parallel. Prints the image's digest.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image in the store
+    name: Name,
+    /// Where to push it [default: the same name]
+    destination: Option<Name>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Pushes the image.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let store = context.store()?;
+    let descriptor = store.resolve(&args.name)?.with_context(|| {
+        Failure::failed(format!("no such image: {} (not in the store)", args.name.familiar())).hint("`sealift images` lists what is there")
+    })?;
+    let destination = args.destination.as_ref().unwrap_or(&args.name);
+    let summary = args.registry.client()?.push(&descriptor, destination, &store, &context.job).await?;
+    context.job.note(story("pushed", destination, &summary));
+    context.console.answer(&summary, || format!("{}\n", summary.digest))
+}
+
+/// What a transfer came to, in a line.
+pub fn story(verb: &str, name: &Name, summary: &Summary) -> String {
+    let mut line = format!("{verb} {name}: {} in {} blobs moved", bytes(summary.moved_bytes), summary.moved_blobs);
+    for (count, what) in [(summary.present_blobs, "there already"), (summary.mounted_blobs, "mounted")] {
+        if count > 0 {
+            line += &format!(", {count} {what}");
+        }
+    }
+    line
+}

@@ -1,0 +1,218 @@
+//! User names and passwords in docker's and podman's files, and in their credential helpers (containers-auth.json(5)).
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value, json};
+
+use crate::durable;
+use crate::error::Failure;
+
+/// What a registry is shown.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A user and a password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A token that token services exchange for access tokens.
+    IdentityToken(SecretString),
+}
+
+/// Docker Hub's key in these files.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// The key of a registry in these files.
+fn key_of(registry: &str) -> &str {
+    if registry == "docker.io" { DOCKER_HUB } else { registry }
+}
+
+/// The credential for a repository: the first file that has one, in it the longest matching key.
+pub fn find(files: &[PathBuf], registry: &str, repository: &str) -> Result<Option<Credential>> {
+    for file in files {
+        let Some(text) = read(file)? else { continue };
+        if let Some(credential) = find_in(&text, registry, repository).with_context(|| unreadable(file))? {
+            return Ok(Some(credential));
+        }
+    }
+    Ok(None)
+}
+
+fn unreadable(file: &Path) -> Failure {
+    Failure::failed(format!("credentials in {}", file.display())).hint("log in again with `sealift login HOST`")
+}
+
+fn read(file: &Path) -> Result<Option<String>> {
+    match fs_err::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Credential>> {
+    let document: Value = serde_json::from_str(text).context("not JSON")?;
+    let named = |key: &&str| document["auths"].get(*key).is_some();
+    let path = format!("{registry}/{repository}");
+    let narrow = std::iter::successors(Some(path.as_str()), |path| path.rsplit_once('/').map(|(parent, _)| parent));
+    let narrow = narrow.take_while(|path| *path != registry).find(named);
+    for key in narrow.into_iter().chain([key_of(registry), registry]) {
+        match get_credential_from_reader(text.as_bytes(), key) {
+            Ok(DockerCredential::UsernamePassword(user, password)) => {
+                return Ok(Some(Credential::Password { user, password: password.into() }));
+            }
+            Ok(DockerCredential::IdentityToken(token)) => return Ok(Some(Credential::IdentityToken(token.into()))),
+            Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+            Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("not found") => {}
+            Err(error) => return Err(anyhow::anyhow!(error.to_string())),
+        }
+    }
+    Ok(None)
+}
+
+/// Keeps a user and password for a registry in `file`, or in the credential helper that the file names.
+pub fn keep(file: &Path, registry: &str, user: &str, password: &SecretString) -> Result<()> {
+    let mut document = open(file)?;
+    if let Some(helper) = helper(&document, registry) {
+        let entry = json!({"ServerURL": key_of(registry), "Username": user, "Secret": password.expose_secret()});
+        return ask_helper(&helper, "store", &entry.to_string());
+    }
+    let auth = BASE64.encode(format!("{user}:{}", password.expose_secret()));
+    auths(&mut document).insert(key_of(registry).to_owned(), json!({"auth": auth}));
+    save(file, &document)
+}
+
+/// Forgets what is known of a registry; whether there was something.
+pub fn forget(file: &Path, registry: &str) -> Result<bool> {
+    let mut document = open(file)?;
+    if let Some(helper) = helper(&document, registry) {
+        ask_helper(&helper, "erase", key_of(registry))?;
+        return Ok(true);
+    }
+    let was_there = auths(&mut document).remove(key_of(registry)).is_some();
+    if was_there {
+        save(file, &document)?;
+    }
+    Ok(was_there)
+}
+
+fn open(file: &Path) -> Result<Map<String, Value>> {
+    match read(file)? {
+        Some(text) if !text.trim().is_empty() => serde_json::from_str(&text).with_context(|| unreadable(file)),
+        _ => Ok(Map::new()),
+    }
+}
+
+fn save(file: &Path, document: &Map<String, Value>) -> Result<()> {
+    // a link to the real file stays a link
+    let place = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    durable::write(&place, format!("{}\n", serde_json::to_string_pretty(document)?).as_bytes(), 0o600)
+}
+
+fn auths(document: &mut Map<String, Value>) -> &mut Map<String, Value> {
+    let auths = document.entry("auths").or_insert_with(|| json!({}));
+    if !auths.is_object() {
+        *auths = json!({});
+    }
+    auths.as_object_mut().expect("it was made an object")
+}
+
+/// The helper that keeps this registry's credentials: `credHelpers` before `credsStore`.
+fn helper(document: &Map<String, Value>, registry: &str) -> Option<String> {
+    let own = document.get("credHelpers").and_then(|helpers| helpers.get(key_of(registry)));
+    own.or(document.get("credsStore")).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<()> {
+    let program = format!("docker-credential-{helper}");
+    let missing = || Failure::failed(format!("credential helper `{program}` does not run")).hint("install it, or use `--authfile FILE`");
+    let mut child = Command::new(&program)
+        .arg(verb)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(missing)?;
+    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).with_context(missing)?;
+    let output = child.wait_with_output().with_context(missing)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "credential helper `{program} {verb}`: {}", said.trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user_of(credential: Option<Credential>) -> String {
+        match credential {
+            Some(Credential::Password { user, password }) => format!("{user}:{}", password.expose_secret()),
+            Some(Credential::IdentityToken(token)) => format!("token {}", token.expose_secret()),
+            None => "nobody".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_entry_is_found() {
+        let encoded = |text: &str| BASE64.encode(text);
+        let text = json!({"auths": {
+            "https://index.docker.io/v1/": {"auth": encoded("hub:a:b")},
+            "reg.example:5000": {"auth": encoded("all:1")},
+            "reg.example:5000/team": {"auth": encoded("team:2")},
+            "token.example": {"identitytoken": "xyz"},
+            "plain.example": {"username": "u", "password": "p"},
+            "empty.example": {},
+        }})
+        .to_string();
+        for (registry, repository, expected) in [
+            ("docker.io", "library/nginx", "hub:a:b"),
+            ("reg.example:5000", "shop", "all:1"),
+            ("reg.example:5000", "team/shop", "team:2"),
+            ("reg.example:5000", "teams/shop", "all:1"),
+            ("token.example", "x", "token xyz"),
+            ("plain.example", "x", "u:p"),
+            ("empty.example", "x", "nobody"),
+            ("other.example", "x", "nobody"),
+        ] {
+            assert_eq!(user_of(find_in(&text, registry, repository).unwrap()), expected, "{registry}/{repository}");
+        }
+        assert!(find_in("{", "a", "b").is_err());
+    }
+
+    #[test]
+    fn the_first_file_that_knows_the_registry_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["none", "a", "b"].map(|name| dir.path().join(name));
+        keep(&files[1], "one.example", "a", &"1".into()).unwrap();
+        keep(&files[2], "one.example", "b", &"2".into()).unwrap();
+        keep(&files[2], "two.example", "b", &"3".into()).unwrap();
+        assert_eq!(user_of(find(&files, "one.example", "x").unwrap()), "a:1");
+        assert_eq!(user_of(find(&files, "two.example", "x").unwrap()), "b:3");
+    }
+
+    #[test]
+    fn keeping_and_forgetting_leave_other_entries_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, r#"{"HttpHeaders": {"a": "b"}, "auths": {"x.example": {"auth": "eDp5"}}}"#).unwrap();
+        keep(&file, "docker.io", "me", &"secret".into()).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("HttpHeaders") && text.contains(DOCKER_HUB), "{text}");
+        assert!(forget(&file, "docker.io").unwrap());
+        assert!(!forget(&file, "docker.io").unwrap());
+        let files = [file];
+        assert_eq!(user_of(find(&files, "x.example", "r").unwrap()), "x:y");
+        assert_eq!(user_of(find(&files, "docker.io", "r").unwrap()), "nobody");
+    }
+}

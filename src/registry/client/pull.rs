@@ -1,0 +1,131 @@
+//! Pulls an image into the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci_spec::image::{Descriptor, Platform};
+
+use super::Summary;
+use super::document::{self, Document};
+use super::download::download;
+use super::session::Session;
+use super::transfer::parallel;
+use super::tree::{arms, blobs};
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::{Blob, Content, Name};
+use crate::store::Store;
+
+/// A pull under way.
+pub struct Pull<'a> {
+    /// From where.
+    pub session: &'a Session,
+    /// Of which platforms; all when empty.
+    pub platforms: &'a [Platform],
+    /// Where to.
+    pub store: &'a Store,
+    /// What to report to.
+    pub job: &'a Job,
+    /// Bytes of documents over the wire.
+    pub document_bytes: AtomicU64,
+}
+
+impl Pull<'_> {
+    /// Pulls what `name` points at; `None` if this registry does not have it.
+    pub async fn run(&self, name: &Name) -> Result<Option<(Descriptor, Summary)>> {
+        let Some(root) = self.root(name).await? else { return Ok(None) };
+        let descriptor = root.descriptor.clone();
+        let documents = self.gather(root).await?;
+        let blobs = blobs(&documents)?;
+        let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
+        self.check_room(&missing)?;
+        let moved_blobs = missing.len() as u64;
+        let moved_bytes: u64 = stream::iter(missing)
+            .map(|blob| download(self.session, blob, self.store, self.job))
+            .buffer_unordered(parallel(self.job))
+            .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
+            .await?;
+        for document in documents.iter().rev() {
+            self.keep(document)?;
+        }
+        let summary = Summary {
+            digest: descriptor.digest().to_string(),
+            moved_bytes: moved_bytes + self.document_bytes.load(Ordering::Relaxed),
+            moved_blobs,
+            present_blobs: present.len() as u64,
+            mounted_blobs: 0,
+        };
+        Ok(Some((descriptor, summary)))
+    }
+
+    /// The root document: from the store when it is there and the registry says that the name still means it.
+    async fn root(&self, name: &Name) -> Result<Option<Document>> {
+        if let Some(known) = self.store.resolve(name)?.filter(|known| Blob::try_from(known).is_ok_and(|blob| self.store.has(&blob))) {
+            match document::head(self.session, name.version(), self.job).await? {
+                None => return Ok(None),
+                Some(now) if now.digest() == known.digest() => {
+                    return Document::new(known.clone(), self.store.read(&Blob::try_from(&known)?)?).map(Some);
+                }
+                Some(_) => {}
+            }
+        }
+        let root = document::get(self.session, name.version(), name.digest(), self.job).await?;
+        self.count(root.as_ref());
+        Ok(root)
+    }
+
+    /// The root and all documents below it that are wanted, each after the one that names it.
+    async fn gather(&self, root: Document) -> Result<Vec<Document>> {
+        let mut documents = vec![root];
+        let mut next = 0;
+        while let Some(document) = documents.get(next) {
+            if let Content::Index(index) = &document.content {
+                for arm in arms(index, self.platforms)? {
+                    documents.push(self.arm(arm).await?);
+                }
+            }
+            next += 1;
+        }
+        Ok(documents)
+    }
+
+    async fn arm(&self, arm: Descriptor) -> Result<Document> {
+        let blob = Blob::try_from(&arm)?;
+        if self.store.has(&blob) {
+            return Document::new(arm, self.store.read(&blob)?);
+        }
+        let version = blob.digest.to_string();
+        let found = document::get(self.session, &version, Some(blob.digest), self.job).await?;
+        self.count(found.as_ref());
+        let found = found.with_context(|| {
+            Failure::failed(format!("{} lacks {version}, which the image's index names", self.session.place()))
+                .hint("push the image there again, or pull other platforms with `--platform`")
+        })?;
+        Document::new(arm, found.bytes)
+    }
+
+    fn count(&self, document: Option<&Document>) {
+        self.document_bytes.fetch_add(document.map_or(0, |document| document.bytes.len() as u64), Ordering::Relaxed);
+    }
+
+    fn keep(&self, document: &Document) -> Result<()> {
+        if !self.store.has(&Blob::try_from(&document.descriptor)?) {
+            self.store.put(&document.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Fails before anything is downloaded when the store's filesystem cannot hold it.
+    fn check_room(&self, missing: &[Blob]) -> Result<()> {
+        let needed: u64 = missing.iter().map(|blob| blob.size).sum();
+        let root = self.store.root();
+        let Ok(filesystem) = rustix::fs::statvfs(root) else { return Ok(()) };
+        let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+        if needed > free {
+            let message = format!("no room in {}: {} MiB to pull, {} MiB free", root.display(), needed >> 20, free >> 20);
+            return Err(Failure::failed(message).hint("make room (`sealift prune`), or name another place with `--store DIR`").into());
+        }
+        Ok(())
+    }
+}

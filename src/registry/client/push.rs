@@ -1,0 +1,89 @@
+//! Pushes an image out of the store.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::Summary;
+use super::document::{self, Document};
+use super::session::Session;
+use super::transfer::parallel;
+use super::tree::Tree;
+use super::upload::{Moved, Upload};
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::{Digest, Name};
+use crate::store::Store;
+
+/// A push under way.
+pub struct Push<'a> {
+    /// Where to.
+    pub session: &'a Session,
+    /// What.
+    pub tree: &'a Tree,
+    /// Where from.
+    pub store: &'a Store,
+    /// Other repositories of the registry, by the blobs that they have.
+    pub elsewhere: &'a HashMap<Digest, String>,
+    /// What to report to.
+    pub job: &'a Job,
+}
+
+impl Push<'_> {
+    /// Pushes it under `name`: blobs in parallel, then the documents, those that are named before those that name them.
+    pub async fn run(&self, name: &Name) -> Result<Summary> {
+        self.check_absent(name).await?;
+        let root = self.tree.documents.first().expect("a tree has a root");
+        let summary = Summary { digest: root.descriptor.digest().to_string(), ..Summary::default() };
+        let mut summary = stream::iter(self.tree.blobs()?)
+            .map(|blob| async move {
+                let mount = self.elsewhere.get(&blob.digest).cloned();
+                Upload { session: self.session, blob, store: self.store, mount }.run(self.job).await
+            })
+            .buffer_unordered(parallel(self.job))
+            .try_fold(summary, |summary, moved| async move { Ok(counted(summary, moved)) })
+            .await?;
+        for document in self.tree.documents[1..].iter().rev() {
+            summary.moved_bytes += self.put(document, document.descriptor.digest().as_ref()).await?;
+        }
+        summary.moved_bytes += self.put(root, name.version()).await?;
+        Ok(summary)
+    }
+
+    /// Arms that are not in the store must be in the registry, or its index would name what nobody has.
+    async fn check_absent(&self, name: &Name) -> Result<()> {
+        for arm in &self.tree.absent {
+            if document::head(self.session, arm.digest().as_ref(), self.job).await?.is_none() {
+                let platform = arm
+                    .platform()
+                    .as_ref()
+                    .map_or_else(String::new, |platform| format!(" for {}", crate::image::platform_string(platform)));
+                let message = format!("{} is here only in part: {}{platform} is missing", name.familiar(), arm.digest());
+                return Err(Failure::failed(message).hint("pull it again without `--platform`, then push").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a document unless the registry has just it; the bytes that went over the wire.
+    async fn put(&self, document: &Document, version: &str) -> Result<u64> {
+        self.job.check()?;
+        let there = document::head(self.session, version, self.job).await?;
+        if there.is_some_and(|there| there.digest() == document.descriptor.digest()) {
+            return Ok(0);
+        }
+        document::put(self.session, version, document, self.job).await?;
+        Ok(document.bytes.len() as u64)
+    }
+}
+
+fn counted(mut summary: Summary, (moved, bytes): (Moved, u64)) -> Summary {
+    summary.moved_bytes += bytes;
+    match moved {
+        Moved::Present => summary.present_blobs += 1,
+        Moved::Mounted => summary.mounted_blobs += 1,
+        Moved::Sent => summary.moved_blobs += 1,
+    }
+    summary
+}

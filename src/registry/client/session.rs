@@ -1,0 +1,187 @@
+//! Requests to one repository of a registry, with the authorization that it asks for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use reqwest::header::WWW_AUTHENTICATE;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::challenge::Challenge;
+use super::credentials::Credential;
+use super::endpoint::Endpoint;
+use super::pulse::{IDLE, Pulse};
+use super::refusal::{refuse, unanswered};
+use crate::error::Failure;
+
+/// Requests of one kind to one repository.
+#[derive(Debug)]
+pub struct Session {
+    endpoint: Arc<Endpoint>,
+    repository: String,
+    scopes: Vec<String>,
+    credential: Option<Credential>,
+    challenge: Mutex<Option<Challenge>>,
+    token: tokio::sync::Mutex<Option<Token>>,
+}
+
+/// An access token.
+#[derive(Debug)]
+struct Token {
+    secret: SecretString,
+    expires: Instant,
+}
+
+/// The answer of a token service (distribution token specification).
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Session {
+    /// Requests to `repository` that may need these scopes (`repository:a/b:pull`).
+    pub fn new(endpoint: Arc<Endpoint>, repository: &str, scopes: Vec<String>, credential: Option<Credential>) -> Self {
+        let challenge = Mutex::new(endpoint.challenge.clone());
+        Session { endpoint, repository: repository.to_owned(), scopes, credential, challenge, token: tokio::sync::Mutex::default() }
+    }
+
+    /// The registry and repository, for messages.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.endpoint.host, self.repository)
+    }
+
+    /// The registry as users write it.
+    pub fn host(&self) -> &str {
+        &self.endpoint.host
+    }
+
+    /// What talks to the registry.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.endpoint.http
+    }
+
+    /// The URL of something of the repository: `blobs/sha256:…`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}/{path}", self.endpoint.base, self.repository)
+    }
+
+    /// The URL that a `Location` header means.
+    pub fn location(&self, response: &Response) -> Result<Url> {
+        let text = response.headers().get("location").and_then(|value| value.to_str().ok());
+        let text = text.with_context(|| format!("{}: the answer has no Location", self.place()))?;
+        response.url().join(text).with_context(|| format!("{}: Location `{text}`", self.place()))
+    }
+
+    /// Sends a request without a body or with a small one, a second time when the registry first wants to be convinced.
+    ///
+    /// Refusals (401, 403, 408, 429, 5xx) are errors; every other status is the caller's.
+    pub async fn send(&self, what: &str, request: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Response> {
+        let pulse = Pulse::new(2 * IDLE);
+        let first = self.attempt(request(self.http()), &pulse, what).await?;
+        if first.status() == StatusCode::UNAUTHORIZED && self.convince(&first).await? {
+            let second = self.attempt(request(self.http()), &pulse, what).await?;
+            return self.judge(second, what).await;
+        }
+        self.judge(first, what).await
+    }
+
+    /// Sends a request whose body cannot be sent twice; when its authorization has run out, the error is worth a retry.
+    pub async fn send_once(&self, what: &str, request: RequestBuilder, pulse: &Pulse) -> Result<Response> {
+        let response = self.attempt(request, pulse, what).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.convince(&response).await? {
+            return Err(Failure::network(format!("{what}: the authorization ran out")).into());
+        }
+        self.judge(response, what).await
+    }
+
+    /// The failure that a response stands for.
+    pub async fn refuse(&self, response: Response, what: &str) -> anyhow::Error {
+        refuse(response, self.host(), what).await
+    }
+
+    async fn judge(&self, response: Response, what: &str) -> Result<Response> {
+        match response.status().as_u16() {
+            401 | 403 | 408 | 429 | 500..=599 => Err(self.refuse(response, what).await),
+            _ => Ok(response),
+        }
+    }
+
+    async fn attempt(&self, request: RequestBuilder, pulse: &Pulse, what: &str) -> Result<Response> {
+        let request = self.authorize(request).await?;
+        pulse.watch(what, request.send()).await?.map_err(|error| unanswered(error, self.host()))
+    }
+
+    async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder> {
+        match (self.challenge(), &self.credential) {
+            (Some(Challenge::Basic), Some(Credential::Password { user, password })) => {
+                Ok(request.basic_auth(user, Some(password.expose_secret())))
+            }
+            (Some(Challenge::Bearer { realm, service }), _) => {
+                let mut token = self.token.lock().await;
+                if token.as_ref().is_none_or(|token| token.expires < Instant::now()) {
+                    *token = Some(self.fetch_token(&realm, service.as_deref()).await?);
+                }
+                let secret = &token.as_ref().expect("it was just fetched").secret;
+                Ok(request.bearer_auth(secret.expose_secret()))
+            }
+            _ => Ok(request),
+        }
+    }
+
+    fn challenge(&self) -> Option<Challenge> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what a 401 asks for; whether asking again can help.
+    async fn convince(&self, response: &Response) -> Result<bool> {
+        let headers = response.headers().get_all(WWW_AUTHENTICATE);
+        let asked = Challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let known = std::mem::replace(&mut *self.challenge.lock().unwrap_or_else(PoisonError::into_inner), asked.clone());
+        match asked {
+            Some(Challenge::Bearer { .. }) => {
+                self.token.lock().await.take();
+                Ok(true)
+            }
+            Some(Challenge::Basic) => Ok(known != asked && self.credential.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    async fn fetch_token(&self, realm: &str, service: Option<&str>) -> Result<Token> {
+        let what = format!("registry {}: token from {realm}", self.host());
+        let response = Pulse::new(IDLE).watch(&what, self.token_request(realm, service)?.send()).await?;
+        let response = response.map_err(|error| unanswered(error, realm))?;
+        if !response.status().is_success() {
+            return Err(self.refuse(response, &what).await);
+        }
+        let answer: TokenAnswer = response.json().await.with_context(|| what.clone())?;
+        let secret = answer.token.or(answer.access_token).with_context(|| format!("{what}: there is none in the answer"))?;
+        // a token of unknown life is good for 60 s by the specification; a fifth is kept in reserve
+        let life = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 3600));
+        Ok(Token { secret: secret.into(), expires: Instant::now() + life.mul_f64(0.8) })
+    }
+
+    fn token_request(&self, realm: &str, service: Option<&str>) -> Result<RequestBuilder> {
+        let mut url = Url::parse(realm).with_context(|| format!("registry {}: token service `{realm}`", self.host()))?;
+        if let Some(Credential::IdentityToken(token)) = &self.credential {
+            let mut form = Serializer::new(String::new());
+            form.append_pair("grant_type", "refresh_token").append_pair("client_id", "sealift");
+            form.append_pair("refresh_token", token.expose_secret()).append_pair("scope", &self.scopes.join(" "));
+            form.extend_pairs(service.map(|service| ("service", service)));
+            return Ok(self.http().post(url).header("content-type", "application/x-www-form-urlencoded").body(form.finish()));
+        }
+        url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+        url.query_pairs_mut().extend_pairs(self.scopes.iter().map(|scope| ("scope", scope)));
+        let request = self.http().get(url);
+        match &self.credential {
+            Some(Credential::Password { user, password }) => Ok(request.basic_auth(user, Some(password.expose_secret()))),
+            _ => Ok(request),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Which names the registry serves: images named in the store, and the container images inside the workloads of cluster images.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+
+use crate::image::{
+    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Name, TYPE_WORKLOADS, content_of, host_platform, platform_string,
+};
+use crate::store::Store;
+
+type Tags = BTreeMap<String, Descriptor>;
+
+/// The names, by registry, repository and tag.
+#[derive(Debug, Default)]
+pub struct Names {
+    registries: BTreeMap<String, BTreeMap<String, Tags>>,
+    /// Some documents were not in the store yet: there may be more names later.
+    pub incomplete: bool,
+}
+
+/// What was found under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// One thing.
+    One(&'a Descriptor),
+    /// Nothing.
+    Nothing,
+    /// Different images of several registries; the question did not say which registry.
+    Several(Vec<String>),
+}
+
+impl Names {
+    /// Reads the names from a store.
+    pub fn read(store: &Store) -> Result<Names> {
+        let mut names = Names::default();
+        let all = store.names()?;
+        for (name, descriptor) in &all {
+            names.add(name, descriptor.clone());
+        }
+        for (_, descriptor) in &all {
+            if let Some(Content::Index(index)) = names.document(store, descriptor) {
+                names.add_workloads(store, &index);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The image that a request means. `namespace` is the registry that the client wants it from (containerd's `ns`), if it says.
+    ///
+    /// Without one, the repository may begin with the registry (`quay.io/a/b`), or be enough alone when no other registry has
+    /// another image of that name.
+    pub fn find(&self, namespace: Option<&str>, repository: &str, tag: &str) -> Found<'_> {
+        if let Some(registry) = namespace {
+            return self.tags_in(registry, repository).and_then(|tags| tags.get(tag)).map_or(Found::Nothing, Found::One);
+        }
+        if let Some(descriptor) = self.by_path(repository).and_then(|tags| tags.get(tag)) {
+            return Found::One(descriptor);
+        }
+        let mut found: Vec<(&String, &Descriptor)> = Vec::new();
+        for registry in self.registries.keys() {
+            if let Some(descriptor) = self.tags_in(registry, repository).and_then(|tags| tags.get(tag)) {
+                found.push((registry, descriptor));
+            }
+        }
+        match found.as_slice() {
+            [] => Found::Nothing,
+            [(_, first), others @ ..] if others.iter().all(|(_, other)| other.digest() == first.digest()) => Found::One(first),
+            several => Found::Several(several.iter().map(|(registry, _)| format!("{registry}/{repository}:{tag}")).collect()),
+        }
+    }
+
+    /// The tags of a repository, found as [`Names::find`] does; `None` if there is no such repository.
+    pub fn tags(&self, namespace: Option<&str>, repository: &str) -> Option<Vec<String>> {
+        let all = match namespace {
+            Some(registry) => self.tags_in(registry, repository).into_iter().collect(),
+            None => match self.by_path(repository) {
+                Some(tags) => vec![tags],
+                None => self.registries.keys().filter_map(|registry| self.tags_in(registry, repository)).collect::<Vec<_>>(),
+            },
+        };
+        if all.is_empty() {
+            return None;
+        }
+        let mut tags: Vec<String> = all.iter().flat_map(|tags| tags.keys().cloned()).collect();
+        tags.sort();
+        tags.dedup();
+        Some(tags)
+    }
+
+    /// All repositories, with their registries.
+    pub fn repositories(&self) -> Vec<String> {
+        let of = |(registry, repositories): (&String, &BTreeMap<String, Tags>)| {
+            repositories.keys().map(|repository| format!("{registry}/{repository}")).collect::<Vec<_>>()
+        };
+        self.registries.iter().flat_map(of).collect()
+    }
+
+    fn by_path(&self, path: &str) -> Option<&Tags> {
+        let (registry, repository) = path.split_once('/')?;
+        self.tags_in(registry, repository)
+    }
+
+    /// The tags of a repository of a registry; `nginx` on docker.io is `library/nginx`.
+    fn tags_in(&self, registry: &str, repository: &str) -> Option<&Tags> {
+        let hub = matches!(registry, "docker.io" | "registry-1.docker.io" | "index.docker.io");
+        let repositories = self.registries.get(if hub { "docker.io" } else { registry })?;
+        let short = || (hub && !repository.contains('/')).then(|| repositories.get(&format!("library/{repository}"))).flatten();
+        repositories.get(repository).or_else(short)
+    }
+
+    fn add(&mut self, name: &Name, descriptor: Descriptor) {
+        let repositories = self.registries.entry(name.registry().to_owned()).or_default();
+        let tags = repositories.entry(name.repository().to_owned()).or_default();
+        if let Some(tag) = name.tag() {
+            tags.entry(tag.to_owned()).or_insert(descriptor);
+        }
+    }
+
+    /// Adds the container images of a cluster image, those for this machine's platform first: they win where platforms differ.
+    fn add_workloads(&mut self, store: &Store, index: &ImageIndex) {
+        let here = platform_string(&host_platform());
+        let platform = |arm: &Descriptor| arm.annotations().as_ref().and_then(|all| all.get(ANNOTATION_PLATFORM)).cloned();
+        let is_workloads = |arm: &&Descriptor| {
+            arm.artifact_type().as_ref().is_some_and(|kind| *kind == MediaType::from(TYPE_WORKLOADS)) || platform(arm).is_some()
+        };
+        let mut arms: Vec<&Descriptor> = index.manifests().iter().filter(is_workloads).collect();
+        arms.sort_by_key(|arm| platform(arm).as_deref() != Some(here.as_str()));
+        for arm in arms {
+            let Some(Content::Manifest(manifest)) = self.document(store, arm) else { continue };
+            for layer in manifest.layers() {
+                let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
+                if let Some(name) = reference.and_then(|text| text.parse::<Name>().ok()) {
+                    self.add(&name, layer.clone());
+                }
+            }
+        }
+    }
+
+    /// A document of the store, if it is there and readable.
+    fn document(&mut self, store: &Store, descriptor: &Descriptor) -> Option<Content> {
+        let blob = Blob::try_from(descriptor).ok()?;
+        if !store.has(&blob) {
+            self.incomplete = true;
+            return None;
+        }
+        let read = store.read(&blob).and_then(|bytes| content_of(descriptor.media_type(), &bytes));
+        read.inspect_err(|error| tracing::warn!("{}: {error:#}", descriptor.digest())).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+    use oci_spec::image::DescriptorBuilder;
+
+    fn names(all: &[(&str, &str)]) -> Names {
+        let mut names = Names::default();
+        for (name, content) in all {
+            let blob = Blob::of(content.as_bytes());
+            let descriptor =
+                DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(blob.digest).size(blob.size).build().unwrap();
+            names.add(&name.parse().unwrap(), descriptor);
+        }
+        names
+    }
+
+    #[test]
+    fn names_are_found_by_registry_by_path_and_alone_when_only_one_is_meant() {
+        let names = names(&[
+            ("docker.io/library/nginx:1", "nginx"),
+            ("docker.io/a/b:1", "hub"),
+            ("quay.io/a/b:1", "quay"),
+            ("quay.io/c/d:1", "same"),
+            ("gcr.io/c/d:1", "same"),
+            ("sea.hub:5000/team/e:2", "e"),
+        ]);
+        for (namespace, repository, tag, expected) in [
+            (Some("docker.io"), "library/nginx", "1", "nginx"),
+            (Some("docker.io"), "nginx", "1", "nginx"),
+            (Some("registry-1.docker.io"), "library/nginx", "1", "nginx"),
+            (Some("quay.io"), "library/nginx", "1", "-"),
+            (Some("quay.io"), "a/b", "1", "quay"),
+            (None, "quay.io/a/b", "1", "quay"),
+            (None, "docker.io/nginx", "1", "nginx"),
+            (None, "sea.hub:5000/team/e", "2", "e"),
+            (None, "team/e", "2", "e"),
+            (None, "team/e", "3", "-"),
+            (None, "nginx", "1", "nginx"),
+            (None, "c/d", "1", "same"),
+            (None, "a/b", "1", "2 registries"),
+            (None, "x", "1", "-"),
+        ] {
+            let found = match names.find(namespace, repository, tag) {
+                Found::One(descriptor) => Digest::try_from(descriptor.digest()).unwrap().to_string(),
+                Found::Nothing => "-".to_owned(),
+                Found::Several(all) => format!("{} registries", all.len()),
+            };
+            let expected = if expected.contains("registries") || expected == "-" {
+                expected.to_owned()
+            } else {
+                Digest::of(expected.as_bytes()).to_string()
+            };
+            assert_eq!(found, expected, "{namespace:?} {repository}:{tag}");
+        }
+        assert_eq!(names.tags(None, "a/b"), Some(vec!["1".to_owned()]));
+        assert_eq!(names.tags(Some("quay.io"), "none"), None);
+        assert_eq!(names.repositories().len(), 6);
+    }
+}
