@@ -151,8 +151,8 @@ pub enum Instruction {
     Launch(Vec<Word>),
     /// `CMDS ["…"]`: raw launch commands, in order. Not expanded at build time.
     Cmds(Vec<Word>),
-    /// `CMD …`: one more raw launch command.
-    Cmd(Word),
+    /// `CMD command` or `CMD ["command", …]`: more raw launch commands. Not expanded at build time.
+    Cmd(Vec<Word>),
 }
 
 /// A build argument.
@@ -192,6 +192,13 @@ pub struct Files {
     pub dest: Word,
 }
 
+impl Files {
+    /// Whether a source's content stands in the Kubefile.
+    pub fn has_inline(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, Source::Inline(_)))
+    }
+}
+
 /// One source of COPY or ADD.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -221,6 +228,27 @@ pub struct Run {
     pub command: Command,
     /// The heredocs that the command's text refers to, in order.
     pub heredocs: Vec<Heredoc>,
+}
+
+impl Run {
+    /// What the shell runs: the heredoc itself if the command is nothing else, otherwise the command with its heredocs after it.
+    /// `None` for the exec form. A script that starts with `#!` names its own interpreter.
+    pub fn script(&self) -> Option<String> {
+        let Command::Shell(command) = &self.command else {
+            return None;
+        };
+        match self.heredocs.as_slice() {
+            [only] if super::heredoc::is_announcement(&command.value) => Some(only.content.value.clone()),
+            heredocs => Some(command.value.clone() + &heredocs.iter().map(|heredoc| heredoc.lines("\n")).collect::<String>()),
+        }
+    }
+}
+
+impl Heredoc {
+    /// Its content between `before` and the word that ends it.
+    pub(super) fn lines(&self, before: &str) -> String {
+        format!("{before}{}{}", self.content.value, self.name)
+    }
 }
 
 /// A command in one of Dockerfile's two forms.
