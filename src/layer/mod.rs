@@ -1,27 +1,36 @@
 //! Layers: directory trees to tar blobs and back.
+//!
+//! The same tree gives the same bytes on any machine and with any number of threads: entries are sorted, times clamped,
+//! pieces cut by the hash of paths, compressors run with fixed parameters. Layers from elsewhere are taken apart with
+//! suspicion: nothing is written outside the root that was given, and bytes must be what their digests say (errors of kind
+//! `Verification`).
+
+mod compress;
+mod content;
+mod cut;
+mod decode;
+mod diff;
+mod extract;
+mod header;
+mod member;
+mod pack;
+mod rootdir;
+mod unpack;
+mod walk;
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Result;
 use oci_spec::image::Descriptor;
 
-use crate::events::Job;
 use crate::image::Digest;
-use crate::store::Store;
 
-/// How layers are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// gzip, for tools that read nothing else.
-    Gzip,
-    /// zstd.
-    #[default]
-    Zstd,
-}
+pub use compress::{Compression, compression_of};
+pub use content::read_files;
+pub use diff::diff;
+pub use pack::{PackOptions, pack};
+pub use unpack::{UnpackOptions, diff_ids, sync, unpack, unpack_blob, unpack_image};
+pub use walk::walk;
 
 /// Where an entry's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,19 +68,19 @@ pub struct Entry {
     pub xattrs: BTreeMap<String, Vec<u8>>,
 }
 
+impl Entry {
+    /// The bytes of its content.
+    pub fn size(&self) -> u64 {
+        match &self.source {
+            Source::File(_, size) => *size,
+            Source::Bytes(bytes) => bytes.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
 /// A tree to pack: path relative to the root (no leading `/`, no `..`) to entry. Sorted, as tar entries are.
 pub type Tree = BTreeMap<PathBuf, Entry>;
-
-/// How to pack.
-#[derive(Debug, Clone, Copy)]
-pub struct PackOptions {
-    /// The compression.
-    pub compression: Compression,
-    /// No mtime in the layer is later (seconds since 1970).
-    pub newest_mtime: i64,
-    /// At most this many layers.
-    pub max_layers: usize,
-}
 
 /// A layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,34 +91,12 @@ pub struct Layer {
     pub diff_id: Digest,
 }
 
-/// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming.
-pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, job: &Job) -> Result<Vec<Layer>> {
-    unimplemented!("{} {options:?} {store:?} {}", tree.len(), job.jobs())
-}
+/// The one extended attribute that layers keep.
+const CAPABILITY: &str = "security.capability";
+/// The prefix of whiteouts (OCI image-spec, layers).
+const WHITEOUT: &str = ".wh.";
+/// The name of the entry that makes its directory opaque.
+const OPAQUE: &str = ".wh..wh..opq";
 
-/// What lies below a directory, as entries that [`pack`] takes.
-pub fn walk(root: &Path) -> Result<Tree> {
-    unimplemented!("{root:?}")
-}
-
-/// What changed from `before` to `after` (by kind, mode, owner, size, mtime, link target): the entries of the layer that
-/// turns one into the other, removals as whiteouts.
-pub fn diff(before: &Tree, after: &Tree) -> Tree {
-    unimplemented!("{} {}", before.len(), after.len())
-}
-
-/// How to unpack.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UnpackOptions {
-    /// Whether owners are set; only root can.
-    pub owners: bool,
-    /// At most this many uncompressed bytes, against decompression bombs; 0 is no limit.
-    pub max_bytes: u64,
-}
-
-/// Applies one compressed layer onto the directory `root`. Never writes outside: `..`, absolute names, and ways out through
-/// symbolic or hard links are refused with an error of kind `Verification`. Verifies `diff_id`.
-pub fn unpack(layer: impl Read, compression: Compression, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<()> {
-    let _ = layer;
-    unimplemented!("{compression:?} {diff_id} {root:?} {options:?}")
-}
+#[cfg(test)]
+mod tests;

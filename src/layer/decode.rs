@@ -1,0 +1,99 @@
+//! Decompresses a layer, hashing and counting what comes out.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use anyhow::{Result, ensure};
+use flate2::bufread::MultiGzDecoder;
+
+use super::Compression;
+use crate::error::Failure;
+use crate::image::{Digest, Hasher};
+
+/// Compressed bytes are read in steps of this many.
+const STEP: usize = 256 << 10;
+
+/// The tar inside a compressed layer.
+pub(super) struct Decoded<'a, R: Read> {
+    stream: Stream<'a, R>,
+    hasher: Hasher<io::Sink>,
+    max_bytes: u64,
+}
+
+enum Stream<'a, R: Read> {
+    Plain(BufReader<R>),
+    Gzip(Box<MultiGzDecoder<BufReader<R>>>),
+    Zstd(zstd::Decoder<'a, BufReader<R>>),
+}
+
+impl<R: Read> Decoded<'_, R> {
+    /// Looks at the first bytes: a layer that is compressed otherwise than it says is refused. `max_bytes` of 0 is no limit.
+    pub fn new(layer: R, compression: Compression, max_bytes: u64) -> Result<Self> {
+        let mut layer = BufReader::with_capacity(STEP, layer);
+        let found = compression_by_magic(layer.fill_buf()?);
+        ensure!(
+            found == compression,
+            Failure::verification(format!("the layer is {}, but its media type says {}", describe(found), describe(compression)))
+        );
+        let stream = match compression {
+            Compression::None => Stream::Plain(layer),
+            Compression::Gzip => Stream::Gzip(Box::new(MultiGzDecoder::new(layer))),
+            Compression::Zstd => Stream::Zstd(zstd::Decoder::with_buffer(layer)?),
+        };
+        Ok(Decoded { stream, hasher: Hasher::new(io::sink()), max_bytes: if max_bytes == 0 { u64::MAX } else { max_bytes } })
+    }
+
+    /// How many bytes came out so far.
+    pub fn count(&self) -> u64 {
+        self.hasher.written()
+    }
+
+    /// Checks what came out, all of it, against the digest that the image's config gives.
+    pub fn verify(self, diff_id: &Digest) -> Result<()> {
+        let (found, _) = self.hasher.finish();
+        ensure!(found.digest == *diff_id, Failure::verification(format!("the layer's tar has the digest {}, not {diff_id}", found.digest)));
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Decoded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.stream {
+            Stream::Plain(stream) => stream.read(into),
+            Stream::Gzip(stream) => stream.read(into),
+            Stream::Zstd(stream) => stream.read(into),
+        }
+        .map_err(damaged)?;
+        self.hasher.update(&into[..count]);
+        if self.count() > self.max_bytes {
+            let failure = Failure::verification(format!("the layer unpacks to more than {} bytes", self.max_bytes));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, failure));
+        }
+        Ok(count)
+    }
+}
+
+/// A decoder's complaint is about the bytes; errors of the disk and failures of the reader below stay what they are.
+fn damaged(error: io::Error) -> io::Error {
+    let known = error.raw_os_error().is_some() || error.get_ref().is_some_and(|inner| inner.is::<Failure>());
+    if known || error.kind() == io::ErrorKind::Interrupted {
+        return error;
+    }
+    io::Error::new(io::ErrorKind::InvalidData, Failure::verification(format!("the layer's compression is damaged: {error}")))
+}
+
+fn compression_by_magic(start: &[u8]) -> Compression {
+    match start {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        // frames, and skippable frames before them (RFC 8878, 3.1)
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+fn describe(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "not compressed",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}

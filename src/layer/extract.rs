@@ -1,0 +1,271 @@
+//! Writes the members of a layer below a root.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::member::{Kind, Member, Members, below, escape};
+use super::rootdir::{RootDir, kind_of, proc_path, remove, remove_inside};
+use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
+
+/// Applies the members of one layer to a root.
+pub(super) fn extract(archive: impl Read, root: &RootDir, options: &UnpackOptions) -> Result<()> {
+    let mut members = Members::new(archive);
+    let mut extraction = Extraction {
+        root,
+        owners: options.owners,
+        devices: options.owners && rustix::process::geteuid().is_root(),
+        parent: None,
+        written: HashSet::new(),
+        directories: BTreeMap::new(),
+        touched: BTreeMap::new(),
+        buffer: vec![0; 256 << 10],
+    };
+    while let Some(member) = members.next()? {
+        extraction.apply(&member, &mut members).with_context(|| format!("unpack {}", member.path.display()))?;
+    }
+    extraction.finish()
+}
+
+struct Extraction<'a> {
+    root: &'a RootDir,
+    owners: bool,
+    devices: bool,
+    /// The directory of the last member: the next one is there most of the time.
+    parent: Option<(PathBuf, OwnedFd)>,
+    /// What this layer wrote, with all parents: its whiteouts only hide what is older.
+    written: HashSet<PathBuf>,
+    /// Directories get their mode and time at the end, when nothing is written into them any more.
+    directories: BTreeMap<PathBuf, Attributes>,
+    /// Directories of older layers that are written into: they keep their time.
+    touched: BTreeMap<PathBuf, Attributes>,
+    buffer: Vec<u8>,
+}
+
+/// What is set on a file besides its content.
+#[derive(Debug, Clone)]
+struct Attributes {
+    owner: Option<(Uid, Gid)>,
+    mode: Mode,
+    times: Timestamps,
+}
+
+impl Extraction<'_> {
+    fn apply(&mut self, member: &Member, content: &mut impl Read) -> Result<()> {
+        // the root itself is whatever the caller made it
+        let Some(name) = member.path.file_name() else { return Ok(()) };
+        let parent = member.path.parent().unwrap_or(Path::new(""));
+        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
+            return self.whiteout(parent, name, OsStr::from_bytes(hidden));
+        }
+        let dir = self.enter(parent)?;
+        match member.kind {
+            Kind::File => self.file(&dir, name, member, content)?,
+            Kind::Directory => self.directory(&dir, name, member)?,
+            Kind::Symlink => self.symlink(&dir, name, member)?,
+            Kind::Hardlink => self.hardlink(&dir, name, member)?,
+            Kind::Char | Kind::Block | Kind::Fifo => self.node(&dir, name, member)?,
+        }
+        self.leave(parent, dir);
+        self.remember(&member.path);
+        Ok(())
+    }
+
+    /// The directory, made if need be; from the last member if it is the same.
+    fn enter(&mut self, directory: &Path) -> Result<OwnedFd> {
+        if let Some((path, fd)) = self.parent.take()
+            && path == directory
+        {
+            return Ok(fd);
+        }
+        let (fd, made) = self.root.enter_or_make(directory)?;
+        if made.is_empty() && !self.written.contains(directory) && !self.touched.contains_key(directory) {
+            self.touch(directory, &fd)?;
+        }
+        made.iter().for_each(|path| self.remember(path));
+        Ok(fd)
+    }
+
+    fn leave(&mut self, directory: &Path, fd: OwnedFd) {
+        self.parent = Some((directory.to_owned(), fd));
+    }
+
+    /// Remembers the time of a directory of an older layer, and opens it for writing where its mode forbids that.
+    fn touch(&mut self, directory: &Path, fd: &OwnedFd) -> Result<()> {
+        let stat = rustix::fs::fstat(fd).with_context(|| self.root.show(directory))?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        self.touched.insert(directory.to_owned(), Attributes { owner: None, mode, times: times(stat.st_mtime) });
+        if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
+            rustix::fs::chmod(proc_path(fd), mode | Mode::RWXU).with_context(|| self.root.show(directory))?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, path: &Path) {
+        for path in path.ancestors() {
+            if !self.written.insert(path.to_owned()) {
+                break;
+            }
+        }
+    }
+
+    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member, content: &mut impl Read) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(self.make(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
+        loop {
+            match content.read(&mut self.buffer)? {
+                0 => break,
+                count => file.write_all(&self.buffer[..count])?,
+            }
+        }
+        self.attributes(member)?.set(file.as_fd())?;
+        if let Some(value) = member.xattrs.get(CAPABILITY).filter(|_| self.owners) {
+            // after the owner: changing it clears capabilities
+            rustix::fs::fsetxattr(&file, CAPABILITY, value, XattrFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+        if kind_of(dir, name) != Some(FileType::Directory) {
+            self.make(dir, name, &member.path, || rustix::fs::mkdirat(dir, name, Mode::RWXU))?;
+        }
+        self.directories.insert(member.path.clone(), self.attributes(member)?);
+        if !rustix::process::geteuid().is_root()
+            && let Some(fd) = self.root.enter(&member.path)?
+        {
+            rustix::fs::chmod(proc_path(&fd), Mode::RWXU)?;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+        self.make(dir, name, &member.path, || rustix::fs::symlinkat(&member.link, dir, name))?;
+        let attributes = self.attributes(member)?;
+        if let Some((uid, gid)) = attributes.owner {
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(rustix::fs::utimensat(dir, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn hardlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+        let target = below(&member.link)?;
+        let nowhere = || escape(format!("the hard link's target `{}` is not in the image", member.link.display()));
+        let target_name = target.file_name().ok_or_else(nowhere)?;
+        if target == member.path {
+            bail!(escape("the hard link points at itself".to_owned()));
+        }
+        let target_dir = self.root.enter(target.parent().unwrap_or(Path::new("")))?.ok_or_else(nowhere)?;
+        if matches!(kind_of(&target_dir, target_name), None | Some(FileType::Directory)) {
+            bail!(nowhere());
+        }
+        self.make(dir, name, &member.path, || rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty()))
+    }
+
+    fn node(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+        let kind = match member.kind {
+            Kind::Char => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        if kind != FileType::Fifo && !self.devices {
+            tracing::warn!("device {} is left out: only root can make it", self.root.show(&member.path));
+            return Ok(());
+        }
+        let attributes = self.attributes(member)?;
+        let device = rustix::fs::makedev(member.device.0, member.device.1);
+        self.make(dir, name, &member.path, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device))?;
+        if let Some((uid, gid)) = attributes.owner {
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        rustix::fs::chmodat(dir, name, attributes.mode, AtFlags::empty())?;
+        Ok(rustix::fs::utimensat(dir, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes something new under a name; what had the name goes.
+    fn make<T>(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
+        match make() {
+            Err(Errno::EXIST) => {}
+            result => return Ok(result?),
+        }
+        if kind_of(dir, name) == Some(FileType::Directory) {
+            self.directories.retain(|known, _| !known.starts_with(path));
+            self.touched.retain(|known, _| !known.starts_with(path));
+            self.written.retain(|known| !known.starts_with(path));
+        }
+        remove(dir, name, path, &|_| false)?;
+        Ok(make()?)
+    }
+
+    fn whiteout(&mut self, parent: &Path, name: &OsStr, hidden: &OsStr) -> Result<()> {
+        let opaque = name == OPAQUE;
+        if !opaque && hidden.as_bytes().starts_with(WHITEOUT.as_bytes()) {
+            // other marks of AUFS, which image tools leave alone
+            return Ok(());
+        }
+        if !opaque && (hidden.is_empty() || hidden == "." || hidden == "..") {
+            bail!(escape(format!("`{}` hides no name", name.display())));
+        }
+        let Some(dir) = self.root.enter(parent)? else { return Ok(()) };
+        if !self.written.contains(parent) && !self.touched.contains_key(parent) {
+            self.touch(parent, &dir)?;
+        }
+        // the cached descriptor may be of a directory that goes
+        self.parent = None;
+        let written = &self.written;
+        let keep = |path: &Path| written.contains(path);
+        if opaque {
+            let inside = self.root.open_directory(parent)?.context("the directory went away")?;
+            remove_inside(&inside, parent, &keep)?;
+        } else {
+            remove(&dir, hidden, &parent.join(hidden), &keep)?;
+        }
+        self.touched.retain(|known, _| known == parent || self.root.enter(known).ok().flatten().is_some());
+        Ok(())
+    }
+
+    fn attributes(&self, member: &Member) -> Result<Attributes> {
+        let id =
+            |value: u64| u32::try_from(value).ok().filter(|&id| id != u32::MAX).with_context(|| format!("owner {value} is out of range"));
+        let owner = if self.owners { Some((Uid::from_raw(id(member.uid)?), Gid::from_raw(id(member.gid)?))) } else { None };
+        Ok(Attributes { owner, mode: Mode::from_raw_mode(member.mode), times: times(member.mtime) })
+    }
+
+    /// Sets what had to wait: modes and times of directories, inner ones first.
+    fn finish(self) -> Result<()> {
+        let own = self.directories.iter();
+        let older = self.touched.iter().filter(|(path, _)| !self.directories.contains_key(*path));
+        let mut all: Vec<(&PathBuf, &Attributes)> = own.chain(older).collect();
+        all.sort_by(|a, b| b.0.cmp(a.0));
+        for (path, attributes) in all {
+            if let Some(fd) = self.root.open_directory(path)? {
+                attributes.set(fd.as_fd()).with_context(|| self.root.show(path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Attributes {
+    /// Owner first: changing it clears set-id bits.
+    fn set(&self, fd: BorrowedFd) -> Result<()> {
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(fd, Some(uid), Some(gid))?;
+        }
+        rustix::fs::fchmod(fd, self.mode)?;
+        Ok(rustix::fs::futimens(fd, &self.times)?)
+    }
+}
+
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}

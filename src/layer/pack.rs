@@ -1,0 +1,173 @@
+//! Packs trees: pieces in parallel, each streamed from the files to the store.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use oci_spec::image::Descriptor;
+use rayon::ThreadPool;
+
+use super::compress::Compressor;
+use super::cut::{Piece, cut};
+use super::header::{END, padding, write_header};
+use super::{Compression, Entry, Layer, Source, Tree};
+use crate::error::Failure;
+use crate::events::{Job, Task, Unit};
+use crate::image::Hasher;
+use crate::store::Store;
+
+/// How to pack.
+#[derive(Debug, Clone, Copy)]
+pub struct PackOptions {
+    /// The compression.
+    pub compression: Compression,
+    /// No mtime in the layer is later (seconds since 1970).
+    pub newest_mtime: i64,
+    /// At most this many layers.
+    pub max_layers: usize,
+}
+
+/// Files are read in steps of this many bytes.
+const STEP: usize = 256 << 10;
+
+/// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming. An empty tree is no layer.
+///
+/// A file that has not the size that its entry says is an error: it changed while it was packed.
+pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, job: &Job) -> Result<Vec<Layer>> {
+    let pieces = cut(tree, options.max_layers);
+    let total: u64 = pieces.iter().map(Piece::weight).sum();
+    let packing = Packing {
+        options,
+        store,
+        job,
+        pool: rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?,
+        task: job.task(format!("pack {} files", tree.len()), Some(total), Unit::Bytes),
+        total,
+        stop: AtomicBool::new(false),
+    };
+    let layers = packing.all(&pieces)?;
+    let packed: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
+    packing.task.done(format!("{} layers, {}", layers.len(), indicatif::BinaryBytes(packed)));
+    Ok(layers)
+}
+
+struct Packing<'a> {
+    options: &'a PackOptions,
+    store: &'a Store,
+    job: &'a Job,
+    pool: ThreadPool,
+    task: Task,
+    total: u64,
+    /// Set by the first piece that fails.
+    stop: AtomicBool,
+}
+
+impl Packing<'_> {
+    /// Packs the pieces, heavy ones first, several at once; gives the layers in the order of the pieces.
+    fn all(&self, pieces: &[Piece]) -> Result<Vec<Layer>> {
+        let mut order: Vec<usize> = (0..pieces.len()).collect();
+        order.sort_by_key(|&number| std::cmp::Reverse(pieces[number].weight()));
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Layer)>> {
+            let mut done = Vec::new();
+            while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let layer = self.one(&pieces[number]).inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
+                done.push((number, layer));
+            }
+            Ok(done)
+        };
+        let results: Vec<Result<Vec<(usize, Layer)>>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.job.jobs().min(pieces.len())).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        let mut layers = first_cause(results)?;
+        layers.sort_by_key(|(number, _)| *number);
+        Ok(layers.into_iter().map(|(_, layer)| layer).collect())
+    }
+
+    fn one(&self, piece: &Piece) -> Result<Layer> {
+        let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(piece), &self.pool)?;
+        let mut out = BufWriter::with_capacity(STEP, Hasher::new(compressor));
+        let mut buffer = vec![0; STEP];
+        for (path, entry) in &piece.entries {
+            write_header(&mut out, path, entry, self.options.newest_mtime)?;
+            self.content(&mut out, path, entry, &mut buffer)?;
+            self.task.advance(entry.size());
+        }
+        out.write_all(&END)?;
+        let (tar, compressor) = out.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish();
+        let blob = compressor.finish()?.commit()?;
+        let descriptor = Descriptor::new(self.options.compression.media_type(), blob.size, blob.digest);
+        Ok(Layer { descriptor, diff_id: tar.digest })
+    }
+
+    /// Compressing threads by the piece's share of the whole. The bytes do not depend on it.
+    fn threads(&self, piece: &Piece) -> u32 {
+        let share = (self.job.jobs() as u64).saturating_mul(piece.weight()).div_ceil(self.total.max(1));
+        u32::try_from(share.clamp(1, self.job.jobs() as u64)).unwrap_or(1)
+    }
+
+    fn content(&self, out: &mut impl Write, path: &Path, entry: &Entry, buffer: &mut [u8]) -> Result<()> {
+        match &entry.source {
+            Source::File(source, size) => {
+                self.file(out, source, *size, buffer).with_context(|| format!("pack {}", path.display()))?;
+                out.write_all(padding(*size))?;
+            }
+            Source::Bytes(bytes) => {
+                out.write_all(bytes)?;
+                out.write_all(padding(bytes.len() as u64))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn file(&self, out: &mut impl Write, source: &Path, size: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut file = File::open(source).with_context(|| source.display().to_string())?;
+        let mut left = size;
+        loop {
+            self.job.check()?;
+            if self.stop.load(Ordering::Relaxed) {
+                bail!(Stopped);
+            }
+            let count = file.read(buffer).with_context(|| source.display().to_string())?;
+            if count == 0 {
+                break;
+            }
+            ensure!(count as u64 <= left, changed(source));
+            out.write_all(&buffer[..count])?;
+            left -= count as u64;
+            // most files end here: one call less for each
+            if left == 0 && count < buffer.len() {
+                break;
+            }
+        }
+        ensure!(left == 0, changed(source));
+        Ok(())
+    }
+}
+
+fn changed(source: &Path) -> Failure {
+    Failure::failed(format!("{} changed while it was packed", source.display())).hint("run the command again when nothing writes there")
+}
+
+/// Another piece failed, so this one gave up.
+#[derive(Debug, thiserror::Error)]
+#[error("another layer failed")]
+struct Stopped;
+
+/// All results, or the error that made the others stop.
+fn first_cause<T>(results: Vec<Result<Vec<T>>>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    let mut stopped = None;
+    for result in results {
+        match result {
+            Ok(mut some) => all.append(&mut some),
+            Err(error) if error.is::<Stopped>() => stopped = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    stopped.map_or(Ok(all), Err)
+}

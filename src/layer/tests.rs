@@ -1,0 +1,490 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+
+use proptest::prelude::*;
+use tar::{EntryType, Header};
+
+use super::*;
+use crate::error::{Kind, kind_of};
+use crate::events::{Job, Silent};
+use crate::image::Blob;
+use crate::store::Store;
+
+const OPTIONS: PackOptions = PackOptions { compression: Compression::Zstd, newest_mtime: i64::MAX, max_layers: 100 };
+
+struct Rig {
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        Rig { dir, store }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn pack(&self, tree: &Tree, options: &PackOptions) -> Vec<Layer> {
+        pack(tree, options, &self.store, &Job::silent()).unwrap()
+    }
+
+    fn unpack(&self, layers: &[Layer], root: &Path) {
+        for layer in layers {
+            unpack_blob(&self.store, &layer.descriptor, &layer.diff_id, root, &UnpackOptions::default()).unwrap();
+        }
+    }
+}
+
+fn as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A tree without the places its bytes come from, to compare.
+fn facts(root: &Path) -> BTreeMap<PathBuf, (Entry, Vec<u8>)> {
+    let fact = |(path, mut entry): (PathBuf, Entry)| {
+        let bytes = match &entry.source {
+            Source::File(source, _) => fs::read(source).unwrap(),
+            _ => Vec::new(),
+        };
+        if let Source::File(source, _) = &mut entry.source {
+            *source = PathBuf::new();
+        }
+        (path, (entry, bytes))
+    };
+    walk(root).unwrap().into_iter().map(fact).collect()
+}
+
+fn set_mtime(path: &Path, seconds: i64) {
+    let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// A tree with everything that is hard to keep.
+fn make_nasty_tree(root: &Path) {
+    fs::create_dir_all(root.join("etc/empty")).unwrap();
+    fs::create_dir_all(root.join("x".repeat(90)).join("y".repeat(120))).unwrap();
+    fs::write(root.join("x".repeat(90)).join("y".repeat(120)).join("z".repeat(110)), "long").unwrap();
+    fs::write(root.join("etc/a"), "hello\n").unwrap();
+    fs::write(root.join("中文 name"), vec![7; 70_000]).unwrap();
+    fs::write(root.join("etc/nothing"), "").unwrap();
+    fs::hard_link(root.join("etc/a"), root.join("etc/also a")).unwrap();
+    symlink("../../../../etc/passwd", root.join("etc/out")).unwrap();
+    symlink("t".repeat(300), root.join("etc/far")).unwrap();
+    fs::write(root.join("program"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(root.join("program"), fs::Permissions::from_mode(0o4711)).unwrap();
+    fs::set_permissions(root.join("etc"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(root.join("etc/empty"), fs::Permissions::from_mode(0o500)).unwrap();
+    for (number, path) in walk(root).unwrap().keys().rev().enumerate() {
+        set_mtime(&root.join(path), 1_600_000_000 + number as i64);
+    }
+    set_mtime(&root.join("etc/a"), -5);
+}
+
+#[test]
+fn an_unpacked_tree_is_the_one_that_was_packed() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let rig = Rig::new();
+        make_nasty_tree(&rig.path("tree"));
+        let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &PackOptions { compression, ..OPTIONS });
+        assert_eq!(layers.len(), 1);
+        rig.unpack(&layers, &rig.path("copy"));
+        let (tree, copy) = (facts(&rig.path("tree")), facts(&rig.path("copy")));
+        // without owners set they are the caller's, as those of the tree are
+        assert_eq!(copy, tree, "{compression:?}");
+        let inode = |path: &str| fs::metadata(rig.path("copy").join(path)).unwrap().ino();
+        assert_eq!(inode("etc/a"), inode("etc/also a"));
+        rig.unpack(&layers, &rig.path("copy"));
+        assert_eq!(facts(&rig.path("copy")), tree, "once more changes nothing");
+    }
+}
+
+#[test]
+fn bytes_depend_on_nothing_but_the_tree() {
+    let rig = Rig::new();
+    let pack_with = |root: &Path, jobs: usize| {
+        let job = Job::new(std::sync::Arc::new(Silent), Default::default(), jobs.try_into().unwrap());
+        let tree = walk(root).unwrap();
+        pack(&tree, &OPTIONS, &rig.store, &job).unwrap()
+    };
+    let names: Vec<String> = (0..40).map(|number| format!("{number}")).collect();
+    let make = |root: &Path, names: &mut dyn Iterator<Item = &String>| {
+        fs::create_dir_all(root).unwrap();
+        for name in names {
+            let mut file = fs::File::create(root.join(name)).unwrap();
+            // large enough for several pieces
+            let seed: u64 = name.parse::<u64>().unwrap() + 1;
+            let block: Vec<u8> = (0..1u64 << 17).flat_map(|i| (i.wrapping_mul(seed * 0x9e37_79b9) >> 3).to_le_bytes()).collect();
+            (0..4).for_each(|_| file.write_all(&block).unwrap());
+            drop(file);
+            set_mtime(&root.join(name), 1_600_000_000);
+        }
+    };
+    make(&rig.path("one"), &mut names.iter());
+    make(&rig.path("other"), &mut names.iter().rev());
+    let one = pack_with(&rig.path("one"), 1);
+    assert!(one.len() > 1);
+    assert_eq!(pack_with(&rig.path("other"), 4), one);
+    rig.unpack(&one, &rig.path("copy"));
+    assert!(facts(&rig.path("copy")) == facts(&rig.path("one")));
+}
+
+#[test]
+fn times_are_clamped_and_owners_are_as_given() {
+    let rig = Rig::new();
+    let mut entry =
+        Entry { source: Source::Bytes(b"x".to_vec()), mode: 0o600, uid: 3_000_000, gid: 7, mtime: 2_000_000_000, xattrs: BTreeMap::new() };
+    let tree = Tree::from([("f".into(), entry.clone())]);
+    let layers = rig.pack(&tree, &PackOptions { newest_mtime: 1000, compression: Compression::None, ..OPTIONS });
+    let bytes = rig.store.read(&Blob::try_from(&layers[0].descriptor).unwrap()).unwrap();
+    let mut members = member::Members::new(&bytes[..]);
+    let member = members.next().unwrap().unwrap();
+    assert_eq!((member.mtime, member.uid, member.gid, member.mode), (1000, 3_000_000, 7, 0o600));
+    entry.mtime = 1000;
+    assert_eq!(rig.pack(&Tree::from([("f".into(), entry)]), &PackOptions { compression: Compression::None, ..OPTIONS }), layers);
+}
+
+#[test]
+fn owners_and_capabilities_are_kept_for_root() {
+    if !as_root() {
+        return;
+    }
+    let rig = Rig::new();
+    // cap_net_raw+ep, version 2
+    let value = vec![1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let xattrs = BTreeMap::from([(CAPABILITY.to_owned(), value)]);
+    let tree = Tree::from([(
+        "ping".into(),
+        Entry { source: Source::Bytes(b"x".to_vec()), mode: 0o2755, uid: 12, gid: 34, mtime: 5, xattrs: xattrs.clone() },
+    )]);
+    let layers = rig.pack(&tree, &OPTIONS);
+    let options = UnpackOptions { owners: true, max_bytes: 0 };
+    unpack_blob(&rig.store, &layers[0].descriptor, &layers[0].diff_id, &rig.path("root"), &options).unwrap();
+    let entry = walk(&rig.path("root")).unwrap().remove(Path::new("ping")).unwrap();
+    assert_eq!((entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs), (0o2755, 12, 34, 5, xattrs));
+}
+
+/// A tar of raw members: kind, name, link target or content.
+fn tar_of(members: &[(EntryType, &str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, name, text) in members {
+        let mut header = Header::new_ustar();
+        let ustar = header.as_ustar_mut().unwrap();
+        ustar.name[..name.len()].copy_from_slice(name.as_bytes());
+        let content = if *kind == EntryType::Regular { text.as_bytes() } else { b"" };
+        if content.is_empty() {
+            ustar.linkname[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        header.set_entry_type(*kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
+        header.set_cksum();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(content);
+        bytes.extend_from_slice(header::padding(content.len() as u64));
+    }
+    bytes.extend_from_slice(&[0; 1024]);
+    bytes
+}
+
+fn unpack_tar(tar: &[u8], root: &Path) -> anyhow::Result<()> {
+    unpack(tar, Compression::None, &Digest::of(tar), root, &UnpackOptions::default())
+}
+
+const FILE: EntryType = EntryType::Regular;
+const DIR: EntryType = EntryType::Directory;
+const LINK: EntryType = EntryType::Symlink;
+const HARD: EntryType = EntryType::Link;
+
+#[test]
+fn nothing_is_written_outside_the_root() {
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    let away = outside.path().to_str().unwrap().to_owned();
+    let absolute = format!("{away}/evil");
+    let through = format!("{away}/victim");
+    let up = "../../../../../../../../../..".to_owned() + &away;
+    for (case, members) in [
+        ("dotdot", vec![(FILE, "../evil", "x")]),
+        ("dotdot inside", vec![(DIR, "a/", ""), (FILE, "a/../../evil", "x")]),
+        ("absolute", vec![(FILE, absolute.as_str(), "x")]),
+        ("through an absolute link", vec![(LINK, "l", away.as_str()), (FILE, "l/evil", "x")]),
+        ("through a relative link", vec![(LINK, "l", up.as_str()), (FILE, "l/evil", "x")]),
+        ("through two links", vec![(LINK, "a", "."), (LINK, "b", away.as_str()), (FILE, "a/b/evil", "x")]),
+        ("directory through a link", vec![(LINK, "l", away.as_str()), (DIR, "l/evil/", "")]),
+        ("link through a link", vec![(LINK, "l", away.as_str()), (LINK, "l/evil", "/")]),
+        ("hard link to outside", vec![(HARD, "h", through.as_str()), (FILE, "h", "overwritten")]),
+        ("hard link by dotdot", vec![(HARD, "h", "../victim")]),
+        ("hard link through a link", vec![(LINK, "l", away.as_str()), (HARD, "h", "l/victim"), (FILE, "h", "overwritten")]),
+        ("whiteout through a link", vec![(LINK, "l", away.as_str()), (FILE, "l/.wh.victim", "")]),
+        ("opaque through a link", vec![(LINK, "l", away.as_str()), (FILE, "l/.wh..wh..opq", "")]),
+        ("whiteout of the parent", vec![(DIR, "a/", ""), (FILE, "a/.wh...", "")]),
+        ("whiteout of itself", vec![(DIR, "a/", ""), (FILE, "a/.wh..", "")]),
+        ("device through a link", vec![(LINK, "l", away.as_str()), (EntryType::Fifo, "l/evil", "")]),
+    ] {
+        let root = outside.path().join("root");
+        let error = unpack_tar(&tar_of(&members), &root).expect_err(case);
+        assert_eq!(kind_of(&error), Kind::Verification, "{case}: {error:#}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "{case}");
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{case}: {error:#}");
+    }
+}
+
+#[test]
+fn links_that_lead_out_are_replaced_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    let target = victim.to_str().unwrap();
+    let members =
+        [(LINK, "f", target), (FILE, "f", "inside"), (LINK, "d", dir.path().to_str().unwrap()), (DIR, "d/", ""), (FILE, "d/g", "in")];
+    unpack_tar(&tar_of(&members), &dir.path().join("root")).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    assert_eq!(fs::read_to_string(dir.path().join("root/f")).unwrap(), "inside");
+    assert_eq!(fs::read_to_string(dir.path().join("root/d/g")).unwrap(), "in");
+    // a link that stays inside is followed, as lower layers with `lib -> usr/lib` want it
+    let members = [(DIR, "usr/lib/", ""), (LINK, "lib", "usr/lib"), (FILE, "lib/x", "x")];
+    unpack_tar(&tar_of(&members), &dir.path().join("root")).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("root/usr/lib/x")).unwrap(), "x");
+}
+
+fn listing(root: &Path) -> Vec<String> {
+    walk(root).unwrap().keys().map(|path| path.display().to_string()).collect()
+}
+
+#[test]
+fn whiteouts_hide_older_layers_in_any_order() {
+    let lower = [(DIR, "d/", ""), (FILE, "d/a", "1"), (FILE, "d/b", "1"), (DIR, "d/s/", ""), (FILE, "d/s/x", "1"), (FILE, "top", "1")];
+    for (case, upper, expected) in [
+        ("file", vec![(FILE, "d/.wh.a", "")], vec!["d", "d/b", "d/s", "d/s/x", "top"]),
+        ("tree", vec![(FILE, ".wh.d", "")], vec!["top"]),
+        ("missing", vec![(FILE, "no/.wh.such", "")], vec!["d", "d/a", "d/b", "d/s", "d/s/x", "top"]),
+        ("opaque first", vec![(DIR, "d/", ""), (FILE, "d/.wh..wh..opq", ""), (FILE, "d/n", "2")], vec!["d", "d/n", "top"]),
+        (
+            "opaque last",
+            vec![(FILE, "d/n", "2"), (FILE, "d/s/y", "2"), (FILE, "d/.wh..wh..opq", "")],
+            vec!["d", "d/n", "d/s", "d/s/y", "top"],
+        ),
+        ("of what the layer writes", vec![(FILE, "d/a", "2"), (FILE, "d/.wh.a", "")], vec!["d", "d/a", "d/b", "d/s", "d/s/x", "top"]),
+        ("file for directory", vec![(FILE, "d", "2")], vec!["d", "top"]),
+        ("directory for file", vec![(DIR, "top/", ""), (FILE, "top/n", "2")], vec!["d", "d/a", "d/b", "d/s", "d/s/x", "top", "top/n"]),
+        ("other AUFS marks", vec![(FILE, ".wh..wh.plnk", "")], vec!["d", "d/a", "d/b", "d/s", "d/s/x", "top"]),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        unpack_tar(&tar_of(&lower), root.path()).unwrap();
+        unpack_tar(&tar_of(&upper), root.path()).unwrap();
+        assert_eq!(listing(root.path()), expected, "{case}");
+        if root.path().join("d").is_dir() {
+            assert_eq!(fs::metadata(root.path().join("d")).unwrap().mtime(), 1, "{case}: the directory keeps its time");
+        }
+    }
+}
+
+#[test]
+fn of_two_entries_with_one_name_the_last_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let members =
+        [(FILE, "a", "first"), (HARD, "b", "a"), (FILE, "a", "second"), (DIR, "c/", ""), (FILE, "c/x", "1"), (FILE, "c", "now a file")];
+    unpack_tar(&tar_of(&members), root.path()).unwrap();
+    let read = |name: &str| fs::read_to_string(root.path().join(name)).unwrap();
+    assert_eq!((read("a"), read("b"), read("c")), ("second".into(), "first".into(), "now a file".into()));
+}
+
+#[test]
+fn damaged_layers_are_refused() {
+    let tar = tar_of(&[(FILE, "a", &"content ".repeat(100)), (FILE, "b", "more")]);
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+    let with = |mut bytes: Vec<u8>, tail: &[u8]| {
+        bytes.extend_from_slice(tail);
+        bytes
+    };
+    let cut = |bytes: Vec<u8>, by: usize| bytes[..bytes.len() - by].to_vec();
+    let junk = b"junk".repeat(300);
+    let trailing = with(tar.clone(), b"not zeros");
+    let short = tar[..700].to_vec();
+    use Compression::{Gzip, None as Plain, Zstd};
+    for (case, compression, bytes, diff_id) in [
+        ("says gzip, is tar", Gzip, tar.clone(), &tar),
+        ("says tar, is gzip", Plain, gzip(&tar), &tar),
+        ("says zstd, is gzip", Zstd, gzip(&tar), &tar),
+        ("no tar", Gzip, gzip(&junk), &junk),
+        ("garbage after gzip", Gzip, with(gzip(&tar), b"garbage!"), &tar),
+        ("garbage after zstd", Zstd, with(zstd(&tar), b"garbage!"), &tar),
+        ("gzip cut off", Gzip, cut(gzip(&tar), 10), &tar),
+        ("zstd cut off", Zstd, cut(zstd(&tar), 10), &tar),
+        ("tar cut off", Plain, short.clone(), &short),
+        ("something after the tar", Plain, trailing.clone(), &trailing),
+        ("another diff_id", Zstd, zstd(&tar), &junk),
+        ("empty gzip file", Gzip, Vec::new(), &Vec::new()),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let error = unpack(&bytes[..], compression, &Digest::of(diff_id), root.path(), &UnpackOptions::default()).expect_err(case);
+        assert_eq!(kind_of(&error), Kind::Verification, "{case}: {error:#}");
+    }
+    for (case, compression, bytes) in [
+        ("two gzip members", Gzip, with(gzip(&tar[..600]), &gzip(&tar[600..]))),
+        ("two zstd frames", Zstd, with(zstd(&tar[..600]), &zstd(&tar[600..]))),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        unpack(&bytes[..], compression, &Digest::of(&tar), root.path(), &UnpackOptions::default()).expect(case);
+        assert_eq!(listing(root.path()), ["a", "b"]);
+    }
+}
+
+#[test]
+fn a_decompression_bomb_stops_at_the_limit() {
+    let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 30), 3).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let options = UnpackOptions { owners: false, max_bytes: 10 << 20 };
+    let error = unpack(&bomb[..], Compression::Zstd, &Digest::of(b""), root.path(), &options).unwrap_err();
+    assert!(format!("{error:#}").contains("more than 10485760 bytes"), "{error:#}");
+}
+
+#[test]
+fn a_damaged_blob_is_named_when_it_is_unpacked() {
+    let rig = Rig::new();
+    make_nasty_tree(&rig.path("tree"));
+    let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &OPTIONS);
+    let blob = Blob::try_from(&layers[0].descriptor).unwrap();
+    let path = rig.store.blob_path(&blob.digest);
+    let good = fs::read(&path).unwrap();
+    for place in [0, good.len() / 2, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[place] ^= 0x10;
+        fs::write(&path, bad).unwrap();
+        let error =
+            unpack_blob(&rig.store, &layers[0].descriptor, &layers[0].diff_id, &rig.path("copy"), &UnpackOptions::default()).unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Verification, "{place}: {error:#}");
+        assert!(format!("{error:#}").contains(&blob.digest.to_string()), "{place}: {error:#}");
+    }
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_seen_is_an_error() {
+    let rig = Rig::new();
+    fs::create_dir(rig.path("tree")).unwrap();
+    fs::write(rig.path("tree/f"), "12345").unwrap();
+    let tree = walk(&rig.path("tree")).unwrap();
+    for content in ["1234", "123456"] {
+        fs::write(rig.path("tree/f"), content).unwrap();
+        let error = pack(&tree, &OPTIONS, &rig.store, &Job::silent()).unwrap_err();
+        assert!(format!("{error:#}").contains("changed while it was packed"), "{error:#}");
+    }
+    assert_eq!(rig.store.blobs().unwrap(), []);
+}
+
+#[test]
+fn files_are_read_as_they_are_after_all_layers() {
+    let rig = Rig::new();
+    let layer = |members: &[(EntryType, &str, &str)]| {
+        let blob = rig.store.put(&tar_of(members)).unwrap();
+        oci_spec::image::Descriptor::new(oci_spec::image::MediaType::ImageLayer, blob.size, blob.digest)
+    };
+    let layers = vec![
+        layer(&[(FILE, "etc/a", "old"), (FILE, "etc/b", "gone"), (FILE, "opt/c", "hidden"), (FILE, "big", "x")]),
+        layer(&[
+            (FILE, "./etc/a", "new"),
+            (FILE, "etc/.wh.b", ""),
+            (FILE, "opt/.wh..wh..opq", ""),
+            (FILE, "opt/d", "d"),
+            (HARD, "etc/e", "etc/a"),
+        ]),
+    ];
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let blob = rig.store.put(config.to_string().as_bytes()).unwrap();
+    let config = oci_spec::image::Descriptor::new(oci_spec::image::MediaType::ImageConfig, blob.size, blob.digest);
+    let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": layers});
+    let manifest: oci_spec::image::ImageManifest = serde_json::from_value(manifest).unwrap();
+    let files = read_files(&rig.store, &manifest, |path| !path.starts_with("big")).unwrap();
+    let files: Vec<_> = files.iter().map(|(path, bytes)| (path.to_str().unwrap(), std::str::from_utf8(bytes).unwrap())).collect();
+    assert_eq!(files, [("etc/a", "new"), ("etc/e", "new"), ("opt/d", "d")]);
+    unpack_image(&rig.store, &manifest, &rig.path("root"), &UnpackOptions::default(), &Job::silent()).unwrap();
+    assert_eq!(listing(&rig.path("root")), ["big", "etc", "etc/a", "etc/e", "opt", "opt/d"]);
+}
+
+/// What a generated tree has under one name.
+#[derive(Debug, Clone)]
+enum Thing {
+    File(Vec<u8>, u32),
+    Directory(BTreeMap<String, Thing>),
+    Link(String),
+}
+
+fn thing() -> impl Strategy<Value = Thing> {
+    let leaf = prop_oneof![
+        (prop::collection::vec(any::<u8>(), 0..2000), 0u32..0o1000).prop_map(|(bytes, mode)| Thing::File(bytes, mode)),
+        "[a-z/.]{1,120}".prop_map(Thing::Link),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| prop::collection::btree_map("[a-c.]{1,2}x|[a-d]", inner, 0..6).prop_map(Thing::Directory))
+}
+
+fn tree() -> impl Strategy<Value = BTreeMap<String, Thing>> {
+    prop::collection::btree_map("[a-d]", thing(), 0..5)
+}
+
+fn make(root: &Path, things: &BTreeMap<String, Thing>, mtime: i64) {
+    fs::create_dir_all(root).unwrap();
+    for (name, thing) in things {
+        let path = root.join(name);
+        match thing {
+            Thing::File(bytes, mode) => {
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o400)).unwrap();
+            }
+            Thing::Directory(inner) => make(&path, inner, mtime),
+            Thing::Link(target) => symlink(target, &path).unwrap(),
+        }
+        set_mtime(&path, mtime + name.len() as i64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn unpacking_gives_what_was_packed(things in tree()) {
+        let rig = Rig::new();
+        make(&rig.path("tree"), &things, 1000);
+        let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &OPTIONS);
+        fs::create_dir(rig.path("copy")).unwrap();
+        rig.unpack(&layers, &rig.path("copy"));
+        prop_assert_eq!(facts(&rig.path("copy")), facts(&rig.path("tree")));
+    }
+
+    #[test]
+    fn applying_a_difference_gives_the_other_tree(before in tree(), after in tree()) {
+        let rig = Rig::new();
+        make(&rig.path("before"), &before, 1000);
+        make(&rig.path("after"), &after, 2000);
+        let changes = diff(&walk(&rig.path("before")).unwrap(), &walk(&rig.path("after")).unwrap());
+        let layers = rig.pack(&changes, &OPTIONS);
+        rig.unpack(&layers, &rig.path("before"));
+        prop_assert_eq!(facts(&rig.path("before")), facts(&rig.path("after")));
+    }
+
+    #[test]
+    fn damaged_archives_are_errors_not_panics(place in 0usize..5000, value in any::<u8>()) {
+        let mut tar = tar_of(&[(DIR, "d/", ""), (FILE, "d/a", &"x".repeat(1000)), (LINK, "l", "d"), (HARD, "h", "d/a")]);
+        let place = place % tar.len();
+        tar[place] = value;
+        let root = tempfile::tempdir().unwrap();
+        unpack_tar(&tar, root.path()).ok();
+    }
+}
