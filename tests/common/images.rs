@@ -1,7 +1,7 @@
 //! Small images put straight into a store.
 
 use oci_spec::image::{
-    Arch, Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
+    Arch, Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, Platform, PlatformBuilder,
 };
 use sealift::image::{
     ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterKind, Digest, TYPE_CLUSTER, TYPE_WORKLOADS,
@@ -78,16 +78,33 @@ fn manifest(store: &Store, seed: u64, layers: &[usize], cluster: Option<&Cluster
     (descriptor, std::iter::once(config).chain(layers).collect())
 }
 
+fn linux(arch: Arch) -> Platform {
+    PlatformBuilder::default().os(Os::Linux).architecture(arch).build().expect("a platform")
+}
+
+/// Puts an index that names this manifest for amd64, and one that is not there for arm64.
+fn multi_arch(store: &Store, manifest: &Descriptor) -> Descriptor {
+    let (mut here, mut elsewhere) = (manifest.clone(), describe(MediaType::ImageManifest, Blob::of(b"somewhere else")));
+    here.set_platform(Some(linux(Arch::Amd64)));
+    elsewhere.set_platform(Some(linux(Arch::ARM64)));
+    let index = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests([elsewhere, here]);
+    let index = index.build().expect("an index").to_string().expect("an index prints");
+    put(store, MediaType::ImageIndex, index.as_bytes())
+}
+
 /// Puts a cluster image for linux/amd64 into the store and names it: a rootfs of the given layers (bytes each) and the container
-/// images named by `workloads`, 100 kB each. The index's descriptor.
+/// images named by `workloads`, 100 kB each. Every second of those is an index that also names an arm for arm64, which is not there,
+/// as with images taken from a registry. The cluster image's descriptor.
 pub fn cluster_image(store: &Store, name: &str, seed: u64, layers: &[usize], workloads: &[&str]) -> Descriptor {
-    let amd64 = PlatformBuilder::default().os(Os::Linux).architecture(Arch::Amd64).build().expect("a platform");
     let (mut rootfs, _) = manifest(store, seed, layers, Some(&ClusterConfig::new(ClusterKind::KubeInstaller)));
-    rootfs.set_platform(Some(amd64));
+    rootfs.set_platform(Some(linux(Arch::Amd64)));
     let mut blobs = Vec::new();
-    for (number, workload) in (seed * 1000..).zip(workloads) {
-        let (root, parts) = manifest(store, number, &[100_000], None);
-        let mut root = root;
+    for (number, workload) in (0..).zip(workloads) {
+        let (mut root, mut parts) = manifest(store, seed * 1000 + number, &[100_000], None);
+        if number % 2 == 1 {
+            let index = multi_arch(store, &root);
+            parts.push(std::mem::replace(&mut root, index));
+        }
         root.set_annotations(Some([(ANNOTATION_REF_NAME.to_owned(), (*workload).to_owned())].into()));
         blobs.push(root);
         blobs.extend(parts);

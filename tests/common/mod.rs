@@ -6,6 +6,7 @@ pub mod images;
 pub mod proxy;
 pub mod registry;
 pub mod sealift;
+pub mod serve;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Stands between a client and a server; ends with the process.
 pub struct Proxy {
@@ -17,6 +18,8 @@ struct Counts {
     down: AtomicU64,
     /// When not 0: the byte at this place of the answers of a connection is flipped, once.
     flip_at: AtomicU64,
+    /// How long it rests after each 64 KiB of a connection, in microseconds.
+    pause: AtomicU64,
     /// When not 0: a connection is cut after so many bytes of answers, once.
     cut_at: AtomicU64,
 }
@@ -62,6 +65,11 @@ impl Proxy {
         self.counts.flip_at.store(place, Ordering::SeqCst);
     }
 
+    /// Lets each connection pass at most 64 KiB in this time, so that little is under way at any moment.
+    pub fn slow_down(&self, pause: Duration) {
+        self.counts.pause.store(u64::try_from(pause.as_micros()).expect("a short pause"), Ordering::SeqCst);
+    }
+
     /// Cuts the first connection whose answers get so far.
     pub fn cut_at(&self, place: u64) {
         self.counts.cut_at.store(place, Ordering::SeqCst);
@@ -74,6 +82,7 @@ fn join(client: TcpStream, server: TcpStream, counts: &Arc<Counts>) {
     std::thread::spawn(move || {
         copy(client_reader, server, |bytes, _| {
             shared.up.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+            shared.rest();
             true
         })
     });
@@ -93,7 +102,15 @@ impl Counts {
         if let Some(at) = hit(&self.flip_at) {
             bytes[usize::try_from(at - before).expect("inside the buffer")] ^= 0x40;
         }
+        self.rest();
         hit(&self.cut_at).is_none()
+    }
+
+    fn rest(&self) {
+        match self.pause.load(Ordering::SeqCst) {
+            0 => {}
+            pause => std::thread::sleep(Duration::from_micros(pause)),
+        }
     }
 }
 

@@ -1,0 +1,154 @@
+//! The registry on site serves what the store has, to the clients that hosts run.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use common::images::{cluster_image, noise, put};
+use common::registry::write_certificates;
+use common::sealift::{Sealift, assert_says};
+use common::serve::Serve;
+use common::{run, wait_until};
+use oci_spec::image::MediaType;
+
+const WORKLOADS: &[&str] = &["docker.io/library/nginx:1.25", "quay.io/team/proxy:2", "docker.io/team/proxy:2"];
+
+/// A container image out of the site's registry, copied by skopeo; its manifest's text.
+fn skopeo_copy(who: &Sealift, name: &str, more: &[&str]) -> String {
+    let dir = who.home().join("copied");
+    let (from, to) = (format!("docker://{name}"), format!("dir:{}", dir.display()));
+    run("skopeo", &[&["copy", "--override-arch", "amd64", "--src-tls-verify=false"], more, &[&from, &to]].concat());
+    std::fs::read_to_string(dir.join("manifest.json")).unwrap()
+}
+
+#[test]
+fn skopeo_copies_container_images_out_of_a_cluster_image() {
+    let site = Sealift::new();
+    cluster_image(&site.store(), "registry.example.com/shop:1", 21, &[1000], WORKLOADS);
+    let mut serve = Serve::start(&site, &[]);
+    let host = serve.host();
+    for name in ["docker.io/library/nginx:1.25", "library/nginx:1.25", "quay.io/team/proxy:2", "docker.io/team/proxy:2"] {
+        let manifest = skopeo_copy(&site, &format!("{host}/{name}"), &[]);
+        assert_says(&manifest, &["application/vnd.oci.image.layer.v1.tar+gzip"]);
+    }
+    // two registries have a team/proxy:2: neither is guessed
+    let ended = Command::new("skopeo").args(["inspect", "--tls-verify=false", &format!("docker://{host}/team/proxy:2")]).output().unwrap();
+    assert!(!ended.status.success());
+    let log = std::fs::read_to_string(site.home().join("serve.log")).unwrap();
+    assert_says(&log, &["docker.io/team/proxy:2 or quay.io/team/proxy:2"]);
+    assert_eq!(serve.stop(), Some(0), "SIGTERM ends it well");
+}
+
+#[test]
+fn images_named_while_it_runs_are_served() {
+    let site = Sealift::new();
+    site.store();
+    let serve = Serve::start(&site, &[]);
+    let name = format!("{}/docker.io/library/nginx:1.25", serve.host());
+    let ask = || Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]).output().unwrap();
+    assert!(!ask().status.success());
+    cluster_image(&site.store(), "shop:1", 22, &[1000], WORKLOADS);
+    assert!(ask().status.success());
+    site.store().untag(&"shop:1".parse().unwrap()).unwrap();
+    assert!(!ask().status.success());
+}
+
+#[test]
+fn tls_and_users_are_asked_for_and_sealift_pulls_from_it() {
+    let (site, there) = (Sealift::new(), Sealift::new());
+    let digest = cluster_image(&site.store(), "shop:1", 23, &[3_000_000], WORKLOADS).digest().to_string();
+    write_certificates(site.home());
+    let file = |name: &str| site.home().join(name).display().to_string();
+    std::fs::write(file("htpasswd"), format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let (cert, key, users, ca) = (file("cert.pem"), file("key.pem"), file("htpasswd"), file("ca.pem"));
+    let serve = Serve::start(&site, &["--tls-cert", &cert, "--tls-key", &key, "--htpasswd", &users]);
+    let name = format!("{}/library/shop:1", serve.host());
+    assert_says(&there.fails(1, &["pull", &name]), &["not trusted"]);
+    assert_says(&there.fails(1, &["pull", &name, "--ca-file", &ca]), &["401", "sealift login"]);
+    there.run_with_stdin(&["login", &serve.host(), "-u", "ann", "--password-stdin", "--ca-file", &ca], "secret").expect_code(0);
+    assert_eq!(there.ok(&["pull", &name, "--ca-file", &ca]).trim(), digest);
+}
+
+#[test]
+fn blobs_come_whole_and_in_ranges_and_errors_as_the_specification_says() {
+    let site = Sealift::new();
+    let bytes = noise(1, 1_000_000);
+    let digest = put(&site.store(), MediaType::ImageLayer, &bytes).digest().to_string();
+    cluster_image(&site.store(), "shop:1", 24, &[10], WORKLOADS);
+    let serve = Serve::start(&site, &[]);
+    let base = format!("http://{}/v2", serve.host());
+    let blob = format!("{base}/any/blobs/{digest}");
+    let curl = |args: &[&str]| Command::new("curl").args(["-s"]).args(args).output().unwrap().stdout;
+    let head = |args: &[&str]| String::from_utf8_lossy(&curl(&[&["-i", "--max-time", "10"], args].concat())).to_lowercase();
+    assert!(curl(&[&blob]) == bytes);
+    assert!(curl(&["-H", "Range: bytes=100-199", &blob]) == bytes[100..200]);
+    assert!(curl(&["-H", "Range: bytes=999990-", &blob]) == bytes[999_990..]);
+    let tags = format!("{base}/library/nginx/tags/list?ns=docker.io");
+    for (args, parts) in [
+        (vec!["-I", &*blob], vec!["200 ok", "content-length: 1000000", "docker-content-digest: sha256:"]),
+        (vec!["-I", "-H", "Range: bytes=5-9", &*blob], vec!["206", "content-range: bytes 5-9/1000000"]),
+        (vec!["-H", "Range: bytes=1000000-", &*blob], vec!["416", "bytes */1000000"]),
+        (vec![&*tags], vec!["200", r#"{"name":"library/nginx","tags":["1.25"]}"#]),
+    ] {
+        assert_says(&head(&args), &parts);
+    }
+    for (path, parts) in [
+        ("/", vec!["200 ok", "registry/2.0"]),
+        ("/x/manifests/1", vec!["404", "manifest_unknown"]),
+        ("/x/manifests/sha256:12", vec!["400", "digest_invalid"]),
+        ("/x/tags/list", vec!["404", "name_unknown"]),
+        ("/x/what", vec!["404"]),
+        ("/library/nginx/referrers/sha256:12", vec!["200", "application/vnd.oci.image.index.v1+json", r#""manifests":[]"#]),
+        ("/_catalog", vec!["docker.io/library/nginx", "quay.io/team/proxy"]),
+    ] {
+        assert_says(&head(&[&format!("{base}{path}")]), &parts);
+    }
+    assert_says(&head(&["-X", "POST", &format!("{base}/x/blobs/uploads/")]), &["405", "unsupported"]);
+}
+
+/// A containerd of the test's own; it ends when dropped.
+struct Containerd(Child);
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn containerd(dir: &Path) -> Containerd {
+    let config = dir.join("containerd.toml");
+    let text = format!(
+        "version = 2\nroot = \"{0}/root\"\nstate = \"{0}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{0}/sock\"\n[ttrpc]\naddress = \"{0}/sock.ttrpc\"\n",
+        dir.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let log = std::fs::File::create(dir.join("containerd.log")).unwrap();
+    let child =
+        Command::new("containerd").arg("--config").arg(&config).stdout(Stdio::null()).stderr(log).spawn().expect("containerd is installed");
+    let running = Containerd(child);
+    wait_until("containerd answers", || dir.join("sock").exists());
+    running
+}
+
+#[test]
+fn containerd_pulls_images_under_their_original_names() {
+    let site = Sealift::new();
+    cluster_image(&site.store(), "shop:1", 25, &[1000], WORKLOADS);
+    let serve = Serve::start(&site, &[]);
+    let hosts = site.home().join("certs.d/_default");
+    std::fs::create_dir_all(&hosts).unwrap();
+    let text = format!("[host.\"http://{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n", serve.host());
+    std::fs::write(hosts.join("hosts.toml"), text).unwrap();
+    let _running = containerd(site.home());
+    let (sock, hosts) = (site.home().join("sock").display().to_string(), site.home().join("certs.d").display().to_string());
+    for name in WORKLOADS {
+        // fetches as `pull` does, and leaves out unpacking, which wants mounts
+        run("ctr", &["-a", &sock, "-n", "test", "content", "fetch", "--hosts-dir", &hosts, "--platform", "linux/amd64", name]);
+    }
+    let images = run("ctr", &["-a", &sock, "-n", "test", "images", "ls", "-q"]);
+    for name in WORKLOADS {
+        assert_says(&images, &[name]);
+    }
+}
