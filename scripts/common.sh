@@ -33,7 +33,19 @@ need() {
   say "installing ${missing[*]}"
   local apt=(apt-get -o DPkg::Lock::Timeout=300 -qq)
   "${apt[@]}" update >&2 || say "apt-get update had errors: going on with the lists that are there"
-  DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
+  without_services env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" > /dev/null
+}
+
+# without_services COMMAND...: runs an installation whose packages' services (a registry, etcd, containerd) shall not start: we
+# want their programs. A policy-rc.d that the machine has already is left as it is.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  if [ -e "$policy" ]; then "$@"; return; fi
+  printf '#!/bin/sh\nexit 101\n' > "$policy"
+  chmod +x "$policy"
+  "$@" || status=$?
+  rm -f "$policy"
+  return "$status"
 }
 
 # fingerprint FILE...: twelve characters that change when a file's content does.
@@ -48,9 +60,12 @@ locked() {
 
 # debian_apt UPDATE-or-DOWNLOAD...: apt-get with lists and state of its own, over the suites of bookworm that this machine's apt
 # is configured with, and their sources. It changes nothing of the machine, needs no root, and takes nothing as installed.
-debian_apt() {
-  local root=$cache/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+debian_apt() (
+  root=$cache/apt
+  key=/usr/share/keyrings/debian-archive-keyring.gpg
   mkdir -p "$root"/{state/lists/partial,cache/archives/partial}
+  exec {apt_lock}> "$root/lock"
+  flock "$apt_lock"
   : > "$root/status"
   apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
     awk -v key="$key" '$2 ~ /^bookworm/ && $3 == "main" {
@@ -58,4 +73,4 @@ debian_apt() {
   apt-get -qq -o DPkg::Lock::Timeout=300 -o Dir::Etc::SourceList="$root/sources.list" -o Dir::Etc::SourceParts=- \
     -o Dir::State="$root/state" -o Dir::State::status="$root/status" -o Dir::Cache="$root/cache" \
     -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false "$@"
-}
+)

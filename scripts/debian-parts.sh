@@ -13,6 +13,7 @@ packages=(
   containerd runc containernetworking-plugins       # what runs containers on a host
   etcd-server etcd-client                           # the etcd image, and etcd of the control plane
   iptables conntrack ipset kmod netbase             # what kube-proxy calls
+  docker-registry                                   # the registry that quickstart.sh pushes to
   iproute2 curl ca-certificates busybox-static      # what the pod network's and the demo's containers are made of
 )
 parts=$cache/debian-parts/$(fingerprint "$0")

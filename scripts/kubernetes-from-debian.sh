@@ -1,8 +1,7 @@
 #!/bin/bash
 # usage: kubernetes-from-debian.sh OUT
 #   Fills the directory OUT with the programs of Kubernetes, built from Debian bookworm's source package `kubernetes`:
-#   kubeadm, kubelet, kubectl, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, pause; a stand-in for crictl,
-#   which Debian does not have; and `version`. The first build takes 4 minutes on two free cores and 3 GiB of disk; it is
+#   kubeadm, kubelet, kubectl, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, pause; and `version`. The first build takes 4 minutes on two free cores and 3 GiB of disk; it is
 #   kept under the cache, by version and by the checksum of source and recipe. The same source gives the same bytes.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -92,7 +91,6 @@ build() {
   patch_source
   generate_openapi
   compile "$built.partial"
-  install -m 755 "$here/../kubefiles/kubernetes/crictl" "$built.partial/crictl"
   echo "$version" > "$built.partial/version"
   cd "$here"
   rm -rf "$work"
@@ -101,7 +99,7 @@ build() {
 
 locked "$root/lock"
 compgen -G "$source/kubernetes_*.dsc" > /dev/null || fetch
-built=$root/$version-$(fingerprint "$source"/*.dsc "$source"/*.deb "$0" "$here/../kubefiles/kubernetes/crictl")
+built=$root/$version-$(fingerprint "$source"/*.dsc "$source"/*.deb "$0")
 [ -d "$built" ] || build
 mkdir -p "$out"
 cp --archive --reflink=auto "$built/." "$out/"

@@ -1,0 +1,62 @@
+#!/bin/bash
+# usage: test.sh
+#   Everything that is tested: form of scripts and code, then all tests, the end-to-end ones with real registries, hosts and
+#   Kubernetes included. Needs Debian 12, Rust and root; installs the Debian packages that are missing.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=common.sh
+. "$here/common.sh"
+[ $# = 0 ] || { usage "$0" >&2; exit 2; }
+cd "$here/.."
+logs=$PWD/target/test-logs
+mkdir -p "$logs"
+
+step() { say "==> [$((SECONDS / 60)):$(printf %02d $((SECONDS % 60)))] $*"; }
+
+# What sealift is tested against, and what its tests and their hosts are made with.
+packages=(
+  skopeo umoci buildah docker-registry containerd runc containernetworking-plugins etcd-server etcd-client apache2-utils
+  build-essential ca-certificates curl debootstrap debian-archive-keyring dpkg-dev golang-go jq kmod openssh-client procps
+  iproute2 python3 shellcheck sudo util-linux zstd
+)
+
+# caches: what end-to-end tests need and takes minutes to make, while the code compiles.
+caches() {
+  "$here/debian-parts.sh" && "$here/testhost-base.sh" && "$here/kubernetes-from-debian.sh" target/test-kubernetes
+}
+
+scripts_form() {
+  local file files=()
+  mapfile -t files < <(git ls-files | while read -r file; do head -c 20 "$file" | grep -qE '^#!/bin/(ba)?sh|^# shellcheck' && echo "$file"; done)
+  for file in "${files[@]}"; do bash -n "$file"; done
+  shellcheck "${files[@]}"
+  python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/*.py
+}
+
+run_tests() {
+  if cargo nextest --version > /dev/null 2>&1; then
+    cargo nextest run --release --locked --no-fail-fast "$@"
+  else
+    say "cargo-nextest is not installed: cargo test instead, one test after another in each file"
+    [ $# = 0 ] || { cargo test --release --locked --no-run; return; }
+    cargo test --release --locked --no-fail-fast -- --test-threads 1
+  fi
+}
+
+[ "$(id -u)" = 0 ] || die "the end-to-end tests start hosts and need root; without: cargo test --lib"
+step 'packages'
+need "${packages[@]}"
+step 'caches, in the background'
+caches > "$logs/caches.log" 2>&1 &
+caching=$!
+step 'form of scripts and code'
+scripts_form
+cargo fmt --check
+cargo clippy --release --locked --all-targets -- -D warnings
+step 'compiling the tests'
+run_tests --no-run
+step 'waiting for the caches'
+wait "$caching" || { tail -n 40 "$logs/caches.log" >&2; die "the caches could not be made ($logs/caches.log)"; }
+step 'all tests'
+run_tests
+step 'done: nothing was skipped'
