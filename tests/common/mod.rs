@@ -3,6 +3,7 @@
 
 pub mod hosts;
 pub mod images;
+pub mod kubefiles;
 pub mod proxy;
 pub mod registry;
 pub mod sealift;
