@@ -1,4 +1,5 @@
 //! Clusterfiles from Sealer's and ACK-Distro's repositories: what Sealer decodes loads, what is broken says where.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! Every Kubefile of Sealer's and ACK-Distro's repositories that Sealer reads, sealift reads.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Test hosts come up as small servers, keep apart from other instances, and leave nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

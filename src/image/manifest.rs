@@ -27,7 +27,7 @@ pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 #[derive(Debug, Clone)]
 pub enum Content {
     /// An index.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
     /// A manifest.
     Manifest(Box<ImageManifest>),
     /// Anything else: a leaf.
@@ -38,7 +38,7 @@ pub enum Content {
 pub fn content_of(media_type: &MediaType, bytes: &[u8]) -> Result<Content> {
     match media_type.to_string().as_str() {
         "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
-            Ok(Content::Index(serde_json::from_slice(bytes).context("not an image index")?))
+            Ok(Content::Index(Box::new(serde_json::from_slice(bytes).context("not an image index")?)))
         }
         "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
             Ok(Content::Manifest(Box::new(serde_json::from_slice(bytes).context("not an image manifest")?)))

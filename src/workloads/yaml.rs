@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
                 break;
             }
             if event.is_node() {
-                self.below(event, line, depth)?.map(|node| items.push(node));
+                items.extend(self.below(event, line, depth)?);
             }
         }
         Ok(Value::List(items))

@@ -181,11 +181,8 @@ impl Said {
 async fn pump(mut read: russh::ChannelReadHalf, write: russh::ChannelWriteHalf<Msg>, mut out: DuplexStream, said: Arc<Said>) {
     while let Some(message) = read.wait().await {
         match message {
-            ChannelMsg::Data { data } => {
-                if out.write_all(&data).await.is_err() {
-                    break;
-                }
-            }
+            ChannelMsg::Data { data } if out.write_all(&data).await.is_err() => break,
+            ChannelMsg::Data { .. } => {}
             ChannelMsg::ExtendedData { data, .. } => said.take(&data),
             ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. } | ChannelMsg::Close => break,
             _ => {}
