@@ -1,1 +1,3 @@
 //! Applications of an image: order, environment, launch commands, health.
+
+pub mod template;

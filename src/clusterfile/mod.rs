@@ -5,12 +5,14 @@
 
 pub mod address;
 mod cluster;
+mod config;
 mod document;
 mod env;
 mod finding;
 mod hosts;
 mod legacy;
 mod load;
+pub mod merge;
 mod model;
 mod network;
 mod node;

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::clusterfile::merge::{object, overlay};
 use crate::clusterfile::{KubeadmDocuments, Networks, Taint, networks_of};
 
 use super::api_version::{Release, arguments_to_maps, arguments_to_text};
@@ -296,28 +297,6 @@ fn layered(built_in: Value, image: &Option<Value>, computed: Value, clusterfile:
         overlay(&mut document, &layer);
     }
     document
-}
-
-/// Merges maps deeply; anything else replaces. Null says nothing.
-fn overlay(under: &mut Value, over: &Value) {
-    match over {
-        Value::Null => {}
-        Value::Object(fields) => {
-            let under = object(under);
-            for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-                overlay(under.entry(name.clone()).or_insert(Value::Null), value);
-            }
-        }
-        _ => *under = over.clone(),
-    }
-}
-
-/// The fields of a value, which becomes a map if it is none.
-fn object(value: &mut Value) -> &mut Map<String, Value> {
-    if !value.is_object() {
-        *value = json!({});
-    }
-    value.as_object_mut().expect("just made a map")
 }
 
 fn named(api_version: &str, kind: &str, document: Value) -> Value {
