@@ -3,6 +3,7 @@
 mod agent;
 mod completion;
 mod console;
+mod lint;
 mod login;
 mod logout;
 mod pull;
@@ -89,6 +90,7 @@ enum Command {
     #[command(hide = true)]
     Agent(agent::Args),
     Completion(completion::Args),
+    Lint(lint::Args),
     Login(login::Args),
     Logout(logout::Args),
     Pull(pull::Args),
@@ -102,6 +104,7 @@ impl Command {
         match self {
             Command::Agent(args) => agent::run(args).await,
             Command::Completion(args) => completion::run(args, context),
+            Command::Lint(args) => lint::run(args, context),
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
             Command::Pull(args) => pull::run(args, context).await,
