@@ -111,6 +111,12 @@ impl Store {
         Ingest::open(self, *blob)
     }
 
+    /// How many bytes of an interrupted download are here; never changes the store.
+    pub fn arrived(&self, blob: &Blob) -> u64 {
+        let part = self.ingest_dir().join(format!("{}.part", blob.digest.hex()));
+        std::fs::metadata(part).map_or(0, |meta| meta.len()).min(blob.size)
+    }
+
     fn blobs_dir(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
