@@ -1,6 +1,7 @@
 //! The command line: one file per command. The only place that prints.
 
 mod agent;
+mod build;
 mod completion;
 mod console;
 mod lint;
@@ -89,6 +90,7 @@ enum Color {
 enum Command {
     #[command(hide = true)]
     Agent(agent::Args),
+    Build(Box<build::Args>),
     Completion(completion::Args),
     Lint(lint::Args),
     Login(login::Args),
@@ -103,6 +105,7 @@ impl Command {
     async fn run(self, context: &Context) -> Result<()> {
         match self {
             Command::Agent(args) => agent::run(args).await,
+            Command::Build(args) => build::run(*args, context).await,
             Command::Completion(args) => completion::run(args, context),
             Command::Lint(args) => lint::run(args, context),
             Command::Login(args) => login::run(args, context).await,
