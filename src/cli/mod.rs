@@ -4,13 +4,21 @@ mod agent;
 mod build;
 mod completion;
 mod console;
+mod fsck;
+mod images;
+mod inspect;
 mod lint;
+mod load;
 mod login;
 mod logout;
+mod prune;
 mod pull;
 mod push;
 mod registry;
 pub mod registry_args;
+mod rmi;
+mod save;
+mod tag;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -47,8 +55,9 @@ pub struct Global {
     #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
     /// How results are printed; progress and errors go to stderr
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
-    output: Format,
+    // a String, not a `Format`: `save` has an option of the same name that takes a file
+    #[arg(short, long, global = true, value_parser = ["text", "json"], default_value = "text", value_name = "FORMAT", help_heading = "Global options")]
+    output: String,
     /// No progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
@@ -64,7 +73,7 @@ pub struct Global {
 }
 
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people.
     #[default]
@@ -92,12 +101,20 @@ enum Command {
     Agent(agent::Args),
     Build(Box<build::Args>),
     Completion(completion::Args),
+    Fsck(fsck::Args),
+    Images(images::Args),
+    Inspect(inspect::Args),
     Lint(lint::Args),
+    Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Prune(prune::Args),
     Pull(pull::Args),
     Push(push::Args),
     Registry(registry::Args),
+    Rmi(rmi::Args),
+    Save(save::Args),
+    Tag(tag::Args),
     Version(version::Args),
 }
 
@@ -107,12 +124,20 @@ impl Command {
             Command::Agent(args) => agent::run(args).await,
             Command::Build(args) => build::run(*args, context).await,
             Command::Completion(args) => completion::run(args, context),
+            Command::Fsck(args) => fsck::run(args, context).await,
+            Command::Images(args) => images::run(args, context).await,
+            Command::Inspect(args) => inspect::run(args, context).await,
             Command::Lint(args) => lint::run(args, context),
+            Command::Load(args) => load::run(args, context).await,
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
+            Command::Prune(args) => prune::run(args, context).await,
             Command::Pull(args) => pull::run(args, context).await,
             Command::Push(args) => push::run(args, context).await,
             Command::Registry(args) => registry::run(args, context).await,
+            Command::Rmi(args) => rmi::run(args, context).await,
+            Command::Save(args) => save::run(args, context).await,
+            Command::Tag(args) => tag::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }
@@ -165,7 +190,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let console = Arc::new(Console::new(cli.global.output, cli.global.quiet, cli.global.color_choice()));
+    let console = Arc::new(Console::new(cli.global.format(), cli.global.quiet, cli.global.color_choice()));
     log_to_stderr(cli.global.verbose);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
@@ -179,6 +204,10 @@ pub fn main() -> ExitCode {
 }
 
 impl Global {
+    fn format(&self) -> Format {
+        if self.output == "json" { Format::Json } else { Format::Text }
+    }
+
     fn color_choice(&self) -> bool {
         match self.color {
             Color::Always => true,

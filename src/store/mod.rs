@@ -18,6 +18,7 @@ mod layout;
 mod lock;
 mod names;
 mod prune;
+mod survey;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use ingest::Ingest;
 pub use lock::InUse;
 pub use names::name_of;
 pub use prune::Pruned;
+pub use survey::{Surveyed, Workload};
 
 /// Documents (indexes, manifests, configs) are at most this many bytes.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
