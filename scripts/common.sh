@@ -13,14 +13,20 @@ die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 # usage FILE: prints the comment at the head of a script, which is its usage text.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
 
-# debian_mirror: the mirror of Debian bookworm that apt on this machine is configured with.
-debian_mirror() {
-  local mirror
-  mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
-    awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
-  [ -n "$mirror" ] || die "apt is not configured with Debian bookworm main (see: apt-get indextargets)"
-  printf '%s\n' "$mirror"
+# debian_suites: "URI SUITE" of every suite of Debian bookworm that apt on this machine is configured with, the main one first.
+debian_suites() {
+  local format='$(REPO_URI) $(CODENAME) $(COMPONENT)' suites
+  suites=$(apt-get indextargets --format "$format" 'Created-By: Packages')
+  if [ -z "$suites" ] && [ "$(id -u)" = 0 ]; then     # apt knows what a suite is called once it has fetched its lists
+    apt-get -o DPkg::Lock::Timeout=300 -qq update >&2
+    suites=$(apt-get indextargets --format "$format" 'Created-By: Packages')
+  fi
+  awk '$2 ~ /^bookworm/ && $3 == "main" { print $1, $2 }' <<< "$suites" | sort --stable -k2,2 | grep . ||
+    die "apt is not configured with Debian bookworm main, or has no lists yet (apt-get update; apt-get indextargets)"
 }
+
+# debian_mirror: where bookworm itself comes from.
+debian_mirror() { debian_suites | awk '$2 == "bookworm" { print $1; exit }'; }
 
 # need PACKAGE...: installs the Debian packages that are missing, in one call.
 need() {
@@ -67,9 +73,8 @@ debian_apt() (
   exec {apt_lock}> "$root/lock"
   flock "$apt_lock"
   : > "$root/status"
-  apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v key="$key" '$2 ~ /^bookworm/ && $3 == "main" {
-      for (kind = 1; kind <= 2; kind++) print (kind == 1 ? "deb" : "deb-src"), "[signed-by=" key "]", $1, $2, $3 }' > "$root/sources.list"
+  debian_suites | awk -v key="$key" '{ print "deb [signed-by=" key "]", $0, "main"; print "deb-src [signed-by=" key "]", $0, "main" }' \
+    > "$root/sources.list"
   apt-get -qq -o DPkg::Lock::Timeout=300 -o Dir::Etc::SourceList="$root/sources.list" -o Dir::Etc::SourceParts=- \
     -o Dir::State="$root/state" -o Dir::State::status="$root/status" -o Dir::Cache="$root/cache" \
     -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false "$@"

@@ -4,7 +4,7 @@
 #   the cluster images `kubernetes` and `demo`, pushes the latter to a registry, pulls it into an empty store, and runs it on
 #   1 master and 2 nodes, or as many as said. Run again, it changes nothing that is already so.
 #   --down removes the hosts and what the cluster left here; builds and caches stay, so that the next start is quick.
-#   QUICKSTART_PORT (default 5055) is the registry's port on loopback.
+#   QUICKSTART_PORT (default 5055) is the registry's port on loopback; SEALIFT names a built sealift to take instead of building.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=common.sh
@@ -34,7 +34,7 @@ port=${QUICKSTART_PORT:-5055}
 registry=127.0.0.1:$port
 name=quickstart
 target=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p') || die "there is no Rust: see https://rustup.rs"
-sealift=$PWD/target/$target/release/sealift
+sealift=${SEALIFT:-$PWD/target/$target/release/sealift}
 hosts=$here/testhost.sh
 version=v1.20.2
 image=$registry/sealift/demo:1.0
@@ -72,7 +72,7 @@ packages() {
 # programs: what takes long and does not wait for each other.
 programs() {
   local job jobs=()
-  cargo build --release --locked & jobs+=($!)
+  if [ -z "${SEALIFT:-}" ]; then cargo build --release --locked & jobs+=($!); fi
   "$here/kubernetes-from-debian.sh" "$work/kubernetes" & jobs+=($!)
   { "$here/debian-parts.sh" && "$here/testhost-base.sh"; } & jobs+=($!)
   for job in "${jobs[@]}"; do wait "$job" || return 1; done

@@ -46,11 +46,12 @@ slim() {
 }
 
 build() {
-  local tree=$base.partial
+  local tree=$base.partial mirror
+  mirror=$(debian_mirror)
   need debootstrap debian-archive-keyring
   rm -rf --one-file-system "$tree"
   say "making the test hosts' Debian tree (once)"
-  debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" bookworm "$tree" "$(debian_mirror)" > "$base.log" 2>&1 ||
+  debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" bookworm "$tree" "$mirror" > "$base.log" 2>&1 ||
     die "debootstrap: $(tail -n 3 "$base.log") (all of it: $base.log)"
   chroot "$tree" systemctl mask -q "${masked[@]}"
   chroot "$tree" systemctl disable -q chrony lvm2-monitor blk-availability 2>/dev/null || true

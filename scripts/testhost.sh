@@ -64,6 +64,18 @@ group_join() {
   done
 }
 
+# group_leave PID: with cgroup v2 a group with processes of its own cannot hand controllers to groups below it: what started the
+# host leaves the host's group, which then is the root that the host's systemd sees.
+group_leave() {
+  local starters=/sys/fs/cgroup/$group/starters
+  [ -e /sys/fs/cgroup/cgroup.controllers ] || return 0
+  mkdir -p "$starters"
+  echo "$1" > "$starters/cgroup.procs"
+}
+
+# alone_in_group FILE: whether the reader's group has no process from outside its namespace (those read as 0).
+alone_in_group() { ! grep -qx 0 "$1"; }
+
 # delegate DIRECTORY: the groups below may use every controller there is (cgroup v2).
 delegate() {
   local controller controllers
@@ -210,6 +222,7 @@ boot() {
     cat "$state/$name/console.log" >&2
     die "$name did not start"
   fi
+  group_leave "$child"
 }
 
 # close_inherited: a host outlives its starter: it must not hold the starter's locks and pipes.
@@ -251,7 +264,11 @@ inside() {
 
 mount_cgroups() { # ROOT
   local tree controller
-  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"; return; fi
+  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
+    until_true 10 "the host's cgroup is its own" alone_in_group "$1/sys/fs/cgroup/cgroup.procs"
+    return
+  fi
   mount -t tmpfs -o mode=755 tmpfs "$1/sys/fs/cgroup"
   for tree in $(cgroup_trees); do
     controller=$(basename "$tree")
@@ -357,13 +374,13 @@ down() {
   for name in $( { names; ip netns list | awk '{ print $1 }' | sed -n "s/^$bridge-//p"; find_groups; } | sort -u); do destroy "$name" & done
   wait
   ip link del "$bridge" 2>/dev/null || true
-  for tree in $(cgroup_trees); do rmdir "$tree/$group" 2>/dev/null || true; done
+  for tree in $(cgroup_trees); do rmdir "$tree/$group/starters" "$tree/$group" 2>/dev/null || true; done
   remove_tree "$state" || die "$state could not be removed"
 }
 
 find_groups() {
   local tree
-  for tree in $(cgroup_trees); do find "$tree/$group" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' 2>/dev/null || true; done
+  for tree in $(cgroup_trees); do find "$tree/$group" -mindepth 1 -maxdepth 1 -type d ! -name starters -printf '%f\n' 2>/dev/null || true; done
 }
 
 answers() { ssh "${ssh_options[@]}" -o BatchMode=yes "root@$1" true 2>/dev/null; }
