@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -20,6 +21,24 @@ fn the_context_of_kubernetes_has_what_kubeadm_and_the_kubefile_ask_for() {
     }
     let kubeadm = fs::read_to_string(context.join("etc/kubeadm.yml")).expect("kubeadm.yml");
     assert!(!kubeadm.contains("@VERSION@") && !kubeadm.contains("@ETCD@"), "filled in:\n{kubeadm}");
+}
+
+#[test]
+fn the_kubefiles_have_nothing_to_say_against() {
+    for name in ["kubernetes", "demo", "etcd"] {
+        let file = repository(&format!("kubefiles/{name}/Kubefile"));
+        common::sealift::Sealift::new().ok(&["lint", &file.display().to_string()]);
+    }
+}
+
+#[test]
+fn containerd_limits_pods_as_the_environment_says() {
+    let text = fs::read_to_string(repository("kubefiles/kubernetes/host/etc/containerd/config.toml.tmpl")).expect("the template");
+    for (driver, expected) in [("cgroupfs", "SystemdCgroup = false"), ("systemd", "SystemdCgroup = true")] {
+        let env = BTreeMap::from([("CgroupDriver".to_owned(), driver.to_owned())]);
+        let config = sealift::app::template::render("config.toml.tmpl", &text, &env).expect("it renders");
+        assert!(config.contains(expected), "{driver}:\n{config}");
+    }
 }
 
 #[test]
