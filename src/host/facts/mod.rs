@@ -106,8 +106,8 @@ pub fn gather(system: &System, request: &FactsRequest) -> Result<Facts> {
             .filter_map(|line| line.split_whitespace().last().map(str::to_owned))
             .collect(),
         addresses: network::addresses(&text("/proc/net/fib_trie"), &text("/proc/net/if_inet6")),
-        routes: network::routes(&text("/proc/net/route")),
-        default_route: network::has_default_route(&text("/proc/net/route")),
+        routes: network::routes(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
+        default_route: network::has_default_route(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
         filesystems: request.paths.iter().filter_map(|path| filesystem::of(system, path)).collect(),
         listeners: network::listeners(system, &request.ports),
         clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),

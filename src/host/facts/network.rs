@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::resource::System;
@@ -51,16 +51,33 @@ pub fn addresses(fib_trie: &str, if_inet6: &str) -> Vec<IpAddr> {
     found.into_iter().collect()
 }
 
-/// Routes of `/proc/net/route` to networks: interface, destination and mask as little-endian hex.
-pub fn routes(text: &str) -> Vec<Route> {
-    entries(text).filter(|route| route.network.prefix_len() > 0).collect()
+/// Routes of `/proc/net/route` and `/proc/net/ipv6_route` to networks of other hosts.
+pub fn routes(route: &str, ipv6_route: &str) -> Vec<Route> {
+    entries(route).chain(entries6(ipv6_route)).filter(|route| route.network.prefix_len() > 0).collect()
 }
 
-/// Whether `/proc/net/route` has a default route.
-pub fn has_default_route(text: &str) -> bool {
-    entries(text).any(|route| route.network.prefix_len() == 0)
+/// Whether one of them has a default route.
+pub fn has_default_route(route: &str, ipv6_route: &str) -> bool {
+    entries(route).chain(entries6(ipv6_route)).any(|route| route.network.prefix_len() == 0)
 }
 
+/// Entries of `/proc/net/ipv6_route`: destination and prefix length as hex first, flags ninth, the interface last. Without those
+/// of every host: loopback, link-local, multicast, local addresses (RTF_LOCAL) and the one that refuses (RTF_REJECT).
+fn entries6(text: &str) -> impl Iterator<Item = Route> {
+    const RTF_REJECT: u32 = 0x0200;
+    const RTF_LOCAL: u32 = 0x8000_0000;
+    text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);
+        let network = Ipv6Net::new(address, u8::from_str_radix(fields.get(1)?, 16).ok()?).ok()?;
+        let flags = u32::from_str_radix(fields.get(8)?, 16).ok()?;
+        let everywhere = address.is_loopback() || address.is_unicast_link_local() || address.is_multicast();
+        let interface = (*fields.get(9)?).to_owned();
+        (flags & (RTF_REJECT | RTF_LOCAL) == 0 && !everywhere).then_some(Route { network: IpNet::V6(network), interface })
+    })
+}
+
+/// Entries of `/proc/net/route`: interface, destination and mask as little-endian hex.
 fn entries(text: &str) -> impl Iterator<Item = Route> {
     let address = |hex: &str| u32::from_str_radix(hex, 16).ok().map(|value| Ipv4Addr::from(value.to_le_bytes()));
     text.lines().skip(1).filter_map(move |line| {
@@ -111,9 +128,24 @@ mod tests {
     #[test]
     fn routes_are_little_endian_hex() {
         let text = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\neth0 00000000 0100010A 0003 0 0 0 00000000 0 0 0\ncni0 0001F40A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
-        assert!(has_default_route(text));
-        assert_eq!(routes(text), [Route { network: "10.244.1.0/24".parse().unwrap(), interface: "cni0".into() }]);
-        assert!(!has_default_route("") && routes("header\nbroken line\n").is_empty());
+        assert!(has_default_route(text, ""));
+        assert_eq!(routes(text, ""), [Route { network: "10.244.1.0/24".parse().unwrap(), interface: "cni0".into() }]);
+        assert!(!has_default_route("", "") && routes("header\nbroken line\n", "broken line\n").is_empty());
+    }
+
+    #[test]
+    fn routes_of_version_six_are_those_to_other_networks() {
+        let line = |destination: &str, prefix: &str, flags: &str| {
+            format!("{destination} {prefix} {0} 00 {0} 00000400 00000001 00000000 {flags} eth0\n", "0".repeat(32))
+        };
+        let default = line(&"0".repeat(32), "00", "00450003");
+        let refused = line(&"0".repeat(32), "00", "00200200");
+        let network = line("fd000000000000000000000000000000", "40", "00000001");
+        let own = line("fd000000000000000000000000000005", "80", "80200001");
+        let link_local = line("fe800000000000000000000000000000", "40", "00000001");
+        let text = [default, refused.clone(), network, own, link_local].concat();
+        assert!(has_default_route("", &text) && !has_default_route("", &refused));
+        assert_eq!(routes("", &text), [Route { network: "fd00::/64".parse().unwrap(), interface: "eth0".into() }]);
     }
 
     #[test]

@@ -79,10 +79,17 @@ fn is_foreign(path: &Path) -> bool {
     }
 }
 
-/// Executables of running processes that are not ours.
+/// Executables of running processes that are not ours. What runs in a container's process namespace, such as a docker daemon in
+/// a pod, is the cluster's own business.
 fn running(system: &System) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        processes(system).filter_map(|process| std::fs::read_link(process.join("exe")).ok()).filter(|exe| !is_ours(exe)).collect();
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
+    let host = namespace(&system.path("/proc/self"));
+    let of_host = |process: &PathBuf| host.is_none() || namespace(process).is_none_or(|own| Some(own) == host);
+    let mut found: Vec<PathBuf> = processes(system)
+        .filter(of_host)
+        .filter_map(|process| std::fs::read_link(process.join("exe")).ok())
+        .filter(|exe| !is_ours(exe))
+        .collect();
     found.sort();
     found.dedup();
     found
@@ -154,6 +161,22 @@ mod tests {
         std::os::unix::fs::symlink("/var/lib/sealift/rootfs/current/host/usr/bin/kubelet", root.path().join("usr/bin/kubelet")).unwrap();
         let found = foreign(&System::new(root.path()));
         assert_eq!(found, [Foreign { name: "dockerd".into(), path: "/usr/bin/dockerd".into(), running: false }]);
+    }
+
+    #[test]
+    fn a_runtime_inside_a_pod_is_not_foreign() {
+        let root = tempfile::tempdir().unwrap();
+        let link = |target: &str, path: &str| {
+            let path = root.path().join("proc").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        };
+        for (process, namespace, exe) in [("self", "pid:[1]", "/agent"), ("7", "pid:[1]", "/opt/k3s"), ("8", "pid:[2]", "/opt/dockerd")] {
+            link(namespace, &format!("{process}/ns/pid"));
+            link(exe, &format!("{process}/exe"));
+        }
+        let found = foreign(&System::new(root.path()));
+        assert_eq!(found, [Foreign { name: "k3s".into(), path: "/opt/k3s".into(), running: true }]);
     }
 
     #[test]
