@@ -1,24 +1,26 @@
 //! The command line: one file per command. The only place that prints.
 
 mod agent;
-mod build;
+mod apply;
+mod balance;
+mod check;
+pub mod cluster_args;
 mod completion;
 mod console;
-mod fsck;
-mod images;
-mod inspect;
-mod lint;
-mod load;
+mod exec;
+mod kubeconfig;
+mod lease;
 mod login;
 mod logout;
-mod prune;
+mod plan;
 mod pull;
 mod push;
 mod registry;
 pub mod registry_args;
-mod rmi;
-mod save;
-mod tag;
+mod reset;
+mod run;
+mod site;
+mod status;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -55,9 +57,8 @@ pub struct Global {
     #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
     /// How results are printed; progress and errors go to stderr
-    // a String, not a `Format`: `save` has an option of the same name that takes a file
-    #[arg(short, long, global = true, value_parser = ["text", "json"], default_value = "text", value_name = "FORMAT", help_heading = "Global options")]
-    output: String,
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
+    output: Format,
     /// No progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
@@ -73,7 +74,7 @@ pub struct Global {
 }
 
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
     /// For people.
     #[default]
@@ -99,22 +100,24 @@ enum Color {
 enum Command {
     #[command(hide = true)]
     Agent(agent::Args),
-    Build(Box<build::Args>),
+    Apply(apply::Args),
+    #[command(hide = true)]
+    Balance(balance::Args),
+    Check(check::Args),
     Completion(completion::Args),
-    Fsck(fsck::Args),
-    Images(images::Args),
-    Inspect(inspect::Args),
-    Lint(lint::Args),
-    Load(load::Args),
+    Exec(exec::Args),
+    Kubeconfig(kubeconfig::Args),
+    #[command(hide = true)]
+    Lease(lease::Args),
     Login(login::Args),
     Logout(logout::Args),
-    Prune(prune::Args),
+    Plan(plan::Args),
     Pull(pull::Args),
     Push(push::Args),
     Registry(registry::Args),
-    Rmi(rmi::Args),
-    Save(save::Args),
-    Tag(tag::Args),
+    Reset(reset::Args),
+    Run(run::Args),
+    Status(status::Args),
     Version(version::Args),
 }
 
@@ -122,22 +125,22 @@ impl Command {
     async fn run(self, context: &Context) -> Result<()> {
         match self {
             Command::Agent(args) => agent::run(args).await,
-            Command::Build(args) => build::run(*args, context).await,
+            Command::Apply(args) => apply::run(args, context).await,
+            Command::Balance(args) => balance::run(args, context).await,
+            Command::Check(args) => check::run(args, context).await,
             Command::Completion(args) => completion::run(args, context),
-            Command::Fsck(args) => fsck::run(args, context).await,
-            Command::Images(args) => images::run(args, context).await,
-            Command::Inspect(args) => inspect::run(args, context).await,
-            Command::Lint(args) => lint::run(args, context),
-            Command::Load(args) => load::run(args, context).await,
+            Command::Exec(args) => exec::run(args, context).await,
+            Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
+            Command::Lease(args) => lease::run(&args),
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
-            Command::Prune(args) => prune::run(args, context).await,
+            Command::Plan(args) => plan::run(args, context).await,
             Command::Pull(args) => pull::run(args, context).await,
             Command::Push(args) => push::run(args, context).await,
             Command::Registry(args) => registry::run(args, context).await,
-            Command::Rmi(args) => rmi::run(args, context).await,
-            Command::Save(args) => save::run(args, context).await,
-            Command::Tag(args) => tag::run(args, context).await,
+            Command::Reset(args) => reset::run(args, context).await,
+            Command::Run(args) => run::run(args, context).await,
+            Command::Status(args) => status::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }
@@ -190,7 +193,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let console = Arc::new(Console::new(cli.global.format(), cli.global.quiet, cli.global.color_choice()));
+    let console = Arc::new(Console::new(cli.global.output, cli.global.quiet, cli.global.color_choice()));
     log_to_stderr(cli.global.verbose);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
@@ -204,10 +207,6 @@ pub fn main() -> ExitCode {
 }
 
 impl Global {
-    fn format(&self) -> Format {
-        if self.output == "json" { Format::Json } else { Format::Text }
-    }
-
     fn color_choice(&self) -> bool {
         match self.color {
             Color::Always => true,

@@ -1,3 +1,6 @@
-//! What a cluster runs on: one folder for each kind of runtime.
+//! What a cluster runs on: one folder or file for each kind of runtime, and the balancer that nodes find masters by.
 
+pub mod balancer;
 pub mod kubeadm;
+pub mod kubernetes;
+pub mod none;

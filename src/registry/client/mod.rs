@@ -7,8 +7,6 @@ mod credentials;
 mod document;
 mod download;
 mod endpoint;
-#[cfg(test)]
-mod fake;
 mod origins;
 mod pull;
 mod pulse;
@@ -16,8 +14,6 @@ mod push;
 mod refusal;
 mod session;
 mod source;
-#[cfg(test)]
-mod tests;
 mod transfer;
 mod tree;
 mod upload;

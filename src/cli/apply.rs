@@ -1,0 +1,24 @@
+//! `sealift apply`
+
+use anyhow::Result;
+
+use super::Context;
+use super::site::SiteArgs;
+
+/// Bring a cluster to what its Clusterfile says
+///
+/// Without a Clusterfile it is the one that this machine knows. On a finished cluster it says "0 changes".
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Take the cluster from another run that holds it
+    #[arg(long)]
+    break_lease: bool,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let clusterfile = args.site.clusterfile(None, context)?;
+    super::run::bring(&args.site, clusterfile, args.break_lease, context).await
+}

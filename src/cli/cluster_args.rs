@@ -1,0 +1,308 @@
+//! The options of commands that work on clusters: which cluster, which hosts, how they are reached.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use secrecy::SecretString;
+
+use super::{Context, state_root};
+use crate::cluster::Records;
+use crate::clusterfile::{self, Clusterfile, HostSpec, Overrides, SecretSource, Ssh};
+use crate::error::Failure;
+use crate::host::{Auth, HostKeyPolicy, HostKeys, Target};
+
+/// How hosts are reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Host options")]
+pub struct AccessArgs {
+    /// The user to log in as; others than root become root by sudo
+    #[arg(short, long, value_name = "NAME")]
+    user: Option<String>,
+    /// The password; better are keys, `--passwd-stdin` or $SEALIFT_PASSWD
+    #[arg(short, long, value_name = "PASSWORD", env = "SEALIFT_PASSWD", hide_env_values = true)]
+    passwd: Option<SecretText>,
+    /// Read the password from stdin
+    #[arg(long, conflicts_with = "passwd")]
+    passwd_stdin: bool,
+    /// The private key's file [default: ssh-agent, then the usual files in ~/.ssh]
+    #[arg(long, value_name = "FILE")]
+    pk: Option<String>,
+    /// The private key's passphrase
+    #[arg(long, value_name = "PASSPHRASE", env = "SEALIFT_PK_PASSWD", hide_env_values = true)]
+    pk_passwd: Option<SecretText>,
+    /// The port of sshd
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// What happens with host keys that are not known
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "accept-new")]
+    host_key: HostKeyChoice,
+    /// The file of known host keys [default: known_hosts below sealift's own directory]
+    #[arg(long, value_name = "FILE")]
+    known_hosts: Option<PathBuf>,
+}
+
+/// What happens with host keys that are not known.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum HostKeyChoice {
+    /// A new host's key is accepted and recorded; a changed one is refused.
+    #[default]
+    AcceptNew,
+    /// Only recorded keys are accepted.
+    Strict,
+    /// Every key is accepted.
+    Off,
+}
+
+/// A secret on the command line or in the environment; does not print itself.
+#[derive(Debug, Clone)]
+pub struct SecretText(SecretString);
+
+impl std::str::FromStr for SecretText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(SecretText(SecretString::from(text)))
+    }
+}
+
+/// Which hosts, and what they shall be.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ClusterArgs {
+    /// The Clusterfile; `-` reads it from stdin
+    #[arg(short = 'f', long = "clusterfile", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Addresses of masters: a list with ranges, `10.0.0.2,10.0.0.5-10.0.0.7`
+    #[arg(short, long, value_name = "ADDRESSES")]
+    masters: Option<String>,
+    /// Addresses of workers
+    #[arg(short, long, value_name = "ADDRESSES")]
+    nodes: Option<String>,
+    /// The cluster's name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Environment for scripts, templates and applications
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Launch these applications instead of those of the image
+    #[arg(long, value_name = "APPS", value_delimiter = ',')]
+    apps: Option<Vec<String>>,
+    /// Launch these commands instead of what the image launches
+    #[arg(long, value_name = "COMMAND")]
+    cmds: Option<Vec<String>>,
+    /// How the hosts are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+impl ClusterArgs {
+    /// Whether they name hosts, by a file or by addresses.
+    pub fn names_hosts(&self) -> bool {
+        self.file.is_some() || self.masters.is_some() || self.nodes.is_some()
+    }
+
+    /// The Clusterfile with what the flags say over it.
+    pub fn clusterfile(&self, image: Option<&str>, context: &Context) -> Result<Clusterfile> {
+        let from_file = match &self.file {
+            Some(file) => read(file, context)?,
+            None => Clusterfile::default(),
+        };
+        let mut clusterfile = self.overrides(image)?.apply(from_file)?;
+        self.access.resolve(&mut clusterfile)?;
+        Ok(clusterfile)
+    }
+
+    fn overrides(&self, image: Option<&str>) -> Result<Overrides> {
+        let access = self.access.overrides()?;
+        Ok(Overrides {
+            name: self.name.clone(),
+            image: image.map(str::to_owned),
+            masters: self.masters.clone(),
+            nodes: self.nodes.clone(),
+            env: self.env.clone(),
+            cmds: self.cmds.clone(),
+            apps: self.apps.clone(),
+            ..access
+        })
+    }
+}
+
+/// A cluster that is up, or half up: by its Clusterfile, or by name among those this machine knows.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct KnownArgs {
+    /// The cluster; needed where this machine knows several
+    #[arg(value_name = "CLUSTER")]
+    name: Option<String>,
+    /// Its Clusterfile
+    #[arg(short = 'f', long = "clusterfile", value_name = "FILE", conflicts_with = "name")]
+    file: Option<PathBuf>,
+    /// How the hosts are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+impl KnownArgs {
+    /// The Clusterfile.
+    pub fn clusterfile(&self, context: &Context) -> Result<Clusterfile> {
+        let known = match &self.file {
+            Some(file) => read(file, context)?,
+            None => records()?.load(self.name.as_deref())?,
+        };
+        let mut clusterfile = self.access.overrides()?.apply(known)?;
+        self.access.resolve(&mut clusterfile)?;
+        Ok(clusterfile)
+    }
+}
+
+/// What this machine remembers of clusters.
+pub fn records() -> Result<Records> {
+    Ok(Records::new(&state_root()?))
+}
+
+fn read(file: &Path, context: &Context) -> Result<Clusterfile> {
+    let (name, text) = if file == Path::new("-") {
+        ("stdin".to_owned(), std::io::read_to_string(std::io::stdin())?)
+    } else {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).with_context(|| Failure::usage(format!("Clusterfile {name}")))?;
+        (name, text)
+    };
+    let clusterfile = clusterfile::load(&name, &text)?;
+    for warning in &clusterfile.warnings {
+        context.job.warn(warning.render(&text, false).trim_end());
+    }
+    Ok(clusterfile)
+}
+
+impl AccessArgs {
+    fn overrides(&self) -> Result<Overrides> {
+        let passwd = if self.passwd_stdin { Some(line_of_stdin()?) } else { self.passwd.clone().map(|secret| secret.0) };
+        Ok(Overrides {
+            user: self.user.clone(),
+            port: self.port,
+            passwd,
+            pk: self.pk.clone(),
+            pk_passwd: self.pk_passwd.clone().map(|secret| secret.0),
+            ..Overrides::default()
+        })
+    }
+
+    /// Gets secrets from where the Clusterfile says they are; each place is asked once.
+    fn resolve(&self, clusterfile: &mut Clusterfile) -> Result<()> {
+        let mut asked: Vec<(SecretSource, SecretString)> = Vec::new();
+        let cluster = &mut clusterfile.cluster;
+        for ssh in std::iter::once(&mut cluster.ssh).chain(cluster.hosts.iter_mut().map(|host| &mut host.ssh)) {
+            resolve(&mut ssh.passwd, &ssh.passwd_from, "password of the hosts", &mut asked)?;
+            resolve(&mut ssh.pk_passwd, &ssh.pk_passwd_from, "passphrase of the private key", &mut asked)?;
+            if let Some(sudo) = &mut ssh.sudo {
+                resolve(&mut sudo.passwd, &sudo.passwd_from, "password for sudo", &mut asked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How to reach every host of a Clusterfile whose secrets are resolved.
+    pub fn targets(&self, clusterfile: &Clusterfile) -> Result<Vec<Target>> {
+        clusterfile.cluster.hosts.iter().map(|host| self.target(host)).collect()
+    }
+
+    fn target(&self, host: &HostSpec) -> Result<Target> {
+        let ssh = &host.ssh;
+        let mut target = Target::new(host.address, ssh.user.clone(), self.host_keys()?);
+        target.port = ssh.port;
+        target.auth = auth(ssh);
+        target.sudo_password = ssh.sudo.as_ref().and_then(|sudo| sudo.passwd.clone());
+        target.jump = ssh.jump.as_deref().map(|text| self.jump(text, ssh)).transpose()?.map(Box::new);
+        Ok(target)
+    }
+
+    /// A host to go through: `[user@]address[:port]`, logged in to as to the others.
+    fn jump(&self, text: &str, ssh: &Ssh) -> Result<Target> {
+        let (user, place) = text.split_once('@').unwrap_or((ssh.user.as_str(), text));
+        let wrong = || Failure::usage(format!("jump host `{text}`: want [user@]address[:port]"));
+        let (address, port) = match place.parse::<std::net::SocketAddr>() {
+            Ok(place) => (place.ip(), place.port()),
+            Err(_) => (place.trim_matches(['[', ']']).parse().map_err(|_| wrong())?, 22),
+        };
+        Ok(Target { port, auth: auth(ssh), ..Target::new(address, user, self.host_keys()?) })
+    }
+
+    fn host_keys(&self) -> Result<HostKeys> {
+        let file = match &self.known_hosts {
+            Some(file) => file.clone(),
+            None => state_root()?.join("known_hosts"),
+        };
+        let policy = match self.host_key {
+            HostKeyChoice::AcceptNew => HostKeyPolicy::AcceptNew,
+            HostKeyChoice::Strict => HostKeyPolicy::Strict,
+            HostKeyChoice::Off => HostKeyPolicy::Off,
+        };
+        Ok(HostKeys { file, policy })
+    }
+}
+
+fn auth(ssh: &Ssh) -> Auth {
+    let usual = ["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| format!("~/.ssh/{name}"));
+    let keys = ssh.pk.as_ref().map_or_else(|| usual.to_vec(), |pk| vec![pk.clone()]);
+    Auth {
+        keys: keys.iter().map(|key| expanded(key)).collect(),
+        key_passphrase: ssh.pk_passwd.clone(),
+        agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+        password: ssh.passwd.clone(),
+    }
+}
+
+/// A path with `~/` in front is below the home directory.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+fn resolve(
+    secret: &mut Option<SecretString>,
+    from: &Option<SecretSource>,
+    what: &str,
+    asked: &mut Vec<(SecretSource, SecretString)>,
+) -> Result<()> {
+    let Some(source) = from.as_ref().filter(|_| secret.is_none()) else { return Ok(()) };
+    let value = match asked.iter().find(|(known, _)| known == source) {
+        Some((_, value)) => value.clone(),
+        None => {
+            let value = fetch(source, what)?;
+            asked.push((source.clone(), value.clone()));
+            value
+        }
+    };
+    *secret = Some(value);
+    Ok(())
+}
+
+fn fetch(source: &SecretSource, what: &str) -> Result<SecretString> {
+    match source {
+        SecretSource::Env(name) => std::env::var(name)
+            .map(SecretString::from)
+            .map_err(|_| Failure::usage(format!("{what}: the environment variable {name} is not set")).into()),
+        SecretSource::File(path) => {
+            let text = std::fs::read_to_string(expanded(path)).with_context(|| Failure::usage(format!("{what}: {path}")))?;
+            Ok(SecretString::from(text.strip_suffix('\n').unwrap_or(&text)))
+        }
+        SecretSource::Prompt => prompt(what),
+    }
+}
+
+fn prompt(what: &str) -> Result<SecretString> {
+    use std::io::IsTerminal as _;
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("{what}: there is no terminal to ask on"))
+            .hint("use `--passwd-stdin`, $SEALIFT_PASSWD, or `passwdFrom: {file: …}`")
+            .into());
+    }
+    Ok(SecretString::from(rpassword::prompt_password(format!("{what}: "))?))
+}
+
+fn line_of_stdin() -> Result<SecretString> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
+}

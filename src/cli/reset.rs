@@ -1,0 +1,87 @@
+//! `sealift reset`
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Context;
+use super::cluster_args::{KnownArgs, records};
+use crate::cluster::Fleet;
+use crate::error::{Failure, Kind, kind_of};
+use crate::events::Unit;
+use crate::host::{AgentBinaries, Host};
+
+/// Take a cluster down: hosts go back to what they were before
+///
+/// Works on half-made clusters too, and goes on where some hosts are dead (exit code 4): run it again for those.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    cluster: KnownArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Leave the blobs on the hosts, so that the next run sends less
+    #[arg(long)]
+    keep_store: bool,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let clusterfile = args.cluster.clusterfile(context)?;
+    let name = clusterfile.cluster.name.clone();
+    let targets = args.cluster.access.targets(&clusterfile)?;
+    confirm(args.yes, &name, targets.len())?;
+    let (fleet, mut failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    context.job.check()?;
+    let results = fleet.each(|host| reset(host, args.keep_store, context)).await;
+    fleet.close().await;
+    let mut undone = 0;
+    for (address, result) in results {
+        match result {
+            Ok(count) => undone += count,
+            Err(error) => failed.push((address, error)),
+        }
+    }
+    if failed.is_empty() {
+        records()?.forget(&name)?;
+    }
+    let hosts = targets.len() - failed.len();
+    let answer = json!({ "cluster": name, "hosts": hosts, "undone": undone, "failed": failed.iter().map(|(address, _)| address).collect::<Vec<_>>() });
+    context.console.answer(&answer, || format!("cluster {name}: {undone} changes taken back on {hosts} hosts\n"))?;
+    refuse(&failed, hosts)
+}
+
+async fn reset(host: &Host, keep_store: bool, context: &Context) -> Result<usize> {
+    let task = context.job.task(format!("{}: reset", host.name()), None, Unit::Items);
+    let count = host.undo(&context.job).await?;
+    host.forget(keep_store).await?;
+    task.done(format!("{count} changes taken back"));
+    Ok(count)
+}
+
+fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let refusal = || Failure::usage(format!("reset takes cluster {name} down on {hosts} hosts")).hint("say so with `--yes`");
+    if !std::io::stdin().is_terminal() {
+        return Err(refusal().into());
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "Take cluster {name} down on {hosts} hosts, with all that is in it? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
+}
+
+fn refuse(failed: &[(std::net::IpAddr, anyhow::Error)], others: usize) -> Result<()> {
+    let Some((_, first)) = failed.first() else { return Ok(()) };
+    let lines: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect();
+    let kind = if others == 0 && failed.len() == 1 { kind_of(first) } else { Kind::SomeHosts };
+    Err(Failure::new(kind, format!("{} hosts are not reset:\n  {}", failed.len(), lines.join("\n  ")))
+        .hint("run the same command again when they answer")
+        .into())
+}

@@ -1,0 +1,82 @@
+//! What `run`, `apply`, `plan` and `check` have in common: from arguments to a site with its hosts connected.
+
+use anyhow::{Context as _, Result};
+
+use super::cluster_args::{ClusterArgs, records};
+use super::{Context, RegistryArgs};
+use crate::cluster::{Image, LeaseOptions, Plan, Site};
+use crate::clusterfile::Clusterfile;
+use crate::error::Failure;
+use crate::host::AgentBinaries;
+use crate::image::Name;
+use crate::store::Store;
+
+/// The options of commands that bring a cluster up or say what that would change.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SiteArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Checks of the hosts that may fail (`sealift check` names them)
+    #[arg(long, value_name = "CHECK", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+impl SiteArgs {
+    /// The Clusterfile that is meant: by file, by flags, or of the only cluster that this machine knows.
+    pub fn clusterfile(&self, image: Option<&str>, context: &Context) -> Result<Clusterfile> {
+        if self.cluster.names_hosts() || image.is_some() {
+            return self.cluster.clusterfile(image, context);
+        }
+        let known = records()?.load(None)?;
+        Ok(known)
+    }
+
+    /// The image from the store, pulled first if it is not there.
+    pub async fn image(&self, clusterfile: &Clusterfile, store: &Store, context: &Context) -> Result<Image> {
+        let text = match clusterfile.cluster.images.as_slice() {
+            [image] => image,
+            [] => return Err(Failure::usage("no image").hint("name one: `sealift run IMAGE`, or `image:` in the Clusterfile").into()),
+            _ => return Err(Failure::usage("running several images is not carried out yet").hint("build one image FROM the other").into()),
+        };
+        let name: Name = text.parse()?;
+        if store.resolve(&name)?.is_none() {
+            let (descriptor, _) = self
+                .registry
+                .client()?
+                .pull(&name, &[], store, &context.job)
+                .await
+                .with_context(|| Failure::usage(format!("no such image: {} (not in the store)", name.familiar())))?;
+            store.tag(&name, &descriptor)?;
+        }
+        let store = store.clone();
+        tokio::task::spawn_blocking(move || Image::open(&store, &name)).await?
+    }
+
+    /// Connects to the hosts and looks at them.
+    pub async fn open(&self, clusterfile: Clusterfile, image: Image, context: &Context) -> Result<Site> {
+        let targets = self.cluster.access.targets(&clusterfile)?;
+        Site::open(clusterfile, image, &targets, &AgentBinaries::own()?, &self.ignore, &context.job).await
+    }
+}
+
+/// Brings a site to what it shall be: refuses unfit hosts, plans, carries out. What was planned, and how many things changed.
+pub async fn bring_up(site: &Site, store: &Store, break_lease: bool, context: &Context) -> Result<(Plan, usize)> {
+    for finding in site.findings.iter().filter(|finding| finding.ignored || finding.severity == crate::cluster::preflight::Severity::Warn) {
+        context.job.warn(finding.to_string());
+    }
+    crate::cluster::preflight::refuse(&site.findings)?;
+    let plan = site.plan(&context.job).await?;
+    records()?.keep(&site.desired.clusterfile)?;
+    let lease = LeaseOptions { owner: owner(), by_force: break_lease };
+    let changed = site.apply(&plan, store, &lease, &context.job).await?;
+    Ok((plan, changed))
+}
+
+/// Who this is, for others who want to change the cluster meanwhile.
+fn owner() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{machine} (process {})", std::process::id())
+}

@@ -1,0 +1,160 @@
+//! A cluster image as a run needs it: read from the store, small files included.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use oci_spec::image::{Descriptor, ImageManifest, Platform};
+
+use crate::error::Failure;
+use crate::image::{
+    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Name, Part, content_of, host_platform, platform_string,
+};
+use crate::layer;
+use crate::store::Store;
+
+/// A cluster image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its name.
+    pub name: Name,
+    /// Its index, or the manifest of an image of one platform.
+    pub descriptor: Descriptor,
+    /// What it brings for each platform.
+    pub parts: Vec<ImagePart>,
+}
+
+/// What a cluster image brings for one platform.
+#[derive(Debug, Clone)]
+pub struct ImagePart {
+    /// The platform.
+    pub platform: Platform,
+    /// What the image says about the cluster.
+    pub config: ClusterConfig,
+    /// The rootfs manifest.
+    pub rootfs: Blob,
+    /// Everything that unpacking the rootfs needs: its manifest, config and layers.
+    pub rootfs_blobs: Vec<Blob>,
+    /// Everything that the registry on site serves, the documents on the way from the name included.
+    pub workload_blobs: Vec<Blob>,
+    /// The names of the container images that it brings.
+    pub workloads: Vec<String>,
+    /// Small files of the rootfs that a run looks at: `etc/`, `scripts/`, manifests of applications.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Image {
+    /// Reads an image from the store.
+    ///
+    /// # Errors
+    /// `Usage` if the store has no such image; `Verification` if a blob of it is damaged.
+    pub fn open(store: &Store, name: &Name) -> Result<Image> {
+        let descriptor = store.resolve(name)?.ok_or_else(|| {
+            Failure::usage(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
+        })?;
+        let document = store.read(&Blob::try_from(&descriptor)?)?;
+        let parts = match content_of(descriptor.media_type(), &document)? {
+            Content::Index(index) => ClusterImage::from_index(&index)?.parts,
+            Content::Manifest(_) => vec![Part { platform: host_platform(), rootfs: descriptor.clone(), workloads: None }],
+            Content::Leaf => return Err(Failure::usage(format!("{name} is not a cluster image")).into()),
+        };
+        let root = Blob::try_from(&descriptor)?;
+        let present = |part: &Part| Blob::try_from(&part.rootfs).is_ok_and(|blob| store.has(&blob));
+        let parts = parts.into_iter().filter(present).map(|part| ImagePart::read(store, root, part)).collect::<Result<Vec<_>>>()?;
+        if parts.is_empty() {
+            return Err(Failure::usage(format!("the store has no platform of {name}")).hint("pull it again").into());
+        }
+        Ok(Image { name: name.clone(), descriptor, parts })
+    }
+
+    /// What it brings for hosts of this architecture, named as `uname -m` does.
+    pub fn part(&self, machine: &str) -> Result<&ImagePart> {
+        let wanted = match machine {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        self.parts.iter().find(|part| part.platform.architecture().to_string() == wanted).ok_or_else(|| {
+            let have: Vec<String> = self.parts.iter().map(|part| platform_string(&part.platform)).collect();
+            Failure::usage(format!("image {} is not built for {wanted} (the store has {})", self.name.familiar(), have.join(", ")))
+                .hint(format!("build it with `--platform linux/{wanted}`, or pull that platform"))
+                .into()
+        })
+    }
+
+    /// What it says about the cluster; the same on every platform.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.parts[0].config
+    }
+
+    /// The digest that its name points at.
+    pub fn digest(&self) -> Result<Digest> {
+        Ok(Blob::try_from(&self.descriptor)?.digest)
+    }
+}
+
+impl ImagePart {
+    fn read(store: &Store, root: Blob, part: Part) -> Result<ImagePart> {
+        let rootfs = Blob::try_from(&part.rootfs)?;
+        let manifest: ImageManifest = serde_json::from_slice(&store.read(&rootfs)?).context("rootfs manifest")?;
+        let config = ClusterConfig::from_manifest(&manifest)?;
+        let files = small_files(store, &manifest, &rootfs)?;
+        let (workload_blobs, workloads) = workloads(store, root, part.workloads.as_ref())?;
+        let rootfs_blobs =
+            std::iter::once(Ok(rootfs)).chain(std::iter::once(manifest.config()).chain(manifest.layers()).map(Blob::try_from));
+        let rootfs_blobs = rootfs_blobs.collect::<Result<Vec<_>>>()?;
+        Ok(ImagePart { platform: part.platform, config, rootfs, rootfs_blobs, workload_blobs, workloads, files })
+    }
+
+    /// A small file of the rootfs, as text.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.files.get(Path::new(path)).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+
+    /// Whether the rootfs has this file, among those a run looks at.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(Path::new(path))
+    }
+
+    /// How many bytes its blobs are.
+    pub fn bytes(&self) -> (u64, u64) {
+        let sum = |blobs: &[Blob]| blobs.iter().map(|blob| blob.size).sum();
+        (sum(&self.rootfs_blobs), sum(&self.workload_blobs))
+    }
+}
+
+/// The blobs that the registry serves, and the names of the container images.
+fn workloads(store: &Store, root: Blob, descriptor: Option<&Descriptor>) -> Result<(Vec<Blob>, Vec<String>)> {
+    let Some(descriptor) = descriptor else {
+        return Ok((vec![root], Vec::new()));
+    };
+    let blob = Blob::try_from(descriptor)?;
+    let manifest: ImageManifest = serde_json::from_slice(&store.read(&blob)?).context("workloads manifest")?;
+    let mut blobs = vec![blob];
+    for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
+        blobs.push(Blob::try_from(child)?);
+    }
+    blobs.push(root);
+    let name = |layer: &Descriptor| layer.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_REF_NAME).cloned());
+    Ok((blobs, manifest.layers().iter().filter_map(name).collect()))
+}
+
+/// Whether a run looks at this file itself.
+fn is_looked_at(path: &Path) -> bool {
+    ["etc", "scripts", "application/apps"].iter().any(|directory| path.starts_with(directory))
+}
+
+/// Reading these files means reading all layers once; what was read is kept beside the store, under the rootfs' digest.
+fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let kept = store.root().join("cache/run").join(rootfs.digest.hex());
+    if let Ok(bytes) = std::fs::read(&kept)
+        && let Ok(files) = serde_json::from_slice(&bytes)
+    {
+        return Ok(files);
+    }
+    let files = layer::read_files(store, manifest, is_looked_at)?;
+    if let Err(error) = crate::durable::write(&kept, &serde_json::to_vec(&files)?, 0o644) {
+        tracing::info!("{}: {error:#}", kept.display()); // a store that cannot be written is slower, no more
+    }
+    Ok(files)
+}

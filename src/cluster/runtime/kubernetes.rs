@@ -1,0 +1,122 @@
+//! Kubernetes: what its hosts shall have, from the Clusterfile, the image and the hosts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
+use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, names};
+use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
+use crate::error::Failure;
+use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, Unit};
+
+/// The place in the image of the defaults of kubeadm's documents.
+const DEFAULTS: &str = "etc/kubeadm.yml";
+const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// What a host shall have as a member of the cluster.
+pub fn resources(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
+    let Some(config) = &host.kubeadm else { return Vec::new() };
+    let kubelet = Unit { name: "kubelet.service".into(), enabled: true, running: true, inputs: Vec::new() };
+    vec![member(desired, host, config.clone()), Resource::Unit(kubelet)]
+}
+
+fn member(desired: &Desired, host: &DesiredHost, config: Content) -> Resource {
+    let node = host.name.clone();
+    // kubeadm wants to pull every image of its own list beforehand, CoreDNS too
+    let dns = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("coredns"));
+    let without_dns = |what: &str| if dns { Vec::new() } else { vec![what.to_owned()] };
+    let ignore = without_dns("ImagePull");
+    if is_first(desired, host) {
+        return Resource::KubeadmInit(KubeadmInit { node, config, skip_phases: without_dns("addon/coredns"), ignore });
+    }
+    let master = host.spec.is_master();
+    let meanwhile = master.then(|| (names::API_SERVER.to_owned(), desired.first_master().address()));
+    Resource::KubeadmJoin(KubeadmJoin { node, master, config, meanwhile, ignore })
+}
+
+fn is_first(desired: &Desired, host: &DesiredHost) -> bool {
+    host.address() == desired.first_master().address()
+}
+
+/// The documents that kubeadm reads on a host. Tickets are filled in when they are applied.
+///
+/// # Errors
+/// Fails if the image does not say which version it brings, or its defaults are no YAML.
+pub fn documents(desired: &Desired, host: &DesiredHost) -> Result<Content> {
+    let defaults = defaults(desired.part(desired.first_master()))?;
+    let (cluster, node) = (cluster_values(desired, &defaults)?, node_values(host));
+    let own = &desired.clusterfile.kubeadm;
+    let text = if is_first(desired, host) {
+        config::init(&defaults, own, &cluster, &node)?
+    } else {
+        let discovery = Discovery::Token { ca_cert_hashes: vec![Tickets::CA_HASH.to_owned()] };
+        config::join(&defaults, own, &cluster, &node, &discovery)?
+    };
+    Ok(Content::from(text.expose_secret()))
+}
+
+/// The Kubernetes version that the image brings.
+pub fn version(desired: &Desired, defaults: &KubeadmDocuments) -> Result<String> {
+    let config = desired.config();
+    let labelled = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
+    let in_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
+    config.runtime_version.clone().or_else(labelled).or_else(in_defaults).ok_or_else(|| {
+        Failure::usage(format!("image {} does not say which Kubernetes it brings", desired.image.name.familiar()))
+            .hint("build it with `LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.2.3`")
+            .into()
+    })
+}
+
+/// The networks of pods and services that a cluster will have.
+pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
+    Ok(config::networks(&defaults(part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
+}
+
+fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
+    match part.text(DEFAULTS) {
+        Some(text) => Ok(clusterfile::load(DEFAULTS, text).context("the image's defaults for kubeadm")?.kubeadm),
+        None => Ok(KubeadmDocuments::default()),
+    }
+}
+
+/// What the Clusterfile says about a node besides, if anything. Roles become labels.
+pub fn node(host: &DesiredHost) -> Option<Resource> {
+    let mut labels = host.spec.labels.clone();
+    let role = |role: &str| (format!("node-role.kubernetes.io/{role}"), String::new());
+    labels.extend(host.spec.roles.iter().filter(|own| *own != MASTER && *own != NODE).map(|own| role(own)));
+    if !host.spec.is_master() {
+        labels.extend([role("worker")]);
+    }
+    let taints: Vec<String> = host.spec.taints.iter().map(ToString::to_string).collect();
+    (!labels.is_empty() || !taints.is_empty()).then(|| Resource::KubeNode(KubeNode { node: host.name.clone(), labels, taints }))
+}
+
+fn cluster_values(desired: &Desired, defaults: &KubeadmDocuments) -> Result<ClusterValues> {
+    let cluster = &desired.clusterfile.cluster;
+    let masters = desired.masters().map(|master| master.address().to_string());
+    Ok(ClusterValues {
+        version: version(desired, defaults)?,
+        name: desired.name().to_owned(),
+        endpoint: format!("{}:{}", names::API_SERVER, names::API_PORT),
+        cert_sans: masters.chain(cluster.cert_sans.iter().cloned()).collect(),
+        networks: cluster.networks.clone(),
+        image_repository: None,
+        cgroup_driver: cluster.env.get("CgroupDriver").cloned(),
+        cri_socket: CRI_SOCKET.to_owned(),
+        token: SecretString::from(Tickets::TOKEN),
+        certificate_key: SecretString::from(Tickets::CERTIFICATE_KEY),
+    })
+}
+
+fn node_values(host: &DesiredHost) -> NodeValues {
+    NodeValues {
+        name: host.name.clone(),
+        address: host.address(),
+        is_master: host.spec.is_master(),
+        is_worker: host.spec.has_role(NODE),
+        labels: BTreeMap::new(),
+        taints: host.spec.taints.clone(),
+    }
+}

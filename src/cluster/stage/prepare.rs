@@ -1,0 +1,43 @@
+//! The hosts' operating system, the names they know, and which cluster they belong to.
+
+use std::net::Ipv4Addr;
+
+use super::{Stage, Want, on};
+use crate::cluster::{Desired, DesiredHost, names, tuning};
+use crate::resource::{Directory, HostsEntry, Resource};
+
+pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, wants };
+
+fn wants(desired: &Desired) -> Vec<Want> {
+    desired.hosts.iter().flat_map(|host| on(host, of(desired, host))).collect()
+}
+
+fn of(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
+    // the first thing: a host with it is recognised as one of this cluster
+    let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", names::CLUSTERS, desired.name()), 0o755))];
+    if desired.is_kubernetes() {
+        resources.extend(tuning::kubernetes());
+    }
+    resources.extend(entries(desired, host).into_iter().map(Resource::HostsEntry));
+    resources
+}
+
+/// Names in `/etc/hosts`: aliases of the Clusterfile, the hosts themselves, the API server, the registry.
+fn entries(desired: &Desired, host: &DesiredHost) -> Vec<HostsEntry> {
+    let entry = |name: &str, address| HostsEntry { name: name.to_owned(), address };
+    let mut entries = Vec::new();
+    for alias in &desired.clusterfile.cluster.host_aliases {
+        entries.extend(alias.hostnames.iter().map(|name| entry(name, alias.ip)));
+    }
+    if desired.is_kubernetes() {
+        entries.extend(desired.hosts.iter().map(|other| entry(&other.name, other.address())));
+        let api = if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() };
+        entries.push(entry(names::API_SERVER, api));
+    }
+    let registries = desired.registry_hosts();
+    if let (Some(first), Some(local)) = (registries.first(), &desired.clusterfile.cluster.registry.local) {
+        let own = registries.iter().find(|registry| registry.address() == host.address());
+        entries.push(entry(&local.domain, own.unwrap_or(first).address()));
+    }
+    entries
+}

@@ -1,0 +1,15 @@
+//! The workers, all at once; or, without Kubernetes, whatever the image's scripts bring up on every host.
+
+use super::{Stage, Want, on};
+use crate::cluster::Desired;
+use crate::cluster::runtime::{balancer, kubernetes, none};
+
+pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, wants };
+
+fn wants(desired: &Desired) -> Vec<Want> {
+    if !desired.is_kubernetes() {
+        return desired.hosts.iter().flat_map(|host| on(host, none::install(desired, host))).collect();
+    }
+    let resources = |host| balancer::resources(desired).into_iter().chain(kubernetes::resources(desired, host));
+    desired.workers().flat_map(|host| on(host, resources(host))).collect()
+}
