@@ -19,6 +19,7 @@ mod registry;
 pub mod registry_args;
 mod reset;
 mod run;
+mod schema;
 mod site;
 mod status;
 mod version;
@@ -117,6 +118,7 @@ enum Command {
     Registry(registry::Args),
     Reset(reset::Args),
     Run(run::Args),
+    Schema(schema::Args),
     Status(status::Args),
     Version(version::Args),
 }
@@ -140,6 +142,7 @@ impl Command {
             Command::Registry(args) => registry::run(args, context).await,
             Command::Reset(args) => reset::run(args, context).await,
             Command::Run(args) => run::run(args, context).await,
+            Command::Schema(args) => schema::run(args, context),
             Command::Status(args) => status::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }

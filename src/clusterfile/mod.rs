@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod overrides;
 mod parts;
+mod schema;
 mod shape;
 mod ssh;
 mod taint;
@@ -27,3 +28,7 @@ pub use load::{API_VERSION, KINDS, lint, load};
 pub use model::*;
 pub use network::{of_cluster_configuration as networks_of, overlaps};
 pub use overrides::Overrides;
+pub use schema::{SCHEMAS, schema};
+
+#[cfg(test)]
+mod tests;
