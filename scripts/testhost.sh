@@ -383,9 +383,10 @@ find_groups() {
   for tree in $(cgroup_trees); do find "$tree/$group" -mindepth 1 -maxdepth 1 -type d ! -name starters -printf '%f\n' 2>/dev/null || true; done
 }
 
-answers() { ssh "${ssh_options[@]}" -o BatchMode=yes "root@$1" true 2>/dev/null; }
+# answers ADDRESS: the port first, as that costs next to nothing while a slow machine starts its hosts.
+answers() { (exec 3<> "/dev/tcp/$1/22") 2>/dev/null && ssh "${ssh_options[@]}" -o BatchMode=yes "root@$1" true 2>/dev/null; }
 
-wait_ssh() { until_true 30 "$1: ssh answers" answers "$(address "$1")" || die "$1 does not answer ssh (see $state/$1/console.log)"; }
+wait_ssh() { until_true 60 "$1: ssh answers" answers "$(address "$1")" || die "$1 does not answer ssh (see $state/$1/console.log)"; }
 
 up() { # N [RATE]
   local number jobs=() job
