@@ -100,7 +100,7 @@ with_registry() {
   mkdir -p "$work/registry"
   printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
     "$work/registry" "$registry" > "$work/registry.yml"
-  "$("$here/debian-parts.sh")/usr/bin/docker-registry" serve "$work/registry.yml" &
+  "$("$here/debian-parts.sh")/usr/bin/docker-registry" serve "$work/registry.yml" > "$work/logs/registry.log" 2>&1 &
   server=$!
   { until_served "$server" && "$@"; } || status=$?
   kill "$server"
@@ -111,7 +111,7 @@ with_registry() {
 until_served() {
   local tries=100
   until curl -sf "http://$registry/v2/" > /dev/null; do
-    kill -0 "$1" 2>/dev/null || { say "the registry ended: is port $port taken? (QUICKSTART_PORT says another)"; return 1; }
+    kill -0 "$1" 2>/dev/null || { say "the registry ended (is port $port taken? QUICKSTART_PORT says another): $(tail -n 1 "$work/logs/registry.log")"; return 1; }
     [ $((tries -= 1)) -gt 0 ] || { say "the registry does not answer"; return 1; }
     sleep 0.1
   done
