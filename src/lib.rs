@@ -21,4 +21,5 @@ pub mod resource;
 pub mod retry;
 pub mod ship;
 pub mod store;
+pub mod template;
 pub mod workloads;

@@ -36,7 +36,7 @@ fn containerd_limits_pods_as_the_environment_says() {
     let text = fs::read_to_string(repository("kubefiles/kubernetes/host/etc/containerd/config.toml.tmpl")).expect("the template");
     for (driver, expected) in [("cgroupfs", "SystemdCgroup = false"), ("systemd", "SystemdCgroup = true")] {
         let env = BTreeMap::from([("CgroupDriver".to_owned(), driver.to_owned())]);
-        let config = sealift::app::template::render("config.toml.tmpl", &text, &env).expect("it renders");
+        let config = sealift::template::render("config.toml.tmpl", &text, &env).expect("it renders");
         assert!(config.contains(expected), "{driver}:\n{config}");
     }
 }

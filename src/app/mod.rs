@@ -1,6 +1,5 @@
 //! Applications of an image: in which order, with which environment and commands they are launched on the first master.
 
 mod resources;
-pub mod template;
 
 pub use resources::{launch, resources, unsupported};

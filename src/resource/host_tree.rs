@@ -86,7 +86,7 @@ impl HostTree {
     }
 
     fn render(&self, source: &Path) -> Result<String> {
-        crate::app::template::render(&source.to_string_lossy(), &fs_err::read_to_string(source)?, &self.env)
+        crate::template::render(&source.to_string_lossy(), &fs_err::read_to_string(source)?, &self.env)
     }
 }
 
