@@ -103,6 +103,18 @@ async fn ways_of_not_getting_there_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_for_the_agent_is_told() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    hosts.run("h1", "mkdir -p /var/lib/sealift && mount -t tmpfs -o size=1m tmpfs /var/lib/sealift");
+    let mut target = target(hosts.addresses()[0], "deploy", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let (_, error) = refusal(&target).await;
+    assert!(error.contains("No space left on device"), "{error}");
+    assert_eq!(hosts.run("h1", "ls /var/lib/sealift/bin"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn resources_are_checked_applied_and_taken_back_on_a_host() {
     let hosts = Hosts::up(1);
     let dir = tempfile::tempdir().unwrap();

@@ -1,1 +1,280 @@
-//! Builds cluster images: executes a Kubefile's instructions.
+//! Executes a Kubefile: context and base image to layers, workloads and a cluster image in the store.
+//!
+//! First everything is worked out and checked ([`plan`]), then the instructions are carried out ([`stage`]): layers are
+//! packed straight from the context's files, and a rootfs is unpacked only when a RUN needs one. Container images are found
+//! and fetched after the last instruction. The same inputs give the same digest, wherever and whenever it is built.
+
+mod app;
+mod assemble;
+mod base;
+mod cache;
+mod context;
+mod files;
+mod ignore;
+mod layout;
+mod named;
+mod options;
+mod place;
+mod plan;
+mod rootfs;
+mod sandbox;
+mod scope;
+mod stage;
+#[cfg(test)]
+mod testing;
+mod untar;
+mod workdir;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostic, refuse_errors};
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::{Digest, Name, platform_string};
+use crate::kubefile::{Kubefile, parse};
+use crate::registry::client::Client;
+use crate::store::Store;
+use crate::workloads::list::{self, Ignore};
+use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
+
+pub use options::{Options, Pull};
+
+use assemble::Parts;
+use base::Base;
+use cache::Cache;
+use context::Context;
+use plan::{Plan, Work, base_name, plan};
+use stage::{Made, Stage};
+use workdir::Workdir;
+
+/// What a build came to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Built {
+    /// The image's name.
+    pub name: Name,
+    /// The digest of its index.
+    pub digest: Digest,
+    /// Whether the name pointed at this image before.
+    pub unchanged: bool,
+    /// How many layers the rootfs has.
+    pub layers: usize,
+    /// How many container images it brings.
+    pub images: usize,
+    /// Container images that are nowhere, which was allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Name>,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checked {
+    /// The container images that would be brought, and what could not be decided.
+    pub wanted: Wanted,
+    /// Whether a RUN may name more, which is known only when it has run.
+    pub runs: bool,
+}
+
+/// Builds an image into the store and names it.
+pub async fn build(options: Options, client: &Client, store: &Store, job: &Job) -> Result<Built> {
+    let _in_use = store.in_use()?;
+    let (build, plan) = Build::prepare(options, client, store, job).await?;
+    let build = Arc::new(build);
+    let (building, plan, made) = blocking(build.clone(), move |build| {
+        let workdir = Workdir::new(&build.store)?;
+        let stage = Stage::new(&build.base, &build.options, &build.cache, &build.store, &workdir, &build.job);
+        let made = stage.carry_out(&plan.steps)?;
+        let wanted = build.wanted(&plan, &made)?;
+        Ok((wanted, plan, made))
+    })
+    .await?;
+    let wanted = building;
+    build.warn_of(&wanted, &made);
+    let fetched = build.fetch(&wanted, client).await?;
+    blocking(build, move |build| build.finish(&plan, &made, &wanted, fetched)).await
+}
+
+/// Parses, resolves and checks, and says which container images are wanted; builds nothing.
+pub async fn check(options: Options, client: &Client, store: &Store, job: &Job) -> Result<Checked> {
+    let _in_use = store.in_use()?;
+    let (build, plan) = Build::prepare(options, client, store, job).await?;
+    blocking(Arc::new(build), move |build| {
+        let runs = plan.steps.iter().any(|step| matches!(step.work, Work::Run { .. }));
+        let workdir = Workdir::new(&build.store)?;
+        let stage = Stage::new(&build.base, &build.options, &build.cache, &build.store, &workdir, &build.job);
+        let made = stage.look_only(&plan.steps)?;
+        let wanted = build.wanted(&plan, &made)?;
+        build.warn_of_charts(&made);
+        Ok(Checked { wanted, runs })
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(build: Arc<Build>, work: impl FnOnce(&Build) -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(move || work(&build)).await?
+}
+
+/// A build whose base is there.
+struct Build {
+    options: Options,
+    base: Base,
+    cache: Cache,
+    ignore: Ignore,
+    store: Store,
+    job: Job,
+}
+
+impl Build {
+    /// Reads the Kubefile, brings the base image, and plans; fails with everything that is wrong at once.
+    async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
+        let parsed = parse(&options.kubefile, &options.text);
+        let sound = !parsed.diagnostics.iter().any(Diagnostic::is_error);
+        let root = base_root(&parsed.kubefile, &options, sound, client, store, job).await?;
+        let (store, job) = (store.clone(), job.clone());
+        tokio::task::spawn_blocking(move || {
+            let cache = Cache::open(&store, options.no_cache);
+            let context = Context::open(&options.context)?;
+            let base = match &root {
+                Root::Scratch | Root::Unknown => Base::default(),
+                Root::Image(root) => Base::read(root, &options.platform, &cache, &store, &job)?,
+            };
+            let known = (!matches!(root, Root::Unknown)).then_some(&base);
+            let (plan, found) = plan(&parsed.kubefile, known, &context, &options);
+            let mut diagnostics = parsed.diagnostics;
+            diagnostics.extend(found);
+            diagnostics.sort_by_key(|one| one.span.start);
+            refuse_errors(&options.text, &diagnostics)?;
+            for warning in &diagnostics {
+                job.warn(told(warning, &options.text));
+            }
+            let ignore = ignored(&context, &options, &job)?;
+            Ok((Build { options, base, cache, ignore, store, job }, plan))
+        })
+        .await?
+    }
+
+    /// The container images that the finished rootfs and the options ask for.
+    fn wanted(&self, plan: &Plan, made: &Made) -> Result<Wanted> {
+        let mut wanted = made.named.wanted(&self.cache)?;
+        wanted.add(&self.options.kubefile, None, &plan.images);
+        for (name, text) in &self.options.image_lists {
+            wanted.add(name, None, &list::parse(text));
+        }
+        wanted.ignore(&self.ignore);
+        Ok(wanted)
+    }
+
+    fn warn_of(&self, wanted: &Wanted, made: &Made) {
+        for doubt in &wanted.undecided {
+            self.job.warn(format!("{}: `{}`: {}", doubt.place, doubt.text, doubt.why));
+        }
+        self.warn_of_charts(made);
+    }
+
+    fn warn_of_charts(&self, made: &Made) {
+        for chart in made.named.charts() {
+            let chart = chart.display();
+            self.job.warn(format!("chart {chart} is not rendered yet: name the container images it needs with IMAGES or an imageList"));
+        }
+    }
+
+    async fn fetch(&self, wanted: &Wanted, client: &Client) -> Result<Fetched> {
+        if !self.options.with_images {
+            return Ok(Fetched::default());
+        }
+        let open = |path: &std::path::PathBuf| Archive::open(path).map(Arc::new);
+        let archives = self.options.archives.iter().map(open).collect::<Result<_>>()?;
+        let mut known = BTreeMap::new();
+        if self.options.pull != Pull::Always {
+            known = self.cache.roots(&platform_string(&self.options.platform));
+            known.extend(self.base.workloads.roots().map(|(name, root)| (name.clone(), root.clone())));
+        }
+        let sources = Sources { archives, client: client.clone(), known, allow_missing: self.options.allow_missing };
+        sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await
+    }
+
+    fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<Built> {
+        let mut workloads = self.base.workloads.clone();
+        self.add_images(&mut workloads, wanted, &fetched)?;
+        let parts = Parts { options: &self.options, base: &self.base, made, cluster: &plan.cluster, env: &plan.env, workloads: &workloads };
+        let (rootfs, index) = parts.write(&self.store)?;
+        self.cache.remember_layout(&rootfs.digest().try_into()?, &made.layout)?;
+        self.cache.files.save()?;
+        self.job.check()?;
+        let name = &self.options.name;
+        let unchanged = self.store.resolve(name)?.is_some_and(|before| before.digest() == index.digest());
+        if !unchanged {
+            self.store.tag(name, &index)?;
+        }
+        Ok(Built {
+            name: name.clone(),
+            digest: index.digest().try_into()?,
+            unchanged,
+            layers: made.layers.len(),
+            images: workloads.len(),
+            missing: fetched.missing,
+        })
+    }
+
+    fn add_images(&self, workloads: &mut Workloads, wanted: &Wanted, fetched: &Fetched) -> Result<()> {
+        let platform = platform_string(&self.options.platform);
+        let mut roots = self.cache.roots(&platform);
+        let before = roots.clone();
+        for (name, blobs) in &fetched.images {
+            let apps = wanted.images.get(name).map(|asked| asked.apps.clone()).unwrap_or_default();
+            workloads.add(name, blobs, &apps)?;
+            roots.insert(name.clone(), blobs[0].clone());
+        }
+        if roots == before { Ok(()) } else { self.cache.remember_roots(&platform, &roots) }
+    }
+}
+
+/// What FROM comes to.
+enum Root {
+    Scratch,
+    Image(Box<Descriptor>),
+    /// The Kubefile has errors: for more of them the network is not asked.
+    Unknown,
+}
+
+async fn base_root(kubefile: &Kubefile, options: &Options, sound: bool, client: &Client, store: &Store, job: &Job) -> Result<Root> {
+    let Some(text) = base_name(kubefile, options) else { return Ok(Root::Scratch) };
+    let name = match text.parse::<Name>() {
+        Ok(name) => name,
+        Err(error) if sound => return Err(error.context(Failure::usage(format!("{}: FROM", options.kubefile)))),
+        Err(_) => return Ok(Root::Unknown),
+    };
+    if sound {
+        return base::bring(&name, &options.platform, options.pull, client, store, job).await.map(|root| Root::Image(Box::new(root)));
+    }
+    Ok(store.resolve(&name)?.map_or(Root::Unknown, |root| Root::Image(Box::new(root))))
+}
+
+fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
+    let mut ignore = Ignore::default();
+    let mut lists = options.ignored_image_lists.clone();
+    match fs_err::read_to_string(context.root().join(".imageignore")) {
+        Ok(text) => lists.push((".imageignore".to_owned(), text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    for (name, text) in lists {
+        for (line, text) in ignore.add(&text) {
+            job.warn(format!("{name}:{line}: `{text}` is neither an image name nor a pattern of some"));
+        }
+    }
+    Ok(ignore)
+}
+
+/// A warning in one line.
+fn told(diagnostic: &Diagnostic, text: &str) -> String {
+    let located = diagnostic.located(text);
+    let help = located.help.map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("{}:{}:{}: {}{help}", located.file, located.line, located.column, located.message)
+}

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Format;
+use crate::diagnostic::{Invalid, render_all};
 use crate::error::{hints_of, kind_of};
 use crate::events::{Event, Events, Level, Outcome, TaskId, Unit};
 
@@ -69,6 +70,11 @@ impl Console {
         self.format == Format::Json
     }
 
+    /// Whether what goes to stdout is coloured.
+    pub fn color(&self) -> bool {
+        self.color && io::stdout().is_terminal()
+    }
+
     /// A line for the user on stderr.
     pub fn line(&self, text: &str) {
         match &self.progress {
@@ -85,17 +91,25 @@ impl Console {
         let Err(error) = result else {
             return ExitCode::SUCCESS;
         };
-        let code = kind_of(&error).exit_code();
         if self.is_json() {
-            let document = json!({"error": {"message": format!("{error:#}"), "hints": hints_of(&error), "code": code}});
-            eprintln!("{document}");
+            eprintln!("{}", error_document(&error));
+        } else {
+            self.tell(&error);
+        }
+        ExitCode::from(kind_of(&error).exit_code())
+    }
+
+    /// Tells an error to a person. What is wrong in an input file is drawn over its text.
+    fn tell(&self, error: &anyhow::Error) {
+        if let Some(Invalid { text, diagnostics }) = error.downcast_ref() {
+            eprint!("{}", render_all(diagnostics, text, self.color));
+            eprintln!("{} {error}", self.paint("error:", "1;31"));
         } else {
             eprintln!("{} {error:#}", self.paint("error:", "1;31"));
-            for hint in hints_of(&error) {
-                eprintln!("{} {hint}", self.paint("hint:", "1;36"));
-            }
         }
-        ExitCode::from(code)
+        for hint in hints_of(error) {
+            eprintln!("{} {hint}", self.paint("hint:", "1;36"));
+        }
     }
 
     fn paint(&self, text: &str, code: &str) -> String {
@@ -175,6 +189,18 @@ impl Events for Console {
             Event::Advanced { task, by } => self.advanced(task, by),
             Event::Finished { task, outcome } => self.finished(task, &outcome),
             Event::Output { source, line } => self.line(&format!("  {source} | {line}")),
+        }
+    }
+}
+
+/// An error for programs; what is wrong in an input file as a list with lines and columns.
+fn error_document(error: &anyhow::Error) -> serde_json::Value {
+    let code = kind_of(error).exit_code();
+    match error.downcast_ref() {
+        None => json!({"error": {"message": format!("{error:#}"), "hints": hints_of(error), "code": code}}),
+        Some(Invalid { text, diagnostics }) => {
+            let located: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.located(text)).collect();
+            json!({"error": {"message": error.to_string(), "hints": hints_of(error), "code": code, "diagnostics": located}})
         }
     }
 }

@@ -3,25 +3,35 @@
 mod agent;
 mod apply;
 mod balance;
+mod build;
 mod check;
 pub mod cluster_args;
 mod completion;
 mod console;
 mod exec;
+mod fsck;
+mod images;
+mod inspect;
 mod kubeconfig;
 mod lease;
+mod lint;
+mod load;
 mod login;
 mod logout;
 mod plan;
+mod prune;
 mod pull;
 mod push;
 mod registry;
 pub mod registry_args;
 mod reset;
+mod rmi;
 mod run;
+mod save;
 mod schema;
 mod site;
 mod status;
+mod tag;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -104,22 +114,32 @@ enum Command {
     Apply(apply::Args),
     #[command(hide = true)]
     Balance(balance::Args),
+    Build(Box<build::Args>),
     Check(check::Args),
     Completion(completion::Args),
     Exec(exec::Args),
+    Fsck(fsck::Args),
+    Images(images::Args),
+    Inspect(inspect::Args),
     Kubeconfig(kubeconfig::Args),
     #[command(hide = true)]
     Lease(lease::Args),
+    Lint(lint::Args),
+    Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
     Plan(plan::Args),
+    Prune(prune::Args),
     Pull(pull::Args),
     Push(push::Args),
     Registry(registry::Args),
     Reset(reset::Args),
+    Rmi(rmi::Args),
     Run(run::Args),
+    Save(save::Args),
     Schema(schema::Args),
     Status(status::Args),
+    Tag(tag::Args),
     Version(version::Args),
 }
 
@@ -129,21 +149,31 @@ impl Command {
             Command::Agent(args) => agent::run(args).await,
             Command::Apply(args) => apply::run(args, context).await,
             Command::Balance(args) => balance::run(args, context).await,
+            Command::Build(args) => build::run(*args, context).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Completion(args) => completion::run(args, context),
             Command::Exec(args) => exec::run(args, context).await,
+            Command::Fsck(args) => fsck::run(args, context).await,
+            Command::Images(args) => images::run(args, context).await,
+            Command::Inspect(args) => inspect::run(args, context).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
             Command::Lease(args) => lease::run(&args),
+            Command::Lint(args) => lint::run(args, context),
+            Command::Load(args) => load::run(args, context).await,
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,
+            Command::Prune(args) => prune::run(args, context).await,
             Command::Pull(args) => pull::run(args, context).await,
             Command::Push(args) => push::run(args, context).await,
             Command::Registry(args) => registry::run(args, context).await,
             Command::Reset(args) => reset::run(args, context).await,
+            Command::Rmi(args) => rmi::run(args, context).await,
             Command::Run(args) => run::run(args, context).await,
+            Command::Save(args) => save::run(args, context).await,
             Command::Schema(args) => schema::run(args, context),
             Command::Status(args) => status::run(args, context).await,
+            Command::Tag(args) => tag::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
 pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::{Event, Job, Task};
 use crate::image::Blob;
 use crate::resource::{Resource, State};
@@ -101,15 +101,26 @@ impl Host {
     }
 
     /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it. The task counts bytes, those
-    /// of the earlier try too.
+    /// of the earlier try too. What an earlier try left and is damaged now is sent again.
     pub async fn send_blob(&self, blob: &Blob, from: &Store, task: &Task) -> Result<()> {
         let send = async {
-            let missing: Vec<(Blob, u64)> = self.link.ask(Ask::Missing(vec![*blob])).await?;
-            let offset = missing.first().map_or(blob.size, |(_, offset)| *offset);
+            let offset = self.arrived(blob).await?;
             task.advance(offset);
-            if missing.is_empty() { Ok(()) } else { agent::send(&self.link, blob, offset, from, task).await }
+            match agent::send(&self.link, blob, offset, from, task).await {
+                Err(error) if offset > 0 && kind_of(&error) == Kind::Verification && self.arrived(blob).await? == 0 => {
+                    tracing::warn!("{}: {error:#}; it is sent again", self.name);
+                    agent::send(&self.link, blob, 0, from, task).await
+                }
+                result => result,
+            }
         };
         self.named(send.await)
+    }
+
+    /// How many bytes of a blob the host has.
+    async fn arrived(&self, blob: &Blob) -> Result<u64> {
+        let missing: Vec<(Blob, u64)> = self.link.ask(Ask::Missing(vec![*blob])).await?;
+        Ok(missing.first().map_or(blob.size, |(_, offset)| *offset))
     }
 
     /// Ends the agent and the connection.
@@ -127,11 +138,8 @@ impl Host {
     /// Errors say which host; kind and hints stay on top.
     fn named<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
-            let kind = crate::error::kind_of(&error);
-            let hints = crate::error::hints_of(&error).to_vec();
-            let label = format!("{} ({})", self.name, self.address);
-            let failure = Failure { kind, message: format!("{label}: {error:#}"), hints };
-            failure.into()
+            let message = format!("{} ({}): {error:#}", self.name, self.address);
+            Failure { kind: kind_of(&error), message, hints: hints_of(&error).to_vec() }.into()
         })
     }
 }

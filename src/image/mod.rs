@@ -6,12 +6,14 @@
 //!  `-- workloads manifest for linux/amd64          its layers are the untouched blobs of all container images
 //! ```
 
+mod canonical;
 mod cluster;
 mod digest;
 mod manifest;
 mod name;
 mod platform;
 
+pub use canonical::canonical;
 pub use cluster::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
 pub use digest::{Blob, Digest, Hasher};
 pub use manifest::{

@@ -17,7 +17,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Symlink,
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 
 /// One member of an archive; its content is read through [`Members::read`].
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     pub kind: Kind,
     /// Below the root, without `.` and `..`; empty for the root itself.
     pub path: PathBuf,
@@ -46,7 +46,7 @@ pub(super) struct Member {
 }
 
 /// The members of a tar archive.
-pub(super) struct Members<R> {
+pub(crate) struct Members<R> {
     archive: BufReader<R>,
     /// Content of the current member that nobody read yet.
     left: u64,
@@ -264,7 +264,7 @@ pub(super) fn escape(what: String) -> Failure {
 }
 
 pub(super) fn broken(what: impl std::fmt::Display) -> Failure {
-    Failure::verification(format!("the layer's tar archive is damaged: {what}"))
+    Failure::verification(format!("the tar archive is damaged: {what}"))
 }
 
 /// Reads until the buffer is full or the end; how much.

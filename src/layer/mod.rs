@@ -28,6 +28,7 @@ use crate::image::Digest;
 pub use compress::{Compression, compression_of};
 pub use content::read_files;
 pub use diff::diff;
+pub(crate) use member::Members;
 pub use pack::{PackOptions, pack};
 pub use unpack::{UnpackOptions, diff_ids, sync, unpack, unpack_blob, unpack_image};
 pub use walk::walk;

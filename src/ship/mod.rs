@@ -1,1 +1,137 @@
 //! Brings blobs to hosts: only what is missing, verified, resumable.
+//!
+//! Every host gets its blobs from here. A host that fails does not stop the others.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+
+use crate::error::{Failure, Kind, hints_of, kind_of};
+use crate::events::{Job, Unit};
+use crate::host::Host;
+use crate::image::Blob;
+use crate::store::Store;
+
+/// So many hosts are served at once.
+const HOSTS: usize = 32;
+/// So many blobs travel to one host at once: the next one is on its way while the host verifies and syncs the last.
+const BLOBS: usize = 3;
+
+/// What goes to one host.
+#[derive(Clone)]
+pub struct Shipment<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// What it shall have in its store in the end.
+    pub blobs: Vec<Blob>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Shipped {
+    /// Blobs that were missing on hosts.
+    pub blobs: usize,
+    /// Their bytes, without those that had arrived earlier.
+    pub bytes: u64,
+}
+
+/// What each shipment lacks on its host, in their order: what [`ship`] would send.
+pub async fn missing(shipments: &[Shipment<'_>]) -> Result<Vec<Shipped>> {
+    let questions: Vec<_> = shipments.iter().map(missing_on).collect();
+    stream::iter(questions).buffered(HOSTS).try_collect().await
+}
+
+/// Sends what is missing. Hosts that fail are told all together in the error, of kind `SomeHosts` when others are done.
+pub async fn ship(shipments: &[Shipment<'_>], from: &Store, job: &Job) -> Result<Shipped> {
+    let _in_use = from.in_use()?;
+    let sendings: Vec<_> = shipments.iter().map(|shipment| ship_to(shipment, from, job)).collect();
+    let results: Vec<Result<Shipped>> = stream::iter(sendings).buffered(HOSTS).collect().await;
+    job.check()?;
+    let (mut sum, mut errors) = (Shipped::default(), Vec::new());
+    for result in results {
+        match result {
+            Ok(shipped) => sum = Shipped { blobs: sum.blobs + shipped.blobs, bytes: sum.bytes + shipped.bytes },
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(sum) } else { Err(all(errors, shipments.len())) }
+}
+
+async fn missing_on(shipment: &Shipment<'_>) -> Result<Shipped> {
+    Ok(amount(&shipment.host.missing(&distinct(&shipment.blobs)).await?))
+}
+
+async fn ship_to(shipment: &Shipment<'_>, from: &Store, job: &Job) -> Result<Shipped> {
+    let host = shipment.host;
+    let missing = job.or_cancelled(host.missing(&distinct(&shipment.blobs))).await?;
+    let task = job.task(format!("ship to {}", host.name()), Some(missing.iter().map(|(blob, _)| blob.size).sum()), Unit::Bytes);
+    if missing.is_empty() {
+        task.unchanged();
+        return Ok(Shipped::default());
+    }
+    let sendings: Vec<_> = missing.iter().map(|(blob, _)| send(host, blob, from, &task)).collect();
+    job.or_cancelled(stream::iter(sendings).buffer_unordered(BLOBS).try_collect::<()>()).await?;
+    let shipped = amount(&missing);
+    task.done(format!("{} blobs, {}", shipped.blobs, indicatif::BinaryBytes(shipped.bytes)));
+    Ok(shipped)
+}
+
+async fn send(host: &Host, blob: &Blob, from: &Store, task: &crate::events::Task) -> Result<()> {
+    host.send_blob(blob, from, task).await.with_context(|| format!("ship {}", blob.digest))
+}
+
+/// The same blob may be asked for twice: layers are shared between images.
+fn distinct(blobs: &[Blob]) -> Vec<Blob> {
+    let mut seen = BTreeSet::new();
+    blobs.iter().filter(|blob| seen.insert(blob.digest)).copied().collect()
+}
+
+fn amount(missing: &[(Blob, u64)]) -> Shipped {
+    Shipped { blobs: missing.len(), bytes: missing.iter().map(|(blob, offset)| blob.size.saturating_sub(*offset)).sum() }
+}
+
+/// One error for those of several hosts. Where all hosts failed alike it is of their kind.
+fn all(errors: Vec<anyhow::Error>, hosts: usize) -> anyhow::Error {
+    let kind = match errors.first().map(kind_of) {
+        Some(kind) if errors.len() == hosts && errors.iter().all(|error| kind_of(error) == kind) => kind,
+        _ => Kind::SomeHosts,
+    };
+    let texts: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    let hints: BTreeSet<&String> = errors.iter().flat_map(hints_of).collect();
+    let message = match &texts[..] {
+        [one] => one.clone(),
+        many => format!("{} of {hosts} hosts got not all they need:\n  {}", many.len(), many.join("\n  ")),
+    };
+    Failure { kind, message, hints: hints.into_iter().cloned().collect() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_several_hosts_become_one() {
+        let network = || anyhow::Error::from(Failure::network("h1: connection lost").hint("again"));
+        let damaged = || anyhow::Error::from(Failure::verification("h2: damaged"));
+        for (name, errors, hosts, kind) in [
+            ("the only host", vec![network()], 1, Kind::Network),
+            ("one of two", vec![network()], 2, Kind::SomeHosts),
+            ("all alike", vec![damaged(), damaged()], 2, Kind::Verification),
+            ("all, but not alike", vec![network(), damaged()], 2, Kind::SomeHosts),
+        ] {
+            let error = all(errors, hosts);
+            assert_eq!(kind_of(&error), kind, "{name}");
+        }
+        assert_eq!(all(vec![network(), network()], 3).to_string().lines().count(), 3);
+        assert_eq!(hints_of(&all(vec![network(), network()], 3)), ["again"]);
+    }
+
+    #[test]
+    fn a_blob_is_asked_for_once() {
+        let (a, b) = (Blob::of(b"a"), Blob::of(b"b"));
+        assert_eq!(distinct(&[a, b, a]), [a, b]);
+        assert_eq!(amount(&[(a, 0), (Blob { size: 10, ..b }, 4)]), Shipped { blobs: 2, bytes: 7 });
+    }
+}

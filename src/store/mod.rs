@@ -18,6 +18,7 @@ mod layout;
 mod lock;
 mod names;
 mod prune;
+mod survey;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use ingest::Ingest;
 pub use lock::InUse;
 pub use names::name_of;
 pub use prune::Pruned;
+pub use survey::{Surveyed, Workload};
 
 /// Documents (indexes, manifests, configs) are at most this many bytes.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
@@ -109,6 +111,12 @@ impl Store {
     /// [`Ingest::commit`].
     pub fn ingest(&self, blob: &Blob) -> Result<Ingest> {
         Ingest::open(self, *blob)
+    }
+
+    /// How many bytes of an interrupted download are here; never changes the store.
+    pub fn arrived(&self, blob: &Blob) -> u64 {
+        let part = self.ingest_dir().join(format!("{}.part", blob.digest.hex()));
+        std::fs::metadata(part).map_or(0, |meta| meta.len()).min(blob.size)
     }
 
     fn blobs_dir(&self) -> PathBuf {

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::frame;
 use super::protocol::{Answer, Ask, Hello, Request, Tell, VERSION};
@@ -35,6 +36,7 @@ pub struct Link {
 struct Calls {
     open: Mutex<HashMap<u64, UnboundedSender<Told>>>,
     lost: Mutex<Option<String>>,
+    gone: CancellationToken,
 }
 
 impl Link {
@@ -134,6 +136,7 @@ impl Calls {
 
     fn lose(&self, why: String) {
         self.lost().get_or_insert(why);
+        self.gone.cancel();
         self.open().clear();
     }
 
@@ -168,15 +171,21 @@ async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<S
                 Some(sent) => sent,
                 None => break,
             },
+            () = calls.gone.cancelled() => return,
             _ = heartbeat.tick() => (Request { id: 0, ask: Ask::Ping }, Vec::new()),
         };
         let written = async {
             frame::write(&mut output, &request, &payload).await?;
             Ok::<_, anyhow::Error>(output.flush().await?)
         };
-        if let Err(error) = written.await {
+        // a channel whose other end is gone may take bytes no more, and say nothing
+        let result = tokio::select! {
+            result = written => result,
+            () = calls.gone.cancelled() => return,
+        };
+        if let Err(error) = result {
             calls.lose(format!("{error:#}"));
-            break;
+            return;
         }
     }
     output.shutdown().await.ok();

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::sync::mpsc;
 
 use super::link::{Call, Link};
@@ -65,11 +65,12 @@ async fn hear(call: &mut Call<'_>, under_way: &mut u64, task: &Task) -> Result<b
 
 /// Reads the blob in chunks and hands over those after `offset`. Blocks.
 fn read(store: &Store, blob: &Blob, offset: u64, chunks: &mpsc::Sender<Vec<u8>>) -> Result<()> {
-    let mut reader: BlobReader = store.reader(blob)?;
-    std::io::copy(&mut (&mut reader).take(offset), &mut std::io::sink())?;
+    let place = || format!("local store {}", store.root().display());
+    let mut reader: BlobReader = store.reader(blob).with_context(place)?;
+    std::io::copy(&mut (&mut reader).take(offset), &mut std::io::sink()).with_context(place)?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
-        (&mut reader).take(CHUNK as u64).read_to_end(&mut chunk)?;
+        (&mut reader).take(CHUNK as u64).read_to_end(&mut chunk).with_context(place)?;
         if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {
             return Ok(());
         }

@@ -165,9 +165,12 @@ fn read_file(system: &System, path: &str) -> Result<(bool, Vec<u8>)> {
 }
 
 fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
-    let store = Store::open(&system.path(STORE))?;
-    let lacks = blobs.iter().filter(|blob| !store.has(blob));
-    lacks.map(|blob| Ok((*blob, store.ingest(blob)?.offset()))).collect()
+    let root = system.path(STORE);
+    if !root.exists() {
+        return Ok(blobs.iter().map(|blob| (*blob, 0)).collect());
+    }
+    let store = Store::open(&root)?;
+    Ok(blobs.iter().filter(|blob| !store.has(blob)).map(|blob| (*blob, store.arrived(blob))).collect())
 }
 
 fn forget(system: &System, keep_store: bool) -> Result<()> {

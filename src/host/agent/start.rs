@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use russh::ChannelMsg;
 use russh::client::Msg;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -102,7 +102,15 @@ impl Start<'_> {
                 }
             }
         };
-        if word == "want" { self.upload(stdin).await } else { Ok(()) }
+        if word != "want" {
+            return Ok(());
+        }
+        // a channel whose other end is gone may take bytes no more, and say nothing
+        let mut ended = said.ended.subscribe();
+        tokio::select! {
+            uploaded = self.upload(stdin) => uploaded,
+            _ = ended.wait_for(|&ended| ended) => Err(anyhow!("the upload broke off")),
+        }
     }
 
     async fn answer_sudo<W: AsyncWrite + Unpin>(&self, asked: usize, stdin: &mut W) -> Result<()> {

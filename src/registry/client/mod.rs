@@ -7,6 +7,8 @@ mod credentials;
 mod document;
 mod download;
 mod endpoint;
+#[cfg(test)]
+mod fake;
 mod origins;
 mod pull;
 mod pulse;
@@ -14,6 +16,8 @@ mod push;
 mod refusal;
 mod session;
 mod source;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tree;
 mod upload;

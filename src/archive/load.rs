@@ -1,0 +1,122 @@
+//! Reads images from an archive.
+
+use std::io::{self, Read, Write as _};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use oci_spec::image::{Descriptor, ImageIndex};
+use serde::Serialize;
+
+use super::{BLOBS, INDEX_FILE, LAYOUT_FILE};
+use crate::error::Failure;
+use crate::events::{Job, Task, Unit};
+use crate::image::{Blob, Digest, Name};
+use crate::layer::Members;
+use crate::store::{MAX_DOCUMENT, Store, name_of};
+
+/// What came of a load.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loaded {
+    /// The names that point at images now.
+    pub images: Vec<Name>,
+    /// Blobs that came in.
+    pub new_blobs: u64,
+    /// Blobs that were here already.
+    pub known_blobs: u64,
+    /// Bytes of the blobs that came in.
+    pub new_bytes: u64,
+}
+
+/// Reads an archive from start to end, verifies every blob, and names the images. `tag` names the one image of an archive
+/// without names.
+///
+/// Interrupted, it keeps what arrived: the next load passes over blobs that are here and goes on in the middle of one.
+/// Names are given at the end, when all that they reach is here.
+pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) -> Result<Loaded> {
+    let task = job.task("load", None, Unit::Bytes);
+    let mut members = Members::new(archive);
+    let (mut layout, mut index, mut loaded) = (false, None, Loaded::default());
+    while let Some(member) = members.next()? {
+        job.check()?;
+        let path = member.path.to_string_lossy();
+        if path == LAYOUT_FILE {
+            layout = true;
+        } else if path == INDEX_FILE {
+            index = Some(document(&mut members, member.size)?);
+        } else if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
+            take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
+        }
+    }
+    if !layout {
+        bail!(
+            Failure::usage("not an OCI archive: it has no file `oci-layout`")
+                .hint("`skopeo copy docker-archive:FILE oci-archive:NEW` turns an archive of old docker versions into one")
+        );
+    }
+    let index = index.with_context(|| Failure::verification("the archive has no index.json"))?;
+    let index: ImageIndex =
+        serde_json::from_slice(&index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")))?;
+    loaded.images = name_images(store, &index, tag)?;
+    task.done(format!("{} new blobs, {} were here", loaded.new_blobs, loaded.known_blobs));
+    Ok(loaded)
+}
+
+fn digest_of(hex: &str) -> Result<Digest> {
+    format!("sha256:{hex}").parse()
+}
+
+fn document(from: &mut impl Read, size: u64) -> Result<Vec<u8>> {
+    ensure!(size <= MAX_DOCUMENT, Failure::verification("the archive's index.json is larger than 4 MiB"));
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Stores one blob, unless it is here. What an interrupted load left of it is not written again.
+fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Loaded, job: &Job, task: &Task) -> Result<()> {
+    if store.has(&blob) {
+        loaded.known_blobs += 1;
+        return Ok(());
+    }
+    let mut ingest = store.ingest(&blob)?;
+    let here = ingest.offset();
+    io::copy(&mut content.take(here), &mut io::sink())?;
+    task.advance(here);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        job.check()?;
+        match content.read(&mut buffer)? {
+            0 => break,
+            count => {
+                ingest.write_all(&buffer[..count]).with_context(|| format!("blob {}", blob.digest))?;
+                task.advance(count as u64);
+            }
+        }
+    }
+    ingest.commit()?;
+    loaded.new_blobs += 1;
+    loaded.new_bytes += blob.size;
+    Ok(())
+}
+
+/// Points the archive's names at its images, after looking that each is whole.
+fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>) -> Result<Vec<Name>> {
+    let named: Vec<(Name, &Descriptor)> = match (tag, index.manifests().as_slice()) {
+        (Some(tag), [only]) => vec![(tag.clone(), only)],
+        (Some(_), several) => bail!(Failure::usage(format!("the archive has {} images: `--tag` can name one only", several.len()))),
+        (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, entry))).collect(),
+    };
+    if named.is_empty() {
+        bail!(Failure::usage("the archive does not say what its image is called").hint("name it with `--tag NAME`"));
+    }
+    for (name, descriptor) in &named {
+        for node in store.walk(descriptor).with_context(|| format!("image {} in the archive", name.familiar()))? {
+            ensure!(
+                store.has(&node.blob),
+                Failure::verification(format!("the archive is not whole: image {} lacks blob {}", name.familiar(), node.blob.digest))
+            );
+        }
+    }
+    named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
+    Ok(named.into_iter().map(|(name, _)| name).collect())
+}

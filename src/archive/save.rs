@@ -1,0 +1,143 @@
+//! Writes images into an archive.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
+use tar::{EntryType, Header};
+
+use super::{BLOBS, INDEX_FILE, LAYOUT, LAYOUT_FILE};
+use crate::error::Failure;
+use crate::events::{Job, Unit};
+use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
+use crate::store::Store;
+
+/// What goes into an archive: images and all that they reach, each blob once.
+#[derive(Debug)]
+pub struct Selection {
+    images: Vec<(Name, Descriptor)>,
+    blobs: BTreeMap<Digest, u64>,
+    index: Vec<u8>,
+}
+
+/// Gathers what the named images consist of. An image of which something is missing is an error.
+pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
+    let mut images = Vec::new();
+    let mut blobs = BTreeMap::new();
+    for name in names {
+        let descriptor = store.find(name)?;
+        for node in store.walk(&descriptor).with_context(|| format!("image {}", name.familiar()))? {
+            ensure!(
+                store.has(&node.blob),
+                Failure::verification(format!("image {}: blob {} is not in the store", name.familiar(), node.blob.digest))
+                    .hint(format!("`sealift pull {}` gets what is missing", name.familiar()))
+            );
+            blobs.insert(node.blob.digest, node.blob.size);
+        }
+        images.push((name.clone(), descriptor));
+    }
+    images.sort_by(|a, b| a.0.cmp(&b.0));
+    images.dedup_by(|a, b| a.0 == b.0);
+    let index = index_of(&images)?;
+    Ok(Selection { images, blobs, index })
+}
+
+fn index_of(images: &[(Name, Descriptor)]) -> Result<Vec<u8>> {
+    let named = images.iter().map(|(name, descriptor)| {
+        let mut entry = descriptor.clone();
+        let mut annotations = entry.annotations().clone().unwrap_or_default();
+        annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_string());
+        entry.set_annotations(Some(annotations));
+        entry
+    });
+    let index =
+        ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(named.collect::<Vec<_>>()).build()?;
+    // through a value: its maps have an order, so the same images give the same bytes
+    Ok(serde_json::to_vec(&sorted(serde_json::to_value(&index)?))?)
+}
+
+fn sorted(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(map) => {
+            let ordered: BTreeMap<String, serde_json::Value> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            serde_json::Value::Object(ordered.into_iter().collect())
+        }
+        serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
+        other => other,
+    }
+}
+
+impl Selection {
+    /// The images, by name.
+    pub fn images(&self) -> &[(Name, Descriptor)] {
+        &self.images
+    }
+
+    /// How many blobs there are.
+    pub fn blobs(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// The archive's size in bytes, to the byte.
+    pub fn archive_size(&self) -> u64 {
+        let files = [LAYOUT.len() as u64, self.index.len() as u64].into_iter().chain(self.blobs.values().copied());
+        // two directories, and the end mark
+        files.map(|size| 512 + size.next_multiple_of(512)).sum::<u64>() + 2 * 512 + 1024
+    }
+
+    /// Writes the archive, every blob verified while it is read. The same images give the same bytes.
+    pub fn write(&self, store: &Store, mut out: impl Write, job: &Job) -> Result<()> {
+        let task = job.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
+        put(&mut out, LAYOUT_FILE, LAYOUT)?;
+        put(&mut out, INDEX_FILE, &self.index)?;
+        for directory in ["blobs/", "blobs/sha256/"] {
+            out.write_all(header(directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
+        }
+        let mut buffer = vec![0; 256 << 10];
+        for (&digest, &size) in &self.blobs {
+            let mut reader = store.reader(&Blob { digest, size })?;
+            out.write_all(header(&format!("{BLOBS}/{}", digest.hex()), EntryType::Regular, 0o644, size)?.as_bytes())?;
+            loop {
+                job.check()?;
+                match reader.read(&mut buffer)? {
+                    0 => break,
+                    count => {
+                        out.write_all(&buffer[..count])?;
+                        task.advance(count as u64);
+                    }
+                }
+            }
+            pad(&mut out, size)?;
+        }
+        out.write_all(&[0; 1024])?;
+        out.flush()?;
+        task.done("");
+        Ok(())
+    }
+}
+
+fn put(out: &mut impl Write, name: &str, bytes: &[u8]) -> Result<()> {
+    out.write_all(header(name, EntryType::Regular, 0o644, bytes.len() as u64)?.as_bytes())?;
+    out.write_all(bytes)?;
+    pad(out, bytes.len() as u64)
+}
+
+fn pad(out: &mut impl Write, size: u64) -> Result<()> {
+    let zeros = usize::try_from(size.next_multiple_of(512) - size).expect("a block has 512 bytes");
+    Ok(out.write_all(&[0; 512][..zeros])?)
+}
+
+/// A header in GNU's format, whose sizes may be more than 8 GiB.
+fn header(name: &str, kind: EntryType, mode: u32, size: u64) -> Result<Header> {
+    let mut header = Header::new_gnu();
+    header.set_path(name)?;
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    Ok(header)
+}

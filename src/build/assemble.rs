@@ -1,0 +1,127 @@
+//! The documents of the image: config, rootfs manifest, workloads manifest, index.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, Result};
+use oci_spec::image::{
+    ConfigBuilder, Descriptor, DescriptorBuilder, History, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder,
+    ImageIndexBuilder, ImageManifestBuilder, MediaType, Platform, PlatformBuilder, RootFsBuilder,
+};
+use serde::Serialize;
+
+use super::base::Base;
+use super::options::Options;
+use super::stage::Made;
+use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_SEALER, ClusterConfig, TYPE_CLUSTER, canonical, platform_string};
+use crate::store::Store;
+use crate::workloads::Workloads;
+
+/// What goes into the documents.
+pub struct Parts<'a> {
+    /// The build.
+    pub options: &'a Options,
+    /// What it started from.
+    pub base: &'a Base,
+    /// Layers and history.
+    pub made: &'a Made,
+    /// What the image says about the cluster.
+    pub cluster: &'a ClusterConfig,
+    /// The image's environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// Its container images.
+    pub workloads: &'a Workloads,
+}
+
+impl Parts<'_> {
+    /// Writes all documents into the store; gives the rootfs manifest and the index.
+    pub fn write(&self, store: &Store) -> Result<(Descriptor, Descriptor)> {
+        let rootfs = self.rootfs(store)?;
+        let mut manifests = vec![rootfs.clone()];
+        if !self.workloads.is_empty() {
+            let mut workloads = self.workloads.write(store)?;
+            let annotation = (ANNOTATION_PLATFORM.to_owned(), platform_string(&self.options.platform));
+            workloads.set_annotations(Some(HashMap::from([annotation])));
+            workloads.set_platform(Some(nowhere()?));
+            manifests.push(workloads);
+        }
+        let index = ImageIndexBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageIndex)
+            .artifact_type(MediaType::from(TYPE_CLUSTER))
+            .manifests(manifests)
+            .build()?;
+        Ok((rootfs, put(store, MediaType::ImageIndex, &index)?))
+    }
+
+    fn rootfs(&self, store: &Store) -> Result<Descriptor> {
+        let config = put(store, MediaType::ImageConfig, &self.config()?)?;
+        let mut annotations: HashMap<String, String> = self.options.annotations.clone().into_iter().collect();
+        annotations.insert(ANNOTATION_CLUSTER.to_owned(), String::from_utf8(canonical(self.cluster)?)?);
+        annotations.insert(ANNOTATION_SEALER.to_owned(), String::from_utf8(canonical(&self.cluster.to_sealer())?)?);
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageManifest)
+            .config(config)
+            .layers(self.made.layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
+            .annotations(annotations)
+            .build()?;
+        let mut descriptor = put(store, MediaType::ImageManifest, &manifest)?;
+        descriptor.set_platform(Some(self.options.platform.clone()));
+        Ok(descriptor)
+    }
+
+    fn config(&self) -> Result<ImageConfiguration> {
+        let env: Vec<String> = self.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: HashMap<String, String> = self.cluster.labels.clone().into_iter().collect();
+        let diff_ids: Vec<String> = self.made.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+        let Platform { .. } = &self.options.platform;
+        let mut builder = ImageConfigurationBuilder::default()
+            .created(self.created()?)
+            .architecture(self.options.platform.architecture().clone())
+            .os(self.options.platform.os().clone())
+            .config(ConfigBuilder::default().env(env).labels(labels).build()?)
+            .rootfs(RootFsBuilder::default().typ("layers".to_owned()).diff_ids(diff_ids).build()?)
+            .history(self.history()?);
+        if let Some(variant) = self.options.platform.variant() {
+            builder = builder.variant(variant.clone());
+        }
+        Ok(builder.build()?)
+    }
+
+    /// The newest time of anything that went in: never the time of the build.
+    fn created(&self) -> Result<String> {
+        let newest = self.options.source_date_epoch.unwrap_or(self.made.newest).max(0);
+        Ok(jiff::Timestamp::from_second(newest).context("a time before the year 10000")?.to_string())
+    }
+
+    /// The base's history, then an entry for each layer and each instruction without one.
+    fn history(&self) -> Result<Vec<History>> {
+        let mut history = self.base.config.history().clone().unwrap_or_default();
+        let told = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();
+        if told != self.made.from_base {
+            // tools take history and layers apart in step: better none of the base's than a wrong one
+            history = (0..self.made.from_base).map(|_| entry("base image", false)).collect::<Result<_>>()?;
+        }
+        for (text, layers) in &self.made.history {
+            for _ in 0..(*layers).max(1) {
+                history.push(entry(text, *layers == 0)?);
+            }
+        }
+        Ok(history)
+    }
+}
+
+fn entry(text: &str, empty: bool) -> Result<History> {
+    let builder = HistoryBuilder::default().created_by(text);
+    Ok(if empty { builder.empty_layer(true) } else { builder }.build()?)
+}
+
+/// The platform that no machine is: nobody shall run it.
+fn nowhere() -> Result<Platform> {
+    Ok(PlatformBuilder::default().os("unknown").architecture("unknown").build()?)
+}
+
+fn put(store: &Store, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
+    let blob = store.put(&canonical(document)?)?;
+    Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
+}

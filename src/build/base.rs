@@ -1,0 +1,167 @@
+//! FROM: what a stage starts with.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
+
+use super::cache::Cache;
+use super::layout::{Item, Layout};
+use super::options::Pull;
+use crate::error::Failure;
+use crate::events::{Job, Unit};
+use crate::image::{Blob, ClusterConfig, ClusterImage, Content, Digest, Name};
+use crate::layer::Layer;
+use crate::registry::client::Client;
+use crate::store::Store;
+use crate::workloads::Workloads;
+
+/// A base image, for one platform.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    /// What it says about the cluster.
+    pub cluster: ClusterConfig,
+    /// Its OCI config.
+    pub config: ImageConfiguration,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// Its container images.
+    pub workloads: Workloads,
+    /// The paths of its rootfs.
+    pub layout: Layout,
+}
+
+/// Brings a base image into the store, if `pull` wants it, and gives its root.
+pub async fn bring(name: &Name, platform: &Platform, pull: Pull, client: &Client, store: &Store, job: &Job) -> Result<Descriptor> {
+    if pull != Pull::Always
+        && let Some(root) = store.resolve(name)?
+    {
+        return Ok(root);
+    }
+    if pull == Pull::Never {
+        return Err(Failure::failed(format!(
+            "no such image: {} (not in the store, and `--pull never` asks nowhere else)",
+            name.familiar()
+        ))
+        .hint(format!("sealift pull {}", name.familiar()))
+        .into());
+    }
+    let (root, _) = client.pull(name, std::slice::from_ref(platform), store, job).await?;
+    store.tag(name, &root)?;
+    Ok(root)
+}
+
+impl Base {
+    /// Reads a base image from the store.
+    pub fn read(root: &Descriptor, platform: &Platform, cache: &Cache, store: &Store, job: &Job) -> Result<Self> {
+        let (rootfs, workloads) = match store.document(root)? {
+            Content::Index(index) => {
+                let image = ClusterImage::from_index(&index)?;
+                let part = image.part(platform)?;
+                (part.rootfs.clone(), part.workloads.clone())
+            }
+            // images made by Sealer for one platform have no index
+            _ => (root.clone(), None),
+        };
+        let manifest = manifest(&rootfs, store)?;
+        let cluster = ClusterConfig::from_manifest(&manifest)?;
+        let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
+        let layers = layers(&manifest, &config)?;
+        let workloads = match workloads {
+            Some(descriptor) => Workloads::from_manifest(&self::manifest(&descriptor, store)?)?,
+            None => Workloads::default(),
+        };
+        let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, job)?;
+        Ok(Base { cluster, config, layers, workloads, layout })
+    }
+
+    /// Its environment.
+    pub fn env(&self) -> BTreeMap<String, String> {
+        let env = self.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
+        env.iter().filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// When it was made, in seconds since 1970; 0 if it does not say.
+    pub fn created(&self) -> i64 {
+        let text = self.config.created().as_deref().unwrap_or_default();
+        text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+    }
+}
+
+fn manifest(descriptor: &Descriptor, store: &Store) -> Result<ImageManifest> {
+    match store.document(descriptor)? {
+        Content::Manifest(manifest) => Ok(*manifest),
+        _ => Err(Failure::verification(format!("{} is no image manifest", descriptor.digest())).into()),
+    }
+}
+
+fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>> {
+    let diff_ids = config.rootfs().diff_ids();
+    ensure!(
+        diff_ids.len() == manifest.layers().len(),
+        Failure::verification(format!("the image has {} layers, but its config names {}", manifest.layers().len(), diff_ids.len()))
+    );
+    let layer = |(descriptor, diff_id): (&Descriptor, &String)| Ok(Layer { descriptor: descriptor.clone(), diff_id: diff_id.parse()? });
+    manifest.layers().iter().zip(diff_ids).map(layer).collect()
+}
+
+/// The paths of a rootfs: remembered, or else read from its layers once.
+fn layout(manifest: &Digest, layers: &[Layer], cache: &Cache, store: &Store, job: &Job) -> Result<Layout> {
+    if let Some(layout) = cache.layout(manifest) {
+        return Ok(layout);
+    }
+    let task = job.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
+    let mut layout = Layout::default();
+    for layer in layers {
+        job.check()?;
+        add_layer(&mut layout, layer, store).with_context(|| format!("layer {}", layer.descriptor.digest()))?;
+        task.advance(1);
+    }
+    task.done("");
+    cache.remember_layout(manifest, &layout)?;
+    Ok(layout)
+}
+
+fn add_layer(layout: &mut Layout, layer: &Layer, store: &Store) -> Result<()> {
+    let mut tar = tar::Archive::new(plain(layer, store)?);
+    for entry in tar.entries()? {
+        let entry = entry?;
+        let path: PathBuf = entry.path()?.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
+        let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default().to_string_lossy());
+        if name == ".wh..wh..opq" {
+            layout.remove(parent);
+            layout.put(parent, Item::Dir);
+        } else if let Some(gone) = name.strip_prefix(".wh.") {
+            layout.remove(&parent.join(gone));
+        } else if !path.as_os_str().is_empty() {
+            for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+                if !layout.has(above) {
+                    layout.put(above, Item::Dir);
+                }
+            }
+            layout.put(&path, item(&entry)?);
+        }
+    }
+    Ok(())
+}
+
+fn item(entry: &tar::Entry<'_, impl Read>) -> Result<Item> {
+    Ok(match entry.header().entry_type() {
+        tar::EntryType::Directory => Item::Dir,
+        tar::EntryType::Symlink => Item::Link(entry.link_name()?.context("a link without a target")?.into_owned()),
+        _ => Item::File,
+    })
+}
+
+/// A layer's tar.
+fn plain(layer: &Layer, store: &Store) -> Result<Box<dyn Read>> {
+    let reader = store.reader(&Blob::try_from(&layer.descriptor)?)?;
+    let buffered = std::io::BufReader::with_capacity(1 << 20, reader);
+    Ok(match crate::layer::compression_of(layer.descriptor.media_type())? {
+        crate::layer::Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(buffered)),
+        crate::layer::Compression::Zstd => Box::new(zstd::Decoder::with_buffer(buffered)?),
+        crate::layer::Compression::None => Box::new(buffered),
+    })
+}

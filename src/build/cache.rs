@@ -1,0 +1,190 @@
+//! What instructions came to in earlier builds, under the digest of all that they depend on.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use oci_spec::image::Descriptor;
+use rayon::prelude::*;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::files::FileDigests;
+use super::layout::Item;
+use crate::durable;
+use crate::events::Job;
+use crate::image::{Blob, Digest, Hasher, Name};
+use crate::layer::{Layer, Source, Tree};
+use crate::store::Store;
+use crate::workloads::{Finds, Kind};
+
+/// The memory of builds in a store: in its `build/` directory, safe to delete.
+#[derive(Debug)]
+pub struct Cache {
+    dir: PathBuf,
+    /// Digests of files.
+    pub files: FileDigests,
+    /// Nothing is looked up, all is remembered.
+    write_only: bool,
+}
+
+/// What an instruction came to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Its layers.
+    pub layers: Vec<RecordedLayer>,
+    /// The newest time among the files that went in, seconds since 1970.
+    pub newest: i64,
+    /// For RUN: what it changed in the rootfs, `None` is a removal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changes: BTreeMap<PathBuf, Option<Item>>,
+    /// For RUN: files that may name container images, with the digests of their contents.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<PathBuf, Digest>,
+}
+
+/// A layer as it is written down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordedLayer {
+    descriptor: Descriptor,
+    diff_id: Digest,
+}
+
+impl From<&Layer> for RecordedLayer {
+    fn from(layer: &Layer) -> Self {
+        RecordedLayer { descriptor: layer.descriptor.clone(), diff_id: layer.diff_id }
+    }
+}
+
+impl From<RecordedLayer> for Layer {
+    fn from(layer: RecordedLayer) -> Self {
+        Layer { descriptor: layer.descriptor, diff_id: layer.diff_id }
+    }
+}
+
+impl Cache {
+    /// Opens the memory in a store's directory.
+    pub fn open(store: &Store, write_only: bool) -> Self {
+        let dir = store.root().join("build");
+        Cache { files: FileDigests::open(&dir.join("files")), dir, write_only }
+    }
+
+    /// What the instruction with this key came to, if all its layers are still here.
+    pub fn step(&self, key: &Digest, store: &Store) -> Option<Record> {
+        let record: Record = self.read(&self.place("steps", key))?;
+        let here = |layer: &RecordedLayer| Blob::try_from(&layer.descriptor).is_ok_and(|blob| store.has(&blob));
+        record.layers.iter().all(here).then_some(record)
+    }
+
+    /// Remembers what an instruction came to.
+    pub fn remember_step(&self, key: &Digest, record: &Record) -> Result<()> {
+        write(&self.place("steps", key), record)
+    }
+
+    /// What a file with this content names.
+    pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
+        let place = self.place("finds", &Digest::of(format!("{} {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
+        if let Some(finds) = self.read(&place) {
+            return Ok(finds);
+        }
+        let finds = kind.read(&read()?);
+        write(&place, &finds)?;
+        Ok(finds)
+    }
+
+    /// The paths of the rootfs with this manifest.
+    pub fn layout<T: DeserializeOwned>(&self, manifest: &Digest) -> Option<T> {
+        read_json(&self.place("layouts", manifest))
+    }
+
+    /// Remembers the paths of a rootfs.
+    pub fn remember_layout(&self, manifest: &Digest, layout: &impl Serialize) -> Result<()> {
+        write(&self.place("layouts", manifest), layout)
+    }
+
+    /// The roots of container images that earlier builds for this platform fetched.
+    pub fn roots(&self, platform: &str) -> BTreeMap<Name, Descriptor> {
+        self.read(&self.roots_place(platform)).unwrap_or_default()
+    }
+
+    /// Remembers the roots of container images.
+    pub fn remember_roots(&self, platform: &str, roots: &BTreeMap<Name, Descriptor>) -> Result<()> {
+        write(&self.roots_place(platform), roots)
+    }
+
+    fn roots_place(&self, platform: &str) -> PathBuf {
+        self.dir.join("images").join(platform.replace('/', "-"))
+    }
+
+    fn place(&self, kind: &str, key: &Digest) -> PathBuf {
+        self.dir.join(kind).join(key.hex())
+    }
+
+    fn read<T: DeserializeOwned>(&self, place: &Path) -> Option<T> {
+        if self.write_only { None } else { read_json(place) }
+    }
+}
+
+fn read_json<T: DeserializeOwned>(place: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(place).ok()?).ok()
+}
+
+fn write(place: &Path, value: &impl Serialize) -> Result<()> {
+    durable::write(place, &serde_json::to_vec(value)?, 0o644)
+}
+
+/// Takes parts of a key so that no two sequences of parts look alike.
+pub struct Key(Hasher<std::io::Sink>);
+
+impl Key {
+    /// A key of some kind.
+    pub fn new(kind: &str) -> Self {
+        let mut key = Key(Hasher::new(std::io::sink()));
+        key.part(kind);
+        key
+    }
+
+    /// Adds a part.
+    pub fn part(&mut self, part: impl AsRef<[u8]>) {
+        let part = part.as_ref();
+        self.0.update(&(part.len() as u64).to_le_bytes());
+        self.0.update(part);
+    }
+
+    /// Adds a tree: paths, kinds, modes, owners and contents; not times.
+    pub fn tree(&mut self, tree: &Tree, files: &FileDigests, job: &Job) -> Result<()> {
+        let entries: Vec<_> = tree.iter().collect();
+        let contents: Vec<Vec<u8>> = entries.par_iter().map(|(_, entry)| content(&entry.source, files, job)).collect::<Result<_>>()?;
+        for ((path, entry), content) in entries.into_iter().zip(contents) {
+            self.part(path.as_os_str().as_bytes());
+            self.part(content);
+            self.part(format!("{:o} {} {}", entry.mode, entry.uid, entry.gid));
+            for (name, value) in &entry.xattrs {
+                self.part(name);
+                self.part(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The key.
+    pub fn finish(mut self) -> Digest {
+        self.0.flush().ok();
+        self.0.finish().0.digest
+    }
+}
+
+/// What an entry is, and its content's digest.
+fn content(source: &Source, files: &FileDigests, job: &Job) -> Result<Vec<u8>> {
+    Ok(match source {
+        Source::Directory => b"directory".to_vec(),
+        Source::File(path, _) => files.digest(path, job)?.to_string().into_bytes(),
+        Source::Bytes(bytes) => Digest::of(bytes).to_string().into_bytes(),
+        Source::Symlink(target) => [b"link ", target.as_os_str().as_bytes()].concat(),
+        Source::Hardlink(target) => [b"same ", target.as_os_str().as_bytes()].concat(),
+        Source::Whiteout => b"whiteout".to_vec(),
+        Source::OpaqueDirectory => b"opaque".to_vec(),
+    })
+}

@@ -1,0 +1,274 @@
+//! The build context: the directory that COPY, ADD and APP read from, without what its ignore file leaves out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{FileType, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::ignore::{Patterns, glob};
+use crate::layer::{Entry, Source, Tree};
+
+/// The context directory.
+#[derive(Debug)]
+pub struct Context {
+    root: PathBuf,
+    ignore: Patterns,
+}
+
+/// Something of the context that a source names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// Its last name, as the source wrote it.
+    pub name: PathBuf,
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// Whether it is a directory, whose content is meant.
+    pub is_dir: bool,
+    /// Its place in the context.
+    inside: PathBuf,
+}
+
+impl Context {
+    /// Opens a directory, with the rules of its `.kubeignore`, or else its `.dockerignore`.
+    pub fn open(root: &Path) -> Result<Self> {
+        let root = fs_err::canonicalize(root)?;
+        let mut ignore = Patterns::default();
+        for name in [".kubeignore", ".dockerignore"] {
+            match fs_err::read_to_string(root.join(name)) {
+                Ok(text) => {
+                    ignore = Patterns::parse(&text).with_context(|| root.join(name).display().to_string())?;
+                    break;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Context { root, ignore })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What a source names: one path, or all that a pattern matches. Why not, if nothing.
+    pub fn select(&self, source: &str) -> Result<Vec<Selected>> {
+        let inside = inside(source)?;
+        let is_pattern = source.contains(['*', '?', '[', '\\']);
+        if !is_pattern || self.root.join(&inside).symlink_metadata().is_ok() {
+            return Ok(vec![self.selected(inside)?]);
+        }
+        let pattern = inside.to_str().context("not UTF-8")?;
+        let mut found = Vec::new();
+        self.match_below(Path::new(""), &pattern.split('/').collect::<Vec<_>>(), &mut found)?;
+        if found.is_empty() {
+            bail!("matches nothing in the context");
+        }
+        found.into_iter().map(|path| self.selected(path)).collect()
+    }
+
+    fn selected(&self, inside: PathBuf) -> Result<Selected> {
+        if self.ignore.match_path(&inside) && !self.ignore.has_exceptions() {
+            bail!("is left out by the context's ignore file");
+        }
+        let path = self.root.join(&inside);
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("is not in the context {}", self.root.display()),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        let Ok(real_inside) = real.strip_prefix(&self.root) else {
+            bail!("is a link that leads out of the context, to {}", real.display());
+        };
+        let name = inside.file_name().map(PathBuf::from).unwrap_or_default();
+        Ok(Selected { name, is_dir: real.is_dir(), inside: real_inside.to_owned(), path: real })
+    }
+
+    fn match_below(&self, dir: &Path, pattern: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {
+        let Some((first, rest)) = pattern.split_first() else { return Ok(()) };
+        if *first == "**" {
+            self.match_below(dir, rest, found)?;
+        }
+        let matcher = glob(first)?;
+        for (name, kind) in list(&self.root.join(dir))? {
+            let path = dir.join(&name);
+            if self.ignore.match_path(&path) {
+                continue;
+            }
+            match (*first == "**", rest.is_empty()) {
+                (true, false) if kind.is_dir() => self.match_below(&path, pattern, found)?,
+                (true, false) => {}
+                _ if !matcher.is_match(&name) => {}
+                (_, true) => found.push(path),
+                (_, false) => self.match_below(&path, rest, found)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree of a selected file or directory, relative to it (a file has the empty path), owned by root.
+    ///
+    /// A directory itself comes along under the empty path.
+    pub fn tree(&self, selected: &Selected, exclude: &Patterns) -> Result<Tree> {
+        let mut walk = Walk { context: self, exclude, base: &selected.inside, links: HashMap::new(), tree: Tree::new() };
+        walk.add(&selected.inside, &fs_err::symlink_metadata(&selected.path)?)?;
+        Ok(walk.tree)
+    }
+}
+
+struct Walk<'a> {
+    context: &'a Context,
+    exclude: &'a Patterns,
+    base: &'a Path,
+    /// Where an inode with several names was met first.
+    links: HashMap<(u64, u64), PathBuf>,
+    tree: Tree,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, inside: &Path, metadata: &Metadata) -> Result<()> {
+        let relative = inside.strip_prefix(self.base).unwrap_or(inside);
+        let is_base = relative.as_os_str().is_empty();
+        let left_out = !is_base && (self.context.ignore.match_path(inside) || self.exclude.match_path(relative));
+        let path = self.context.root.join(inside);
+        if !left_out {
+            let Some(source) = self.source(relative, &path, metadata)? else { return Ok(()) };
+            self.tree.insert(relative.to_owned(), entry(source, metadata, &path));
+        }
+        let may_hold = !left_out || self.context.ignore.has_exceptions() || self.exclude.has_exceptions();
+        if metadata.is_dir() && may_hold {
+            for (name, _) in list(&path)? {
+                self.add(&inside.join(&name), &fs_err::symlink_metadata(path.join(&name))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn source(&mut self, relative: &Path, path: &Path, metadata: &Metadata) -> Result<Option<Source>> {
+        let kind = metadata.file_type();
+        Ok(Some(if kind.is_dir() {
+            Source::Directory
+        } else if kind.is_symlink() {
+            Source::Symlink(fs_err::read_link(path)?)
+        } else if kind.is_file() {
+            if metadata.nlink() > 1 {
+                let first = self.links.entry((metadata.dev(), metadata.ino())).or_insert_with(|| relative.to_owned());
+                if first != relative {
+                    return Ok(Some(Source::Hardlink(first.clone())));
+                }
+            }
+            Source::File(path.to_owned(), metadata.len())
+        } else {
+            // sockets, pipes and devices of a build machine mean nothing elsewhere
+            return Ok(None);
+        }))
+    }
+}
+
+fn entry(source: Source, metadata: &Metadata, path: &Path) -> Entry {
+    let capability = matches!(source, Source::File(..)).then(|| xattr::get(path, "security.capability").ok().flatten()).flatten();
+    let xattrs: BTreeMap<_, _> = capability.map(|value| ("security.capability".to_owned(), value)).into_iter().collect();
+    Entry { source, mode: metadata.mode() & 0o7777, uid: 0, gid: 0, mtime: metadata.mtime(), xattrs }
+}
+
+/// The names in a directory, sorted, so that what is met first does not depend on the filesystem.
+fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
+    let mut names = Vec::new();
+    for item in fs_err::read_dir(dir)? {
+        let item = item?;
+        names.push((PathBuf::from(item.file_name()), item.file_type()?));
+    }
+    names.sort_by(|one, other| one.0.cmp(&other.0));
+    Ok(names)
+}
+
+/// A source's path relative to the context. A leading `/` means the context; `..` may not leave it.
+fn inside(source: &str) -> Result<PathBuf> {
+    let mut path = PathBuf::new();
+    for component in Path::new(source).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir if !path.pop() => bail!("leads out of the context"),
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(files: &[&str], ignore: &str) -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, file).unwrap();
+        }
+        if !ignore.is_empty() {
+            std::fs::write(dir.path().join(".dockerignore"), ignore).unwrap();
+        }
+        let context = Context::open(dir.path()).unwrap();
+        (dir, context)
+    }
+
+    fn names(context: &Context, source: &str) -> Vec<String> {
+        let selected = context.select(source).unwrap();
+        selected.iter().map(|one| one.inside.display().to_string()).collect()
+    }
+
+    #[test]
+    fn sources_select_paths_and_patterns() {
+        let (_dir, context) = context(&["a.sh", "b.sh", "bin/kubelet", "bin/x/y.sh", "odd[1]"], "");
+        for (source, want) in [
+            ("a.sh", vec!["a.sh"]),
+            ("/a.sh", vec!["a.sh"]),
+            ("./bin/../a.sh", vec!["a.sh"]),
+            ("*.sh", vec!["a.sh", "b.sh"]),
+            ("**/*.sh", vec!["a.sh", "b.sh", "bin/x/y.sh"]),
+            ("bin/*", vec!["bin/kubelet", "bin/x"]),
+            ("b?n", vec!["bin"]),
+            ("odd[1]", vec!["odd[1]"]),
+            (".", vec![""]),
+        ] {
+            assert_eq!(names(&context, source), want, "{source}");
+        }
+        for (source, why) in
+            [("../x", "leads out"), ("none", "not in the context"), ("*.none", "matches nothing"), ("a/../../b", "leads out")]
+        {
+            let error = context.select(source).unwrap_err();
+            assert!(format!("{error:#}").contains(why), "{source}: {error:#}");
+        }
+    }
+
+    #[test]
+    fn links_out_of_the_context_are_refused_and_links_inside_are_followed() {
+        let (dir, context) = context(&["real/a"], "");
+        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("in")).unwrap();
+        assert!(context.select("out/passwd").unwrap_err().to_string().contains("out of the context"));
+        let selected = context.select("in").unwrap();
+        assert!(selected[0].is_dir);
+        let whole = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
+        assert_eq!(whole[Path::new("out")].source, Source::Symlink("/etc".into()));
+    }
+
+    #[test]
+    fn ignored_files_are_not_there() {
+        let (_dir, context) = context(&["a", "docs/x", "docs/keep"], "docs/*\n!docs/keep\n");
+        let tree = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
+        let paths: Vec<_> = tree.keys().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["", ".dockerignore", "a", "docs", "docs/keep"]);
+    }
+
+    #[test]
+    fn second_names_of_a_file_are_hard_links() {
+        let (dir, context) = context(&["a"], "");
+        std::fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
+        let tree = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
+        assert_eq!(tree[Path::new("b")].source, Source::Hardlink("a".into()));
+    }
+}

@@ -1,0 +1,84 @@
+//! Files of the rootfs that may name container images, followed through the instructions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::cache::Cache;
+use crate::events::Job;
+use crate::image::Digest;
+use crate::layer::{Source, Tree};
+use crate::workloads::{Kind, Wanted};
+
+/// The files, by path in the rootfs.
+#[derive(Debug, Default)]
+pub struct Named {
+    files: BTreeMap<PathBuf, Content>,
+}
+
+#[derive(Debug)]
+struct Content {
+    digest: Digest,
+    /// Where the bytes are; not known for what a RUN of an earlier build made.
+    source: Option<Source>,
+}
+
+impl Named {
+    /// Lays a layer over them. Files are known by their digests, so that those that did not change need not be read.
+    pub fn apply(&mut self, layer: &Tree, cache: &Cache, job: &Job) -> Result<()> {
+        for (path, entry) in layer {
+            match &entry.source {
+                Source::Whiteout | Source::OpaqueDirectory => self.remove(path),
+                Source::File(file, _) if Kind::of(path).is_some() => {
+                    let content = Content { digest: cache.files.digest(file, job)?, source: Some(entry.source.clone()) };
+                    self.files.insert(path.clone(), content);
+                }
+                Source::Bytes(bytes) if Kind::of(path).is_some() => {
+                    let content = Content { digest: Digest::of(bytes), source: Some(entry.source.clone()) };
+                    self.files.insert(path.clone(), content);
+                }
+                Source::Directory => {}
+                _ => self.remove(path),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file, or all below a directory.
+    pub fn remove(&mut self, path: &Path) {
+        self.files.retain(|other, _| !other.starts_with(path));
+    }
+
+    /// Adds what a RUN of an earlier build made.
+    pub fn add_known(&mut self, path: PathBuf, digest: Digest) {
+        self.files.insert(path, Content { digest, source: None });
+    }
+
+    /// Those that lie in a layer, with their digests.
+    pub fn within(&self, layer: &Tree) -> BTreeMap<PathBuf, Digest> {
+        let inside = self.files.iter().filter(|(path, _)| layer.contains_key(*path));
+        inside.map(|(path, content)| (path.clone(), content.digest)).collect()
+    }
+
+    /// Reads what they name.
+    pub fn wanted(&self, cache: &Cache) -> Result<Wanted> {
+        let mut wanted = Wanted::default();
+        for (path, content) in &self.files {
+            let Some(kind) = Kind::of(path) else { continue };
+            let finds = cache.finds(&content.digest, kind, || match &content.source {
+                Some(Source::File(file, _)) => Ok(fs_err::read(file)?),
+                Some(Source::Bytes(bytes)) => Ok(bytes.clone()),
+                _ => anyhow::bail!("{}: what an earlier RUN made is forgotten; build with `--no-cache`", path.display()),
+            })?;
+            wanted.add_file(path, &finds);
+        }
+        Ok(wanted)
+    }
+
+    /// The charts among them: their container images are only known when they are rendered.
+    pub fn charts(&self) -> impl Iterator<Item = &Path> {
+        let charts = self.files.keys().filter(|path| Kind::of(path) == Some(Kind::Chart));
+        charts.filter_map(|path| path.parent())
+    }
+}

@@ -1,0 +1,124 @@
+//! APP, CNI, CSI and what is said about them: APPENV, APPCMDS, LAUNCH.
+
+use super::super::app::detect;
+use super::super::ignore::Patterns;
+use super::{Attributes, Destination, Piece, Placement, Planner, Work};
+use crate::diagnostic::{Span, did_you_mean};
+use crate::image::{App, AppKind, Role};
+use crate::kubefile::{self, Pair, Word};
+
+impl Planner<'_> {
+    pub(super) fn app(&mut self, app: &kubefile::App, span: &Span) -> Work {
+        let name = self.word(&app.name);
+        let pieces: Vec<Piece> = app.sources.iter().flat_map(|source| self.app_source(source)).collect();
+        let items: Vec<_> = pieces
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Item(item) => Some(item.clone()),
+                Piece::Archive(..) => None,
+            })
+            .collect();
+        if items.is_empty() && self.diagnostics.is_empty() {
+            self.error(span, format!("application `{name}` has no files"));
+        }
+        let detected = detect(&name, &items);
+        let new = App { name, kind: detected.kind, files: detected.files, env: Default::default(), cmds: Vec::new(), role: app.role };
+        let destination = Destination::parse(&format!("{}/", new.root()));
+        self.declare(new);
+        Work::Place(Placement { pieces, destination, attributes: Attributes::default() })
+    }
+
+    fn app_source(&mut self, source: &Word) -> Vec<Piece> {
+        let text = self.word(source);
+        match text.split_once("://") {
+            Some(("local", path)) => self.selected(path, &source.span, &Patterns::default()),
+            Some((scheme, _)) => {
+                let what = format!("an application from {scheme}://");
+                self.not_yet(&source.span, &what, "download it into the build context and name it with `local://`");
+                Vec::new()
+            }
+            None => {
+                self.error(&source.span, format!("`{text}` does not say where the application comes from")).help =
+                    Some(format!("did you mean `local://{text}`?"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Adds an application, or puts it in the place of the one with its name.
+    fn declare(&mut self, app: App) {
+        let role = match app.role {
+            Some(Role::Cni) => Some("cni"),
+            Some(Role::Csi) => Some("csi"),
+            None => None,
+        };
+        if let Some(role) = role {
+            self.plan.cluster.labels.insert(format!("cluster.alpha.sealer.io/kube-{role}-{}", app.name), "true".to_owned());
+        }
+        match self.plan.cluster.apps.iter_mut().find(|known| known.name == app.name) {
+            Some(known) => *known = app,
+            None => self.plan.cluster.apps.push(app),
+        }
+    }
+
+    pub(super) fn app_env(&mut self, app: &Word, env: &[Pair]) {
+        let pairs = self.pairs(env);
+        if let Some(app) = self.known_app(app) {
+            app.env.extend(pairs);
+        }
+    }
+
+    pub(super) fn app_cmds(&mut self, app: &Word, cmds: &[Word]) {
+        if let Some(app) = self.known_app(app) {
+            app.cmds = cmds.iter().map(|cmd| cmd.value.clone()).collect();
+        }
+    }
+
+    pub(super) fn launch(&mut self, apps: &[Word]) {
+        self.plan.cluster.launch.apps.clear();
+        for word in apps {
+            let Some(name) = self.known_name(word) else { continue };
+            self.plan.cluster.launch.apps.push(name);
+        }
+    }
+
+    fn known_app(&mut self, word: &Word) -> Option<&mut App> {
+        let name = self.known_name(word)?;
+        self.plan.cluster.apps.iter_mut().find(|app| app.name == name)
+    }
+
+    /// The name of an application that is declared or inherited.
+    fn known_name(&mut self, word: &Word) -> Option<String> {
+        let name = self.word(word).trim().to_owned();
+        if self.plan.cluster.app(&name).is_some() {
+            return Some(name);
+        }
+        // without its base an image's applications are not known; on scratch the parser has said it
+        if self.base_is_known && !self.diagnostics.iter().any(|one| one.span == word.span) {
+            let known: Vec<&str> = self.plan.cluster.apps.iter().map(|app| app.name.as_str()).collect();
+            let help = match did_you_mean(&name, known.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("the image has {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }),
+            };
+            self.error(&word.span, format!("no application `{name}` is declared or inherited")).help = Some(help);
+        }
+        None
+    }
+
+    /// An application of unknown kind needs commands of its own.
+    pub(super) fn apps_can_be_launched(&mut self) {
+        let unclear: Vec<String> = self
+            .plan
+            .cluster
+            .apps
+            .iter()
+            .filter(|app| app.kind == AppKind::Unknown && app.cmds.is_empty() && !app.files.is_empty())
+            .map(|app| app.name.clone())
+            .collect();
+        for name in unclear {
+            let message = format!("nothing says how application `{name}` is launched: its files are neither all manifests nor all scripts");
+            let at = self.options.text.find(&name).map_or(0..0, |at| at..at + name.len());
+            self.error(&at, message).help = Some(format!("say it with `APPCMDS {name} [\"…\"]`"));
+        }
+    }
+}

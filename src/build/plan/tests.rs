@@ -1,0 +1,92 @@
+use std::collections::BTreeMap;
+
+use super::super::testing::options;
+use super::*;
+use crate::image::{AppKind, ClusterKind, Role};
+use crate::kubefile::parse;
+
+fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = dir.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file).unwrap();
+    }
+    let mut options = options(dir.path(), text);
+    options.build_args = BTreeMap::from([("VERSION".to_owned(), "2".to_owned())]);
+    let parsed = parse("Kubefile", text);
+    let context = Context::open(dir.path()).unwrap();
+    let (plan, mut diagnostics) = plan(&parsed.kubefile, Some(&Base::default()), &context, &options);
+    diagnostics.splice(0..0, parsed.diagnostics);
+    let errors = diagnostics.iter().filter(|one| one.is_error()).map(|one| one.message.clone()).collect();
+    (plan, errors)
+}
+
+#[test]
+fn what_a_kubefile_says_of_the_image_is_kept() {
+    let text = r#"FROM scratch
+ARG VERSION=1
+ENV A=1
+ENV B=${A}-$VERSION A=2
+LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.20.2 "x y"="a b"
+KUBEVERSION ">=1.19"
+CNI net local://net.yaml
+APP web local://web
+APPENV web P=$B
+APPCMDS web ["kubectl", "apply", "-f", "."]
+IMAGES nginx:$VERSION
+LAUNCH ["net", "web"]
+"#;
+    let (plan, errors) = planned(text, &["net.yaml", "web/a.sh"]);
+    assert_eq!(errors, Vec::<String>::new());
+    let cluster = &plan.cluster;
+    assert_eq!(cluster.kind, ClusterKind::KubeInstaller);
+    assert_eq!(cluster.env, BTreeMap::from([("A".to_owned(), "2".to_owned()), ("B".to_owned(), "1-2".to_owned())]));
+    assert_eq!((cluster.kube_version.as_deref(), cluster.runtime_version.as_deref()), (Some(">=1.19"), Some("v1.20.2")));
+    assert_eq!(cluster.labels["cluster.alpha.sealer.io/kube-cni-net"], "true");
+    assert_eq!(cluster.labels["x y"], "a b");
+    let apps: Vec<_> = cluster.apps.iter().map(|app| (app.name.as_str(), app.kind, app.role)).collect();
+    assert_eq!(apps, [("net", AppKind::Kube, Some(Role::Cni)), ("web", AppKind::Shell, None)]);
+    assert_eq!((cluster.apps[1].env["P"].as_str(), cluster.apps[1].cmds.len()), ("1-2", 4));
+    assert_eq!(cluster.launch.apps, ["net", "web"]);
+    assert_eq!(plan.images.images[0].image.familiar(), "nginx:2");
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let text = "FROM scratch\nCOPY none .\nCOPY ../x .\nLANUCH [\"a\"]\nAPP web local://gone\nADD https://example.com/x .\nCOPY a b c\n";
+    let (_, errors) = planned(text, &["a", "b"]);
+    assert_eq!(errors.len(), 6, "{errors:#?}");
+    for (error, part) in errors.iter().zip(["LANUCH", "`none` is not in the context", "`../x` leads out", "`gone`", "URL", "directory"]) {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused() {
+    for (text, part) in [
+        ("FROM scratch AS a\nFROM scratch\n", "a second stage"),
+        ("FROM scratch\nCOPY --from=quay.io/a/b x .\n", "COPY --from"),
+        ("FROM scratch\nAPP a https://example.com/a.yaml\n", "https://"),
+        ("FROM scratch\nCOPY --chown=nobody a .\n", "owner `nobody`"),
+        ("FROM --platform=linux/s390x scratch\n", "another platform"),
+    ] {
+        let (_, errors) = planned(text, &["a"]);
+        assert!(errors.len() == 1 && errors[0].contains(part), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn heredocs_make_scripts_and_files() {
+    let text = "FROM scratch\nRUN <<EOF\necho one\necho two\nEOF\nRUN cat <<A && true\nx\nA\nCOPY <<conf etc/\nv=${V:-1}\nconf\n";
+    let (plan, errors) = planned(text, &[]);
+    assert_eq!(errors, Vec::<String>::new());
+    let argv = |number: usize| match &plan.steps[number].work {
+        Work::Run { argv, .. } => argv.last().unwrap().clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((argv(0), argv(1)), ("echo one\necho two\n".to_owned(), "cat <<A && true\nx\nA".to_owned()));
+    let Work::Place(placement) = &plan.steps[2].work else { panic!("a placement") };
+    let Piece::Item(item) = &placement.pieces[0] else { panic!("an item") };
+    assert_eq!(item.tree.values().next().unwrap().source, crate::layer::Source::Bytes(b"v=1\n".to_vec()));
+}

@@ -1,0 +1,74 @@
+//! The unpacked rootfs of a stage, made only when a RUN needs it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::sandbox::Invocation;
+use super::workdir::Workdir;
+use crate::events::{Job, Unit};
+use crate::layer::{Layer, Tree, UnpackOptions, diff, unpack_blob, walk};
+use crate::store::Store;
+
+/// A rootfs in the build directory.
+pub struct Rootfs {
+    build: PathBuf,
+    /// How many of the stage's layers it has.
+    layers: usize,
+}
+
+impl Rootfs {
+    /// An empty one.
+    pub fn new(workdir: &Workdir) -> Result<Self> {
+        let build = workdir.path().to_owned();
+        fs_err::create_dir_all(build.join("rootfs"))?;
+        Ok(Rootfs { build, layers: 0 })
+    }
+
+    /// Unpacks the layers that it does not have yet.
+    pub fn catch_up(&mut self, layers: &[Layer], store: &Store, job: &Job) -> Result<()> {
+        let missing = &layers[self.layers.min(layers.len())..];
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let task = job.task("unpack the rootfs for RUN", Some(missing.len() as u64), Unit::Items);
+        let options = UnpackOptions { owners: is_root(), max_bytes: 0 };
+        for layer in missing {
+            job.check()?;
+            unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options)?;
+            task.advance(1);
+        }
+        task.done("");
+        self.layers = layers.len();
+        Ok(())
+    }
+
+    /// Runs a command in it; what it changed, as a layer.
+    pub fn run(&self, invocation: &Invocation, title: &str, job: &Job) -> Result<Tree> {
+        let before = self.tree()?;
+        invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), job)?;
+        Ok(diff(&before, &self.tree()?))
+    }
+
+    /// Counts layers that it has because they were made from it.
+    pub fn has(&mut self, layers: usize) {
+        self.layers += layers;
+    }
+
+    /// What it holds. Without root everything belongs to the user who builds, which in the image is root.
+    fn tree(&self) -> Result<Tree> {
+        let mut tree = walk(&self.build.join("rootfs"))?;
+        if !is_root() {
+            let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            for entry in tree.values_mut() {
+                entry.uid = if entry.uid == u64::from(user) { 0 } else { entry.uid };
+                entry.gid = if entry.gid == u64::from(group) { 0 } else { entry.gid };
+            }
+        }
+        Ok(tree)
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,246 @@
+//! RUN: a command in namespaces of its own, which may change the rootfs and nothing else.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::events::{Event, Job};
+
+/// Where a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the rootfs, with what it has.
+    Own,
+    /// With the tools of the build machine, the rootfs as working directory.
+    Host,
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Invocation {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Its environment, all of it.
+    pub env: BTreeMap<String, String>,
+    /// Where it runs.
+    pub mode: Mode,
+}
+
+const SCRIPT: &str = include_str!("sandbox.sh");
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where the rootfs is for a command that uses the build machine's tools; the same in every build.
+const HOST_ROOTFS: &str = "/mnt/rootfs";
+/// Lines of output that an error repeats.
+const LAST_LINES: usize = 20;
+/// The script's exit code when the sandbox itself cannot be made.
+const NO_SANDBOX: i32 = 125;
+
+impl Invocation {
+    /// Completes the environment: a PATH, the rootfs's `bin/` before it where the build machine's tools are used, a HOME.
+    pub fn new(argv: Vec<String>, mut env: BTreeMap<String, String>, mode: Mode) -> Self {
+        let path = env.remove("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        let (path, home) = match mode {
+            Mode::Own => (path, "/root"),
+            Mode::Host => (format!("{HOST_ROOTFS}/bin:{path}"), "/tmp"),
+        };
+        env.insert("PATH".to_owned(), path);
+        env.entry("HOME".to_owned()).or_insert_with(|| home.to_owned());
+        Invocation { argv, env, mode }
+    }
+
+    /// Runs it on `build/rootfs`; its output goes to the user line by line under the name `source`.
+    pub fn run(&self, build: &Path, source: &str, job: &Job) -> Result<()> {
+        fs_err::create_dir_all(build.join("tmp"))?;
+        let scaffold = match self.mode {
+            Mode::Own => Some(Scaffold::raise(&build.join("rootfs"))?),
+            Mode::Host => None,
+        };
+        let mut child = self.command(build).spawn().map_err(no_unshare)?;
+        let last = Mutex::new(VecDeque::new());
+        let status = watch(&mut child, source, &last, job);
+        if let Some(scaffold) = scaffold {
+            scaffold.clear()?;
+        }
+        let last: Vec<String> = last.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into();
+        judge(status?, &last)
+    }
+
+    fn command(&self, build: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        // whatever happens to this process, nothing that it started goes on
+        command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["/bin/sh", "-c", SCRIPT, "sandbox.sh", if self.mode == Mode::Own { "own" } else { "host" }]).arg(build);
+        command.args(self.env.iter().map(|(key, value)| format!("{key}={value}")));
+        if self.mode == Mode::Own {
+            command.arg(chroot_program()).arg(build.join("rootfs"));
+        }
+        command.args(&self.argv).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+fn chroot_program() -> &'static str {
+    let places = ["/usr/sbin/chroot", "/usr/bin/chroot", "/sbin/chroot", "/bin/chroot"];
+    places.into_iter().find(|place| Path::new(place).exists()).unwrap_or("chroot")
+}
+
+fn no_unshare(error: std::io::Error) -> anyhow::Error {
+    let hint = "RUN needs `unshare`, `setpriv` and `mount` (package util-linux) and `env` (coreutils) on the build machine";
+    anyhow::Error::from(error).context(Failure::failed("the sandbox for RUN cannot be started").hint(hint))
+}
+
+/// Passes the output on until the command ends; ends it when the user interrupts.
+fn watch(child: &mut Child, source: &str, last: &Mutex<VecDeque<String>>, job: &Job) -> Result<ExitStatus> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        scope.spawn(|| stdout.map(|stream| tell(stream, source, last, job)));
+        scope.spawn(|| stderr.map(|stream| tell(stream, source, last, job)));
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if let Err(interrupted) = job.check() {
+                child.kill().ok();
+                child.wait().ok();
+                return Err(interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
+
+fn tell(stream: impl Read, source: &str, last: &Mutex<VecDeque<String>>, job: &Job) {
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    // a line without an end is cut, so that memory stays bounded
+    while reader.by_ref().take(64 * 1024).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        job.emit(Event::Output { source: source.to_owned(), line: text.clone() });
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(text);
+    }
+}
+
+fn judge(status: ExitStatus, last: &[String]) -> Result<()> {
+    use std::os::unix::process::ExitStatusExt as _;
+    if status.success() {
+        return Ok(());
+    }
+    let lines: String = last.iter().map(|line| format!("\n  | {line}")).collect();
+    let refused = last.last().is_some_and(|line| line.starts_with("unshare:"));
+    if refused || (status.code() == Some(NO_SANDBOX) && last.last().is_some_and(|line| line.starts_with("sandbox:"))) {
+        return Err(Failure::failed(format!("the sandbox for RUN cannot be made{lines}"))
+            .hint("without root, RUN needs user namespaces: `sysctl kernel.unprivileged_userns_clone=1` (Debian), `sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)")
+            .hint("or build as root")
+            .into());
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    };
+    Err(Failure::failed(format!("{how}{lines}")).into())
+}
+
+/// Mount points that a rootfs may lack, made for a command and taken away after it.
+struct Scaffold {
+    made: Vec<PathBuf>,
+}
+
+impl Scaffold {
+    fn raise(root: &Path) -> Result<Self> {
+        let mut scaffold = Scaffold { made: Vec::new() };
+        for dir in ["proc", "dev", "etc"] {
+            scaffold.add(root.join(dir), |path| std::fs::create_dir(path))?;
+        }
+        for file in ["etc/resolv.conf", "etc/hosts"] {
+            if Path::new("/").join(file).exists() {
+                scaffold.add(root.join(file), |path| std::fs::File::create(path).map(drop))?;
+            }
+        }
+        Ok(scaffold)
+    }
+
+    fn add(&mut self, path: PathBuf, make: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
+        if path.symlink_metadata().is_err() {
+            make(&path).with_context(|| path.display().to_string())?;
+            self.made.push(path);
+        }
+        Ok(())
+    }
+
+    /// Takes away what it made, unless the command has put something there.
+    fn clear(self) -> Result<()> {
+        for path in self.made.iter().rev() {
+            let is_dir = path.is_dir();
+            let empty = if is_dir { std::fs::read_dir(path)?.next().is_none() } else { std::fs::metadata(path)?.len() == 0 };
+            if empty {
+                (if is_dir { std::fs::remove_dir(path) } else { std::fs::remove_file(path) })
+                    .with_context(|| path.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str) -> (tempfile::TempDir, Result<()>) {
+        let build = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(build.path().join("rootfs/bin")).unwrap();
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let result = Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &Job::silent());
+        (build, result)
+    }
+
+    #[test]
+    fn a_command_changes_the_rootfs_and_nothing_else() {
+        let outside = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let script = format!("pwd > made && echo x > /tmp/scratch && ! (echo bad > {}) 2>/dev/null", outside.path().display());
+        let (build, result) = run(&script);
+        result.unwrap();
+        assert_eq!(std::fs::read_to_string(build.path().join("rootfs/made")).unwrap(), "/mnt/rootfs\n");
+        assert_eq!(std::fs::read_to_string(outside.path()).unwrap(), "");
+        assert!(!Path::new("/tmp/scratch").exists());
+    }
+
+    #[test]
+    fn a_failing_command_is_told_with_its_code_and_last_lines() {
+        let (_build, result) = run("for n in $(seq 30); do echo line $n; done; exit 7");
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains("exit code 7") && error.contains("line 30") && !error.contains("line 5\n"), "{error}");
+    }
+
+    #[test]
+    fn an_interrupted_command_ends() {
+        let build = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(build.path().join("rootfs")).unwrap();
+        let job = Job::silent();
+        let cancel = job.cancel().clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            cancel.cancel();
+        });
+        let began = std::time::Instant::now();
+        let argv = ["/bin/sh", "-c", "sleep 60 & wait"].map(str::to_owned).to_vec();
+        Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &job).unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+}

@@ -1,0 +1,238 @@
+//! A stage under construction: carries out a plan's instructions, one layer set after another.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::base::Base;
+use super::cache::{Cache, Key, Record};
+use super::layout::{Item, Layout};
+use super::named::Named;
+use super::options::Options;
+use super::place::{self, place};
+use super::plan::{Piece, Placement, Planned, Work};
+use super::rootfs::Rootfs;
+use super::sandbox::{Invocation, Mode};
+use super::untar;
+use super::workdir::Workdir;
+use crate::error::{Failure, hints_of, kind_of};
+use crate::events::{Job, Unit};
+use crate::image::{ClusterConfig, Digest};
+use crate::layer::{Layer, PackOptions, Source, Tree, pack};
+use crate::store::Store;
+
+/// An image has at most this many layers; some unpackers take no more than 127.
+const MOST_LAYERS: usize = 100;
+/// One instruction makes at most this many.
+const MOST_LAYERS_OF_ONE: usize = 48;
+
+/// What the instructions have made so far.
+pub struct Stage<'a> {
+    options: &'a Options,
+    cache: &'a Cache,
+    store: &'a Store,
+    job: &'a Job,
+    workdir: &'a Workdir,
+    layout: Layout,
+    rootfs: Option<Rootfs>,
+    /// The result.
+    pub made: Made,
+}
+
+/// A finished stage.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// All layers, the base's first.
+    pub layers: Vec<Layer>,
+    /// How many of them are the base's.
+    pub from_base: usize,
+    /// Each instruction's text and number of layers.
+    pub history: Vec<(String, usize)>,
+    /// The newest time of anything that went in, seconds since 1970.
+    pub newest: i64,
+    /// Files that may name container images.
+    pub named: Named,
+    /// The paths of the rootfs.
+    pub layout: Layout,
+    /// How many instructions had to be carried out, not counting those that only say something.
+    pub carried_out: usize,
+}
+
+impl<'a> Stage<'a> {
+    /// A stage on a base.
+    pub fn new(base: &Base, options: &'a Options, cache: &'a Cache, store: &'a Store, workdir: &'a Workdir, job: &'a Job) -> Self {
+        let made = Made { layers: base.layers.clone(), from_base: base.layers.len(), newest: base.created(), ..Made::default() };
+        Stage { options, cache, store, job, workdir, layout: base.layout.clone(), rootfs: None, made }
+    }
+
+    /// Carries out all instructions.
+    pub fn carry_out(mut self, steps: &[Planned]) -> Result<Made> {
+        let work = steps.iter().filter(|step| !matches!(step.work, Work::Nothing)).count();
+        let mut number = 0;
+        for step in steps {
+            self.job.check()?;
+            let before = self.made.layers.len();
+            if !matches!(step.work, Work::Nothing) {
+                number += 1;
+                self.step(step, &format!("[{number}/{work}]"), work - number).map_err(|error| self.at(step, error))?;
+            }
+            self.made.history.push((step.title.clone(), self.made.layers.len() - before));
+        }
+        self.made.layout = self.layout;
+        Ok(self.made)
+    }
+
+    /// Follows all instructions but RUN without making anything: only layout and names come of it.
+    pub fn look_only(mut self, steps: &[Planned]) -> Result<Made> {
+        for step in steps {
+            if let Work::Place(placement) = &step.work {
+                let items = placement.pieces.iter().map(|piece| self.item(piece)).collect::<Result<Vec<_>>>()?;
+                let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+                self.layout.apply(&tree);
+                self.made.named.apply(&tree, self.cache, self.job)?;
+            }
+        }
+        Ok(self.made)
+    }
+
+    /// Says which instruction failed. The kind and the hints stay what they are.
+    fn at(&self, step: &Planned, error: anyhow::Error) -> anyhow::Error {
+        let mut failure = Failure::new(kind_of(&error), format!("{}:{}: {}", self.options.kubefile, step.line, step.title));
+        failure.hints = hints_of(&error).to_vec();
+        error.context(failure)
+    }
+
+    fn step(&mut self, step: &Planned, count: &str, after: usize) -> Result<()> {
+        let task = self.job.task(format!("{count} {}", step.title), None, Unit::Items);
+        let carried_out = self.made.carried_out;
+        match &step.work {
+            Work::Place(placement) => self.place(placement, after)?,
+            Work::Run { argv, env } => self.run(argv, env, &step.title, after)?,
+            Work::Nothing => {}
+        }
+        if self.made.carried_out == carried_out {
+            task.unchanged()
+        } else {
+            task.done("")
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, placement: &Placement, after: usize) -> Result<()> {
+        let items = placement.pieces.iter().map(|piece| self.item(piece)).collect::<Result<Vec<_>>>()?;
+        let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+        let max_layers = self.max_layers(after);
+        let mut key = self.key("place", max_layers);
+        key.tree(&tree, &self.cache.files, self.job)?;
+        let key = key.finish();
+        let record = match self.cache.step(&key, self.store) {
+            Some(record) => record,
+            None => {
+                let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
+                let record = self.pack(&tree, newest, max_layers)?;
+                self.cache.remember_step(&key, &record)?;
+                record
+            }
+        };
+        self.layout.apply(&tree);
+        self.made.named.apply(&tree, self.cache, self.job)?;
+        self.take(record);
+        Ok(())
+    }
+
+    fn item(&self, piece: &Piece) -> Result<place::Item> {
+        match piece {
+            Piece::Item(item) => Ok(item.clone()),
+            Piece::Archive(path, format) => {
+                let tree = untar::read(path, *format, self.workdir.path()).with_context(|| path.display().to_string())?;
+                Ok(place::Item { name: PathBuf::new(), tree })
+            }
+        }
+    }
+
+    fn run(&mut self, argv: &[String], env: &BTreeMap<String, String>, title: &str, after: usize) -> Result<()> {
+        let mode = if self.layout.is_file("bin/sh".as_ref()) { Mode::Own } else { Mode::Host };
+        let invocation = Invocation::new(argv.to_vec(), env.clone(), mode);
+        let max_layers = self.max_layers(after);
+        let mut key = self.key("run", max_layers);
+        key.part(serde_json::to_vec(&invocation)?);
+        for layer in &self.made.layers {
+            key.part(layer.diff_id.to_string());
+        }
+        let key = key.finish();
+        let record = match self.cache.step(&key, self.store) {
+            Some(record) => record,
+            None => self.run_anew(&key, &invocation, title, max_layers)?,
+        };
+        for (path, item) in &record.changes {
+            match item {
+                Some(item) => self.layout.put(path, item.clone()),
+                None => self.layout.remove(path),
+            }
+            if item != &Some(Item::Dir) {
+                self.made.named.remove(path);
+            }
+        }
+        for (path, digest) in &record.named {
+            self.made.named.add_known(path.clone(), *digest);
+        }
+        self.take(record);
+        Ok(())
+    }
+
+    fn run_anew(&mut self, key: &Digest, invocation: &Invocation, title: &str, max_layers: usize) -> Result<Record> {
+        let mut rootfs = match self.rootfs.take() {
+            Some(rootfs) => rootfs,
+            None => Rootfs::new(self.workdir)?,
+        };
+        rootfs.catch_up(&self.made.layers, self.store, self.job)?;
+        let changes = rootfs.run(invocation, title, self.job)?;
+        let mut record = self.pack(&changes, self.made.newest, max_layers)?;
+        let mut named = Named::default();
+        named.apply(&changes, self.cache, self.job)?;
+        // the files are gone with the build directory, so what they name is read now
+        named.wanted(self.cache)?;
+        record.named = named.within(&changes);
+        record.changes = changes.iter().map(|(path, entry)| (path.clone(), change(&entry.source))).collect();
+        rootfs.has(record.layers.len());
+        self.rootfs = Some(rootfs);
+        self.cache.remember_step(key, &record)?;
+        Ok(record)
+    }
+
+    fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
+        self.made.carried_out += 1;
+        let newest = self.options.source_date_epoch.map_or(newest, |epoch| epoch.min(newest));
+        let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
+        let layers = pack(tree, &options, self.store, self.job)?;
+        Ok(Record { layers: layers.iter().map(Into::into).collect(), newest, ..Record::default() })
+    }
+
+    fn take(&mut self, record: Record) {
+        self.made.newest = self.made.newest.max(record.newest);
+        self.made.layers.extend(record.layers.into_iter().map(Layer::from));
+    }
+
+    /// A key with what all instructions depend on.
+    fn key(&self, kind: &str, max_layers: usize) -> Key {
+        let mut key = Key::new(kind);
+        key.part(ClusterConfig::SCHEMA);
+        key.part(format!("{:?} {max_layers} {:?}", self.options.compression, self.options.source_date_epoch));
+        key
+    }
+
+    /// How many layers an instruction may make when `after` more follow.
+    fn max_layers(&self, after: usize) -> usize {
+        MOST_LAYERS.saturating_sub(self.made.layers.len() + after).clamp(1, MOST_LAYERS_OF_ONE)
+    }
+}
+
+fn change(source: &Source) -> Option<Item> {
+    match source {
+        Source::Whiteout => None,
+        Source::Directory | Source::OpaqueDirectory => Some(Item::Dir),
+        Source::Symlink(target) => Some(Item::Link(target.clone())),
+        Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => Some(Item::File),
+    }
+}

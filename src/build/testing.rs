@@ -1,0 +1,31 @@
+//! What the tests of this room share.
+
+use std::path::Path;
+
+use super::options::{Options, Pull};
+use crate::image::{ClusterKind, parse_platform};
+use crate::layer::Compression;
+
+/// A build of `text` with nothing asked for.
+pub fn options(context: &Path, text: &str) -> Options {
+    Options {
+        name: "test:1".parse().unwrap(),
+        kubefile: "Kubefile".to_owned(),
+        text: text.to_owned(),
+        context: context.to_owned(),
+        platform: parse_platform("linux/amd64").unwrap(),
+        build_args: Default::default(),
+        labels: Default::default(),
+        annotations: Default::default(),
+        kind: ClusterKind::KubeInstaller,
+        compression: Compression::Zstd,
+        no_cache: false,
+        pull: Pull::Missing,
+        with_images: true,
+        image_lists: Vec::new(),
+        ignored_image_lists: Vec::new(),
+        archives: Vec::new(),
+        allow_missing: false,
+        source_date_epoch: None,
+    }
+}

@@ -1,0 +1,151 @@
+//! ADD of an archive: its entries as a tree. Nothing is written under a name from the archive.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use tar::EntryType;
+
+use crate::layer::{Entry, Source, Tree};
+
+/// What a file is by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// No archive that anyone knows.
+    Other,
+    /// A tar.
+    Tar,
+    /// A tar in gzip.
+    Gzip,
+    /// A tar in zstd.
+    Zstd,
+    /// An archive that docker unpacks and this tool does not.
+    Unsupported(&'static str),
+}
+
+/// Looks at a file. What is compressed counts as an archive if its name says that a tar is in it.
+pub fn format_of(path: &Path) -> Result<Format> {
+    let mut head = Vec::new();
+    fs_err::File::open(path)?.take(512).read_to_end(&mut head)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let says_tar = name.contains(".tar") || [".tgz", ".tzst", ".txz", ".tbz", ".tbz2"].iter().any(|ending| name.ends_with(ending));
+    Ok(match head.as_slice() {
+        [0x1f, 0x8b, ..] if says_tar => Format::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] if says_tar => Format::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if says_tar => Format::Unsupported("xz"),
+        [b'B', b'Z', b'h', ..] if says_tar => Format::Unsupported("bzip2"),
+        _ if head.get(257..262) == Some(b"ustar") => Format::Tar,
+        _ => Format::Other,
+    })
+}
+
+/// Reads an archive: the contents of its files go into `spool` under numbers, its names only into the tree.
+pub fn read(path: &Path, format: Format, spool: &Path) -> Result<Tree> {
+    let file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let reader: Box<dyn Read> = match format {
+        Format::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Format::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
+        _ => Box::new(file),
+    };
+    let mut tree = Tree::new();
+    for entry in tar::Archive::new(reader).entries()? {
+        let mut entry = entry?;
+        let name = entry.path()?.into_owned();
+        add(&mut tree, &name, &mut entry, spool).with_context(|| name.display().to_string())?;
+    }
+    Ok(tree)
+}
+
+fn add(tree: &mut Tree, name: &Path, entry: &mut tar::Entry<'_, impl Read>, spool: &Path) -> Result<()> {
+    let path = inside(name)?;
+    let header = entry.header();
+    let (mode, mtime, kind) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?)?, header.entry_type());
+    let target = || entry.link_name().ok().flatten().map(|name| name.into_owned()).context("a link without a target");
+    let source = match kind {
+        EntryType::Directory => Source::Directory,
+        EntryType::Symlink => Source::Symlink(target()?),
+        EntryType::Link => Source::Hardlink(inside(&target()?)?),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => spooled(entry, spool)?,
+        EntryType::XGlobalHeader => return Ok(()),
+        other => bail!("is of a kind that ADD does not take ({other:?})"),
+    };
+    if let Source::Hardlink(first) = &source
+        && !tree.contains_key(first)
+    {
+        bail!("is a hard link to {}, which the archive does not have", first.display());
+    }
+    tree.insert(path, Entry { source, mode, uid: 0, gid: 0, mtime, xattrs: Default::default() });
+    Ok(())
+}
+
+fn spooled(content: &mut impl Read, spool: &Path) -> Result<Source> {
+    let (mut file, path) = tempfile::Builder::new().prefix("add-").tempfile_in(spool)?.keep()?;
+    let size = std::io::copy(content, &mut file)?;
+    Ok(Source::File(path, size))
+}
+
+fn inside(name: &Path) -> Result<PathBuf> {
+    let mut path = PathBuf::new();
+    for component in name.components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::CurDir | Component::RootDir => {}
+            _ => bail!("leads out of the archive"),
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(dir: &Path, entries: &[(&str, EntryType, &str)]) -> PathBuf {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, kind, text) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o640);
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(if *kind == EntryType::Regular { text.len() as u64 } else { 0 });
+            if *kind != EntryType::Regular {
+                header.set_link_name_literal(text).unwrap();
+            }
+            header.set_cksum();
+            tar.append(&header, if *kind == EntryType::Regular { text.as_bytes() } else { b"" }).unwrap();
+        }
+        let path = dir.join("x.tar");
+        std::fs::write(&path, tar.into_inner().unwrap()).unwrap();
+        path
+    }
+
+    #[test]
+    fn archives_become_trees() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = archive(
+            dir.path(),
+            &[("./a", EntryType::Regular, "hello"), ("/b", EntryType::Link, "a"), ("c", EntryType::Symlink, "../../etc")],
+        );
+        assert_eq!(format_of(&path).unwrap(), Format::Tar);
+        let tree = read(&path, Format::Tar, dir.path()).unwrap();
+        let Source::File(content, 5) = &tree[Path::new("a")].source else { panic!("a file of 5 bytes") };
+        assert_eq!(std::fs::read(content).unwrap(), b"hello");
+        assert_eq!(tree[Path::new("b")].source, Source::Hardlink("a".into()));
+        assert_eq!(tree[Path::new("c")].source, Source::Symlink("../../etc".into()));
+    }
+
+    #[test]
+    fn names_that_lead_out_are_refused() {
+        for (entries, why) in [
+            ([("../evil", EntryType::Regular, "x")], "leads out"),
+            ([("a/../../evil", EntryType::Regular, "x")], "leads out"),
+            ([("b", EntryType::Link, "../../etc/passwd")], "leads out"),
+            ([("b", EntryType::Link, "nowhere")], "does not have"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let error = read(&archive(dir.path(), &entries), Format::Tar, dir.path()).unwrap_err();
+            assert!(format!("{error:#}").contains(why), "{error:#}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `sealift build`
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use super::{Context, RegistryArgs};
+use crate::build::{self, Built, Checked, Options, Pull};
+use crate::error::Failure;
+use crate::image::{ClusterKind, Name, host_platform, parse_platform};
+use crate::layer::Compression;
+
+/// Build a cluster image from a Kubefile and a directory
+///
+/// The image goes into the store under its name, together with every container image that its manifests, lists and IMAGES
+/// name. The same inputs give the same digest, and what did not change since the last build is not done again. Prints the
+/// image's digest.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The directory that COPY, ADD and APP read from; `-` reads the Kubefile from stdin and has no files
+    #[arg(default_value = ".")]
+    context: PathBuf,
+    /// What to call the image, for example registry.example.com/shop:2.1
+    #[arg(short, long, value_name = "NAME", required_unless_present = "check")]
+    tag: Option<Name>,
+    /// The Kubefile; `-` is stdin [default: Kubefile in the context directory]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Say what is wrong and which container images are wanted; build nothing
+    #[arg(long)]
+    check: bool,
+    /// Give a build argument (ARG) its value; without `=` the value comes from the environment
+    #[arg(long = "build-arg", value_name = "K=V")]
+    build_args: Vec<String>,
+    /// Build for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    platform: Vec<String>,
+    /// Add a label
+    #[arg(long = "label", value_name = "K=V", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Add an annotation to the rootfs manifest
+    #[arg(long = "annotation", value_name = "K=V", value_parser = pair)]
+    annotations: Vec<(String, String)>,
+    /// Carry out every instruction again
+    #[arg(long)]
+    no_cache: bool,
+    /// How layers are compressed; gzip for tools that read nothing else
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    compression: CompressionArg,
+    /// Whether the image brings a cluster, or applications for one that runs
+    #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
+    kind: KindArg,
+    /// Whether container images are brought along
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    build_mode: Mode,
+    /// When to ask registries for images that the store has
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pull: PullArg,
+    /// Bring the container images of this list too, one a line
+    #[arg(long = "image-list", value_name = "FILE")]
+    image_lists: Vec<PathBuf>,
+    /// Leave out the container images of this list, one name or pattern a line
+    #[arg(long = "ignored-image-list", value_name = "FILE")]
+    ignored_image_lists: Vec<PathBuf>,
+    /// Take container images from this OCI layout directory or oci-archive before asking registries
+    #[arg(long = "from-archive", value_name = "PATH")]
+    archives: Vec<PathBuf>,
+    /// Build without the container images that are nowhere
+    #[arg(long)]
+    allow_missing: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum CompressionArg {
+    #[default]
+    Zstd,
+    Gzip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum KindArg {
+    #[default]
+    KubeInstaller,
+    AppInstaller,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Mode {
+    /// All of them.
+    #[default]
+    All,
+    /// None: the site has a registry that serves them.
+    Lite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum PullArg {
+    /// When the store does not have the image.
+    #[default]
+    #[value(aliases = ["ifnewer", "false"])]
+    Missing,
+    /// Always; what has the same digest is not moved again.
+    #[value(alias = "true")]
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Builds, or checks.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let client = args.registry.client()?;
+    let store = context.store()?;
+    let (check, empty) = (args.check, args.context == Path::new("-"));
+    // a context without files is a directory that lives as long as the build
+    let nothing = empty.then(tempfile::tempdir).transpose()?;
+    let options = args.resolve(nothing.as_ref().map(tempfile::TempDir::path))?;
+    if check {
+        let checked = build::check(options, &client, &store, &context.job).await?;
+        return context.console.answer(&checked, || report(&checked));
+    }
+    let built = build::build(options, &client, &store, &context.job).await?;
+    context.job.note(story(&built));
+    context.console.answer(&built, || format!("{}\n", built.digest))
+}
+
+impl Args {
+    fn resolve(self, nothing: Option<&Path>) -> Result<Options> {
+        let file = match (nothing, self.file) {
+            (_, Some(file)) => file,
+            (Some(_), None) => PathBuf::from("-"),
+            (None, None) => self.context.join("Kubefile"),
+        };
+        let text = read_text(&file)?;
+        Ok(Options {
+            name: self.tag.map_or_else(|| "check".parse(), Ok)?,
+            kubefile: if file == Path::new("-") { "Kubefile".to_owned() } else { file.display().to_string() },
+            text,
+            context: nothing.unwrap_or(&self.context).to_owned(),
+            platform: match self.platform.as_slice() {
+                [] => host_platform(),
+                [one] => parse_platform(one)?,
+                _ => bail!(
+                    Failure::usage("building for several platforms at once is not carried out yet").hint("build for one `--platform`")
+                ),
+            },
+            build_args: self.build_args.iter().map(|text| build_arg(text)).collect::<Result<_>>()?,
+            labels: self.labels.into_iter().collect(),
+            annotations: self.annotations.into_iter().collect(),
+            kind: match self.kind {
+                KindArg::KubeInstaller => ClusterKind::KubeInstaller,
+                KindArg::AppInstaller => ClusterKind::AppInstaller,
+            },
+            compression: match self.compression {
+                CompressionArg::Zstd => Compression::Zstd,
+                CompressionArg::Gzip => Compression::Gzip,
+            },
+            no_cache: self.no_cache,
+            pull: match self.pull {
+                PullArg::Missing => Pull::Missing,
+                PullArg::Always => Pull::Always,
+                PullArg::Never => Pull::Never,
+            },
+            with_images: self.build_mode == Mode::All,
+            image_lists: self.image_lists.iter().map(|path| named_text(path)).collect::<Result<_>>()?,
+            ignored_image_lists: self.ignored_image_lists.iter().map(|path| named_text(path)).collect::<Result<_>>()?,
+            archives: self.archives,
+            allow_missing: self.allow_missing,
+            source_date_epoch: source_date_epoch()?,
+        })
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("stdin")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(|error| {
+        let failure = Failure::usage(format!("Kubefile {}: {error}", path.display()));
+        failure.hint("name it with `-f FILE`; relative paths start at the working directory").into()
+    })
+}
+
+fn named_text(path: &Path) -> Result<(String, String)> {
+    Ok((path.display().to_string(), fs_err::read_to_string(path)?))
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("want KEY=VALUE".to_owned()),
+    }
+}
+
+fn build_arg(text: &str) -> Result<(String, String)> {
+    if let Some((key, value)) = text.split_once('=') {
+        return Ok((key.to_owned(), value.to_owned()));
+    }
+    match std::env::var(text) {
+        Ok(value) => Ok((text.to_owned(), value)),
+        Err(_) => bail!(Failure::usage(format!("--build-arg {text}: no value, and the environment has none")).hint("write K=V")),
+    }
+}
+
+fn source_date_epoch() -> Result<Option<i64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => Ok(Some(text.parse().map_err(|_| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: want seconds since 1970")))?)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn story(built: &Built) -> String {
+    let what = if built.unchanged { "unchanged" } else { "built" };
+    format!("{what} {} ({}, {})", built.name.familiar(), count(built.layers, "layer"), count(built.images, "container image"))
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn report(checked: &Checked) -> String {
+    let mut text = format!("{} wanted\n", count(checked.wanted.images.len(), "container image"));
+    for (name, asked) in &checked.wanted.images {
+        let places: Vec<String> = asked.places.iter().map(ToString::to_string).collect();
+        text += &format!("  {}  {}\n", name.familiar(), places.join(", "));
+    }
+    for name in &checked.wanted.ignored {
+        text += &format!("  {}  ignored\n", name.familiar());
+    }
+    if !checked.wanted.undecided.is_empty() {
+        text += "not decided\n";
+    }
+    for doubt in &checked.wanted.undecided {
+        text += &format!("  {}  `{}`: {}\n", doubt.place, doubt.text, doubt.why);
+    }
+    if checked.runs {
+        text += "what RUN makes may name more\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_and_build_arguments_are_split_once() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(pair("a").is_err() && pair("=a").is_err());
+        assert_eq!(build_arg("V=").unwrap(), ("V".to_owned(), String::new()));
+        assert!(build_arg("SEALIFT_NO_SUCH_VARIABLE").is_err());
+    }
+
+    #[test]
+    fn a_build_is_told_in_one_line() {
+        let built = Built {
+            name: "shop".parse().unwrap(),
+            digest: crate::image::Digest::of(b""),
+            unchanged: true,
+            layers: 1,
+            images: 2,
+            missing: Vec::new(),
+        };
+        assert_eq!(story(&built), "unchanged shop:latest (1 layer, 2 container images)");
+    }
+}

@@ -1,0 +1,126 @@
+//! `sealift images`
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Context, bytes, table};
+use crate::image::{Digest, Name, platform_string};
+use crate::store::Store;
+
+/// List the images in the store
+///
+/// SIZE is what an image holds, OWN the part of it that no other image shares: what `rmi` and `prune` would free.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only names
+    // has the id of the global option, whose place it takes in this command
+    #[arg(id = "quiet", short, long)]
+    names_only: bool,
+    /// Only images whose name contains this
+    filter: Option<String>,
+}
+
+/// One name and its image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: Name,
+    digest: String,
+    /// `cluster`, `application` or `container`; none if the image cannot be read.
+    kind: Option<&'static str>,
+    platforms: Vec<String>,
+    created: Option<String>,
+    /// Bytes of all it reaches.
+    size: u64,
+    /// Bytes that no other image reaches.
+    own_size: u64,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// Lists the images.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let store = context.store()?;
+    let rows = tokio::task::spawn_blocking(move || {
+        let _in_use = store.in_use()?;
+        rows(&store)
+    })
+    .await??;
+    let wanted: Vec<&Row> = rows.iter().filter(|row| args.filter.as_ref().is_none_or(|part| row.name.to_string().contains(part))).collect();
+    if args.names_only {
+        let names: Vec<&Name> = wanted.iter().map(|row| &row.name).collect();
+        return context.console.answer(&names, || names.iter().map(|name| format!("{}\n", name.familiar())).collect());
+    }
+    wanted.iter().filter_map(|row| Some((row, row.problem.as_ref()?))).for_each(|(row, problem)| {
+        context.job.warn(format!("image {}: {problem}", row.name.familiar()));
+    });
+    context.console.answer(&wanted, || listing(&wanted))
+}
+
+fn rows(store: &Store) -> Result<Vec<Row>> {
+    let names = store.names()?;
+    let reached: Vec<Result<BTreeSet<Digest>>> = names.iter().map(|(_, descriptor)| store.reachable([descriptor])).collect();
+    // two names of one image share it, but do not make each other's bytes shared
+    let mut holders: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
+    for ((_, descriptor), reached) in names.iter().zip(&reached) {
+        for digest in reached.iter().flatten() {
+            holders.entry(*digest).or_default().insert(descriptor.digest().to_string());
+        }
+    }
+    let row = |((name, descriptor), reached): (&(Name, _), &Result<BTreeSet<Digest>>)| row(store, name, descriptor, reached, &holders);
+    Ok(names.iter().zip(&reached).map(row).collect())
+}
+
+fn row(
+    store: &Store,
+    name: &Name,
+    descriptor: &oci_spec::image::Descriptor,
+    reached: &Result<BTreeSet<Digest>>,
+    holders: &BTreeMap<Digest, BTreeSet<String>>,
+) -> Row {
+    let sum = |own: bool| {
+        let counted = reached.iter().flatten().filter(|digest| !own || holders.get(digest).is_none_or(|images| images.len() == 1));
+        counted.filter_map(|digest| store.size_of(digest)).sum()
+    };
+    let surveyed = store.survey(descriptor);
+    let problem = reached.as_ref().err().or(surveyed.as_ref().err()).map(|error| format!("{error:#}"));
+    let parts = surveyed.unwrap_or_default();
+    let kind = parts.first().map(|part| match part.cluster.as_ref().map(|cluster| cluster.kind) {
+        Some(crate::image::ClusterKind::KubeInstaller) => "cluster",
+        Some(crate::image::ClusterKind::AppInstaller) => "application",
+        None => "container",
+    });
+    Row {
+        name: name.clone(),
+        digest: descriptor.digest().to_string(),
+        kind,
+        platforms: parts.iter().map(|part| platform_string(&part.platform)).collect(),
+        created: parts.iter().filter_map(|part| part.config.as_ref()?.created().clone()).max(),
+        size: sum(false),
+        own_size: sum(true),
+        problem,
+    }
+}
+
+fn listing(rows: &[&Row]) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let familiar = row.name.with_tag("-").familiar();
+            vec![
+                familiar.strip_suffix(":-").unwrap_or(&familiar).to_owned(),
+                row.name.tag().unwrap_or("-").to_owned(),
+                row.digest.strip_prefix("sha256:").unwrap_or(&row.digest).chars().take(12).collect(),
+                if row.problem.is_some() { "damaged" } else { row.kind.unwrap_or("-") }.to_owned(),
+                row.platforms.join(","),
+                row.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
+                bytes(row.size),
+                bytes(row.own_size),
+            ]
+        })
+        .collect();
+    table(&["REPOSITORY", "TAG", "DIGEST", "KIND", "PLATFORMS", "CREATED", "SIZE", "OWN"], &cells)
+}

@@ -1,0 +1,179 @@
+//! `sealift inspect`
+
+use anyhow::Result;
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use super::{Context, bytes, table};
+use crate::image::{ClusterConfig, ClusterKind, Name, platform_string};
+use crate::store::{Store, Surveyed};
+
+/// Show what an image consists of
+///
+/// Its platforms, layers, cluster config and container images. Reads cluster images, images made by Sealer, and others.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image in the store
+    name: Name,
+}
+
+/// An image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Image {
+    name: Name,
+    digest: String,
+    media_type: String,
+    /// Bytes of all it reaches.
+    size: u64,
+    parts: Vec<Part>,
+}
+
+/// An image for one platform.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Part {
+    platform: String,
+    digest: String,
+    created: Option<String>,
+    layers: Vec<Layer>,
+    env: Vec<String>,
+    cluster: Option<ClusterConfig>,
+    workloads: Vec<Workload>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    digest: String,
+    media_type: String,
+    size: u64,
+    diff_id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Workload {
+    name: Name,
+    digest: String,
+    app: Option<String>,
+    size: u64,
+}
+
+/// Shows the image.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let store = context.store()?;
+    let image = tokio::task::spawn_blocking(move || {
+        let _in_use = store.in_use()?;
+        let descriptor = store.find(&args.name)?;
+        gather(&store, args.name, &descriptor)
+    })
+    .await??;
+    context.console.answer(&image, || describe(&image))
+}
+
+fn gather(store: &Store, name: Name, descriptor: &Descriptor) -> Result<Image> {
+    Ok(Image {
+        name,
+        digest: descriptor.digest().to_string(),
+        media_type: descriptor.media_type().to_string(),
+        size: store.size_below(descriptor)?,
+        parts: store.survey(descriptor)?.into_iter().map(part).collect(),
+    })
+}
+
+fn part(surveyed: Surveyed) -> Part {
+    let config = surveyed.config.as_ref();
+    let diff_ids = config.map(|config| config.rootfs().diff_ids().clone()).unwrap_or_default();
+    let layer = |(number, layer): (usize, &Descriptor)| Layer {
+        digest: layer.digest().to_string(),
+        media_type: layer.media_type().to_string(),
+        size: layer.size(),
+        diff_id: diff_ids.get(number).map(ToString::to_string),
+    };
+    let workload = |workload: &crate::store::Workload| Workload {
+        name: workload.name.clone(),
+        digest: workload.descriptor.digest().to_string(),
+        app: workload.app.clone(),
+        size: workload.size,
+    };
+    Part {
+        platform: platform_string(&surveyed.platform),
+        digest: surveyed.rootfs.digest().to_string(),
+        created: config.and_then(|config| config.created().clone()),
+        layers: surveyed.manifest.layers().iter().enumerate().map(layer).collect(),
+        env: config.and_then(|config| config.config().as_ref()?.env().clone()).unwrap_or_default(),
+        workloads: surveyed.workloads.iter().map(workload).collect(),
+        cluster: surveyed.cluster,
+    }
+}
+
+fn describe(image: &Image) -> String {
+    let mut text = format!("Name:    {}\nDigest:  {}\nSize:    {}\n", image.name.familiar(), image.digest, bytes(image.size));
+    for part in &image.parts {
+        text += &format!("\nPlatform {}\n", part.platform);
+        text += &format!("  Rootfs:   {}\n", part.digest);
+        text += &part.created.as_ref().map(|created| format!("  Created:  {created}\n")).unwrap_or_default();
+        text += &part.cluster.as_ref().map_or_else(|| "  Kind:     container image\n".to_owned(), describe_cluster);
+        text += &section(
+            "Layers",
+            &["DIGEST", "SIZE", "TYPE"],
+            part.layers.iter().map(|layer| {
+                vec![layer.digest.clone(), bytes(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default().to_owned()]
+            }),
+        );
+        text += &section(
+            "Container images",
+            &["NAME", "DIGEST", "SIZE", "APP"],
+            part.workloads.iter().map(|workload| {
+                vec![workload.name.familiar(), short(&workload.digest), bytes(workload.size), workload.app.clone().unwrap_or_default()]
+            }),
+        );
+    }
+    text
+}
+
+fn describe_cluster(cluster: &ClusterConfig) -> String {
+    let kind = match cluster.kind {
+        ClusterKind::KubeInstaller => "cluster image",
+        ClusterKind::AppInstaller => "application image",
+    };
+    let mut text = format!("  Kind:     {kind}\n");
+    let runtime = serde_json::to_value(cluster.runtime).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    text += &format!("  Runtime:  {runtime} {}\n", cluster.runtime_version.as_deref().unwrap_or_default()).replace(" \n", "\n");
+    for (key, value) in &cluster.labels {
+        text += &format!("  Label:    {key}={value}\n");
+    }
+    for (key, value) in &cluster.env {
+        text += &format!("  Env:      {key}={value}\n");
+    }
+    for command in &cluster.launch.cmds {
+        text += &format!("  Command:  {command}\n");
+    }
+    if !cluster.launch.apps.is_empty() {
+        text += &format!("  Launch:   {}\n", cluster.launch.apps.join(", "));
+    }
+    let word = |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    text + &section(
+        "Apps",
+        &["NAME", "TYPE", "ROLE", "FILES"],
+        cluster.apps.iter().map(|app| {
+            let role = app.role.and_then(|role| serde_json::to_value(role).ok());
+            vec![app.name.clone(), word(serde_json::to_value(app.kind).ok()), word(role), app.files.join(" ")]
+        }),
+    )
+}
+
+/// A headed table, indented; nothing without rows.
+fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let lines: String = table(header, &rows).lines().map(|line| format!("    {line}\n")).collect();
+    format!("  {title}\n{lines}")
+}
+
+fn short(digest: &str) -> String {
+    digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
+}

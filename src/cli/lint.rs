@@ -1,0 +1,128 @@
+//! `sealift lint`.
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::Context;
+use crate::clusterfile;
+use crate::diagnostic::{Diagnostic, Located, count, did_you_mean, render_all};
+use crate::error::Failure;
+use crate::kubefile;
+
+/// Judge Kubefiles and Clusterfiles, without a build context and without hosts
+///
+/// Kubefiles and Clusterfiles are told apart by their content. All errors and warnings of all files are reported at once; the
+/// exit code is 2 if one of them is an error.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The files; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Warnings count as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum FileKind {
+    Kubefile,
+    Clusterfile,
+}
+
+/// What is wrong with a file.
+#[derive(Serialize)]
+struct Judged {
+    file: String,
+    kind: FileKind,
+    diagnostics: Vec<Located>,
+    #[serde(skip)]
+    text: String,
+    #[serde(skip)]
+    found: Vec<Diagnostic>,
+}
+
+/// Judges the files.
+pub fn run(args: Args, context: &Context) -> Result<()> {
+    let texts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+    let judged: Vec<Judged> = args.files.into_iter().zip(texts).map(|(file, text)| judge(file, text)).collect();
+    context.console.answer(&judged, || judged.iter().map(|judged| judged.drawn(context.console.color())).collect())?;
+    let counts = |judged: &&Judged| judged.found.iter().any(|diagnostic| args.strict || diagnostic.is_error());
+    match judged.iter().filter(counts).count() {
+        0 => Ok(()),
+        bad => Err(Failure::usage(format!("{bad} of {} files cannot be used as they are", judged.len())).into()),
+    }
+}
+
+impl Judged {
+    fn drawn(&self, color: bool) -> String {
+        format!("{}{}: {:?}, {}\n", render_all(&self.found, &self.text, color), self.file, self.kind, count(&self.found))
+    }
+}
+
+fn judge(file: String, text: String) -> Judged {
+    let kind = kind_of(&text);
+    let found = match kind {
+        FileKind::Kubefile => kubefile::parse(&file, &text).diagnostics,
+        FileKind::Clusterfile => clusterfile::lint(&file, &text),
+    };
+    let diagnostics = found.iter().map(|diagnostic| diagnostic.located(&text)).collect();
+    Judged { file, kind, diagnostics, text, found }
+}
+
+/// A Kubefile starts with an instruction, or with what looks like one; a Clusterfile has YAML's keys.
+fn kind_of(text: &str) -> FileKind {
+    let is_said = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let first = text.trim_start_matches('\u{feff}').lines().map(str::trim).find(is_said).unwrap_or_default();
+    let word = first.split_whitespace().next().unwrap_or_default();
+    if !word.contains(':') && did_you_mean(word, kubefile::INSTRUCTIONS).is_some() {
+        return FileKind::Kubefile;
+    }
+    let is_key = |line: &str| line.starts_with("apiVersion:") || line.starts_with("kind:");
+    let is_yaml = first == "---" || first.starts_with('{') || word.ends_with(':') || text.lines().any(is_key);
+    if is_yaml { FileKind::Clusterfile } else { FileKind::Kubefile }
+}
+
+/// No Kubefile and no Clusterfile is as long; a device or an image given by mistake is.
+const MAX_BYTES: u64 = 16 << 20;
+
+fn read(file: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    let reader: Box<dyn std::io::Read> = match file {
+        "-" => Box::new(std::io::stdin()),
+        _ => Box::new(fs_err::File::open(file).context(Failure::usage(format!("no file `{file}` to judge")))?),
+    };
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| Failure::usage(format!("{file} cannot be read")))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Failure::usage(format!("{file} is longer than 16 MiB")).hint("it is no Kubefile and no Clusterfile").into());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::usage(format!("{file} is not UTF-8 text (byte {at})")).hint("save it as UTF-8").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubefiles_and_clusterfiles_are_told_apart_by_content() {
+        for (text, expected) in [
+            ("FROM scratch\n", FileKind::Kubefile),
+            ("\u{feff}# apiVersion: v1\n\nfrom scratch\n", FileKind::Kubefile),
+            ("FORM scratch\n", FileKind::Kubefile),
+            ("COPY <<EOF a\napiVersion: v1\nEOF\n", FileKind::Kubefile),
+            ("apiVersion: sealer.io/v1\nkind: Cluster\n", FileKind::Clusterfile),
+            ("# x\n---\nkind: Cluster\n", FileKind::Clusterfile),
+            ("// x\napiVersion: v2\n", FileKind::Clusterfile),
+            ("spec:\n  image: a\n", FileKind::Clusterfile),
+            ("{\"kind\": \"Cluster\"}", FileKind::Clusterfile),
+            ("", FileKind::Kubefile),
+        ] {
+            assert_eq!(kind_of(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `sealift load`
+
+use std::io::{self, IsTerminal as _, Read};
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use super::{Context, bytes};
+use crate::archive::{Loaded, load};
+use crate::error::Failure;
+use crate::image::Name;
+
+/// Load images from an archive
+///
+/// Reads what `sealift save` and `skopeo copy … oci-archive:…` write. Every blob is verified. Interrupted, it keeps what arrived:
+/// load again to go on.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The archive's file [default: stdin]
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Name the one image of the archive so, instead of as the archive says
+    #[arg(short, long, value_name = "NAME")]
+    tag: Option<Name>,
+}
+
+/// Loads the images.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let (store, job) = (context.store()?, context.job.clone());
+    let loaded: Loaded = tokio::task::spawn_blocking(move || {
+        let _in_use = store.in_use()?;
+        load(&store, source(args.input)?, args.tag.as_ref(), &job)
+    })
+    .await??;
+    context.job.note(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, bytes(loaded.new_bytes), loaded.known_blobs));
+    context.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
+}
+
+fn source(input: Option<PathBuf>) -> Result<Box<dyn Read>> {
+    match input.filter(|path| path.as_os_str() != "-") {
+        Some(path) => Ok(Box::new(fs_err::File::open(path)?)),
+        None => {
+            let stdin = io::stdin();
+            ensure!(!stdin.is_terminal(), Failure::usage("no archive to load").hint("name its file with `-i FILE`"));
+            Ok(Box::new(stdin.lock()))
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `sealift prune`
+
+use anyhow::Result;
+
+use super::{Context, bytes};
+
+/// Delete what no name reaches from the store
+///
+/// Blobs of removed images, downloads that nobody went on with, leftovers of killed commands. Waits for commands that
+/// use the store.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Say what would go, delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Prunes the store.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let (store, job) = (context.store()?, context.job.clone());
+    let pruned = tokio::task::spawn_blocking(move || store.prune(args.dry_run, &job)).await??;
+    context.console.answer(&pruned, || {
+        let verb = if args.dry_run { "would delete" } else { "deleted" };
+        format!("{verb} {} blobs and {} leftovers, {}\n", pruned.blobs, pruned.leftovers, bytes(pruned.bytes))
+    })
+}

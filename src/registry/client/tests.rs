@@ -1,0 +1,188 @@
+//! The client against a registry that misbehaves.
+
+use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
+use serde_json::json;
+use std::io::Write as _;
+
+use super::fake::{Fake, Fault, Then};
+use super::*;
+use crate::image::{Blob, Digest};
+
+/// Larger than what goes in one request.
+const LAYER: usize = 3 << 20;
+
+struct Site {
+    fake: Fake,
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    async fn new() -> Site {
+        Site { fake: Fake::start().await, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self, name: &str) -> Store {
+        Store::open(&self.dir.path().join(name)).unwrap()
+    }
+
+    fn name(&self) -> Name {
+        format!("{}/a:1", self.fake.host).parse().unwrap()
+    }
+
+    fn client(&self, password: Option<&str>) -> Client {
+        let file = self.dir.path().join("auth.json");
+        if let Some(password) = password {
+            keep(&file, &self.fake.host, password, &"secret".into()).unwrap();
+        }
+        Client::new(Options { authfiles: vec![file], ..Options::default() }).unwrap()
+    }
+
+    fn fault(&self, at: impl Into<String>, then: Then) {
+        self.fake.state().faults.push(Fault { at: at.into(), then });
+    }
+
+    async fn push(&self, store: &Store, root: &Descriptor) -> Result<Summary> {
+        self.client(None).push(root, &self.name(), store, &Job::silent()).await
+    }
+
+    async fn pull(&self, store: &Store) -> Result<(Descriptor, Summary)> {
+        self.client(None).pull(&self.name(), &[], store, &Job::silent()).await
+    }
+}
+
+fn layer() -> Vec<u8> {
+    (0..LAYER as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+/// Puts an image of one layer.
+fn image(store: &Store) -> Descriptor {
+    let descriptor = |media_type: &str, blob: Blob| json!({"mediaType": media_type, "digest": blob.digest, "size": blob.size});
+    let mut writer = store.writer().unwrap();
+    writer.write_all(&layer()).unwrap();
+    let layer = descriptor("application/vnd.oci.image.layer.v1.tar", writer.commit().unwrap());
+    let config = descriptor("application/vnd.oci.image.config.v1+json", store.put(b"{}").unwrap());
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]});
+    let blob = store.put(manifest.to_string().as_bytes()).unwrap();
+    DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(blob.digest).size(blob.size).build().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_second_try_can_mend_is_tried_again() {
+    for (what, at, then, said) in [
+        ("limited", "GET /v2/a/manifests", Then::Status(429, "retry-after", "1"), "GET /v2/a/manifests"),
+        ("overloaded", "GET /v2/a/blobs", Then::Status(503, "", ""), "GET /v2/a/blobs"),
+        ("broken", "GET /v2/a/manifests", Then::Status(500, "", ""), "GET /v2/a/manifests"),
+        ("corrupted", "GET /v2/a/blobs", Then::Flip, "GET /v2/a/blobs"),
+    ] {
+        let site = Site::new().await;
+        let root = image(&site.store("here"));
+        site.push(&site.store("here"), &root).await.unwrap();
+        site.fault(at, then);
+        let began = std::time::Instant::now();
+        let (pulled, _) = site.pull(&site.store("there")).await.unwrap();
+        assert_eq!(pulled.digest(), root.digest(), "{what}");
+        let once = if said.contains("manifests") { 1 } else { 2 };
+        assert_eq!(site.fake.count(said), once + 1, "{what}");
+        assert!(what != "limited" || began.elapsed().as_millis() >= 1000, "{what}: the wait that was asked for");
+    }
+}
+
+#[tokio::test]
+async fn what_no_second_try_can_mend_is_not_tried_again() {
+    for (status, kind) in [(403, Kind::Failed), (418, Kind::Failed)] {
+        let site = Site::new().await;
+        let root = image(&site.store("here"));
+        site.push(&site.store("here"), &root).await.unwrap();
+        site.fault("GET /v2/a/manifests", Then::Status(status, "", ""));
+        let error = site.pull(&site.store("there")).await.unwrap_err();
+        assert_eq!(kind_of(&error), kind, "{error:#}");
+        assert_eq!(site.fake.count("GET /v2/a/manifests"), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_goes_on_with_a_closed_range_or_from_the_start_where_ranges_are_ignored() {
+    for (then, range) in
+        [(None, "bytes=1000-3145727"), (Some(Then::WholeInstead), "bytes=1000-3145727"), (Some(Then::Status(416, "", "")), "")]
+    {
+        let site = Site::new().await;
+        let root = image(&site.store("here"));
+        site.push(&site.store("here"), &root).await.unwrap();
+        let (there, blob) = (site.store("there"), Blob::of(&layer()));
+        there.ingest(&blob).unwrap().write_all(&layer()[..1000]).unwrap();
+        if let Some(then) = then {
+            site.fault(format!("GET /v2/a/blobs/{}", blob.digest), then);
+        }
+        site.pull(&there).await.unwrap();
+        assert!(there.has(&blob));
+        assert!(site.fake.count(range) >= 1, "{:?}", site.fake.state().log);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_it_broke() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fault("PATCH", Then::Keep(1_000_000, 502));
+    let summary = site.push(&here, &root).await.unwrap();
+    assert_eq!(site.fake.count("1000000-3145727"), 1, "{:?}", site.fake.state().log);
+    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    assert_eq!(summary.moved_blobs, 2);
+}
+
+#[tokio::test]
+async fn another_process_goes_on_with_an_upload() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fault("PATCH", Then::Keep(2_000_000, 403));
+    assert!(site.push(&here, &root).await.is_err());
+    site.push(&here, &root).await.unwrap();
+    assert_eq!(site.fake.count("2000000-3145727"), 1, "{:?}", site.fake.state().log);
+    assert_eq!(std::fs::read_dir(here.root().join("uploads")).unwrap().count(), 0, "nothing is left to go on with");
+}
+
+#[tokio::test]
+async fn an_upload_that_the_registry_forgot_begins_anew() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fault("PATCH", Then::Keep(2_000_000, 403));
+    assert!(site.push(&here, &root).await.is_err());
+    site.fake.state().uploads.clear();
+    site.push(&here, &root).await.unwrap();
+    assert_eq!(site.fake.count("0-3145727"), 2, "{:?}", site.fake.state().log);
+}
+
+#[tokio::test]
+async fn tokens_are_fetched_for_the_scopes_that_are_needed_and_renewed_when_they_run_out() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fake.state().token_uses = Some(3);
+    site.client(Some("ann")).push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+    assert!(site.fake.count("GET /token?service=fake&scope=repository%3Aa%3Apull%2Cpush") >= 2, "{:?}", site.fake.state().log);
+    let (pulled, _) = site.client(None).pull(&site.name(), &[], &site.store("there"), &Job::silent()).await.unwrap();
+    assert_eq!(pulled.digest(), root.digest());
+    // what other repositories have is asked for with the right to read it there
+    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
+    site.fake.state().blobs.clear();
+    site.client(None).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    assert!(site.fake.count("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1, "{:?}", site.fake.state().log);
+    assert!(site.fake.count("POST /v2/b/blobs/uploads/?mount=sha256%3A") >= 2);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_nothing_is_tried_again() {
+    let site = Site::new().await;
+    site.fake.state().token_uses = Some(100);
+    let error = site.client(Some("wrong")).pull(&site.name(), &[], &site.store("there"), &Job::silent()).await.unwrap_err();
+    assert!(error.to_string().ends_with("incorrect username or password (401)"), "{error:#}");
+    assert!(hints_of(&error).concat().contains("sealift login"), "{error:#}");
+    assert_eq!(site.fake.count("GET /token"), 1);
+    let error = site.client(None).login(&site.fake.host, "wrong", &"x".into(), &Job::silent()).await.unwrap_err();
+    assert!(error.to_string().contains("as wrong"), "{error:#}");
+    site.client(None).login(&site.fake.host, "ann", &"x".into(), &Job::silent()).await.unwrap();
+}

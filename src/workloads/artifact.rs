@@ -1,0 +1,108 @@
+//! The workloads manifest: the blobs of all container images of a cluster image, as they are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Context as _, Result};
+use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType};
+
+use super::gather::Blobs;
+use crate::image::{ANNOTATION_APP, ANNOTATION_REF_NAME, Blob, Digest, Name, TYPE_WORKLOADS, canonical};
+use crate::store::Store;
+
+/// The container images of a cluster image.
+#[derive(Debug, Clone, Default)]
+pub struct Workloads {
+    /// Root and applications of each image.
+    roots: BTreeMap<Name, (Descriptor, BTreeSet<String>)>,
+    /// All other blobs.
+    parts: BTreeMap<Digest, Descriptor>,
+}
+
+impl Workloads {
+    /// Reads a workloads manifest.
+    pub fn from_manifest(manifest: &ImageManifest) -> Result<Self> {
+        let mut workloads = Workloads::default();
+        for descriptor in manifest.layers() {
+            let annotation = |key| descriptor.annotations().as_ref().and_then(|annotations| annotations.get(key));
+            match annotation(ANNOTATION_REF_NAME) {
+                Some(name) => {
+                    let apps = annotation(ANNOTATION_APP).map(|apps| apps.split(',').map(str::to_owned).collect()).unwrap_or_default();
+                    workloads.roots.insert(name.parse().context("workloads manifest")?, (bare(descriptor), apps));
+                }
+                None => workloads.add_part(descriptor)?,
+            }
+        }
+        Ok(workloads)
+    }
+
+    /// Adds an image, or replaces the one with its name; `blobs` begin with its root.
+    pub fn add(&mut self, name: &Name, blobs: &Blobs, apps: &BTreeSet<String>) -> Result<()> {
+        let (root, parts) = blobs.split_first().context("an image has a root")?;
+        let asked = &mut self.roots.entry(name.clone()).or_insert_with(|| (bare(root), BTreeSet::new()));
+        asked.0 = bare(root);
+        asked.1.extend(apps.iter().cloned());
+        parts.iter().try_for_each(|part| self.add_part(part))
+    }
+
+    fn add_part(&mut self, descriptor: &Descriptor) -> Result<()> {
+        self.parts.insert(descriptor.digest().try_into()?, bare(descriptor));
+        Ok(())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// The names and roots.
+    pub fn roots(&self) -> impl Iterator<Item = (&Name, &Descriptor)> {
+        self.roots.iter().map(|(name, (root, _))| (name, root))
+    }
+
+    /// Writes the manifest: roots by name, then all other blobs by digest, each once.
+    pub fn write(&self, store: &Store) -> Result<Descriptor> {
+        let mut layers: Vec<Descriptor> = self.roots.iter().map(|(name, (root, apps))| annotated(root, name, apps)).collect();
+        let roots: BTreeSet<String> = layers.iter().map(|root| root.digest().to_string()).collect();
+        layers.extend(self.parts.values().filter(|part| !roots.contains(&part.digest().to_string())).cloned());
+        let empty = store.put(b"{}")?;
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageManifest)
+            .artifact_type(MediaType::from(TYPE_WORKLOADS))
+            .config(describe(MediaType::EmptyJSON, empty)?)
+            .layers(layers)
+            .build()?;
+        let mut descriptor = describe(MediaType::ImageManifest, store.put(&canonical(&manifest)?)?)?;
+        descriptor.set_artifact_type(Some(MediaType::from(TYPE_WORKLOADS)));
+        Ok(descriptor)
+    }
+}
+
+fn annotated(root: &Descriptor, name: &Name, apps: &BTreeSet<String>) -> Descriptor {
+    let mut annotations = HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_string())]);
+    if !apps.is_empty() {
+        annotations.insert(ANNOTATION_APP.to_owned(), apps.iter().cloned().collect::<Vec<_>>().join(","));
+    }
+    let mut root = root.clone();
+    root.set_annotations(Some(annotations));
+    root
+}
+
+/// Media type, digest and size alone: what the others say belongs to the document that named the blob.
+fn bare(descriptor: &Descriptor) -> Descriptor {
+    DescriptorBuilder::default()
+        .media_type(descriptor.media_type().clone())
+        .digest(descriptor.digest().clone())
+        .size(descriptor.size())
+        .build()
+        .expect("media type, digest and size are given")
+}
+
+fn describe(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
+    Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
+}
