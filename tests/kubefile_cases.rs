@@ -10,14 +10,14 @@ use sealift::kubefile::{Instruction, parse};
 /// The Kubefiles of `testdata/cases`, with what Sealer does with each.
 fn cases() -> Vec<(PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cases");
-    let index = fs::read_to_string(folder.join("INDEX.tsv")).unwrap();
+    let index = fs::read_to_string(folder.join("INDEX.tsv")).expect("the index is there");
     let rows = index.lines().skip(1).map(|row| row.split('\t').collect::<Vec<_>>());
     rows.filter(|row| row[1] == "Kubefile").map(|row| (folder.join(row[0]), row[6].to_owned())).collect()
 }
 
 /// The text with the placeholders of Go's unit tests filled in.
 fn text(path: &Path, sealer: &str) -> String {
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(path).expect("the case is there");
     if sealer.contains("template") {
         text.replace("LAUNCH %s", "LAUNCH app").replace("local://%s", "local://a.yaml").replace("%s", "app")
     } else {

@@ -12,7 +12,7 @@ const BAD_CLUSTERFILE: &str = "apiVersion: sealer.cloud/v2\nkind: Cluster\nmetad
 
 fn write(sealift: &Sealift, name: &str, text: &[u8]) -> String {
     let path = sealift.home().join(name);
-    fs::write(&path, text).unwrap();
+    fs::write(&path, text).expect("the file is written");
     path.display().to_string()
 }
 

@@ -1,5 +1,8 @@
 //! Text to a Kubefile and all that is wrong with it. An instruction with an error is left out; the rest is still read.
 
+mod apps;
+mod files;
+
 use anyhow::Result;
 
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
@@ -7,9 +10,7 @@ use crate::image::Role;
 
 use super::line::{Lines, LogicalLine};
 use super::operands::{Operands, pair};
-use super::{
-    App, Arg, Command, Files, From, Heredoc, Instruction, Kubefile, Pair, Run, Source, Spanned, Stage, Step, Word, check, heredoc,
-};
+use super::{Arg, Command, From, Instruction, Kubefile, Pair, Run, Spanned, Stage, Step, Word, check, heredoc};
 
 /// A Kubefile as far as it could be read, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -254,25 +255,6 @@ impl Parser<'_> {
             .ok_or_else(|| label_json(self.usage(operands.span(), "want a JSON list of strings", usage), &operands.rest().value))
     }
 
-    /// An empty JSON list launches nothing, as a base image's list is not inherited either way.
-    fn launch(&self, operands: &Operands<'_>) -> Read<Vec<Word>> {
-        const USAGE: &str = r#"LAUNCH ["app", …]"#;
-        match operands.json() {
-            Some(words) => Ok(words),
-            None if operands.rest().value.starts_with('[') => self.json(operands, USAGE),
-            None => self.list(operands, USAGE),
-        }
-    }
-
-    fn cmd(&self, operands: &Operands<'_>) -> Read<Vec<Word>> {
-        const USAGE: &str = "CMD command";
-        match operands.json() {
-            Some(commands) if commands.is_empty() => Err(self.usage(operands.span(), "the list is empty", USAGE)),
-            Some(commands) => Ok(commands),
-            None => Ok(vec![self.rest(operands, USAGE)?]),
-        }
-    }
-
     fn kube_version(&self, operands: &Operands<'_>) -> Read<Word> {
         let mut word = self.rest(operands, r#"KUBEVERSION ">=1.19.0 <1.23.0""#)?;
         for quote in ['"', '\''] {
@@ -281,36 +263,6 @@ impl Parser<'_> {
             }
         }
         Ok(word)
-    }
-
-    fn app(&self, operands: &Operands<'_>, role: Option<Role>, usage: &str) -> Read<App> {
-        let mut words = operands.list().into_iter();
-        let Some(name) = words.next() else {
-            return Err(self.usage(operands.span(), "the application's name is missing", usage));
-        };
-        let sources: Vec<Word> = words.collect();
-        if sources.is_empty() {
-            return Err(self.usage(name.span, format!("application `{}` has no sources", name.value), usage));
-        }
-        Ok(App { role, name, sources })
-    }
-
-    fn app_env(&self, operands: &Operands<'_>) -> Read<Instruction> {
-        const USAGE: &str = "APPENV app KEY=value …";
-        let (app, rest) = operands.shift().ok_or_else(|| self.usage(operands.span(), "the application's name is missing", USAGE))?;
-        if rest.is_empty() {
-            return Err(self.usage(app.span, "a key and a value are missing", USAGE));
-        }
-        let no_pair = |word: Word| self.usage(word.span, format!("`{}` is no key=value", word.value), USAGE);
-        let env = rest.words().into_iter().map(|word| pair(word).map_err(no_pair)).collect::<Read<_>>()?;
-        Ok(Instruction::AppEnv { app, env })
-    }
-
-    fn app_cmds(&self, operands: &Operands<'_>) -> Read<Instruction> {
-        const USAGE: &str = r#"APPCMDS app ["command", …]"#;
-        let (app, rest) = operands.shift().ok_or_else(|| self.usage(operands.span(), "the application's name is missing", USAGE))?;
-        let cmds = self.json(&rest, USAGE)?;
-        Ok(Instruction::AppCmds { app, cmds })
     }
 
     fn run(&mut self, operands: Operands<'_>) -> Read<Run> {
@@ -330,72 +282,6 @@ impl Parser<'_> {
         let heredocs = heredoc::read(&operands.words(), &mut self.lines, self.file)?;
         Ok(Run { command, heredocs })
     }
-
-    fn files(&mut self, operands: Operands<'_>, add: bool) -> Read<Files> {
-        let usage = if add { "ADD [--flags] source … destination" } else { "COPY [--flags] source … destination" };
-        let (flags, operands) = operands.flags();
-        let json = operands.json();
-        let mut heredocs = Vec::new();
-        let mut words = operands.list();
-        if json.is_none() {
-            self.cut_comment(&mut words);
-            heredocs = heredoc::read(&words, &mut self.lines, self.file)?;
-        }
-        let dest = match words.len() {
-            0 => return Err(self.usage(operands.span(), "a source and a destination are missing", usage)),
-            1 => return Err(self.usage(operands.span(), "a destination is missing", usage)),
-            _ => words.pop().expect("there are two words"),
-        };
-        if json.is_none() && heredoc::is_announcement(&dest.value) {
-            return Err(self.usage(dest.span, "a destination is missing after the heredoc", usage));
-        }
-        let mut files =
-            Files { from: None, checksum: None, chmod: None, chown: None, exclude: Vec::new(), sources: sources(words, heredocs), dest };
-        self.file_flags(&mut files, flags, add)?;
-        Ok(files)
-    }
-
-    fn file_flags(&self, files: &mut Files, flags: Vec<Word>, add: bool) -> Read<()> {
-        let known: &[&str] = if add { &["checksum", "chmod", "chown", "exclude"] } else { &["from", "chmod", "chown", "exclude"] };
-        for flag in flags {
-            let span = flag.span.clone();
-            let (name, value) = self.flag(flag, known)?;
-            let place = match name {
-                "from" => &mut files.from,
-                "checksum" => &mut files.checksum,
-                "chmod" => &mut files.chmod,
-                "chown" => &mut files.chown,
-                _ => {
-                    files.exclude.push(value);
-                    continue;
-                }
-            };
-            if place.replace(value).is_some() {
-                return Err(self.error(span, format!("`--{name}` is given twice")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sealer's documentation has comments after COPY's operands, and Sealer took them by accident.
-    fn cut_comment(&mut self, words: &mut Vec<Word>) {
-        let Some(at) = words.iter().position(|word| word.value.starts_with('#')).filter(|at| *at >= 2) else {
-            return;
-        };
-        let span = words[at].span.start..words[words.len() - 1].span.end;
-        let warning = Diagnostic::warning(self.file, span, "a comment after an instruction is ignored here").label("ignored");
-        self.diagnostics.push(warning.help("put the comment on a line of its own"));
-        words.truncate(at);
-    }
-}
-
-fn sources(words: Vec<Word>, heredocs: Vec<Heredoc>) -> Vec<Source> {
-    let mut heredocs = heredocs.into_iter();
-    let source = |word: Word| match heredoc::is_announcement(&word.value).then(|| heredocs.next()).flatten() {
-        Some(heredoc) => Source::Inline(heredoc),
-        None => Source::Path(word),
-    };
-    words.into_iter().map(source).collect()
 }
 
 /// Says what a list that is no JSON probably got wrong.

@@ -1,0 +1,83 @@
+//! COPY and ADD: sources, owners, modes, stages to copy from.
+
+use url::Url;
+
+use super::{Checker, Scope, is_url};
+use crate::diagnostic::Span;
+use crate::image::Digest;
+use crate::kubefile::{Files, Source, Word};
+
+impl Checker<'_> {
+    pub(super) fn files(&mut self, files: &Files, scope: &Scope, add: bool) {
+        if let Some(from) = &files.from {
+            self.copy_from(from, scope);
+        }
+        for source in &files.sources {
+            if let Source::Path(word) = source {
+                self.word(word, scope);
+                self.source(word, files, add);
+            }
+        }
+        for word in [&files.dest].into_iter().chain(&files.exclude).chain(&files.chown).chain(&files.chmod).chain(&files.checksum) {
+            self.word(word, scope);
+        }
+        self.modes(files);
+    }
+
+    fn source(&mut self, word: &Word, files: &Files, add: bool) {
+        let Some(text) = self.literal(word) else { return };
+        let is_git = text.starts_with("git://") || text.starts_with("git@") || (is_url(&text) && text.ends_with(".git"));
+        if is_git {
+            self.error(&word.span, "copying from a git repository is not supported", "clone it into the build context first");
+        } else if is_url(&text) && Url::parse(&text).is_err() {
+            self.error(&word.span, format!("`{text}` is no URL"), "write it like `https://example.com/file.tar.gz`");
+        } else if is_url(&text) && !add && files.from.is_none() {
+            self.warn(&word.span, "COPY from a URL is Sealer's older spelling", "write `ADD`, with `--checksum=sha256:…`");
+        }
+    }
+
+    fn copy_from(&mut self, from: &Word, scope: &Scope) {
+        self.word(from, scope);
+        let Some(text) = self.literal(from) else { return };
+        let lower = text.to_lowercase();
+        let known = self.stages.len();
+        if let Ok(number) = text.parse::<usize>() {
+            if number >= known {
+                self.error(&from.span, format!("there is no stage {number} before this one"), "stages count from 0");
+            }
+        } else if scope.name.as_deref() == Some(&lower) {
+            self.error(&from.span, format!("`{text}` is this stage itself"), "copy from an earlier stage");
+        } else if !self.stages.iter().any(|stage| stage.name.as_deref() == Some(&lower)) {
+            self.image_name(from, &text);
+        }
+    }
+
+    fn modes(&mut self, files: &Files) {
+        if let Some((span, text)) = self.given(files.chmod.as_ref()).filter(|(_, text)| !is_mode(text)) {
+            self.error(&span, format!("`{text}` is no file mode"), "write it in octal, like `--chmod=0755`");
+        }
+        if let Some((span, text)) = self.given(files.chown.as_ref()).filter(|(_, text)| !is_owner(text)) {
+            self.error(&span, format!("`{text}` is no owner"), "write it like `--chown=user:group` or `--chown=0:0`");
+        }
+        let Some((span, text)) = self.given(files.checksum.as_ref()) else { return };
+        if text.parse::<Digest>().is_err() {
+            self.error(&span, format!("`{text}` is no checksum"), "write `--checksum=sha256:` and 64 hexadecimal digits");
+        } else if files.sources.len() != 1 {
+            self.error(&span, "`--checksum` wants exactly one source", "write one ADD for each file");
+        }
+    }
+
+    /// A flag's value, if it is given and has no variables.
+    fn given(&self, word: Option<&Word>) -> Option<(Span, String)> {
+        word.and_then(|word| Some((word.span.clone(), self.literal(word)?)))
+    }
+}
+
+fn is_mode(text: &str) -> bool {
+    u32::from_str_radix(text, 8).is_ok_and(|mode| mode <= 0o7777)
+}
+
+fn is_owner(text: &str) -> bool {
+    let mut parts = text.split(':');
+    parts.clone().count() <= 2 && parts.all(|part| !part.is_empty())
+}
