@@ -174,3 +174,24 @@ fn a_mirror_is_asked_instead_of_the_registry() {
     assert_eq!(there.ok(&["pull", "shop:1", "--mirror", &mirror]).trim(), digest);
     assert!(there.store().resolve(&"docker.io/library/shop:1".parse().unwrap()).unwrap().is_some());
 }
+
+#[test]
+fn a_pull_that_does_not_fit_is_refused_before_it_begins() {
+    let registry = DockerRegistry::start();
+    let (here, there) = (Sealift::new(), Sealift::new());
+    let name = registry.name("shop:1");
+    cluster_image(&here.store(), &name, 18, &[5 * MB], &[]);
+    here.ok(&["push", &name]);
+    let small = there.home().join("small");
+    std::fs::create_dir(&small).unwrap();
+    // a filesystem of its own in a mount namespace of its own: gone with the process
+    let script = r#"mount -t tmpfs -o size=2m small "$1" && exec "$2" --store "$1/store" pull "$3""#;
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .args([small.to_str().unwrap(), env!("CARGO_BIN_EXE_sealift"), &name])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_says(&said, &["no room in", "MiB to pull", "sealift prune"]);
+}

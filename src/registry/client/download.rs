@@ -77,7 +77,7 @@ impl Download<'_> {
 
     /// Writes the answer to the disk beside reading it from the network.
     async fn receive(&self, mut response: Response, mut ingest: Ingest, what: &str) -> Result<Ingest> {
-        let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(QUEUE * 8);
+        let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(QUEUE * 2);
         let mut place = ingest.offset();
         self.meter.reach(place);
         let writer = spawn_blocking(move || -> Result<Ingest> {
