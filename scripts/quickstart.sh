@@ -194,6 +194,6 @@ part 'container images and context' ingredients
 shown 'build' build_images
 shown 'push and pull' with_registry push_and_pull
 part 'test hosts' "$hosts" up $((masters + nodes))
-shown 'run' on_site run -f "$work/Clusterfile" --yes
+shown 'run' on_site run -f "$work/Clusterfile"
 part 'the demo answers' answers
 summary "$(cat "$work/logs/the-demo-answers.log")"

@@ -11,7 +11,7 @@ account=/var/run/secrets/kubernetes.io/serviceaccount
 config=${CONFIG:-/host/etc/cni/net.d}
 ip=/bin/ip            # in full: busybox would take its own, which cannot tell routes by their mark
 protocol=90           # marks our routes among the host's: see `ip route show proto 90`
-chain=SEALIFT-ROUTES  # and our rules among the host's: see `iptables -t nat -S SEALIFT-ROUTES`
+chain=CNI-ROUTES      # and our rules, as CNI plugins name theirs: what removes those removes these (`iptables -t nat -S CNI-ROUTES`)
 
 # nodes: "name address podCIDR" of each node that has all three. The API server writes YAML with sorted keys and a fixed
 # indentation, so that a few lines of awk read it.
