@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use indicatif::BinaryBytes;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
@@ -57,7 +58,7 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
     let index: ImageIndex =
         serde_json::from_slice(&index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")))?;
     loaded.images = name_images(store, &index, tag)?;
-    task.done(format!("{} new blobs, {} were here", loaded.new_blobs, loaded.known_blobs));
+    task.done(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, BinaryBytes(loaded.new_bytes), loaded.known_blobs));
     Ok(loaded)
 }
 
@@ -80,8 +81,10 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     }
     let mut ingest = store.ingest(&blob)?;
     let here = ingest.offset();
-    io::copy(&mut content.take(here), &mut io::sink())?;
-    task.advance(here);
+    if here > 0 {
+        io::copy(&mut content.take(here), &mut io::sink())?;
+        task.advance(here);
+    }
     let mut buffer = vec![0; 256 << 10];
     loop {
         job.check()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use super::{Context, bytes};
+use super::Context;
 use crate::archive::{Loaded, load};
 use crate::error::Failure;
 use crate::image::Name;
@@ -32,7 +32,6 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         load(&store, source(args.input)?, args.tag.as_ref(), &job)
     })
     .await??;
-    context.job.note(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, bytes(loaded.new_bytes), loaded.known_blobs));
     context.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
 }
 

@@ -68,8 +68,9 @@ pub struct Global {
     #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
     /// How results are printed; progress and errors go to stderr
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Global options")]
-    output: Format,
+    // a String, not a `Format`: `save` has an option of the same name that takes a file
+    #[arg(short, long, global = true, value_parser = ["text", "json"], default_value = "text", value_name = "FORMAT", help_heading = "Global options")]
+    output: String,
     /// No progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
@@ -85,7 +86,7 @@ pub struct Global {
 }
 
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people.
     #[default]
@@ -226,7 +227,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let console = Arc::new(Console::new(cli.global.output, cli.global.quiet, cli.global.color_choice()));
+    let console = Arc::new(Console::new(cli.format(), cli.global.quiet, cli.global.color_choice()));
     log_to_stderr(cli.global.verbose);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
@@ -237,6 +238,14 @@ pub fn main() -> ExitCode {
         result
     });
     console.close(result)
+}
+
+impl Cli {
+    fn format(&self) -> Format {
+        // what `save` calls its output is a file
+        let json = self.global.output == "json" && !matches!(self.command, Command::Save(_));
+        if json { Format::Json } else { Format::Text }
+    }
 }
 
 impl Global {

@@ -65,13 +65,7 @@ fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Resu
         selection.write(store, &mut out, job).with_context(place)?;
         out.flush().with_context(place)?;
     }
-    job.note(format!(
-        "saved {} images in {} blobs to {}, {}",
-        selection.images().len(),
-        selection.blobs(),
-        file.display(),
-        bytes(selection.archive_size())
-    ));
+    job.note(format!("saved to {}, {}", file.display(), bytes(selection.archive_size())));
     Ok(())
 }
 

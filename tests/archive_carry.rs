@@ -1,0 +1,126 @@
+//! Images travel in archives, also through skopeo, and a load that was killed goes on.
+
+mod common;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::images::cluster_image;
+use common::run;
+use common::sealift::{Sealift, assert_says};
+
+const NAME: &str = "docker.io/library/shop:1";
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A sealift with one image, and its archive.
+fn saved(layers: &[usize]) -> (Sealift, PathBuf) {
+    let sealift = Sealift::new();
+    cluster_image(&sealift.store(), NAME, 1, layers, &["docker.io/library/nginx:1", "quay.io/a/b:2"]);
+    let archive = sealift.home().join("shop.tar");
+    sealift.ok(&["save", "-o", text(&archive), "shop:1"]);
+    (sealift, archive)
+}
+
+#[test]
+fn what_one_machine_saves_another_loads() {
+    let (one, archive) = saved(&[300_000, 400_000]);
+    let other = Sealift::new();
+    assert_eq!(other.ok(&["load", "-i", text(&archive)]), "shop:1\n");
+    assert_eq!(other.json(&["inspect", "shop:1"]), one.json(&["inspect", "shop:1"]));
+    other.ok(&["fsck"]);
+    let again = other.json(&["load", "-i", text(&archive)]);
+    assert_eq!((&again["newBlobs"], &again["newBytes"]), (&0.into(), &0.into()));
+    other.ok(&["save", "-o", text(&other.home().join("again.tar")), "shop:1"]);
+    assert!(std::fs::read(other.home().join("again.tar")).unwrap() == std::fs::read(&archive).unwrap(), "the same images, the same bytes");
+}
+
+#[test]
+fn archives_go_through_pipes() {
+    let (one, archive) = saved(&[100_000]);
+    let piped = one.command(&["save", "-o", "-", "shop:1"]).output().unwrap().stdout;
+    assert!(piped == std::fs::read(&archive).unwrap());
+    let other = Sealift::new();
+    let mut load = other.command(&["load"]).stdin(Stdio::piped()).spawn().unwrap();
+    load.stdin.take().unwrap().write_all(&piped).unwrap();
+    assert!(load.wait().unwrap().success());
+    other.ok(&["fsck"]);
+}
+
+#[test]
+fn skopeo_reads_our_archives_and_writes_ours() {
+    let (one, archive) = saved(&[200_000]);
+    let copy = one.home().join("copy.tar");
+    let from = format!("oci-archive:{}:{NAME}", text(&archive));
+    // `--all` keeps the index, but skopeo 1.9 writes it anew without the artifact type; without it skopeo picks the rootfs
+    // of this platform
+    run("skopeo", &["copy", "-q", "--all", &from, &format!("oci-archive:{}:{NAME}", text(&copy))]);
+    let other = Sealift::new();
+    assert_eq!(other.ok(&["load", "-i", text(&copy)]), "shop:1\n");
+    assert_eq!(other.json(&["inspect", "shop:1"])["parts"], one.json(&["inspect", "shop:1"])["parts"]);
+    run("skopeo", &["copy", "-q", &from, &format!("oci-archive:{}", text(&one.home().join("nameless.tar")))]);
+    let nameless = one.home().join("nameless.tar");
+    assert_says(&other.fails(2, &["load", "-i", text(&nameless)]), &["--tag"]);
+    assert_eq!(other.ok(&["load", "-i", text(&nameless), "--tag", "rootfs:1"]), "rootfs:1\n");
+    other.ok(&["fsck"]);
+}
+
+#[test]
+fn a_load_that_was_killed_goes_on() {
+    let (_one, archive) = saved(&[4_000_000; 12]);
+    let bytes = std::fs::read(&archive).unwrap();
+    let other = Sealift::new();
+    for part in [3, 6, 9] {
+        let mut load = other.command(&["load"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = load.stdin.take().unwrap();
+        stdin.write_all(&bytes[..bytes.len() / 10 * part]).unwrap();
+        load.kill().unwrap();
+        load.wait().unwrap();
+        assert_eq!(other.ok(&["images", "-q"]), "", "no name before all is here");
+    }
+    let loaded = other.json(&["load", "-i", text(&archive)]);
+    assert!(loaded["knownBlobs"].as_u64() >= Some(3), "{loaded}");
+    other.ok(&["fsck"]);
+    let pruned = other.json(&["prune"]);
+    assert_eq!((&pruned["blobs"], &pruned["leftovers"]), (&0.into(), &0.into()), "nothing is left over");
+}
+
+#[test]
+fn wrong_archives_are_told_apart() {
+    let (one, archive) = saved(&[100_000]);
+    let bytes = std::fs::read(&archive).unwrap();
+    let other = Sealift::new();
+    let file = one.home().join("wrong.tar");
+    for (case, content, code, says) in [
+        ("a letter", b"Dear reader, ".repeat(100), 6, "no tar archive"),
+        ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "cut off"),
+        ("empty", Vec::new(), 2, "not an OCI archive"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let said = other.fails(code, &["load", "-i", text(&file)]);
+        assert!(said.contains(says), "{case}: {said}");
+    }
+    assert_says(&other.fails(1, &["load", "-i", text(&one.home().join("none.tar"))]), &["none.tar"]);
+    assert_says(&one.fails(1, &["save", "-o", text(&file), "shpo:1"]), &["no such image: shpo:1", "did you mean `shop:1`?"]);
+    assert_says(&one.fails(1, &["save", "-o", "/dev/full", "shop:1"]), &["/dev/full", "No space left"]);
+    assert_says(&one.fails(2, &["save", "-o", text(one.home()), "shop:1"]), &["is a directory"]);
+    assert_says(&one.fails(2, &["save", "shop:1"]), &["--output"]);
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_a_store_that_works() {
+    let (one, archive) = saved(&[3_000_000, 3_000_000, 3_000_000]);
+    let script = r#"mount -t tmpfs -o size=5M none "$1" && ! "$2" --store "$1/store" load -i "$3" && "$2" --store "$1/store" fsck"#;
+    let room = one.home().join("room");
+    std::fs::create_dir(&room).unwrap();
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", text(&room), env!("CARGO_BIN_EXE_sealift"), text(&archive)])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_says(&said, &["No space left on device", "blob sha256:"]);
+}
