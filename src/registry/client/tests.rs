@@ -186,3 +186,37 @@ async fn a_wrong_password_is_said_and_nothing_is_tried_again() {
     assert!(error.to_string().contains("as wrong"), "{error:#}");
     site.client(None).login(&site.fake.host, "ann", &"x".into(), &Job::silent()).await.unwrap();
 }
+
+/// Puts an index of an image for amd64 and of one for arm64, whose documents are given; the index's descriptor.
+fn index(store: &Store, amd64: &Descriptor, arm64: &Descriptor) -> Descriptor {
+    let arm = |descriptor: &Descriptor, architecture: &str| {
+        json!({"mediaType": descriptor.media_type(), "digest": descriptor.digest(), "size": descriptor.size(),
+            "platform": {"os": "linux", "architecture": architecture}})
+    };
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [arm(amd64, "amd64"), arm(arm64, "arm64")]});
+    let blob = store.put(index.to_string().as_bytes()).unwrap();
+    DescriptorBuilder::default().media_type(MediaType::ImageIndex).digest(blob.digest).size(blob.size).build().unwrap()
+}
+
+#[tokio::test]
+async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let amd64 = image(&here);
+    let arm64 = here.put(br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#).unwrap();
+    let arm64 = DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(arm64.digest).size(arm64.size).build().unwrap();
+    let root = index(&here, &amd64, &arm64);
+    site.push(&here, &root).await.unwrap();
+
+    let there = site.store("there");
+    let platforms = [crate::image::parse_platform("linux/arm64").unwrap()];
+    let (pulled, _) = site.client(None).pull(&site.name(), &platforms, &there, &Job::silent()).await.unwrap();
+    assert_eq!(pulled.digest(), root.digest());
+    assert!(there.has(&Blob::try_from(&arm64).unwrap()) && !there.has(&Blob::of(&layer())), "only the wanted arm comes");
+
+    site.push(&there, &root).await.unwrap();
+    site.fake.state().manifests.clear();
+    let error = site.push(&there, &root).await.unwrap_err();
+    assert!(error.to_string().contains("is here only in part") && error.to_string().contains("linux/amd64 is missing"), "{error:#}");
+}
