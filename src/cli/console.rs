@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -25,6 +26,8 @@ pub struct Console {
     color: bool,
     progress: Option<MultiProgress>,
     tasks: Mutex<HashMap<TaskId, Running>>,
+    /// Tasks that were done too quickly to be worth a line, since the last line that counted them.
+    quick: AtomicU64,
 }
 
 /// A task that is shown.
@@ -38,6 +41,8 @@ struct Running {
     bar: Option<ProgressBar>,
 }
 
+/// Tasks that are done sooner are counted, not told one by one, unless they have a detail to tell.
+const QUICK: Duration = Duration::from_millis(500);
 /// Long tasks say a line this often where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -45,7 +50,7 @@ impl Console {
     /// A console that prints results as `format`, without progress when `quiet`.
     pub fn new(format: Format, quiet: bool, color: bool) -> Self {
         let bars = !quiet && format == Format::Text && io::stderr().is_terminal();
-        Console { format, quiet, color, progress: bars.then(MultiProgress::new), tasks: Mutex::default() }
+        Console { format, quiet, color, progress: bars.then(MultiProgress::new), tasks: Mutex::default(), quick: AtomicU64::new(0) }
     }
 
     /// Prints a command's answer: `value` as JSON, or `text` for people.
@@ -88,6 +93,7 @@ impl Console {
         if let Some(progress) = &self.progress {
             progress.clear().ok();
         }
+        self.tell_quick();
         let Err(error) = result else {
             return ExitCode::SUCCESS;
         };
@@ -148,12 +154,24 @@ impl Console {
             bar.finish_and_clear();
         }
         match outcome {
+            Outcome::Done(detail) if detail.is_empty() && running.began.elapsed() < QUICK => {
+                self.quick.fetch_add(1, Ordering::Relaxed);
+            }
             Outcome::Done(detail) => {
                 let separator = if detail.is_empty() { "" } else { ": " };
                 self.line(&format!("{} {}{separator}{detail} {}", self.paint("✓", "32"), running.label, seconds(running.began.elapsed())));
             }
             Outcome::Unchanged => {}
             Outcome::Failed => self.line(&format!("{} {}", self.paint("✗", "31"), running.label)),
+        }
+    }
+
+    /// Says how many quick tasks were done since it was said last.
+    fn tell_quick(&self) {
+        match self.quick.swap(0, Ordering::Relaxed) {
+            0 => {}
+            1 => self.line(&format!("{} 1 quick step", self.paint("✓", "32"))),
+            count => self.line(&format!("{} {count} quick steps", self.paint("✓", "32"))),
         }
     }
 
@@ -184,7 +202,10 @@ impl Events for Console {
             Event::Note { level: Level::Warning, text } => self.line(&format!("{} {text}", self.paint("warning:", "1;33"))),
             _ if self.quiet => {}
             Event::Note { level: Level::Info, text } => self.line(&text),
-            Event::Stage { name } => self.line(&self.paint(&format!("== {name}"), "1")),
+            Event::Stage { name } => {
+                self.tell_quick();
+                self.line(&self.paint(&format!("== {name}"), "1"));
+            }
             Event::Started { task, label, total, unit } => self.started(task, label, total, unit),
             Event::Advanced { task, by } => self.advanced(task, by),
             Event::Finished { task, outcome } => self.finished(task, &outcome),
