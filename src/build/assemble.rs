@@ -74,7 +74,6 @@ impl Parts<'_> {
         let env: Vec<String> = self.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let labels: HashMap<String, String> = self.cluster.labels.clone().into_iter().collect();
         let diff_ids: Vec<String> = self.made.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-        let Platform { .. } = &self.options.platform;
         let mut builder = ImageConfigurationBuilder::default()
             .created(self.created()?)
             .architecture(self.options.platform.architecture().clone())
@@ -100,20 +99,21 @@ impl Parts<'_> {
         let told = history.iter().filter(|entry| entry.empty_layer() != Some(true)).count();
         if told != self.made.from_base {
             // tools take history and layers apart in step: better none of the base's than a wrong one
-            history = (0..self.made.from_base).map(|_| entry("base image", false)).collect::<Result<_>>()?;
+            history = (0..self.made.from_base).map(|_| self.entry("base image", false)).collect::<Result<_>>()?;
         }
         for (text, layers) in &self.made.history {
             for _ in 0..(*layers).max(1) {
-                history.push(entry(text, *layers == 0)?);
+                history.push(self.entry(text, *layers == 0)?);
             }
         }
         Ok(history)
     }
-}
 
-fn entry(text: &str, empty: bool) -> Result<History> {
-    let builder = HistoryBuilder::default().created_by(text);
-    Ok(if empty { builder.empty_layer(true) } else { builder }.build()?)
+    /// An entry with a time: umoci ends with a panic without one.
+    fn entry(&self, text: &str, empty: bool) -> Result<History> {
+        let builder = HistoryBuilder::default().created_by(text).created(self.created()?);
+        Ok(if empty { builder.empty_layer(true) } else { builder }.build()?)
+    }
 }
 
 /// The platform that no machine is: nobody shall run it.

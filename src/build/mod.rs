@@ -146,9 +146,7 @@ impl Build {
             };
             let known = (!matches!(root, Root::Unknown)).then_some(&base);
             let (plan, found) = plan(&parsed.kubefile, known, &context, &options);
-            let mut diagnostics = parsed.diagnostics;
-            diagnostics.extend(found);
-            diagnostics.sort_by_key(|one| one.span.start);
+            let diagnostics = joined(parsed.diagnostics, found);
             refuse_errors(&options.text, &diagnostics)?;
             for warning in &diagnostics {
                 job.warn(told(warning, &options.text));
@@ -270,6 +268,15 @@ fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
         }
     }
     Ok(ignore)
+}
+
+/// What the parser and the planner found, in the order of the text; of a place that both speak of, what the parser says.
+fn joined(parsed: Vec<Diagnostic>, planned: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let is_new = |one: &Diagnostic| !parsed.iter().any(|known| known.is_error() && known.span == one.span);
+    let mut all: Vec<Diagnostic> = planned.into_iter().filter(is_new).collect();
+    all.extend(parsed);
+    all.sort_by_key(|one| one.span.start);
+    all
 }
 
 /// A warning in one line.
