@@ -163,8 +163,9 @@ fn every_kubefile_that_sealer_reads_builds_or_says_why_not() {
             _ => panic!("{}: exit code {}\n{}\n{text}", row[0], ended.code, ended.stderr),
         }
     }
+    let reasons = ["is not carried out yet", "is declared or inherited"];
     for said in &refused {
-        assert_says(said, &["is not carried out yet"]);
+        assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
     }
     assert!(built >= 40 && refused.len() <= built / 4, "{built} built, refused:\n{}", refused.join("\n"));
 }

@@ -102,7 +102,12 @@ impl<R: Read> Members<R> {
             other => bail!(broken(format!("`{shown}` is of a kind that no layer has ({:?})", other.as_byte() as char))),
         };
         let link = long.link.unwrap_or_else(|| header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default());
-        let number = |field: io::Result<u64>| field.map_err(|_| broken(format!("the header of `{shown}` is damaged")));
+        let raw = header.as_old();
+        // writers that have nothing to say leave a field blank, which Go and GNU tar read as 0
+        let number = |raw: &[u8], field: io::Result<u64>| match field {
+            Err(_) if raw.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(0),
+            field => field.map_err(|_| broken(format!("the header of `{shown}` is damaged"))),
+        };
         if kind != Kind::File {
             // links to files may repeat the size, but never have content
             self.left = if matches!(kind, Kind::Hardlink | Kind::Symlink) { 0 } else { self.left };
@@ -114,9 +119,11 @@ impl<R: Read> Members<R> {
             link: OsString::from_vec(link).into(),
             size: self.left,
             mode: header.mode().map_err(|_| broken(format!("the header of `{shown}` is damaged")))? & 0o7777,
-            uid: long.uid.map_or_else(|| number(header.uid()), Ok)?,
-            gid: long.gid.map_or_else(|| number(header.gid()), Ok)?,
-            mtime: long.mtime.map_or_else(|| number(header.mtime()).map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)), Ok)?,
+            uid: long.uid.map_or_else(|| number(&raw.uid, header.uid()), Ok)?,
+            gid: long.gid.map_or_else(|| number(&raw.gid, header.gid()), Ok)?,
+            mtime: long
+                .mtime
+                .map_or_else(|| number(&raw.mtime, header.mtime()).map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)), Ok)?,
             device: (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0)),
             xattrs: long.xattrs,
         })

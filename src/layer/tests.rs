@@ -488,3 +488,16 @@ proptest! {
         unpack_tar(&tar, root.path()).ok();
     }
 }
+
+#[test]
+fn blank_fields_of_a_header_are_zero() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "a", &b"x"[..]).unwrap();
+    let bytes = tar.into_inner().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    unpack(&bytes[..], Compression::None, &Digest::of(&bytes), root.path(), &UnpackOptions::default()).unwrap();
+    assert_eq!(std::fs::read(root.path().join("a")).unwrap(), b"x");
+}
