@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::Descriptor;
 
 use super::{MAX_DOCUMENT, Store};
+use crate::error::Failure;
 use crate::image::{Blob, Content, Digest, children, content_of};
 
 /// A blob that a root reaches.
@@ -30,10 +31,25 @@ impl Store {
         Ok(walk.nodes)
     }
 
-    /// Reads and parses the document that `descriptor` names.
+    /// Reads and parses the document that `descriptor` names. One that calls itself something else than the descriptor
+    /// does, or is of another schema version than 2, is an error of kind `Verification`.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Content> {
         let blob = Blob::try_from(descriptor)?;
-        content_of(descriptor.media_type(), &self.read(&blob)?).with_context(|| format!("blob {}", blob.digest))
+        let wrong = |what: String| Failure::verification(format!("blob {} {what}", blob.digest));
+        let content = content_of(descriptor.media_type(), &self.read(&blob)?)
+            .with_context(|| wrong(format!("is no `{}`", descriptor.media_type())))?;
+        let (version, itself) = match &content {
+            Content::Index(index) => (index.schema_version(), index.media_type()),
+            Content::Manifest(manifest) => (manifest.schema_version(), manifest.media_type()),
+            Content::Leaf => return Ok(content),
+        };
+        ensure!(version == 2, wrong(format!("has schema version {version}, not 2")));
+        if let Some(itself) = itself
+            && itself != descriptor.media_type()
+        {
+            bail!(wrong(format!("is a `{itself}`, not a `{}`", descriptor.media_type())));
+        }
+        Ok(content)
     }
 
     /// The digests that `roots` reach.

@@ -234,3 +234,21 @@ fn a_reader_verifies_only_at_the_end() {
     reader.read_exact(&mut five).unwrap();
     assert_eq!(reader.read(&mut five).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
 }
+
+#[test]
+fn documents_that_are_something_else_are_refused() {
+    let (_dir, store) = store();
+    let config = serde_json::json!({"mediaType": MediaType::EmptyJSON, "digest": store.put(b"{}").unwrap().digest, "size": 2});
+    let docker = "application/vnd.docker.distribution.manifest.v2+json";
+    for (case, document, fine) in [
+        ("plain", serde_json::json!({"schemaVersion": 2, "config": config, "layers": []}), true),
+        ("another type", serde_json::json!({"schemaVersion": 2, "mediaType": docker, "config": config, "layers": []}), false),
+        ("another schema", serde_json::json!({"schemaVersion": 1, "config": config, "layers": []}), false),
+        ("no manifest", serde_json::json!({"hello": "world"}), false),
+    ] {
+        let blob = store.put(document.to_string().as_bytes()).unwrap();
+        let descriptor = Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest);
+        let kind = store.walk(&descriptor).err().map(|error| kind_of(&error));
+        assert_eq!(kind, (!fine).then_some(Kind::Verification), "{case}");
+    }
+}
