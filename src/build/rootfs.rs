@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::sandbox::Invocation;
 use super::workdir::Workdir;
 use crate::events::{Job, Unit};
-use crate::layer::{Layer, Tree, UnpackOptions, diff, unpack_blob, walk};
+use crate::layer::{Layer, Snapshot, Tree, UnpackOptions, snapshot, unpack_blob};
 use crate::store::Store;
 
 /// A rootfs in the build directory.
@@ -45,9 +45,9 @@ impl Rootfs {
 
     /// Runs a command in it; what it changed, as a layer.
     pub fn run(&self, invocation: &Invocation, title: &str, job: &Job) -> Result<Tree> {
-        let before = self.tree()?;
+        let before = self.snapshot()?;
         invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), job)?;
-        Ok(diff(&before, &self.tree()?))
+        Ok(before.changes(&self.snapshot()?))
     }
 
     /// Counts layers that it has because they were made from it.
@@ -56,16 +56,16 @@ impl Rootfs {
     }
 
     /// What it holds. Without root everything belongs to the user who builds, which in the image is root.
-    fn tree(&self) -> Result<Tree> {
-        let mut tree = walk(&self.build.join("rootfs"))?;
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut snapshot = snapshot(&self.build.join("rootfs"))?;
         if !is_root() {
             let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            for entry in tree.values_mut() {
+            for entry in snapshot.tree.values_mut() {
                 entry.uid = if entry.uid == u64::from(user) { 0 } else { entry.uid };
                 entry.gid = if entry.gid == u64::from(group) { 0 } else { entry.gid };
             }
         }
-        Ok(tree)
+        Ok(snapshot)
     }
 }
 

@@ -8,11 +8,17 @@ use super::{Entry, Source, Tree};
 /// What changed from `before` to `after` (by kind, mode, owner, size, mtime, link target): the entries of the layer that
 /// turns one into the other, removals as whiteouts.
 ///
-/// Files are told apart by size and by mtime in seconds: a change that keeps both is not seen.
+/// Files are told apart by size and by mtime in seconds: a change that keeps both is not seen. [`super::Snapshot::changes`]
+/// sees every change of one directory.
 pub fn diff(before: &Tree, after: &Tree) -> Tree {
+    diff_by(before, after, |_, before, after| same(before, after))
+}
+
+/// What changed, where `same` says what did not.
+pub(super) fn diff_by(before: &Tree, after: &Tree, same: impl Fn(&Path, &Entry, &Entry) -> bool) -> Tree {
     let changed: BTreeSet<&Path> = after
         .iter()
-        .filter(|(path, entry)| before.get(*path).is_none_or(|known| !same(known, entry)))
+        .filter(|(path, entry)| before.get(*path).is_none_or(|known| !same(path, known, entry)))
         .map(|(path, _)| path.as_path())
         .collect();
     // a hard link can only be made to a file of the same layer: its names come all or none
@@ -46,7 +52,8 @@ fn goes_with_parent(path: &Path, after: &Tree) -> bool {
     }
 }
 
-fn same(one: &Entry, other: &Entry) -> bool {
+/// Whether two entries are the same, as far as entries tell.
+pub(super) fn same(one: &Entry, other: &Entry) -> bool {
     let content = match (&one.source, &other.source) {
         (Source::File(_, size), Source::File(_, other)) => size == other,
         (one, other) => one == other,

@@ -31,7 +31,7 @@ pub use diff::diff;
 pub(crate) use member::Members;
 pub use pack::{PackOptions, pack};
 pub use unpack::{UnpackOptions, diff_ids, sync, unpack, unpack_blob, unpack_image};
-pub use walk::walk;
+pub use walk::{Snapshot, snapshot, walk};
 
 /// Where an entry's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

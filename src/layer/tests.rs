@@ -455,6 +455,24 @@ fn make(root: &Path, things: &BTreeMap<String, Thing>, mtime: i64) {
     }
 }
 
+#[test]
+fn a_snapshot_sees_writes_that_keep_size_and_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(dir.path().join(name), "one").unwrap();
+        set_mtime(&dir.path().join(name), 1000);
+    }
+    let before = snapshot(dir.path()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(dir.path().join("a"), "two").unwrap();
+    set_mtime(&dir.path().join("a"), 1000);
+    fs::rename(dir.path().join("b"), dir.path().join("d")).unwrap();
+    set_mtime(dir.path(), 1000);
+    let changes = before.changes(&snapshot(dir.path()).unwrap());
+    let paths: Vec<_> = changes.iter().map(|(path, entry)| (path.to_str().unwrap(), entry.source == Source::Whiteout)).collect();
+    assert_eq!(paths, [("a", false), ("b", true), ("d", false)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::diff::{diff_by, same};
 use super::{CAPABILITY, Entry, Source, Tree};
 
 /// What lies below a directory, as entries that [`super::pack`] takes.
@@ -14,14 +15,40 @@ use super::{CAPABILITY, Entry, Source, Tree};
 /// Hard links are told by their inode: the first path has the content. Sockets, pipes and devices are left out with a
 /// warning in the log.
 pub fn walk(root: &Path) -> Result<Tree> {
-    let mut walk = Walk { root, tree: Tree::new(), linked: HashMap::new() };
+    Ok(snapshot(root)?.tree)
+}
+
+/// What lies below a directory at a moment, with what tells later whether a file was written to.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The entries.
+    pub tree: Tree,
+    stamps: HashMap<PathBuf, Stamp>,
+}
+
+/// Which file it was, and when it was changed last, in nanoseconds: no program can set that back.
+type Stamp = (u64, i64, i64);
+
+/// Takes a snapshot of a directory.
+pub fn snapshot(root: &Path) -> Result<Snapshot> {
+    let mut walk = Walk { root, found: Snapshot::default(), linked: HashMap::new() };
     walk.directory(Path::new(""))?;
-    Ok(walk.tree)
+    Ok(walk.found)
+}
+
+impl Snapshot {
+    /// What changed in the directory from this snapshot to a later one, as [`super::diff`] gives it; but no write is missed,
+    /// be it of the same size and in the same second.
+    pub fn changes(&self, later: &Snapshot) -> Tree {
+        diff_by(&self.tree, &later.tree, |path, before, after| {
+            same(before, after) && (!matches!(after.source, Source::File(..)) || self.stamps.get(path) == later.stamps.get(path))
+        })
+    }
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    tree: Tree,
+    found: Snapshot,
     /// The first path of each file that has several: by device and inode.
     linked: HashMap<(u64, u64), PathBuf>,
 }
@@ -52,7 +79,10 @@ impl Walk<'_> {
             xattrs: capability(&path, &metadata)?,
             source,
         };
-        self.tree.insert(relative.clone(), entry);
+        self.found.tree.insert(relative.clone(), entry);
+        if metadata.is_file() {
+            self.found.stamps.insert(relative.clone(), (metadata.ino(), metadata.ctime(), metadata.ctime_nsec()));
+        }
         if metadata.is_dir() { self.directory(&relative) } else { Ok(()) }
     }
 
