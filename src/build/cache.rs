@@ -99,9 +99,10 @@ impl Cache {
         read_json(&self.place("layouts", manifest))
     }
 
-    /// Remembers the paths of a rootfs.
+    /// Remembers the paths of a rootfs, which are always the same for one manifest.
     pub fn remember_layout(&self, manifest: &Digest, layout: &impl Serialize) -> Result<()> {
-        write(&self.place("layouts", manifest), layout)
+        let place = self.place("layouts", manifest);
+        if place.exists() { Ok(()) } else { write(&place, layout) }
     }
 
     /// The roots of container images that earlier builds for this platform fetched.

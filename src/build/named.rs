@@ -1,6 +1,6 @@
 //! Files of the rootfs that may name container images, followed through the instructions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -64,8 +64,13 @@ impl Named {
     /// Reads what they name.
     pub fn wanted(&self, cache: &Cache) -> Result<Wanted> {
         let mut wanted = Wanted::default();
+        let charts: BTreeSet<&Path> = self.charts().collect();
         for (path, content) in &self.files {
             let Some(kind) = Kind::of(path) else { continue };
+            // a chart's own files mean something only when it is rendered
+            if kind != Kind::List && path.ancestors().any(|dir| charts.contains(dir)) {
+                continue;
+            }
             let finds = cache.finds(&content.digest, kind, || match &content.source {
                 Some(Source::File(file, _)) => Ok(fs_err::read(file)?),
                 Some(Source::Bytes(bytes)) => Ok(bytes.clone()),

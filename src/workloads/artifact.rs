@@ -106,3 +106,38 @@ fn bare(descriptor: &Descriptor) -> Descriptor {
 fn describe(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
     Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Content;
+
+    fn described(number: u8) -> Descriptor {
+        describe(MediaType::ImageLayer, Blob::of(&[number])).unwrap()
+    }
+
+    fn workloads(order: &[(&str, u8)]) -> Workloads {
+        let mut workloads = Workloads::default();
+        for (name, number) in order {
+            let blobs = vec![described(*number), described(100), described(*number + 50)];
+            workloads.add(&name.parse().unwrap(), &blobs, &BTreeSet::from(["web".to_owned(), "net".to_owned()])).unwrap();
+        }
+        workloads
+    }
+
+    #[test]
+    fn the_manifest_has_each_blob_once_in_an_order_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let forth = workloads(&[("a:1", 1), ("b:1", 2), ("a:2", 1)]).write(&store).unwrap();
+        let back = workloads(&[("a:2", 1), ("b:1", 2), ("a:1", 1)]).write(&store).unwrap();
+        assert_eq!(forth, back);
+        let Content::Manifest(manifest) = store.document(&forth).unwrap() else { panic!("a manifest") };
+        // two names of one image are two roots, what images share is there once
+        assert_eq!(manifest.layers().len(), 3 + 3);
+        let read = Workloads::from_manifest(&manifest).unwrap();
+        assert_eq!((read.len(), read.write(&store).unwrap()), (3, forth));
+        let apps = manifest.layers()[0].annotations().as_ref().and_then(|all| all.get(ANNOTATION_APP).cloned());
+        assert_eq!(apps.as_deref(), Some("net,web"));
+    }
+}

@@ -38,13 +38,14 @@ pub struct Undecided {
 
 /// Reads manifests: YAML or JSON, or a Go template of them.
 pub fn in_manifests(text: &str, templated: bool) -> Finds {
-    let blanked;
-    let text = if templated {
-        blanked = blank_out(text);
-        &blanked
-    } else {
-        text
-    };
+    if templated {
+        return read(&blank_out(text));
+    }
+    // templates do not always say so in their names
+    if text.contains("{{") && parse(text).1.is_some() { read(&blank_out(text)) } else { read(text) }
+}
+
+fn read(text: &str) -> Finds {
     let mut finder = Finder::default();
     let (documents, error) = parse(text);
     for document in &documents {
@@ -296,6 +297,7 @@ mod tests {
     fn templates_are_read_between_their_actions() {
         let text = "{{ if .Enabled }}\nspec:\n  containers:\n  - image: a:1\n    args: [{{ .Args }}]\n{{ end }}\n";
         assert_eq!(images(&in_manifests(text, true)), ["4:a:1"]);
+        assert_eq!(in_manifests(text, false), in_manifests(text, true));
     }
 
     #[test]

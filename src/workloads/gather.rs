@@ -53,3 +53,41 @@ fn manifest_for<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a De
         Failure::failed(format!("not there for {} (for {})", platform_string(platform), have.join(", "))).into()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::parse_platform;
+
+    fn index(platforms: &[&str]) -> ImageIndex {
+        let manifest = |(number, platform): (usize, &&str)| {
+            let (os, rest) = platform.split_once('/').unwrap();
+            let (architecture, variant) = rest.split_once('/').map_or((rest, None), |(arch, variant)| (arch, Some(variant)));
+            let mut json = serde_json::json!({"os": os, "architecture": architecture});
+            if let Some(variant) = variant {
+                json["variant"] = variant.into();
+            }
+            serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": number,
+                "digest": crate::image::Digest::of(platform.as_bytes()), "platform": json})
+        };
+        let manifests: Vec<_> = platforms.iter().enumerate().map(manifest).collect();
+        serde_json::from_value(serde_json::json!({"schemaVersion": 2, "manifests": manifests})).unwrap()
+    }
+
+    #[test]
+    fn the_manifest_of_the_platform_is_taken() {
+        for (have, wanted, taken) in [
+            (vec!["linux/amd64", "linux/arm64"], "linux/arm64", Some(1)),
+            (vec!["linux/arm64/v8"], "linux/arm64", Some(0)),
+            (vec!["linux/arm64"], "linux/arm64/v8", Some(0)),
+            (vec!["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7", Some(1)),
+            (vec!["linux/arm/v6", "linux/arm/v7"], "linux/arm", Some(0)),
+            (vec!["unknown/unknown", "linux/amd64"], "linux/amd64", Some(1)),
+            (vec!["windows/amd64"], "linux/amd64", None),
+        ] {
+            let index = index(&have);
+            let manifest = manifest_for(&index, &parse_platform(wanted).unwrap());
+            assert_eq!(manifest.ok().map(|one| one.size()), taken, "{wanted} of {have:?}");
+        }
+    }
+}
