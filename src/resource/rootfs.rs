@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use oci_spec::image::{ImageConfiguration, ImageManifest, MediaType};
+use anyhow::{Context as _, Result};
+use oci_spec::image::ImageManifest;
 use serde::{Deserialize, Serialize};
 
 use super::kept::{self, Kept};
 use super::{Act, Before, ROOTFS, STORE, State, System};
 use crate::durable;
 use crate::image::{Blob, Digest};
-use crate::layer::{self, Compression, UnpackOptions};
+use crate::layer::{self, UnpackOptions};
 use crate::store::Store;
 
 /// A root file system, unpacked to `/var/lib/sealift/rootfs/<digest>`, with `current` pointing at it. It is there whole or
@@ -46,22 +46,13 @@ impl Rootfs {
         let store = Store::open(&system.path(STORE))?;
         let _in_use = store.in_use()?;
         let manifest: ImageManifest = serde_json::from_slice(&store.read(&self.manifest)?).context("rootfs manifest")?;
-        let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("rootfs config")?;
-        let ids = config.rootfs().diff_ids();
-        ensure!(
-            ids.len() == manifest.layers().len(),
-            "the rootfs config names {} layers, its manifest {}",
-            ids.len(),
-            manifest.layers().len()
-        );
+        let ids = layer::diff_ids(&store, &manifest)?;
         let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
-        for (number, (descriptor, id)) in manifest.layers().iter().zip(ids).enumerate() {
-            let blob = Blob::try_from(descriptor)?;
-            say(&format!("unpack layer {} of {}: {}", number + 1, ids.len(), blob.digest.short()));
-            layer::unpack(store.reader(&blob)?, compression(descriptor.media_type()), &id.parse()?, &new, &options)
-                .with_context(|| format!("layer {}", blob.digest))?;
+        for (number, (descriptor, id)) in manifest.layers().iter().zip(&ids).enumerate() {
+            say(&format!("unpack layer {} of {}: {}", number + 1, ids.len(), Blob::try_from(descriptor)?.digest.short()));
+            layer::unpack_blob(&store, descriptor, id, &new, &options)?;
         }
-        rustix::fs::syncfs(fs_err::File::open(&new)?).context("sync")?;
+        layer::sync(&new)?;
         fs_err::rename(&new, &place)?;
         durable::sync_dir(&system.path(ROOTFS))
     }
@@ -70,15 +61,6 @@ impl Rootfs {
 /// Where the root file system with this manifest is unpacked.
 pub(super) fn path_of(manifest: &Digest) -> PathBuf {
     Path::new(ROOTFS).join(manifest.hex())
-}
-
-fn compression(media_type: &MediaType) -> Compression {
-    let text = media_type.to_string();
-    match text.rsplit(['+', '.']).next() {
-        Some("zstd") => Compression::Zstd,
-        Some("gzip") => Compression::Gzip,
-        _ => Compression::None,
-    }
 }
 
 fn remove_tree(place: &Path) -> Result<()> {
