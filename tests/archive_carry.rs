@@ -122,5 +122,5 @@ fn a_full_disk_is_told_and_leaves_a_store_that_works() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_says(&said, &["No space left on device", "blob sha256:"]);
+    assert_says(&said, &["No space left on device", "blob sha256:", "hint: `sealift prune`"]);
 }

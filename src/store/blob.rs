@@ -77,6 +77,16 @@ pub(super) fn wrong_size(blob: &Blob, found: u64) -> Failure {
     Failure::verification(format!("blob {} has {found} bytes, not {}", blob.digest, blob.size))
 }
 
+/// An error of writing into `dir`; a full disk with what helps.
+pub(super) fn cannot_write(dir: &Path, error: io::Error) -> io::Error {
+    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return error;
+    }
+    let failure = Failure::failed(format!("no room for blobs in {}: {error}", dir.display()))
+        .hint("`sealift prune` deletes what no name reaches; `--store DIR` keeps images on another disk");
+    io::Error::new(error.kind(), failure)
+}
+
 /// Writes a new blob. Nothing is seen of it before [`BlobWriter::commit`]; dropped, it leaves nothing.
 pub struct BlobWriter {
     out: Hasher<BufWriter<NamedTempFile>>,
@@ -109,8 +119,9 @@ impl BlobWriter {
     /// Ends the blob and gives its digest and size.
     pub fn commit(self) -> Result<Blob> {
         let (blob, out) = self.out.finish();
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(|| format!("write blob {}", blob.digest))?;
-        file.as_file().sync_all().with_context(|| format!("write blob {}", blob.digest))?;
+        let full = |error| cannot_write(&self.blobs, error);
+        let file = out.into_inner().map_err(|error| full(error.into_error())).with_context(|| format!("write blob {}", blob.digest))?;
+        file.as_file().sync_all().map_err(full).with_context(|| format!("write blob {}", blob.digest))?;
         // other users of the store may read it, as they may read what `put` writes
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         let path = self.blobs.join(blob.digest.hex());
@@ -122,7 +133,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        self.out.write(bytes).map_err(|error| cannot_write(&self.blobs, error))
     }
 
     fn flush(&mut self) -> io::Result<()> {

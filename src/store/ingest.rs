@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Store;
-use super::blob::{damaged, wrong_size};
+use super::blob::{cannot_write, damaged, wrong_size};
 use crate::durable;
 use crate::image::{Blob, Hasher};
 
@@ -108,7 +108,7 @@ impl Write for Ingest {
         if total > self.expected.size {
             return Err(io::Error::new(io::ErrorKind::InvalidData, wrong_size(&self.expected, total)));
         }
-        self.out.write(bytes)
+        self.out.write(bytes).map_err(|error| cannot_write(self.part.parent().unwrap_or(&self.part), error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
