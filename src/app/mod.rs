@@ -2,4 +2,4 @@
 
 mod resources;
 
-pub use resources::{launch, resources, unsupported};
+pub use resources::Applications;

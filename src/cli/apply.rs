@@ -12,6 +12,9 @@ use super::site::SiteArgs;
 pub struct Args {
     #[command(flatten)]
     site: SiteArgs,
+    /// Do not ask: accepted for scripts, nothing is asked today
+    #[arg(short, long)]
+    yes: bool,
     /// Take the cluster from another run that holds it
     #[arg(long)]
     break_lease: bool,
@@ -19,6 +22,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let _ = args.yes;
     let clusterfile = args.site.clusterfile(None, context)?;
     super::run::bring(&args.site, clusterfile, args.break_lease, context).await
 }

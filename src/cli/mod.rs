@@ -204,8 +204,12 @@ impl Context {
     }
 }
 
-/// Where sealift keeps what it needs on this machine: `/var/lib/sealift` for root, else `$XDG_DATA_HOME/sealift`.
+/// Where sealift keeps what it needs on this machine: `$SEALIFT_HOME`, else `/var/lib/sealift` for root and
+/// `$XDG_DATA_HOME/sealift` for others.
 pub fn state_root() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("SEALIFT_HOME").filter(|home| !home.is_empty()) {
+        return Ok(PathBuf::from(home));
+    }
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/sealift"));
     }

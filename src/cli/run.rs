@@ -21,6 +21,9 @@ pub struct Args {
     /// Print the Clusterfile that this amounts to, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask: accepted for scripts, nothing is asked today
+    #[arg(short, long)]
+    yes: bool,
     /// Take the cluster from another run that holds it
     #[arg(long)]
     break_lease: bool,
@@ -28,6 +31,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let _ = args.yes;
     let clusterfile = args.site.clusterfile(args.image.as_deref(), context)?;
     if args.dry_run {
         let text = clusterfile.to_yaml()?;

@@ -9,7 +9,6 @@ use futures_util::stream;
 use tokio::sync::Mutex;
 
 use super::fleet::gather;
-use super::observe::lacks;
 use super::stage::{Action, STAGES, Stage, Want};
 use super::{Desired, Fleet, Plan, Tickets};
 use crate::error::{Failure, Kind, kind_of};
@@ -17,17 +16,16 @@ use crate::events::{Event, Job, Unit};
 use crate::host::Host;
 use crate::image::Blob;
 use crate::resource::{Resource, State};
+use crate::ship::{Shipment, ship};
 use crate::store::Store;
 
 /// So many hosts of a stage at once.
 const AT_ONCE: usize = 64;
-/// So many blobs to one host at once.
-const BLOBS_AT_ONCE: usize = 3;
 
 /// Carries out a plan: stage after stage, the hosts of a stage at once. What is not as it shall be is changed and looked at
 /// again; a host that fails ends the run after its stage.
 pub async fn act(desired: &Desired, plan: &Plan, fleet: &Fleet, store: &Store, job: &Job) -> Result<usize> {
-    let run = Run { desired, fleet, store, job, tickets: Mutex::new(Tickets::new()) };
+    let run = Run { desired, fleet, store, job, tickets: Mutex::new(Tickets::draw()) };
     let mut changed = 0;
     for stage in STAGES {
         let planned = plan.stages.iter().any(|planned| planned.stage == stage.name);
@@ -114,18 +112,8 @@ impl Run<'_> {
     /// Sends the blobs that a host lacks. Those of a root file system that is unpacked already are not needed.
     async fn ship(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<usize> {
         let wanted = self.wanted(host, blobs, resources).await?;
-        let missing = lacks(host, &wanted).await?;
-        let blobs: Vec<Blob> = wanted.into_iter().filter(|blob| missing.contains_key(&blob.digest)).collect();
-        if blobs.is_empty() {
-            return Ok(0);
-        }
-        let total = blobs.iter().map(|blob| blob.size).sum();
-        let task = self.job.task(format!("{}: {} blobs of the image", host.name(), blobs.len()), Some(total), Unit::Bytes);
-        let sends = blobs.iter().map(|blob| self.job.or_cancelled(host.send_blob(blob, self.store, &task)));
-        let results = stream::iter(sends).buffer_unordered(BLOBS_AT_ONCE).collect::<Vec<_>>().await;
-        results.into_iter().collect::<Result<Vec<()>>>()?;
-        task.done("");
-        Ok(1)
+        let shipped = ship(&[Shipment { host, blobs: wanted }], self.store, self.job).await?;
+        Ok(usize::from(shipped.blobs > 0))
     }
 
     async fn wanted(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<Vec<Blob>> {

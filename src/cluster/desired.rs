@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::runtime::kubernetes;
-use super::{Image, ImagePart};
+use super::{Image, ImagePart, configs};
+use crate::app::Applications;
 use crate::clusterfile::{Clusterfile, Env, HostSpec};
 use crate::error::Failure;
 use crate::host::facts::Facts;
@@ -53,7 +54,10 @@ impl Desired {
     ///
     /// # Errors
     /// `Usage` if the image is not built for a host, or does not bring a cluster.
-    pub fn new(clusterfile: Clusterfile, image: Image, facts: &BTreeMap<IpAddr, Facts>) -> Result<Desired> {
+    pub fn new(clusterfile: Clusterfile, mut image: Image, facts: &BTreeMap<IpAddr, Facts>) -> Result<Desired> {
+        for part in &mut image.parts {
+            configs::apply(&clusterfile, part)?;
+        }
         let mut hosts = Vec::new();
         for spec in &clusterfile.cluster.hosts {
             let facts = facts.get(&spec.address).ok_or_else(|| Failure::failed(format!("no facts about {}", spec.address)))?;
@@ -110,6 +114,14 @@ impl Desired {
     /// What the image brings for a host.
     pub fn part(&self, host: &DesiredHost) -> &ImagePart {
         self.image.part(&host.machine).expect("hosts that the image is not built for are refused when the desired state is made")
+    }
+
+    /// The applications, as the first master launches them.
+    pub fn applications(&self) -> Applications<'_> {
+        let master = self.first_master();
+        let part = self.part(master);
+        let said = &self.clusterfile.application;
+        Applications { config: self.config(), said, files: &part.files, env: &master.env, rootfs: part.rootfs.digest }
     }
 
     /// The hosts that the registry on site runs on: none where an external one is used or nothing needs it.

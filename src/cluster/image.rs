@@ -39,8 +39,10 @@ pub struct ImagePart {
     pub workload_blobs: Vec<Blob>,
     /// The names of the container images that it brings.
     pub workloads: Vec<String>,
-    /// Small files of the rootfs that a run looks at: `etc/`, `scripts/`, manifests of applications.
+    /// Small files of the rootfs that a run looks at or a Clusterfile may change.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Those of them that the Clusterfile changes.
+    pub changed: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Image {
@@ -103,7 +105,7 @@ impl ImagePart {
         let rootfs_blobs =
             std::iter::once(Ok(rootfs)).chain(std::iter::once(manifest.config()).chain(manifest.layers()).map(Blob::try_from));
         let rootfs_blobs = rootfs_blobs.collect::<Result<Vec<_>>>()?;
-        Ok(ImagePart { platform: part.platform, config, rootfs, rootfs_blobs, workload_blobs, workloads, files })
+        Ok(ImagePart { platform: part.platform, config, rootfs, rootfs_blobs, workload_blobs, workloads, files, changed: BTreeMap::new() })
     }
 
     /// A small file of the rootfs, as text.
@@ -139,9 +141,17 @@ fn workloads(store: &Store, root: Blob, descriptor: Option<&Descriptor>) -> Resu
     Ok((blobs, manifest.layers().iter().filter_map(name).collect()))
 }
 
-/// Whether a run looks at this file itself.
+/// Whether a run looks at this file itself, or a Clusterfile may change it: texts, by their names; programs and archives may
+/// be of any size.
 fn is_looked_at(path: &Path) -> bool {
-    ["etc", "scripts", "application/apps"].iter().any(|directory| path.starts_with(directory))
+    let within = |directories: &[&str]| directories.iter().any(|directory| path.starts_with(directory));
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {
+            within(&["application/apps", "charts", "etc", "host/etc", "manifests", "scripts"])
+        }
+        None => within(&["etc", "host/etc"]),
+        Some(_) => within(&["etc"]),
+    }
 }
 
 /// Reading these files means reading all layers once; what was read is kept beside the store, under the rootfs' digest.
@@ -157,4 +167,25 @@ fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result
         tracing::info!("{}: {error:#}", kept.display()); // a store that cannot be written is slower, no more
     }
     Ok(files)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::image::ClusterKind;
+
+    /// What an image brings that has nothing but these files.
+    pub fn part<const N: usize>(files: [(&str, &str); N]) -> ImagePart {
+        let blob = Blob::of(b"rootfs");
+        ImagePart {
+            platform: host_platform(),
+            config: ClusterConfig::new(ClusterKind::KubeInstaller),
+            rootfs: blob,
+            rootfs_blobs: vec![blob],
+            workload_blobs: Vec::new(),
+            workloads: Vec::new(),
+            files: files.into_iter().map(|(path, text)| (path.into(), text.into())).collect(),
+            changed: BTreeMap::new(),
+        }
+    }
 }

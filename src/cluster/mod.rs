@@ -9,6 +9,7 @@
 //! observed, so a run that was killed goes on where it was, and a second one changes nothing.
 
 mod act;
+mod configs;
 mod desired;
 mod fleet;
 mod held;

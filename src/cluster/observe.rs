@@ -88,7 +88,7 @@ pub async fn observe(desired: &Desired, fleet: &Fleet, job: &Job) -> Result<Obse
 }
 
 /// The blobs that a host lacks, and how many bytes of each.
-pub async fn lacks(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u64>> {
+async fn lacks(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u64>> {
     if blobs.is_empty() {
         return Ok(HashMap::new());
     }

@@ -9,7 +9,6 @@ use ipnet::IpNet;
 use super::preflight::{self, Finding, HostInput, Input, Need};
 use super::runtime::kubernetes;
 use super::{Desired, Fleet, Held, Image, Observed, Plan, act, facts_of, observe};
-use crate::app;
 use crate::clusterfile::Clusterfile;
 use crate::error::Failure;
 use crate::events::Job;
@@ -80,7 +79,7 @@ pub struct LeaseOptions {
 }
 
 fn refuse_unsupported(desired: &Desired) -> Result<()> {
-    let wrong = app::unsupported(desired);
+    let wrong = desired.applications().unsupported();
     if wrong.is_empty() { Ok(()) } else { Err(Failure::usage(wrong.join("\n")).into()) }
 }
 

@@ -31,7 +31,7 @@ impl Tickets {
     pub const CA_HASH: &'static str = "sha256:ticket-ca-hash";
 
     /// New ones, which no cluster knows yet.
-    pub fn new() -> Self {
+    pub fn draw() -> Self {
         let letters = |count: usize| -> String {
             let mut random = rand::rng();
             (0..count).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[random.random_range(0..36)])).collect()
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn tickets_take_the_places_kept_for_them() {
-        let mut tickets = Tickets::new();
+        let mut tickets = Tickets::draw();
         tickets.ca_hash = Some("sha256:1234".into());
         let text = format!("a: {}\nb: {}\nc: [{}]\n", Tickets::TOKEN, Tickets::CERTIFICATE_KEY, Tickets::CA_HASH);
         let filled = String::from_utf8(tickets.filled(&Content::from(text)).bytes().to_vec()).unwrap();

@@ -114,7 +114,7 @@ fn why_not(pod: &Value) -> Option<String> {
         Some(if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") })
     });
     let ready = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
-    if ready.is_some_and(|ready| ready["status"] == "True") {
+    if ready.is_some_and(|ready| ready["status"] == "True") || (is_mirror(pod) && all_run(status)) {
         return None;
     }
     let phase = status["phase"].as_str().unwrap_or("unknown");
@@ -122,6 +122,17 @@ fn why_not(pod: &Value) -> Option<String> {
         status["conditions"].as_array().into_iter().flatten().find(|it| it["type"] == "PodScheduled" && it["status"] == "False");
     let unscheduled = scheduled.and_then(|it| it["message"].as_str()).map(str::to_owned);
     Some(reason.or(unscheduled).unwrap_or_else(|| format!("{phase}, not ready")))
+}
+
+/// A static pod's image in the API. Its readiness is told up to a minute late; that the API server answers and pods come up
+/// shows more than that.
+fn is_mirror(pod: &Value) -> bool {
+    pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
+}
+
+fn all_run(status: &Value) -> bool {
+    let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    !containers.is_empty() && containers.iter().all(|container| container["state"].get("running").is_some())
 }
 
 #[cfg(test)]

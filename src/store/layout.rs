@@ -25,7 +25,8 @@ pub(super) fn open_or_make(root: &Path) -> Result<()> {
     }
     fs_err::create_dir_all(root)?;
     // `lock` is our own file: a directory with it is a store that another process makes or was killed making
-    if !root.join("lock").exists() && fs_err::read_dir(root)?.next().is_some() {
+    // (looked for last: one that is being made begins with it)
+    if fs_err::read_dir(root)?.next().is_some() && !root.join("lock").exists() {
         return Err(Failure::usage("not an image store: the directory is not empty and has no file `oci-layout`")
             .hint("name an empty or new directory with `--store`")
             .into());

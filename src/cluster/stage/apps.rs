@@ -1,11 +1,10 @@
 //! The applications, in the order of the launch list.
 
 use super::{Stage, Want, on};
-use crate::app;
 use crate::cluster::Desired;
 
 pub static STAGE: Stage = Stage { name: "apps", one_by_one: false, wants };
 
 fn wants(desired: &Desired) -> Vec<Want> {
-    on(desired.first_master(), app::launch(desired))
+    on(desired.first_master(), desired.applications().launch())
 }

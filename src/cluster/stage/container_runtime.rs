@@ -8,8 +8,18 @@ use crate::resource::{Mirror, OwnedTree, Resource, Unit};
 
 pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, wants };
 
-/// Filled by containerd and the kubelet; gone after a reset.
-const TREES: [&str; 4] = ["/var/lib/containerd", "/run/containerd", "/var/lib/kubelet", "/var/log/pods"];
+/// Filled by containerd, the kubelet and kubeadm; gone after a reset.
+const TREES: [&str; 9] = [
+    "/etc/cni/net.d",
+    "/etc/kubernetes",
+    "/run/containerd",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+];
 /// What decides whether a running containerd is current.
 const INPUTS: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
 

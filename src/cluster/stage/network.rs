@@ -1,7 +1,6 @@
 //! What the nodes are for, and the pod network: without it no node is ready.
 
 use super::{Stage, Want, on};
-use crate::app;
 use crate::cluster::Desired;
 use crate::cluster::runtime::kubernetes;
 use crate::image::Role;
@@ -14,8 +13,6 @@ fn wants(desired: &Desired) -> Vec<Want> {
         return Vec::new();
     }
     let mut resources: Vec<Resource> = desired.hosts.iter().filter_map(kubernetes::node).collect();
-    for app in desired.config().apps.iter().filter(|app| app.role == Some(Role::Cni)) {
-        resources.extend(app::resources(desired, app));
-    }
+    resources.extend(desired.applications().of_role(Role::Cni));
     on(desired.first_master(), resources)
 }

@@ -1,8 +1,10 @@
 //! The image's content: blobs to the hosts that lack them, the root file system unpacked and installed.
 
+use std::path::PathBuf;
+
 use super::{Action, Stage, Want, on};
 use crate::cluster::Desired;
-use crate::resource::{HostTree, Resource, Rootfs};
+use crate::resource::{File, HostTree, Resource, Rootfs};
 
 pub static STAGE: Stage = Stage { name: "ship", one_by_one: false, wants };
 
@@ -16,8 +18,16 @@ fn wants(desired: &Desired) -> Vec<Want> {
             blobs.extend(&part.workload_blobs);
         }
         wants.push(Want { host: host.address(), action: Action::Ship(blobs) });
+        let rootfs = Rootfs { manifest: part.rootfs };
+        let files: Vec<Resource> = part.changed.iter().map(|(path, content)| changed(rootfs.path().join(path), content)).collect();
         let tree = HostTree { manifest: part.rootfs.digest, env: host.env.clone() };
-        wants.extend(on(host, [Resource::Rootfs(Rootfs { manifest: part.rootfs }), Resource::HostTree(tree)]));
+        wants.extend(on(host, [vec![Resource::Rootfs(rootfs)], files, vec![Resource::HostTree(tree)]].concat()));
     }
     wants
+}
+
+/// A file of the root file system as the Clusterfile wants it. It may hold secrets unless it is for the host's own programs.
+fn changed(path: PathBuf, content: &[u8]) -> Resource {
+    let public = path.components().any(|part| part.as_os_str() == "host");
+    Resource::File(File::new(path, content.to_vec(), if public { 0o644 } else { 0o600 }))
 }
