@@ -178,8 +178,18 @@ summary() {
     '  scripts/quickstart.sh --down             # the hosts too'
 }
 
+# forget_hosts: new hosts at the same addresses show new keys.
+forget_hosts() {
+  local ip
+  [ -f /var/lib/sealift/known_hosts ] || return 0
+  for ip in $(seq -f "10.213.$TESTHOST_ID.%g" 11 250); do
+    ! grep -q "^$ip " /var/lib/sealift/known_hosts || ssh-keygen -q -f /var/lib/sealift/known_hosts -R "$ip" > /dev/null 2>&1
+  done
+}
+
 tear_down() {
   "$hosts" down
+  forget_hosts
   rm -rf "$work/Clusterfile" "$work/site" "/var/lib/sealift/clusters/$name"
   say "the hosts are gone; builds and caches stay in $work and $cache"
 }

@@ -210,6 +210,8 @@ boot() {
   local name=$1 child
   [ -z "$(first_process "$name")" ] || die "$name runs already"
   base=$("$here/testhost-base.sh")
+  # After a restart of this machine the host's disk is there, its cable is not.
+  [ -e "/run/netns/$bridge-$name" ] || attach "$name" "$(address "$name")"
   (
     close_inherited
     group_join "$name"
@@ -450,7 +452,7 @@ esac
 case $command in
   up) up "$@" ;;
   create) create "$@"; wait_ssh "$1" ;;
-  start) address "$1" > /dev/null; boot "$1"; wait_ssh "$1" ;;
+  start) address "$1" > /dev/null; network_up; boot "$1"; wait_ssh "$1" ;;
   stop) address "$1" > /dev/null; halt "$1" ;;
   destroy) destroy "$1" ;;
   down) down ;;
