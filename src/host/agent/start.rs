@@ -21,14 +21,15 @@ use crate::image::Blob;
 
 /// What sudo asks with.
 const PROMPT: &str = "[sealift] sudo password:";
-/// What the start script says on its first line of output; login shells may say other things before.
+/// What our lines of output start with; login shells may say other things before.
 const MARK: &str = "sealift-agent:";
 
 /// Starts the agent, uploading it before if it is not there.
 pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, job: &Job) -> Result<(Link, Hello)> {
-    let facts = session.output("uname -m; id -u").await.context("look at the host")?;
-    let [machine, uid] = facts.split_whitespace().collect::<Vec<_>>()[..] else {
-        return Err(Failure::failed(format!("`uname -m; id -u` says {:?}", facts.trim())).hint("the login shell must be quiet").into());
+    let said = session.output(&format!("/bin/sh -c 'echo {MARK} $(uname -m) $(id -u)'")).await.context("look at the host")?;
+    let facts: Vec<&str> = said.lines().find_map(|line| line.strip_prefix(MARK)).unwrap_or_default().split_whitespace().collect();
+    let [machine, uid] = facts[..] else {
+        return Err(Failure::failed(format!("the host does not tell what it is, but {:?}", said.trim())).into());
     };
     let (file, blob) = agents.find(machine)?;
     for fresh in [false, true] {
