@@ -1,0 +1,189 @@
+//! What the documents say can be typed: commands parse, links lead somewhere, both READMEs say the same, no command is untold.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// A document of this repository.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: PathBuf) -> Document {
+    Document { text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())), path }
+}
+
+/// Both READMEs and everything in `docs/`.
+fn documents() -> Vec<Document> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.extend(["README.md", "README.zh.md"].map(|name| root().join(name)));
+    paths.sort();
+    paths.into_iter().map(read).collect()
+}
+
+impl Document {
+    fn name(&self) -> String {
+        self.path.strip_prefix(root()).unwrap().display().to_string()
+    }
+
+    /// The lines that a reader types: all of `sh` blocks, those with a prompt of `console` blocks; continued lines joined,
+    /// comments off. With the line number where each begins.
+    fn commands(&self) -> Vec<(usize, String)> {
+        let (mut fence, mut open, mut commands) = (None, None::<(usize, String)>, Vec::new());
+        for (number, line) in (1..).zip(self.text.lines()) {
+            if let Some(language) = line.trim_start().strip_prefix("```") {
+                fence = if fence.is_none() { Some(language.trim()) } else { None };
+                continue;
+            }
+            let continued = open.is_some();
+            let typed = match fence {
+                Some("sh") => Some(line),
+                Some("console") => line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")).or(continued.then_some(line)),
+                _ => None,
+            };
+            let Some(typed) = typed.map(without_comment) else { continue };
+            let (begin, before) = open.take().unwrap_or((number, String::new()));
+            match typed.strip_suffix('\\') {
+                Some(part) => open = Some((begin, before + part)),
+                None if before.is_empty() && typed.is_empty() => {}
+                None => commands.push((begin, before + typed)),
+            }
+        }
+        commands
+    }
+
+    /// The targets of links, without anchors; no URLs.
+    fn links(&self) -> Vec<&str> {
+        let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let paths = targets.filter(|target| !target.contains("://")).filter_map(|target| target.split('#').next());
+        paths.filter(|path| !path.is_empty()).collect()
+    }
+
+    /// What is set as code and begins with a directory of this repository: `docs/…`, `scripts/…`.
+    fn named_files(&self) -> Vec<String> {
+        let code = self.text.split('`').skip(1).step_by(2).map(str::to_owned);
+        let typed = self.commands().into_iter().map(|(_, command)| command);
+        let words = code.chain(typed).flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        words.filter(|word| is_path(word)).collect()
+    }
+}
+
+fn is_path(word: &str) -> bool {
+    let directories = ["docs/", "scripts/", "tests/", "testdata/", "kubefiles/", "benches/", "src/"];
+    directories.iter().any(|directory| word.starts_with(directory)) && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
+}
+
+fn without_comment(line: &str) -> &str {
+    let line = if line.trim_start().starts_with('#') { "" } else { line };
+    line.split(" #").next().unwrap_or(line).trim_end()
+}
+
+/// The calls of sealift in a line: at its beginning, after pipes and `;`, with variables before it; redirections off.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let words = shell_words(line);
+    let parts = words.split(|word| matches!(word.as_str(), "|" | "&&" | "||" | ";"));
+    let calls = parts.map(|part| {
+        let begin = part.iter().position(|word| !word.contains('=') && word != "sudo").unwrap_or(part.len());
+        let end = part.iter().position(|word| word.starts_with(['<', '>']) || word.starts_with("2>")).unwrap_or(part.len());
+        part.get(begin..end).unwrap_or_default().to_vec()
+    });
+    calls.filter(|call| call.first().is_some_and(|program| program == "sealift")).collect()
+}
+
+/// Splits as a shell does, quotes taken off.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(open), _) if open == letter => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, ' ' | '\t') => words.extend(word.take()),
+            (None, ';') => {
+                words.extend(word.take());
+                words.push(";".to_owned());
+            }
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn every_command_that_a_document_tells_to_type_parses() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for document in documents() {
+        for (line, command) in document.commands() {
+            for call in calls(&command) {
+                seen += 1;
+                if let Err(error) = sealift::cli::command().try_get_matches_from(&call)
+                    && error.use_stderr()
+                {
+                    wrong.push(format!("{}:{line}: {command}\n{error}", document.name()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 20, "only {seen} commands found: are they still looked for where they are?");
+}
+
+#[test]
+fn commands_are_found_where_shells_find_them() {
+    let text =
+        "```sh\nA=1 sealift run a \\\n  -f b # why\n```\n```console\n$ sealift images | head\nsealift no\n```\n```\nsealift no\n```\n";
+    let document = Document { path: root().join("x.md"), text: text.to_owned() };
+    let found: Vec<_> = document.commands().iter().flat_map(|(_, line)| calls(line)).map(|call| call.join("+")).collect();
+    assert_eq!(found, ["sealift+run+a+-f+b", "sealift+images"]);
+    assert_eq!(calls("sealift exec -- sh -c 'a | b' > out; sealift status").len(), 2);
+}
+
+#[test]
+fn both_readmes_have_the_same_commands_in_the_same_order() {
+    let commands = |name: &str| read(root().join(name)).commands().into_iter().map(|(_, command)| command).collect::<Vec<_>>();
+    let english = commands("README.md");
+    assert_eq!(english, commands("README.zh.md"));
+    assert_eq!(english[..2], ["scripts/quickstart.sh", "scripts/test.sh"]);
+}
+
+#[test]
+fn links_and_named_files_lead_somewhere_and_scripts_can_be_run() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        let here = document.path.parent().unwrap();
+        let links = document.links().into_iter().map(|link| here.join(link));
+        let files = document.named_files().into_iter().map(|file| root().join(file));
+        for path in links.chain(files) {
+            let Ok(meta) = std::fs::metadata(&path) else {
+                wrong.push(format!("{}: {} is not there", document.name(), path.display()));
+                continue;
+            };
+            let script = meta.is_file() && path.parent() == Some(&root().join("scripts"));
+            if script && meta.permissions().mode() & 0o111 == 0 && std::fs::read(&path).unwrap().starts_with(b"#!") {
+                wrong.push(format!("{}: {} cannot be run", document.name(), path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_command_is_told_of_in_some_document() {
+    let texts: String = documents().into_iter().map(|document| document.text).collect();
+    let untold: Vec<String> = sealift::cli::command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+        .map(|command| format!("sealift {}", command.get_name()))
+        .filter(|command| !texts.contains(command.as_str()))
+        .collect();
+    assert!(untold.is_empty(), "no document tells of: {}", untold.join(", "));
+}
