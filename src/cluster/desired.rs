@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::runtime::kubernetes;
 use super::{Image, ImagePart, configs};
 use crate::app::Applications;
-use crate::clusterfile::{Clusterfile, Env, HostSpec};
+use crate::clusterfile::{Clusterfile, Env, HostSpec, merged};
 use crate::error::Failure;
 use crate::host::facts::Facts;
 use crate::image::{ClusterConfig, RuntimeKind};
@@ -54,10 +54,7 @@ impl Desired {
     ///
     /// # Errors
     /// `Usage` if the image is not built for a host, or does not bring a cluster.
-    pub fn new(clusterfile: Clusterfile, mut image: Image, facts: &BTreeMap<IpAddr, Facts>) -> Result<Desired> {
-        for part in &mut image.parts {
-            configs::apply(&clusterfile, part)?;
-        }
+    pub fn new(clusterfile: Clusterfile, image: Image, facts: &BTreeMap<IpAddr, Facts>) -> Result<Desired> {
         let mut hosts = Vec::new();
         for spec in &clusterfile.cluster.hosts {
             let facts = facts.get(&spec.address).ok_or_else(|| Failure::failed(format!("no facts about {}", spec.address)))?;
@@ -71,6 +68,11 @@ impl Desired {
             return Err(Failure::usage("the cluster has no master")
                 .hint("name at least one with `--masters`, or `roles: [master]`")
                 .into());
+        }
+        let env = desired.cluster_env();
+        for part in &mut desired.image.parts {
+            configs::apply(&desired.clusterfile, part)?;
+            configs::render(part, &env)?;
         }
         let envs: Vec<Env> = desired.hosts.iter().map(|host| desired.env_of(host)).collect();
         desired.hosts.iter_mut().zip(envs).for_each(|(host, env)| host.env = env);
@@ -137,16 +139,27 @@ impl Desired {
     /// What scripts and templates see on a host: the image's environment, the cluster's and the host's over it, and what is
     /// computed over all.
     fn env_of(&self, host: &DesiredHost) -> Env {
-        let mut env = host.spec.merge_image_env(&self.config().env);
+        let mut env = merged(&host.spec.merge_image_env(&self.config().env), &self.computed_env());
+        let mut set = |key: &str, value: String| drop(env.insert(key.to_owned(), value));
+        set("HostIP", host.address().to_string());
+        set("HostName", host.name.clone());
+        set("Roles", host.spec.roles.join(","));
+        env
+    }
+
+    /// What the image's templates see: nothing of a host's own.
+    fn cluster_env(&self) -> Env {
+        merged(&self.clusterfile.cluster.merge_image_env(&self.config().env), &self.computed_env())
+    }
+
+    fn computed_env(&self) -> Env {
+        let mut env = Env::new();
         let addresses = |hosts: Vec<&DesiredHost>| hosts.iter().map(|host| host.address().to_string()).collect::<Vec<_>>().join(",");
         let mut set = |key: &str, value: String| drop(env.insert(key.to_owned(), value));
         set("ClusterName", self.name().to_owned());
-        set("HostIP", host.address().to_string());
-        set("HostIPFamily", if host.address().is_ipv6() { "6" } else { "4" }.to_owned());
-        set("HostName", host.name.clone());
+        set("HostIPFamily", if self.first_master().address().is_ipv6() { "6" } else { "4" }.to_owned());
         set("Masters", addresses(self.masters().collect()));
         set("Nodes", addresses(self.workers().collect()));
-        set("Roles", host.spec.roles.join(","));
         let registry = &self.clusterfile.cluster.registry;
         if let Some(local) = &registry.local {
             set("RegistryDomain", local.domain.clone());

@@ -41,7 +41,7 @@ pub struct ImagePart {
     pub workloads: Vec<String>,
     /// Small files of the rootfs that a run looks at or a Clusterfile may change.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Those of them that the Clusterfile changes.
+    /// Those of them that the Clusterfile or templates change.
     pub changed: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -108,6 +108,12 @@ impl ImagePart {
         Ok(ImagePart { platform: part.platform, config, rootfs, rootfs_blobs, workload_blobs, workloads, files, changed: BTreeMap::new() })
     }
 
+    /// Makes a file of the rootfs another than the image has.
+    pub(super) fn change(&mut self, path: PathBuf, content: Vec<u8>) {
+        self.files.insert(path.clone(), content.clone());
+        self.changed.insert(path, content);
+    }
+
     /// A small file of the rootfs, as text.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.files.get(Path::new(path)).and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -143,7 +149,7 @@ fn workloads(store: &Store, root: Blob, descriptor: Option<&Descriptor>) -> Resu
 
 /// Whether a run looks at this file itself, or a Clusterfile may change it: texts, by their names; programs and archives may
 /// be of any size.
-fn is_looked_at(path: &Path) -> bool {
+pub(super) fn is_looked_at(path: &Path) -> bool {
     let within = |directories: &[&str]| directories.iter().any(|directory| path.starts_with(directory));
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {

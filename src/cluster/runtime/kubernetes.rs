@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
-use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, names};
+use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, configs, names};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, Unit};
@@ -71,7 +71,12 @@ pub fn version(desired: &Desired, defaults: &KubeadmDocuments) -> Result<String>
 
 /// The networks of pods and services that a cluster will have.
 pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
-    Ok(config::networks(&defaults(part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
+    let mut part = part.clone();
+    configs::apply(clusterfile, &mut part)?;
+    // what templates want besides is known when hosts are; until then they say nothing
+    let env = clusterfile.cluster.merge_image_env(&part.config.env);
+    configs::render(&mut part, &env).ok();
+    Ok(config::networks(&defaults(&part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
 }
 
 fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {

@@ -29,5 +29,7 @@ fn wants(desired: &Desired) -> Vec<Want> {
 /// A file of the root file system as the Clusterfile wants it. It may hold secrets unless it is for the host's own programs.
 fn changed(path: PathBuf, content: &[u8]) -> Resource {
     let public = path.components().any(|part| part.as_os_str() == "host");
-    Resource::File(File::new(path, content.to_vec(), if public { 0o644 } else { 0o600 }))
+    let runs = content.starts_with(b"#!") || path.extension().is_some_and(|extension| extension == "sh");
+    let mode = if public { 0o644 } else { 0o600 } | if runs { 0o100 } else { 0 };
+    Resource::File(File::new(path, content.to_vec(), mode))
 }
