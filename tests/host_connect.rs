@@ -1,6 +1,5 @@
 //! Hosts are reached by every way of logging in, and every way of not getting there is told apart.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 
 use std::net::IpAddr;

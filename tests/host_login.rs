@@ -1,4 +1,5 @@
 //! Every kind of key, agent, prompt and way through another host that OpenSSH's users have.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::System;
 use crate::durable;
-use crate::image::Digest;
+use crate::image::{Digest, Hasher};
 
 /// Where contents of replaced files are kept until `undo`.
 const SAVED: &str = "/var/lib/sealift/undo/saved";
@@ -89,10 +89,7 @@ impl Kept {
         if !meta.is_file() {
             bail!("{}: neither file, directory nor link; left alone", path.display());
         }
-        let bytes = fs_err::read(&place)?;
-        let saved = Digest::of(&bytes);
-        durable::write(&system.path(SAVED).join(saved.hex()), &bytes, 0o600)?;
-        Ok(Kept::File { saved, rights })
+        Ok(Kept::File { saved: save(system, &place)?, rights })
     }
 
     /// Puts it back.
@@ -107,11 +104,11 @@ impl Kept {
             }
             Kept::Link { target } => put_link(&place, target),
             Kept::File { saved, rights } => {
-                let bytes = fs_err::read(system.path(SAVED).join(saved.hex()))?;
                 if meta(&place)?.is_some_and(|meta| !meta.is_file()) {
                     remove(&place)?;
                 }
-                put_file(&place, &bytes, *rights)
+                copy_whole(&system.path(SAVED).join(saved.hex()), &place, rights.mode)?;
+                set_rights(&place, *rights)
             }
             Kept::Directory { rights } => {
                 if meta(&place)?.is_some_and(|meta| !meta.is_dir()) {
@@ -122,6 +119,32 @@ impl Kept {
             }
         }
     }
+}
+
+/// Copies a file to where replaced ones are kept, and gives its digest.
+fn save(system: &System, place: &Path) -> Result<Digest> {
+    let dir = system.path(SAVED);
+    fs_err::create_dir_all(&dir)?;
+    let new = tempfile::NamedTempFile::new_in(&dir)?;
+    let mut hasher = Hasher::new(new);
+    std::io::copy(&mut fs_err::File::open(place)?, &mut hasher)?;
+    let (blob, new) = hasher.finish();
+    new.as_file().sync_all()?;
+    new.persist(dir.join(blob.digest.hex()))?;
+    durable::sync_dir(&dir)?;
+    Ok(blob.digest)
+}
+
+/// Copies a file so that it is there whole or not at all.
+fn copy_whole(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let parent = to.parent().unwrap_or(Path::new("/"));
+    fs_err::create_dir_all(parent)?;
+    let mut new = tempfile::NamedTempFile::new_in(parent)?;
+    std::io::copy(&mut fs_err::File::open(from)?, &mut new)?;
+    new.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
+    new.as_file().sync_all()?;
+    new.persist(to)?;
+    durable::sync_dir(parent)
 }
 
 /// What is known of `place` itself, not of what a link points at; `None` if there is nothing.

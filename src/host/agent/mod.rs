@@ -23,3 +23,6 @@ pub(super) use link::Link;
 pub(super) use protocol::{Ask, Ended};
 pub(super) use send::send;
 pub(super) use start::start;
+
+#[cfg(test)]
+mod tests;
