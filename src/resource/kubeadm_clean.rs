@@ -3,12 +3,11 @@
 //! `kubeadm reset` leaves network links, routes, packet filter rules and mounts (its own closing message says so), and asks a
 //! cluster that may be gone; this asks nobody.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
 
+use super::pod_network::{self, Network};
 use super::{System, mounts};
 
 /// Emptied, but kept: they may be mount points.
@@ -24,55 +23,19 @@ const REMOVED: [&str; 9] = [
     "/etc/kubernetes/controller-manager.conf",
     "/etc/kubernetes/scheduler.conf",
 ];
-const CNI: &str = "/etc/cni/net.d";
-
-/// What of the network was there before: everything else is the cluster's.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Network {
-    links: BTreeSet<String>,
-    routes: BTreeSet<String>,
-    cni: BTreeSet<String>,
-}
-
-impl Network {
-    /// What is there now.
-    pub fn of(system: &System) -> Self {
-        let routes = system.output(&["ip", "route", "show"]).unwrap_or_default();
-        Network {
-            links: names(system, "/sys/class/net"),
-            routes: routes.lines().map(|line| line.trim().to_owned()).collect(),
-            cni: names(system, CNI),
-        }
-    }
-
-    fn restore(&self, system: &System, say: &mut dyn FnMut(&str)) {
-        let now = Network::of(system);
-        for route in now.routes.difference(&self.routes) {
-            let words = ["ip", "route", "del"].into_iter().chain(route.split_whitespace().filter(|word| *word != "linkdown"));
-            system.run(&words.collect::<Vec<_>>(), &mut |_| ()).ok();
-        }
-        for link in now.links.difference(&self.links) {
-            say(&format!("network link {link}"));
-            system.run(&["ip", "link", "delete", link], &mut |_| ()).ok(); // the other end of a pair goes with the first
-        }
-        for file in now.cni.difference(&self.cni) {
-            std::fs::remove_file(system.path(CNI).join(file)).ok();
-        }
-    }
-}
 
 /// Takes Kubernetes off this host. Twice is the same as once.
 pub fn clean(system: &System, before: &Network, say: &mut dyn FnMut(&str)) -> Result<()> {
     system.run(&["systemctl", "stop", "kubelet.service"], &mut |_| ()).ok();
+    let cidrs = pod_network::cidrs(system)?; // they stand in files that go
     stop_containers(system, say);
     for directory in EMPTIED {
-        mounts::detach_below(system, Path::new(directory))?;
-        empty(&system.path(directory))?;
+        mounts::empty(system, Path::new(directory))?;
     }
     for path in REMOVED {
-        remove(&system.path(path))?;
+        mounts::remove(system, Path::new(path))?;
     }
-    before.restore(system, say);
+    before.restore(system, &cidrs, say);
     remove_rules(system, say);
     super::kubeadm_unit::forget(system)
 }
@@ -106,27 +69,6 @@ fn remove_rules(system: &System, say: &mut dyn FnMut(&str)) {
     if system.path("/bin/sh").exists() {
         system.run(&["sh", "-c", script], say).ok();
     }
-}
-
-fn names(system: &System, directory: &str) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(system.path(directory)).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-fn empty(directory: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(directory).into_iter().flatten() {
-        remove(&entry?.path())?;
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let done = match std::fs::symlink_metadata(path) {
-        Err(_) => Ok(()),
-        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-    };
-    done.with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

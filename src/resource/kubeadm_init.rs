@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kubeadm_clean::{Network, clean};
+use super::kubeadm_clean::clean;
+use super::pod_network::Network;
 use super::{Act, Before, Content, State, System, kubeadm_member, kubeadm_unit};
 
 /// The first master, made by `kubeadm init`. It goes on in a unit of its own when the agent goes away.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kubeadm_clean::{Network, clean};
+use super::kubeadm_clean::clean;
+use super::pod_network::Network;
 use super::{Act, Before, Content, HostsEntry, State, System, kubeadm_member, kubeadm_unit};
 
 /// A host that joins a cluster by `kubeadm join`, as a worker or as a further master.

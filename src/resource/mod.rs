@@ -26,6 +26,7 @@ mod mirror;
 mod module;
 mod mounts;
 mod owned_tree;
+mod pod_network;
 mod rootfs;
 mod script;
 mod stored_image;

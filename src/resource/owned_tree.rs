@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept};
+use super::kept::Kept;
 use super::{Act, Before, State, System, mounts};
 
 /// A directory that the cluster's programs fill. Taken back, it goes with everything in it, mounts included, if it was not
@@ -51,11 +51,7 @@ impl Act for OwnedTree {
         if !was.empty {
             return Ok(());
         }
-        mounts::detach_below(system, &self.path)?;
-        for entry in std::fs::read_dir(system.path(&self.path)).into_iter().flatten() {
-            let place = entry?.path();
-            if kept::meta(&place)?.is_some_and(|meta| meta.is_dir()) { fs_err::remove_dir_all(place)? } else { fs_err::remove_file(place)? }
-        }
+        mounts::empty(system, &self.path)?;
         was.kept.restore(system, &self.path)
     }
 }
