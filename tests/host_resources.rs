@@ -75,6 +75,7 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         apply: "scripts/install.sh".into(),
         check: Some("scripts/check.sh".into()),
         undo: Some("scripts/uninstall.sh".into()),
+        public: env.keys().cloned().collect(),
         env: env.clone(),
     };
     vec![

@@ -41,7 +41,7 @@ impl Applications<'_> {
         match self.launched() {
             Launched::Commands(lines) => {
                 let env = self.environment(None);
-                all.extend(lines.iter().map(|line| self.command("launch", ROOTFS.into(), line, &env)));
+                all.extend(numbered("launch", lines).map(|(name, line)| self.command(&name, ROOTFS.into(), line, &env)));
             }
             Launched::Apps(names) => {
                 let apps = names.iter().filter_map(|name| self.config.app(name)).filter(|app| app.role.is_none());
@@ -79,7 +79,8 @@ impl Applications<'_> {
         let run = |line: &str| self.command(&name, directory.clone(), line, &env);
         let commands = self.commands(app);
         if !commands.is_empty() {
-            return commands.iter().map(|line| run(line)).collect();
+            let commands = numbered(&name, &commands);
+            return commands.map(|(name, line)| self.command(&name, directory.clone(), line, &env)).collect();
         }
         let files = self.files(app);
         if app.kind == AppKind::Shell {
@@ -136,6 +137,14 @@ impl Applications<'_> {
     }
 }
 
+/// Lines with names that differ where lines are the same: each is run once.
+fn numbered<'a>(name: &'a str, lines: &'a [String]) -> impl Iterator<Item = (String, &'a str)> {
+    lines.iter().enumerate().map(move |(at, line)| match lines[..at].iter().filter(|earlier| *earlier == line).count() {
+        0 => (name.to_owned(), line.as_str()),
+        earlier => (format!("{name} (time {})", earlier + 1), line.as_str()),
+    })
+}
+
 fn kind(kind: AppKind) -> &'static str {
     match kind {
         AppKind::Kube => "kube",
@@ -187,6 +196,8 @@ mod tests {
         let own = AppConfig { name: "web".into(), cmds: Some(vec!["make".into()]), ..AppConfig::default() };
         assert_eq!(launched(|_, said| said.configs.push(own)).0, ["app disk", "app web: make"]);
         assert_eq!(launched(|_, said| said.launch_apps = Some(vec![])).0, ["app disk"]);
+        let again = |_: &mut ClusterConfig, said: &mut Application| said.cmds = Some(["a", "b", "a"].map(str::to_owned).into());
+        assert_eq!(launched(again).0, ["app disk", "launch: a", "launch: b", "launch (time 2): a"]);
     }
 
     #[test]

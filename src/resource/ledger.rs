@@ -254,4 +254,35 @@ mod tests {
         Ledger::open(&lab.system).unwrap().apply(&Resource::File(file), &mut |_| ()).unwrap();
         assert!(!lab.read("/var/lib/sealift/undo/ledger.jsonl").contains("s3cret"));
     }
+
+    #[test]
+    fn secrets_in_environments_do_not_enter_the_ledger() {
+        use crate::resource::{Command, Script};
+        let lab = Lab::real_programs();
+        lab.write("/bin/sh", "");
+        lab.write("/app/install.sh", "test $Password = s3cret");
+        lab.write("/app/uninstall.sh", "echo $DataDir-$Password >>said");
+        let env: std::collections::BTreeMap<_, _> =
+            [("Password", "s3cret"), ("DataDir", "/data")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let (directory, image) = (std::path::PathBuf::from("/app"), crate::image::Digest::of(b"image"));
+        let line = "test -n $Password".to_owned();
+        let command = Command { name: "app".into(), directory: directory.clone(), line, env: env.clone(), image };
+        let script = Script {
+            name: "install".into(),
+            directory,
+            apply: "install.sh".into(),
+            check: None,
+            undo: Some("uninstall.sh".into()),
+            env,
+            public: ["DataDir".to_owned()].into(),
+        };
+        let mut ledger = Ledger::open(&lab.system).unwrap();
+        for resource in [Resource::Script(script), Resource::Command(command)] {
+            assert!(ledger.apply(&resource, &mut |_| ()).unwrap());
+        }
+        assert!(!lab.read("/var/lib/sealift/undo/ledger.jsonl").contains("s3cret"));
+        drop(ledger);
+        Ledger::open(&lab.system).unwrap().undo(&mut |_| ()).unwrap();
+        assert_eq!(lab.read("/app/said"), "/data-\n");
+    }
 }

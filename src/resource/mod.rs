@@ -35,6 +35,8 @@ mod sysctl;
 mod system;
 mod unit;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +56,7 @@ pub use limits::Limit;
 pub use link::Link;
 pub use mirror::Mirror;
 pub use module::Module;
+pub use mounts::remove;
 pub use owned_tree::OwnedTree;
 pub use rootfs::Rootfs;
 pub use script::Script;
@@ -182,6 +185,9 @@ impl Resource {
             Resource::File(file) => Resource::File(File { content: Content::default(), ..file.clone() }),
             Resource::KubeadmInit(it) => Resource::KubeadmInit(KubeadmInit { config: Content::default(), ..it.clone() }),
             Resource::KubeadmJoin(it) => Resource::KubeadmJoin(KubeadmJoin { config: Content::default(), ..it.clone() }),
+            Resource::Command(it) => Resource::Command(Command { env: BTreeMap::new(), ..it.clone() }),
+            Resource::HostTree(it) => Resource::HostTree(HostTree { env: BTreeMap::new(), ..it.clone() }),
+            Resource::Script(it) => Resource::Script(it.for_undo()),
             other => other.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! What is mounted below a directory, and how a tree is deleted without ever entering it.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +23,17 @@ pub fn empty(system: &System, directory: &Path) -> Result<()> {
 }
 
 /// Deletes what is at `path`: a directory with everything in it, but nothing that is mounted there; a link, not its target.
+/// A mount point stays, emptied.
 pub fn remove(system: &System, path: &Path) -> Result<()> {
     let place = system.path(path);
     let done = match std::fs::symlink_metadata(&place) {
         Err(_) => return Ok(()),
         Ok(meta) if meta.is_dir() => {
             empty(system, path)?;
-            std::fs::remove_dir(&place)
+            match std::fs::remove_dir(&place) {
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
+                done => done,
+            }
         }
         Ok(_) => std::fs::remove_file(&place),
     };

@@ -1,6 +1,6 @@
 //! A script that an image brings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -31,6 +31,9 @@ pub struct Script {
     /// The environment of all three.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The names of variables that are no secrets: the script that takes it back gets these alone, for they stay on the host.
+    #[serde(default)]
+    pub public: BTreeSet<String>,
 }
 
 impl Script {
@@ -47,6 +50,13 @@ impl Script {
         let mut command = system.command(shell);
         command.arg(&place).envs(&self.env).current_dir(system.path(&self.directory));
         run(command, None, &script.display().to_string(), say).with_context(|| format!("script {}", self.name))
+    }
+
+    /// The same with its public variables only.
+    pub(super) fn for_undo(&self) -> Self {
+        let mut undo = self.clone();
+        undo.env.retain(|name, _| self.public.contains(name));
+        undo
     }
 
     fn stamp(&self) -> PathBuf {
@@ -114,6 +124,7 @@ mod tests {
             check: Some("check.sh".into()),
             undo: Some("uninstall.sh".into()),
             env: [("WHAT".to_owned(), "etcd".to_owned())].into(),
+            public: BTreeSet::new(),
         }
     }
 

@@ -34,7 +34,7 @@ impl AgentBinaries {
         let file = self.files.get(machine(arch)).ok_or_else(|| {
             let have: Vec<&str> = self.files.keys().map(String::as_str).collect();
             Failure::failed(format!("no sealift binary for architecture {arch} (there is one for {})", have.join(", ")))
-                .hint("use an image that is built for this architecture: it brings the binary in `bin/`")
+                .hint(format!("run sealift on a machine of that architecture: it brings its own executable to hosts ({arch})"))
         })?;
         let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(blob) = hashed.get(file) {
@@ -75,6 +75,8 @@ mod tests {
         assert_eq!(binaries.find("x86_64").unwrap().1.digest, Digest::of(b"elf"));
         std::fs::remove_file(&file).unwrap();
         assert_eq!(binaries.clone().find("amd64").unwrap().1.size, 3);
-        assert!(binaries.find("riscv64").unwrap_err().to_string().contains("there is one for x86_64"));
+        let error = binaries.find("riscv64").unwrap_err();
+        assert!(error.to_string().contains("there is one for x86_64"));
+        assert!(crate::error::hints_of(&error)[0].contains("run sealift on a machine of that architecture"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use crate::store::Store;
 
 /// Files that are read as a whole are no longer, in bytes.
 const LONGEST_FILE: u64 = 4 << 20;
+/// What sealift makes in its directory; all else there is the user's (`dataRoot` may be).
+const OURS: [&str; 8] = ["bin", "clusters", "kubeadm", "lease.json", "rootfs", "stamps", "store", "undo"];
 
 /// Serves a runner until its stream ends or it says nothing for a minute.
 pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Hello) -> Result<()>
@@ -178,15 +181,14 @@ fn forget(system: &System, keep_store: bool) -> Result<()> {
     if !home.exists() {
         return Ok(());
     }
-    for entry in fs_err::read_dir(&home)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true if keep_store && entry.path() == system.path(STORE) => {}
-            true => fs_err::remove_dir_all(entry.path())?,
-            false => fs_err::remove_file(entry.path())?,
-        }
+    for name in OURS.into_iter().filter(|name| !(keep_store && system.path(STORE).ends_with(name))) {
+        crate::resource::remove(system, &Path::new(HOME).join(name))?;
     }
-    if keep_store { Ok(()) } else { Ok(fs_err::remove_dir(home)?) }
+    match std::fs::remove_dir(&home) {
+        // what else is in it is not ours; it may be a mount point
+        Err(error) if ![ErrorKind::DirectoryNotEmpty, ErrorKind::ResourceBusy].contains(&error.kind()) => Err(error).context(HOME),
+        _ => Ok(()),
+    }
 }
 
 /// Points `/var/lib/sealift/bin/sealift` at this executable, for units, and removes older ones.
@@ -202,6 +204,7 @@ pub fn settle(system: &System, digest: &Digest) -> Result<()> {
         std::os::unix::fs::symlink(&own, &new).context("link of the agent")?;
         fs_err::rename(&new, &link)?;
     }
+    // uploads under way are named `.new-…`
     for entry in fs_err::read_dir(&bin)? {
         let name = entry?.file_name();
         if name.to_string_lossy().starts_with("sealift-") && name != own.as_str() {
@@ -209,4 +212,52 @@ pub fn settle(system: &System, digest: &Digest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(files: &[&str]) -> (tempfile::TempDir, System) {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path());
+        for file in files {
+            let place = system.path(HOME).join(file);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(place, "x").unwrap();
+        }
+        (root, system)
+    }
+
+    fn left(system: &System, directory: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(system.path(HOME).join(directory)).into_iter().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_what_is_ours_is_forgotten() {
+        for (files, keep_store, expected) in [
+            (&["bin/x", "undo/saved/x", "store/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
+            (&["bin/x", "store/x", "rootfs/x/y"], true, &["store"]),
+            (&["clusters/x", "kubeadm/begun", "stamps/x", "lease.json"], false, &[]),
+        ] {
+            let (_root, system) = host(files);
+            for _ in 0..2 {
+                forget(&system, keep_store).unwrap();
+                assert_eq!(left(&system, ""), expected);
+            }
+            assert_eq!(system.path(HOME).exists(), !expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn uploads_of_other_runners_are_left_alone_and_old_agents_go() {
+        let digest = Digest::of(b"agent");
+        let own = format!("sealift-{}", digest.short());
+        let (_root, system) = host(&[&format!("bin/{own}"), "bin/sealift-old", "bin/.new-other.77"]);
+        settle(&system, &digest).unwrap();
+        assert_eq!(left(&system, "bin"), [".new-other.77", "sealift", own.as_str()]);
+    }
 }

@@ -72,7 +72,7 @@ impl Start<'_> {
         let (short, size) = (self.blob.digest.short(), self.blob.size);
         let fresh = if fresh { "rm -f $b; " } else { "" };
         let script = format!(
-            "umask 022; d=/var/lib/sealift/bin; b=$d/sealift-{short}; t=$b.$$; {fresh}\
+            "umask 022; d=/var/lib/sealift/bin; b=$d/sealift-{short}; t=$d/.new-{short}.$$; {fresh}\
              if test -x $b && test $(wc -c <$b) -eq {size}; then echo {MARK}have; else echo {MARK}want; \
              mkdir -p $d && head -c {size} >$t && test $(wc -c <$t) -eq {size} && chmod 755 $t && mv $t $b || \
              {{ rm -f $t; echo cannot write $b >&2; exit 1; }}; fi; exec $b agent"
