@@ -102,9 +102,6 @@ impl Run<'_> {
             self.tickets.lock().await.fill(resource, first, self.job).await?
         };
         host.apply(&filled, self.job).await.map_err(|error| labelled(error, resource))?;
-        if matches!(resource, Resource::KubeadmInit(_)) {
-            self.tickets.lock().await.were_in_init();
-        }
         task.done("");
         Ok(1)
     }

@@ -1,4 +1,7 @@
-//! What joining hosts show: a token, a key for certificates, the digest of the cluster's CA. Made for one run.
+//! What joining hosts show: a token, a key for certificates, the digest of the cluster's CA. Made for one run, and made known to
+//! the cluster before the first host joins: whether `kubeadm init` ran with them, was run by another or long ago does not matter.
+
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use rand::Rng as _;
@@ -57,11 +60,6 @@ impl Tickets {
         })
     }
 
-    /// Says that `kubeadm init` ran with them.
-    pub fn were_in_init(&mut self) {
-        self.registered = true;
-    }
-
     fn filled(&self, config: &Content) -> Content {
         let text = String::from_utf8_lossy(config.bytes());
         let hash = self.ca_hash.as_deref().unwrap_or(Self::CA_HASH);
@@ -76,6 +74,7 @@ impl Tickets {
             self.ca_hash = Some(public_key_digest(&ca)?);
         }
         if !self.registered {
+            *self = Tickets { ca_hash: self.ca_hash.take(), ..Tickets::draw() }; // kubeadm refuses a token that it has already
             self.make_known(config, master, job).await?;
             self.registered = true;
         }
@@ -90,23 +89,37 @@ impl Tickets {
             kubeadm token create --config $file >/dev/null
             kubeadm init phase upload-certs --upload-certs --config $file >/dev/null";
         let api_version = api_version_of(config).context("kubeadm's document has no apiVersion")?;
-        let document = format!(
-            "apiVersion: {api_version}\nkind: InitConfiguration\nbootstrapTokens:\n- token: {}\n  ttl: 2h0m0s\n  usages: [signing, authentication]\n  \
-            groups: ['system:bootstrappers:kubeadm:default-node-token']\ncertificateKey: {}\n",
-            self.token.expose_secret(),
-            self.certificate_key.expose_secret()
-        );
+        let document = self.document(&api_version, config, master.address());
         let command =
             Exec::shell(script).env("ApiVersion", &api_version).env("KUBECONFIG", "/etc/kubernetes/admin.conf").stdin(document).quiet();
         master.exec(&command, job).await?.success("kubeadm token create").map(drop)
+    }
+
+    /// What kubeadm reads them from. The address and the container runtime are told: kubeadm cannot find them out on a host
+    /// without a default route, or with several runtimes.
+    fn document(&self, api_version: &str, config: &Content, master: IpAddr) -> String {
+        let socket = value_of(config, |line| line.trim_start().strip_prefix("criSocket:"));
+        let node = socket.map(|socket| format!("nodeRegistration: {{criSocket: '{socket}'}}\n")).unwrap_or_default();
+        format!(
+            "apiVersion: {api_version}\nkind: InitConfiguration\nbootstrapTokens:\n- token: {}\n  ttl: 2h0m0s\n  usages: [signing, authentication]\n  \
+            groups: ['system:bootstrappers:kubeadm:default-node-token']\ncertificateKey: {}\n\
+            localAPIEndpoint: {{advertiseAddress: '{master}'}}\n{node}",
+            self.token.expose_secret(),
+            self.certificate_key.expose_secret()
+        )
     }
 }
 
 /// The first `apiVersion` of a stream of documents.
 fn api_version_of(config: &Content) -> Option<String> {
+    value_of(config, |line| line.strip_prefix("apiVersion:"))
+}
+
+/// The first value of a stream of documents that `pick` finds in a line.
+fn value_of(config: &Content, pick: impl Fn(&str) -> Option<&str>) -> Option<String> {
     let text = String::from_utf8_lossy(config.bytes());
-    let line = text.lines().find_map(|line| line.strip_prefix("apiVersion:"))?;
-    Some(line.trim().trim_matches(['"', '\'']).to_owned())
+    let value = text.lines().find_map(pick)?;
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 /// kubeadm's `caCertHashes`: the SHA-256 of the certificate's public key info in DER (RFC 7469, 2.4).
@@ -129,6 +142,18 @@ mod tests {
         assert!(!filled.contains("ticket") && filled.contains("sha256:1234"), "{filled}");
         let token = filled.lines().next().unwrap().strip_prefix("a: ").unwrap();
         assert_eq!((token.len(), token.as_bytes()[6]), (23, b'.'));
+    }
+
+    #[test]
+    fn a_running_cluster_is_told_them_with_address_and_runtime() {
+        let tickets = Tickets::draw();
+        let config =
+            Content::from("apiVersion: kubeadm.k8s.io/v1beta3\nkind: JoinConfiguration\nnodeRegistration:\n  criSocket: unix:///c.sock\n");
+        let text = tickets.document("kubeadm.k8s.io/v1beta3", &config, IpAddr::from([10, 0, 0, 1]));
+        let document: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(document["localAPIEndpoint"]["advertiseAddress"], "10.0.0.1");
+        assert_eq!(document["nodeRegistration"]["criSocket"], "unix:///c.sock");
+        assert_eq!(document["bootstrapTokens"][0]["token"], tickets.token.expose_secret());
     }
 
     #[test]
