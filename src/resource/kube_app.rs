@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kube_health::{pods_not_ready, wait};
+use super::kube_health::{pods_not_ready, told, wait};
 use super::{Act, Before, State, System, kubectl};
 use crate::error::Failure;
 
@@ -87,6 +87,33 @@ fn unready(object: &Value) -> Option<String> {
     (!current || ready < wanted).then(|| format!("{} {name}: {ready} of {wanted} ready", kind.to_lowercase()))
 }
 
+/// What goes away by itself: kinds and namespaces that the application itself defines are known a moment later, its own
+/// webhooks answer later, an API server is busy.
+const PASSING: [&str; 14] = [
+    "no matches for kind",
+    "namespaces \"",
+    "failed calling webhook",
+    "error looking up service account",
+    "connection refused",
+    "connection reset",
+    "timeout",
+    "timed out",
+    "deadline exceeded",
+    "unable to handle the request",
+    "etcdserver:",
+    "EOF",
+    "(ServiceUnavailable)",
+    "(Conflict)",
+];
+
+/// What kubectl says that trying again does not help against, of all that it said on stderr.
+fn refusal(said: &str) -> Option<String> {
+    let is_error = |line: &str| line.to_lowercase().starts_with("error") || line.contains(" is invalid: ");
+    let lasting = |line: &&str| is_error(line) && !PASSING.iter().any(|passing| line.contains(passing));
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(lasting).take(3).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
 impl Act for KubeApp {
     fn title(&self) -> String {
         format!("app {}", self.name)
@@ -112,20 +139,18 @@ impl Act for KubeApp {
 
     fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
         let what = format!("app {}", self.name);
-        // kinds that the application itself defines are known a moment later
         wait(&what, Duration::from_secs(60), say, || {
             let output = self.kubectl(system, &["apply"])?;
-            let unknown = || kubectl::complaint(&output).contains("no matches for kind");
-            match output.status.success() {
-                true => Ok(Vec::new()),
-                false if unknown() => Ok(vec![kubectl::complaint(&output)]),
-                false => Err(Failure::failed(format!("kubectl apply: {}", kubectl::complaint(&output))).into()),
+            match (output.status.success(), refusal(&String::from_utf8_lossy(&output.stderr))) {
+                (true, _) => Ok(Vec::new()),
+                (false, None) => Ok(vec![kubectl::complaint(&output)]),
+                (false, Some(why)) => Err(Failure::failed(format!("kubectl apply: {why}")).hint("mend the manifest in the image").into()),
             }
         })?;
         if !self.wait {
             return Ok(());
         }
-        wait(&what, Duration::from_secs(self.patience), say, || self.findings(system))
+        wait(&what, Duration::from_secs(self.patience), say, || Ok(told(self.findings(system))))
     }
 
     /// The application goes with the cluster.
@@ -142,6 +167,29 @@ pub fn is_manifest(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        let crd = "error: resource mapping not found for name: \"a\" namespace: \"\" from \"a.yaml\": no matches for kind \"A\" in version \"a/v1\"\n\
+            ensure CRDs are installed first";
+        let field = "Error from server (BadRequest): error when creating \"a.yaml\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.x\"";
+        let value = "The Deployment \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0";
+        let cases = [
+            ("a kind that is defined beside it", crd.to_owned(), None),
+            ("an API server that is away", "The connection to the server 10.0.0.1:6443 was refused".to_owned(), None),
+            (
+                "a namespace that comes later",
+                "Error from server (NotFound): error when creating \"a.yaml\": namespaces \"shop\" not found".to_owned(),
+                None,
+            ),
+            ("an unknown field", field.to_owned(), Some(field.to_owned())),
+            ("a wrong value", format!("Warning: old\n{value}"), Some(value.to_owned())),
+            ("a wrong value beside an unknown kind", format!("{crd}\n{value}"), Some(value.to_owned())),
+        ];
+        for (name, said, expected) in cases {
+            assert_eq!(refusal(&said), expected, "{name}");
+        }
+    }
 
     #[test]
     fn workloads_are_ready_when_all_of_their_current_pods_are() {

@@ -51,7 +51,7 @@ impl Act for KubeHealth {
     }
 
     fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        wait("the cluster", Duration::from_secs(self.patience), say, || self.findings(system))
+        wait("the cluster", Duration::from_secs(self.patience), say, || Ok(told(self.findings(system))))
     }
 
     fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -59,13 +59,18 @@ impl Act for KubeHealth {
     }
 }
 
-/// Waits until there are no findings, telling the first one whenever it changes. An API server that does not answer is a
-/// finding like others.
+/// What was found; an API server that does not answer is a finding like others.
+pub fn told(findings: Result<Vec<String>>) -> Vec<String> {
+    findings.unwrap_or_else(|error| vec![format!("{error:#}")])
+}
+
+/// Waits until there are no findings, telling the first one whenever it changes. An error is what waiting does not help
+/// against: it ends it.
 pub fn wait(what: &str, patience: Duration, say: &mut dyn FnMut(&str), look: impl Fn() -> Result<Vec<String>>) -> Result<()> {
     let deadline = Instant::now() + patience;
     let mut told = String::new();
     loop {
-        let findings = look().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        let findings = look()?;
         let Some(first) = findings.first() else { return Ok(()) };
         if *first != told {
             say(&format!("waits: {first}"));
