@@ -106,7 +106,16 @@ impl ClusterArgs {
             Some(file) => read(file, context)?,
             None => Clusterfile::default(),
         };
-        let mut clusterfile = self.overrides(image)?.apply(from_file)?;
+        self.over(from_file, image)
+    }
+
+    /// The Clusterfile of a cluster that this machine knows, the only one or that with the name, with what the flags say over it.
+    pub fn known(&self) -> Result<Clusterfile> {
+        self.over(records()?.load(self.name.as_deref())?, None)
+    }
+
+    fn over(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
+        let mut clusterfile = self.overrides(image)?.apply(clusterfile)?;
         self.access.resolve(&mut clusterfile)?;
         Ok(clusterfile)
     }
@@ -305,4 +314,29 @@ fn line_of_stdin() -> Result<SecretString> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    }
+
+    #[test]
+    fn flags_go_over_a_cluster_that_is_known() {
+        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
+        let known = clusterfile::load("Clusterfile", text).unwrap();
+        let line = Line::parse_from(["run", "--user", "admin", "--passwd", "p", "--port", "2222", "--env", "A=1", "--apps", "web"]);
+        let clusterfile = line.cluster.over(known, None).unwrap();
+        let ssh = &clusterfile.cluster.hosts[0].ssh;
+        assert_eq!((ssh.user.as_str(), ssh.port, ssh.passwd.is_some()), ("admin", 2222, true));
+        assert_eq!(clusterfile.cluster.env["A"], "1");
+        assert_eq!(clusterfile.application.launch_apps, Some(vec!["web".to_owned()]));
+        assert_eq!((clusterfile.cluster.name.as_str(), clusterfile.cluster.images[0].as_str()), ("shop", "shop:1"));
+    }
 }

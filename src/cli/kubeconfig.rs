@@ -21,13 +21,17 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let mut clusterfile = args.cluster.clusterfile(context)?;
     clusterfile.cluster.hosts.retain(crate::clusterfile::HostSpec::is_master);
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, mut failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     let mut answer = None;
     for master in fleet.hosts() {
-        if let Some(config) = master.read_file("/etc/kubernetes/admin.conf").await? {
-            let server = format!("https://{}", std::net::SocketAddr::new(master.address(), 6443));
-            answer = Some(with_server(&String::from_utf8_lossy(&config), &server));
-            break;
+        match master.read_file("/etc/kubernetes/admin.conf").await {
+            Ok(Some(config)) => {
+                let server = format!("https://{}", std::net::SocketAddr::new(master.address(), 6443));
+                answer = Some(with_server(&String::from_utf8_lossy(&config), &server));
+                break;
+            }
+            Ok(None) => {}
+            Err(error) => failed.push((master.address(), error)), // the next one may be well
         }
     }
     fleet.close().await;

@@ -1,12 +1,12 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a site with its hosts connected.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::cluster_args::{ClusterArgs, records};
 use super::{Context, RegistryArgs};
 use crate::cluster::{Image, LeaseOptions, Plan, Site};
 use crate::clusterfile::Clusterfile;
-use crate::error::Failure;
+use crate::error::{Failure, hints_of, kind_of};
 use crate::host::AgentBinaries;
 use crate::image::Name;
 use crate::store::Store;
@@ -29,8 +29,7 @@ impl SiteArgs {
         if self.cluster.names_hosts() || image.is_some() {
             return self.cluster.clusterfile(image, context);
         }
-        let known = records()?.load(None)?;
-        Ok(known)
+        self.cluster.known()
     }
 
     /// The image from the store, pulled first if it is not there.
@@ -42,12 +41,8 @@ impl SiteArgs {
         };
         let name: Name = text.parse()?;
         if store.resolve(&name)?.is_none() {
-            let (descriptor, _) = self
-                .registry
-                .client()?
-                .pull(&name, &[], store, &context.job)
-                .await
-                .with_context(|| Failure::usage(format!("no such image: {} (not in the store)", name.familiar())))?;
+            let (descriptor, _) =
+                self.registry.client()?.pull(&name, &[], store, &context.job).await.map_err(|error| not_pulled(error, &name))?;
             store.tag(&name, &descriptor)?;
         }
         let store = store.clone();
@@ -59,6 +54,13 @@ impl SiteArgs {
         let targets = self.cluster.access.targets(&clusterfile)?;
         Site::open(clusterfile, image, &targets, &AgentBinaries::own()?, &self.ignore, &context.job).await
     }
+}
+
+/// Says that an image is neither in the store nor to be had; why, of which kind and what helps is as the registry client says.
+fn not_pulled(error: anyhow::Error, name: &Name) -> anyhow::Error {
+    let message = format!("image {} is not in the store and cannot be pulled", name.familiar());
+    let failure = Failure { kind: kind_of(&error), message, hints: hints_of(&error).to_vec() };
+    error.context(failure)
 }
 
 /// Brings a site to what it shall be: refuses unfit hosts, plans, carries out. What was planned, and how many things changed.
@@ -79,4 +81,18 @@ fn owner() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine} (process {})", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_tells_kind_and_hints_of_the_cause() {
+        let name: Name = "shop:1".parse().unwrap();
+        let error = not_pulled(Failure::network("no answer").hint("is it up?").into(), &name);
+        assert_eq!((kind_of(&error), hints_of(&error)), (Kind::Network, &["is it up?".to_owned()][..]));
+        assert!(format!("{error:#}").contains("shop:1") && format!("{error:#}").contains("no answer"));
+    }
 }

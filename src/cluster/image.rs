@@ -49,10 +49,10 @@ impl Image {
     /// Reads an image from the store.
     ///
     /// # Errors
-    /// `Usage` if the store has no such image; `Verification` if a blob of it is damaged.
+    /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged.
     pub fn open(store: &Store, name: &Name) -> Result<Image> {
         let descriptor = store.resolve(name)?.ok_or_else(|| {
-            Failure::usage(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
+            Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
         })?;
         let document = store.read(&Blob::try_from(&descriptor)?)?;
         let parts = match content_of(descriptor.media_type(), &document)? {
