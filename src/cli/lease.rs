@@ -30,14 +30,21 @@ enum Request {
         #[arg(long)]
         break_lease: bool,
     },
+    /// Take it after a run that died.
+    Inherit {
+        /// That run.
+        #[arg(long)]
+        from: String,
+    },
     /// Give it back.
     Release,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let request = match args.request {
-        Request::Hold { break_lease } => LeaseRequest::Hold { by_force: break_lease },
+    let request = match &args.request {
+        Request::Hold { break_lease } => LeaseRequest::Hold { by_force: *break_lease },
+        Request::Inherit { from } => LeaseRequest::Inherit { from: from.clone() },
         Request::Release => LeaseRequest::Release,
     };
     Lease::ask(&args.file, &args.holder, &args.owner, request)

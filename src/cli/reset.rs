@@ -1,13 +1,16 @@
 //! `sealift reset`
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
+use std::net::IpAddr;
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
 use super::cluster_args::{KnownArgs, records};
-use crate::cluster::Fleet;
+use crate::cluster::{Fleet, Held};
+use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Unit;
 use crate::host::{AgentBinaries, Host};
@@ -25,6 +28,9 @@ pub struct Args {
     /// Leave the blobs on the hosts, so that the next run sends less
     #[arg(long)]
     keep_store: bool,
+    /// Take the cluster from another run that holds it
+    #[arg(long)]
+    break_lease: bool,
 }
 
 /// Runs the command.
@@ -35,8 +41,9 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     confirm(args.yes, &name, targets.len())?;
     let (fleet, mut failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     context.job.check()?;
-    let results = fleet.each(|host| reset(host, args.keep_store, context)).await;
+    let results = take_down(&fleet, &clusterfile, &args, context).await;
     fleet.close().await;
+    let results = results?;
     let mut undone = 0;
     for (address, result) in results {
         match result {
@@ -53,10 +60,33 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     refuse(&failed, hosts)
 }
 
-async fn reset(host: &Host, keep_store: bool, context: &Context) -> Result<usize> {
+type Results = Vec<(IpAddr, Result<usize>)>;
+
+/// Takes back all changes while holding the cluster, if its first master answers; then removes what sealift has on the hosts,
+/// the lease too.
+async fn take_down(fleet: &Fleet, clusterfile: &Clusterfile, args: &Args, context: &Context) -> Result<Results> {
+    let undo = fleet.each(|host| undo(host, context));
+    let first = clusterfile.cluster.hosts.iter().find(|host| host.is_master());
+    let mut results = match first.and_then(|first| fleet.host(first.address).ok()) {
+        Some(master) => {
+            let held = Held::take(master, &super::site::owner(), args.break_lease, &context.job).await?;
+            held.during(master, &context.job, async { Ok(undo.await) }).await?
+        }
+        None => undo.await,
+    };
+    let failed: BTreeSet<IpAddr> = results.iter().filter(|(_, result)| result.is_err()).map(|(address, _)| *address).collect();
+    let forget = async |host: &Host| if failed.contains(&host.address()) { Ok(()) } else { host.forget(args.keep_store).await };
+    for ((_, result), (_, forgotten)) in results.iter_mut().zip(fleet.each(forget).await) {
+        if let Err(error) = forgotten {
+            *result = Err(error);
+        }
+    }
+    Ok(results)
+}
+
+async fn undo(host: &Host, context: &Context) -> Result<usize> {
     let task = context.job.task(format!("{}: reset", host.name()), None, Unit::Items);
     let count = host.undo(&context.job).await?;
-    host.forget(keep_store).await?;
     task.done(format!("{count} changes taken back"));
     Ok(count)
 }
@@ -77,7 +107,7 @@ fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
 }
 
-fn refuse(failed: &[(std::net::IpAddr, anyhow::Error)], others: usize) -> Result<()> {
+fn refuse(failed: &[(IpAddr, anyhow::Error)], others: usize) -> Result<()> {
     let Some((_, first)) = failed.first() else { return Ok(()) };
     let lines: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect();
     let kind = if others == 0 && failed.len() == 1 { kind_of(first) } else { Kind::SomeHosts };

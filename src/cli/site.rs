@@ -77,7 +77,7 @@ pub async fn bring_up(site: &Site, store: &Store, break_lease: bool, context: &C
 }
 
 /// Who this is, for others who want to change the cluster meanwhile.
-fn owner() -> String {
+pub fn owner() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine} (process {})", std::process::id())

@@ -10,12 +10,12 @@ use tokio::sync::Mutex;
 
 use super::fleet::gather;
 use super::stage::{Action, STAGES, Stage, Want};
-use super::{Desired, Fleet, Plan, Tickets};
+use super::{Desired, Fleet, Plan, Tickets, etcd_member};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Event, Job, Unit};
 use crate::host::Host;
 use crate::image::Blob;
-use crate::resource::{Resource, State};
+use crate::resource::{KubeadmJoin, Resource, State};
 use crate::ship::{Shipment, ship};
 use crate::store::Store;
 
@@ -31,7 +31,7 @@ pub async fn act(desired: &Desired, plan: &Plan, fleet: &Fleet, store: &Store, j
         let planned = plan.stages.iter().any(|planned| planned.stage == stage.name);
         if planned || changed > 0 {
             job.check()?;
-            changed += run.stage(stage).await?;
+            changed += run.stage(stage, changed > 0 && stage.name == "verify").await?;
         }
     }
     Ok(changed)
@@ -46,7 +46,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn stage(&self, stage: &Stage) -> Result<usize> {
+    /// Carries out one stage; `anew` runs scripts also where their check finds nothing to do.
+    async fn stage(&self, stage: &Stage, anew: bool) -> Result<usize> {
         let wants = (stage.wants)(self.desired);
         if wants.is_empty() {
             return Ok(0);
@@ -54,7 +55,7 @@ impl Run<'_> {
         self.job.emit(Event::Stage { name: stage.name.to_owned() });
         let at_once = if stage.one_by_one { 1 } else { AT_ONCE };
         let runs = by_host(wants).into_iter().map(|(address, actions)| async move {
-            let done = async { self.host(self.fleet.host(address)?, &actions).await };
+            let done = async { self.host(self.fleet.host(address)?, &actions, anew).await };
             (address, done.await)
         });
         let mut results = Vec::new();
@@ -71,7 +72,7 @@ impl Run<'_> {
     }
 
     /// Does what one host lacks, in order. How many things it changed.
-    async fn host(&self, host: &Host, actions: &[Action]) -> Result<usize> {
+    async fn host(&self, host: &Host, actions: &[Action], anew: bool) -> Result<usize> {
         let resources: Vec<Resource> = actions.iter().filter_map(resource_of).cloned().collect();
         let states = self.job.or_cancelled(host.check(&resources)).await?;
         let mut states = states.into_iter();
@@ -82,7 +83,8 @@ impl Run<'_> {
                 Action::Ship(blobs) => changed += self.ship(host, blobs, &resources).await?,
                 Action::Resource(resource) => {
                     // what came before may have changed it: only what was not touched yet is believed
-                    let present = matches!(states.next(), Some(Ok(State::Present)));
+                    let anew = anew && matches!(resource, Resource::Script(_));
+                    let present = matches!(states.next(), Some(Ok(State::Present))) && !anew;
                     if !present || changed > 0 {
                         changed += self.apply(host, resource, present).await?;
                     }
@@ -97,13 +99,21 @@ impl Run<'_> {
             return Ok(0);
         }
         let task = self.job.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
-        let filled = {
-            let first = self.fleet.host(self.desired.first_master().address())?;
-            self.tickets.lock().await.fill(resource, first, self.job).await?
-        };
+        let first = self.fleet.host(self.desired.first_master().address())?;
+        if matches!(resource, Resource::KubeadmJoin(join) if join.master) {
+            self.forget_failed_join(host, resource, first).await?;
+        }
+        let filled = self.tickets.lock().await.fill(resource, first, self.job).await?;
         host.apply(&filled, self.job).await.map_err(|error| labelled(error, resource))?;
         task.done("");
         Ok(1)
+    }
+
+    async fn forget_failed_join(&self, host: &Host, join: &Resource, first: &Host) -> Result<()> {
+        match host.check(std::slice::from_ref(join)).await?.as_slice() {
+            [Ok(state)] if KubeadmJoin::is_no_member(state) => etcd_member::forget(first, host.address(), self.job).await,
+            _ => Ok(()),
+        }
     }
 
     /// Sends the blobs that a host lacks. Those of a root file system that is unpacked already are not needed.

@@ -23,12 +23,17 @@ pub struct Lease {
 }
 
 /// What is asked of a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// To hold it, or to go on holding it.
     Hold {
         /// Takes it even from another that holds it.
         by_force: bool,
+    },
+    /// To hold it after a run that died.
+    Inherit {
+        /// That run; if meanwhile another holds it, it is not taken.
+        from: String,
     },
     /// To give it back.
     Release,
@@ -48,7 +53,7 @@ impl Lease {
         lock.file().lock().context("lease")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let held: Option<Lease> = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        match next(held, holder, owner, request, now)? {
+        match next(held, holder, owner, &request, now)? {
             Some(lease) => durable::write(file, &serde_json::to_vec(&lease)?, 0o644),
             None => match fs_err::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -59,14 +64,15 @@ impl Lease {
 }
 
 /// What a lease becomes; `None` if nobody holds it. Pure.
-fn next(held: Option<Lease>, holder: &str, owner: &str, request: Request, now: u64) -> Result<Option<Lease>> {
+fn next(held: Option<Lease>, holder: &str, owner: &str, request: &Request, now: u64) -> Result<Option<Lease>> {
     let others = held.as_ref().filter(|lease| lease.holder != holder);
     let since = held.as_ref().filter(|lease| lease.holder == holder).map_or(now, |lease| lease.since);
     match (request, others) {
         (Request::Release, None) => Ok(None),
         (Request::Release, Some(_)) => Ok(held),
         (Request::Hold { by_force: false }, Some(other)) if other.until > now => Err(refusal(other, now)),
-        (Request::Hold { .. }, _) => {
+        (Request::Inherit { from }, Some(other)) if other.until > now && other.holder != *from => Err(refusal(other, now)),
+        (Request::Hold { .. } | Request::Inherit { .. }, _) => {
             Ok(Some(Lease { holder: holder.to_owned(), owner: owner.to_owned(), since, until: now + TERM.as_secs() }))
         }
     }
@@ -74,8 +80,8 @@ fn next(held: Option<Lease>, holder: &str, owner: &str, request: Request, now: u
 
 fn refusal(other: &Lease, now: u64) -> anyhow::Error {
     Failure::failed(format!("{} has been changing this cluster for {} s", other.owner, now.saturating_sub(other.since)))
-        .hint(format!("wait for it; a run that died gives the cluster back within {} s", TERM.as_secs()))
-        .hint("`--break-lease` takes it at once, if you know that nobody is at it")
+        .hint("wait until it is done, then run the same command again")
+        .hint("`--break-lease` takes the cluster at once, if you know that nobody is at it")
         .into()
 }
 
@@ -88,17 +94,20 @@ mod tests {
         let lease = |holder: &str, until| Lease { holder: holder.into(), owner: "o".into(), since: 5, until };
         let hold = Request::Hold { by_force: false };
         let force = Request::Hold { by_force: true };
+        let inherit = |from: &str| Request::Inherit { from: from.into() };
         let cases = [
-            ("nobody's is taken", None, hold, Some(Some("a"))),
-            ("one's own is renewed", Some(lease("a", 200)), hold, Some(Some("a"))),
-            ("another's is refused", Some(lease("b", 200)), hold, None),
+            ("nobody's is taken", None, hold.clone(), Some(Some("a"))),
+            ("one's own is renewed", Some(lease("a", 200)), hold.clone(), Some(Some("a"))),
+            ("another's is refused", Some(lease("b", 200)), hold.clone(), None),
             ("another's that has ended is taken", Some(lease("b", 100)), hold, Some(Some("a"))),
+            ("that of a run that died is taken", Some(lease("b", 200)), inherit("b"), Some(Some("a"))),
+            ("it is not if another was quicker", Some(lease("c", 200)), inherit("b"), None),
             ("another's is taken by force", Some(lease("b", 200)), force, Some(Some("a"))),
             ("one's own is given back", Some(lease("a", 200)), Request::Release, Some(None)),
             ("another's stays", Some(lease("b", 200)), Request::Release, Some(Some("b"))),
         ];
         for (name, held, request, expected) in cases {
-            let got = next(held, "a", "o", request, 100).ok().map(|lease| lease.map(|lease| lease.holder));
+            let got = next(held, "a", "o", &request, 100).ok().map(|lease| lease.map(|lease| lease.holder));
             assert_eq!(got, expected.map(|holder| holder.map(str::to_owned)), "{name}");
         }
     }

@@ -11,8 +11,10 @@
 mod act;
 mod configs;
 mod desired;
+mod etcd_member;
 mod fleet;
 mod held;
+mod holder;
 mod image;
 mod lease;
 mod names;

@@ -8,5 +8,7 @@ pub const API_PORT: u16 = 6443;
 pub const ROOTFS: &str = "/var/lib/sealift/rootfs/current";
 /// Where the state of clusters is kept on hosts.
 pub const CLUSTERS: &str = "/var/lib/sealift/clusters";
+/// Who holds a cluster, on its first master.
+pub const LEASE: &str = "/var/lib/sealift/lease.json";
 /// sealift on a host.
 pub const SEALIFT: &str = "/var/lib/sealift/bin/sealift";

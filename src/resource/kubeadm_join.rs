@@ -26,6 +26,11 @@ pub struct KubeadmJoin {
 }
 
 impl KubeadmJoin {
+    /// Whether a host in this state is no member, and none that starts: what a cluster has of it is left from a try that failed.
+    pub fn is_no_member(state: &State) -> bool {
+        matches!(state, State::Absent) || matches!(state, State::Differs { is, .. } if is == kubeadm_member::UNFINISHED)
+    }
+
     fn run(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
         let mut arguments = vec!["join".to_owned()];
         if !self.ignore.is_empty() {

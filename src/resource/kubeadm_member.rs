@@ -11,6 +11,8 @@ use super::pod_network::Network;
 use super::{State, System, kubeadm_unit, kubectl};
 use crate::error::Failure;
 
+/// How a host is on which kubeadm failed or was ended.
+pub const UNFINISHED: &str = "kubeadm was begun and did not end well";
 const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 const KUBELET_PORT: u16 = 10248;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -22,7 +24,7 @@ pub fn check(system: &System, master: bool) -> Result<State> {
         return Ok(State::differs("kubeadm still runs", "a member"));
     }
     if kubeadm_unit::is_unfinished(system) {
-        return Ok(State::differs("kubeadm was begun and did not end well", "a member"));
+        return Ok(State::differs(UNFINISHED, "a member"));
     }
     if !system.path(KUBELET).exists() {
         return Ok(State::Absent);
