@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::IpNet;
@@ -65,8 +66,40 @@ impl Site {
         }
         let master = self.fleet.host(self.desired.first_master().address())?;
         let held = Held::take(master, &lease.owner, lease.by_force, job).await?;
-        held.during(master, job, act(&self.desired, plan, &self.fleet, store, job)).await
+        let work = async {
+            let changed = act(&self.desired, plan, &self.fleet, store, job).await?;
+            self.verify(job).await?;
+            Ok(changed)
+        };
+        held.during(master, job, work).await
     }
+
+    /// Makes sure that nothing is left to change. Pods may start once more just now, so it looks a few times.
+    async fn verify(&self, job: &Job) -> Result<()> {
+        let mut left = self.plan(job).await?;
+        for _ in 1..LOOKS {
+            if left.changes() > 0 {
+                job.or_cancelled(async {
+                    tokio::time::sleep(PAUSE).await;
+                    Ok(())
+                })
+                .await?;
+                left = self.plan(job).await?;
+            }
+        }
+        if left.changes() == 0 { Ok(()) } else { Err(not_done(&left)) }
+    }
+}
+
+/// How often a cluster is looked at after it was changed, if it is not as it shall be.
+const LOOKS: usize = 4;
+const PAUSE: Duration = Duration::from_secs(5);
+
+fn not_done(left: &Plan) -> anyhow::Error {
+    let text = left.text();
+    Failure::verification(format!("every step ended well, but something is not as it shall be:\n{}", text.trim_end()))
+        .hint("run the same command again; if it stays, look on that host why it does not keep what it was given")
+        .into()
 }
 
 /// Who changes the cluster.

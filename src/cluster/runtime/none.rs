@@ -1,7 +1,8 @@
 //! Clusters that are not Kubernetes: the image's own scripts bring them up on every host.
 //!
-//! `scripts/install.sh` brings a host up, `check.sh` ends with status 0 when it is as it shall be, `verify.sh` when the whole
-//! cluster is, `uninstall.sh` takes it back. A role's own scripts in `scripts/<role>/` go before those for all.
+//! `scripts/install.sh` brings a host up, `check.sh` ends with status 0 when it is as it shall be and changes nothing, `verify.sh`
+//! when the whole cluster is, `uninstall.sh` takes it back. Plans run `check.sh` only; `verify.sh` may write and wait, and runs
+//! after something was changed. A role's own scripts in `scripts/<role>/` go before those for all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,7 @@ pub fn install(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
 
 /// What makes sure that the cluster is as it shall be.
 pub fn verify(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
-    script(desired, host, "verify.sh", Some("verify.sh"), None)
+    script(desired, host, "verify.sh", Some("check.sh"), None)
 }
 
 fn script(desired: &Desired, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
