@@ -45,10 +45,24 @@ pub fn load(file: &str, text: &str) -> Result<Clusterfile> {
 /// Everything that is wrong in a Clusterfile, in the order of the file.
 pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
     let (clusterfile, mut diagnostics) = judge(file, text);
-    for what in clusterfile.unsupported() {
-        diagnostics.push(Diagnostic::warning(file, 0..0, format!("{what} is not carried out yet")));
+    let nodes = Node::parse_stream(text).unwrap_or_default();
+    let fields = clusterfile.cluster.unsupported_fields();
+    for (number, what) in clusterfile.unsupported().into_iter().enumerate() {
+        // fields come first; those that Sealer v1 has elsewhere have no place
+        let span = fields.get(number).and_then(|(path, _)| field_place(&nodes, path)).unwrap_or(0..0);
+        let is_wrong_anyway = !span.is_empty() && diagnostics.iter().any(|known| known.is_error() && known.span == span);
+        if !is_wrong_anyway {
+            diagnostics.push(Diagnostic::warning(file, span, format!("{what} is not carried out yet")));
+        }
     }
     diagnostics
+}
+
+/// Where the `Cluster` document says a field.
+fn field_place(nodes: &[Node], path: &str) -> Option<Span> {
+    let keys: Vec<&str> = std::iter::once("spec").chain(path.split('.')).collect();
+    let cluster = nodes.iter().find(|node| node.get("kind").and_then(Node::text) == Some("Cluster"))?;
+    Some(cluster.at(&keys)?.span.clone())
 }
 
 fn judge(file: &str, text: &str) -> (Clusterfile, Vec<Diagnostic>) {

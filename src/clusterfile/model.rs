@@ -38,11 +38,12 @@ pub struct Clusterfile {
 }
 
 impl Clusterfile {
-    /// The documents that say something which is not carried out yet, by kind and name. A run refuses them.
+    /// What it says that is not carried out yet: fields by their path, documents by kind and name. A run refuses them.
     pub fn unsupported(&self) -> Vec<String> {
         let named = |kind: &str, name: &str| if name.is_empty() { kind.to_owned() } else { format!("{kind} `{name}`") };
+        let fields = self.cluster.unsupported_fields().into_iter().map(|(path, value)| format!("{path}{value}"));
         let plugins = self.plugins.iter().map(|plugin| named("Plugin", &plugin.name));
-        plugins.chain(self.others.iter().map(|other| named(&other.kind, &other.name))).collect()
+        fields.chain(plugins).chain(self.others.iter().map(|other| named(&other.kind, &other.name))).collect()
     }
 }
 
@@ -97,6 +98,25 @@ impl Cluster {
     /// The cluster's environment over the image's defaults.
     pub fn merge_image_env(&self, image: &Env) -> Env {
         merged(image, &self.env)
+    }
+
+    /// The fields that say something which is not carried out yet: each path below `spec`, and the value where it matters.
+    pub fn unsupported_fields(&self) -> Vec<(&'static str, String)> {
+        let (local, external) = (self.registry.local.as_ref(), self.registry.external.as_ref());
+        let runtime = self.container_runtime.as_deref().filter(|kind| *kind != "containerd");
+        let root = Some(self.data_root.as_str()).filter(|root| *root != Self::DEFAULT_DATA_ROOT);
+        let value = |text: Option<&str>| text.map(|text| format!(" `{text}`"));
+        let set = |is: bool| is.then(String::new);
+        let fields = [
+            ("containerRuntime.type", value(runtime)),
+            ("dataRoot", value(root)),
+            ("registry.localRegistry.username", set(local.is_some_and(|local| local.username.is_some()))),
+            ("registry.localRegistry.password", set(local.is_some_and(|local| local.password.is_some()))),
+            ("registry.localRegistry.cert", set(local.is_some_and(|local| !local.cert_sans.is_empty()))),
+            ("registry.externalRegistry.username", set(external.is_some_and(|external| external.username.is_some()))),
+            ("registry.externalRegistry.password", set(external.is_some_and(|external| external.password.is_some()))),
+        ];
+        fields.into_iter().filter_map(|(path, value)| Some((path, value?))).collect()
     }
 }
 

@@ -87,7 +87,30 @@ fn a_whole_file_says_what_it_says() {
     let image = Env::from([("StorageClass".to_owned(), "slow".to_owned()), ("Only".to_owned(), "image".to_owned())]);
     assert_eq!(db.merge_image_env(&image)["StorageClass"], "fast");
     assert_eq!(cluster.merge_image_env(&image)["Only"], "image");
-    assert!(file.unsupported().is_empty() && file.require_runnable().is_ok());
+    assert_eq!(file.unsupported(), ["dataRoot `/data/sealift`", "registry.localRegistry.cert"]);
+}
+
+#[test]
+fn fields_that_nothing_carries_out_are_refused_by_name_and_warned_of_at_their_place() {
+    let hosts = "image: a\nhosts: [{ips: [10.0.0.2], roles: [master]}]\n";
+    for (field, expected) in [
+        ("dataRoot: /data", "dataRoot `/data`"),
+        ("containerRuntime: {type: docker}", "containerRuntime.type `docker`"),
+        ("registry: {localRegistry: {username: u}}", "registry.localRegistry.username"),
+        ("registry: {localRegistry: {username: u, password: p}}", "registry.localRegistry.password"),
+        ("registry: {localRegistry: {cert: {subjectAltName: {ips: [10.0.0.2]}}}}", "registry.localRegistry.cert"),
+        ("registry: {externalRegistry: {domain: r.example, username: u}}", "registry.externalRegistry.username"),
+        ("registry: {externalRegistry: {domain: r.example, username: u, password: p}}", "registry.externalRegistry.password"),
+    ] {
+        let text = spec(&format!("{hosts}{field}"));
+        let refused = load("Clusterfile", &text).unwrap().require_runnable().unwrap_err().to_string();
+        assert!(refused.contains(&format!("{expected} is not carried out yet")), "{field}: {refused}");
+        let found = lint("Clusterfile", &text);
+        let warned = found.iter().find(|found| found.message == format!("{expected} is not carried out yet")).unwrap();
+        assert!(!warned.is_error() && warned.span.start > text.find(hosts.lines().last().unwrap()).unwrap(), "{field}: {warned:?}");
+    }
+    let fine = "dataRoot: /var/lib/sealift/data\ncontainerRuntime: {type: containerd}\nregistry: {localRegistry: {domain: a.b, port: 1}, externalRegistry: {domain: r.example}}";
+    assert!(load("Clusterfile", &spec(&format!("{hosts}{fine}"))).unwrap().require_runnable().is_ok());
 }
 
 #[test]
