@@ -172,7 +172,9 @@ fn read(file: &Path, context: &Context) -> Result<Clusterfile> {
         ("stdin".to_owned(), std::io::read_to_string(std::io::stdin())?)
     } else {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| Failure::usage(format!("Clusterfile {name}")))?;
+        let text = std::fs::read_to_string(file).with_context(|| {
+            Failure::usage(format!("Clusterfile {name}")).hint("name another with `-f FILE`, or give hosts with `--masters ADDRESSES`")
+        })?;
         (name, text)
     };
     let clusterfile = clusterfile::load(&name, &text)?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::Context;
 use crate::archive::{Loaded, load};
-use crate::error::Failure;
+use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::image::Name;
 
 /// Load images from an archive
@@ -29,10 +29,23 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (store, job) = (context.store()?, context.job.clone());
     let loaded: Loaded = tokio::task::spawn_blocking(move || {
         let _in_use = store.in_use()?;
-        load(&store, source(args.input)?, args.tag.as_ref(), &job)
+        let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
+        load(&store, source(args.input)?, args.tag.as_ref(), &job).map_err(|error| of_archive(error, &name))
     })
     .await??;
     context.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
+}
+
+/// Says which archive it was, and what to do about a damaged one.
+fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
+    let kind = kind_of(&error);
+    let failure = hints_of(&error).iter().fold(Failure::new(kind, format!("archive {name}")), Failure::hint);
+    let unhelped = kind == Kind::Verification && failure.hints.is_empty();
+    error.context(if unhelped {
+        failure.hint("copy it again from where `sealift save` wrote it; what arrived whole is kept")
+    } else {
+        failure
+    })
 }
 
 fn source(input: Option<PathBuf>) -> Result<Box<dyn Read>> {

@@ -59,7 +59,11 @@ impl Overrides {
         if let Some(apps) = &self.apps {
             clusterfile.application.launch_apps = Some(apps.iter().filter(|app| !app.is_empty()).cloned().collect());
         }
-        if wrong.is_empty() { Ok(clusterfile) } else { Err(Failure::usage(wrong.join("\n")).into()) }
+        if wrong.is_empty() {
+            return Ok(clusterfile);
+        }
+        let hint = "`sealift run --help` says what each flag wants; addresses are listed as in `10.0.0.2,10.0.0.5-10.0.0.7`";
+        Err(Failure::usage(format!("command line: {}", wrong.join("\n  "))).hint(hint).into())
     }
 
     fn apply_names(&self, clusterfile: &mut Clusterfile, wrong: &mut Vec<String>) {

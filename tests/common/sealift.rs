@@ -41,11 +41,16 @@ impl Sealift {
         sealift::store::Store::open(&self.store).expect("the store opens")
     }
 
-    /// The command, to be refined or spawned: environment and store are its own.
+    /// The command, to be refined or spawned: environment, store and what it remembers are its own.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sealift"));
         command.args(args).env_clear().env("HOME", self.home()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("SEALIFT_STORE", &self.store).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("SEALIFT_STORE", &self.store)
+            .env("SEALIFT_HOME", self.home().join("state"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 

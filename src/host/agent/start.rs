@@ -9,6 +9,7 @@ use russh::client::Msg;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::watch;
+use tokio::time::{Duration, timeout};
 
 use super::AgentBinaries;
 use super::link::Link;
@@ -23,6 +24,8 @@ use crate::image::Blob;
 const PROMPT: &str = "[sealift] sudo password:";
 /// What our lines of output start with; login shells may say other things before.
 const MARK: &str = "sealift-agent:";
+/// How long a command that has ended may take to have its last words read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Starts the agent, uploading it before if it is not there.
 pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, job: &Job) -> Result<(Link, Hello)> {
@@ -108,10 +111,14 @@ impl Start<'_> {
         }
         // a channel whose other end is gone may take bytes no more, and say nothing
         let mut ended = said.ended.subscribe();
-        tokio::select! {
+        let uploaded = tokio::select! {
             uploaded = self.upload(stdin) => uploaded,
             _ = ended.wait_for(|&ended| ended) => Err(anyhow!("the upload broke off")),
+        };
+        if uploaded.is_err() {
+            timeout(LAST_WORDS, ended.wait_for(|&ended| ended)).await.ok();
         }
+        uploaded
     }
 
     async fn answer_sudo<W: AsyncWrite + Unpin>(&self, asked: usize, stdin: &mut W) -> Result<()> {
@@ -188,13 +195,16 @@ impl Said {
 
 /// Carries what the channel brings: stdout to `out`, stderr to where it is looked at.
 async fn pump(mut read: russh::ChannelReadHalf, write: russh::ChannelWriteHalf<Msg>, mut out: DuplexStream, said: Arc<Said>) {
-    while let Some(message) = read.wait().await {
+    let mut exited = false;
+    loop {
+        // sshd may tell the exit status first and the last words on stderr, which say why, after it
+        let message = if exited { timeout(LAST_WORDS, read.wait()).await.ok().flatten() } else { read.wait().await };
         match message {
-            ChannelMsg::Data { data } if out.write_all(&data).await.is_err() => break,
-            ChannelMsg::Data { .. } => {}
-            ChannelMsg::ExtendedData { data, .. } => said.take(&data),
-            ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. } | ChannelMsg::Close => break,
-            _ => {}
+            Some(ChannelMsg::Data { data }) if out.write_all(&data).await.is_err() => break,
+            Some(ChannelMsg::ExtendedData { data, .. }) => said.take(&data),
+            Some(ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. }) => exited = true,
+            Some(ChannelMsg::Close) | None => break,
+            Some(_) => {}
         }
     }
     said.ended.send_replace(true);

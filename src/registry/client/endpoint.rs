@@ -109,8 +109,9 @@ fn http_client(host: &str, options: &Options) -> Result<reqwest::Client> {
 
 fn authorities(options: &Options) -> Result<Vec<reqwest::Certificate>> {
     let Some(file) = &options.ca_file else { return Ok(Vec::new()) };
-    let wrong = || Failure::usage(format!("{}: no certificate in it", file.display())).hint("`--ca-file` wants certificates as PEM");
-    let pem = fs_err::read(file)?;
+    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("`--ca-file` wants a file with certificates as PEM");
+    let wrong = || refuse("no certificate in it");
+    let pem = fs_err::read(file).with_context(|| refuse("not read"))?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).with_context(wrong)?;
     if certificates.is_empty() {
         return Err(wrong().into());
