@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the sealift binary with assertions, real registries, small images, test hosts.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod clusters;
 pub mod hosts;
 pub mod images;
 pub mod kubefiles;

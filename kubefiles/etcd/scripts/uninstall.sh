@@ -4,5 +4,5 @@
 . "$(dirname "$0")/etcd.sh"
 systemctl disable --now --quiet etcd 2> /dev/null || true
 systemctl reset-failed etcd 2> /dev/null || true
-rm -rf "$data" "$config"
+rm -rf "$data" "$config" "$config.tmp"
 rmdir "$(dirname "$config")" "$(dirname "$data")" 2> /dev/null || true

@@ -25,7 +25,7 @@ use crate::store::Store;
 /// Files that are read as a whole are no longer, in bytes.
 const LONGEST_FILE: u64 = 4 << 20;
 /// What sealift makes in its directory; all else there is the user's (`dataRoot` may be).
-const OURS: [&str; 8] = ["bin", "clusters", "kubeadm", "lease.json", "rootfs", "stamps", "store", "undo"];
+const OURS: [&str; 9] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "rootfs", "stamps", "store", "undo"];
 
 /// Serves a runner until its stream ends or it says nothing for a minute.
 pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Hello) -> Result<()>

@@ -1,0 +1,160 @@
+//! A cluster without Kubernetes, end to end: brought up, applied again, killed, reset. Real hosts, sshd and etcd.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::clusters::Etcd;
+use common::sealift::assert_says;
+
+#[test]
+fn a_second_apply_changes_nothing_and_a_reset_leaves_nothing() {
+    let etcd = Etcd::on(3);
+    let before: Vec<String> = ["h1", "h2", "h3"].iter().map(|host| etcd.snapshot(host)).collect();
+    assert!(etcd.run() > 0);
+    etcd.assert_healthy();
+    assert_eq!(etcd.run(), 0, "a second run changes nothing");
+    let plan = etcd.known(&["plan", "--exit-code"]).expect_code(0);
+    assert_says(&plan.stdout, &["0 changes to db"]);
+    assert_says(&etcd.known(&["status"]).expect_code(0).stdout, &["h1", "h2", "h3", "up"]);
+    let members = etcd.known(&["exec", "--", "etcdctl member list | wc -l"]).expect_code(0);
+    assert_eq!(members.stdout.lines().filter(|line| line.ends_with(": 3")).count(), 3, "{}", members.stdout);
+    assert_says(&etcd.known(&["reset"]).expect_code(2).stderr, &["--yes"]);
+    etcd.known(&["reset", "--yes"]).expect_code(0);
+    for (host, before) in ["h1", "h2", "h3"].iter().zip(&before) {
+        similar(before, &etcd.snapshot(host), host);
+    }
+    assert!(etcd.run() > 0, "a reset cluster comes up again");
+    etcd.assert_healthy();
+}
+
+/// Panics with the lines that differ.
+fn similar(before: &str, after: &str, host: &str) {
+    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect::<Vec<_>>();
+    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect::<Vec<_>>();
+    assert!(gone.is_empty() && new.is_empty(), "{host} after the reset:\n- {}\n+ {}", gone.join("\n- "), new.join("\n+ "));
+}
+
+#[test]
+fn a_run_killed_at_any_of_ten_moments_is_finished_by_the_same_command() {
+    let etcd = Etcd::on(3);
+    let began = Instant::now();
+    etcd.run();
+    let whole = began.elapsed();
+    for moment in 0..10 {
+        etcd.known(&["reset", "--yes"]).expect_code(0);
+        let wait = whole * moment / 10 + Duration::from_millis(100);
+        let mut run =
+            etcd.sealift.command(&etcd.run_args()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(wait);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        etcd.run();
+        etcd.assert_healthy();
+        assert_eq!(etcd.run(), 0, "killed after {wait:?}, finished, and still something to change");
+    }
+}
+
+#[test]
+fn a_half_made_cluster_is_reset() {
+    let etcd = Etcd::on(1);
+    let before = etcd.snapshot("h1");
+    let mut run =
+        etcd.sealift.command(&etcd.run_args()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    common::wait_until("the rootfs is there", || etcd.hosts.succeeds("h1", "test -e /var/lib/sealift/rootfs/current"));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    etcd.known(&["reset", "--yes"]).expect_code(0);
+    similar(&before, &etcd.snapshot("h1"), "h1");
+}
+
+#[test]
+fn two_operators_do_not_change_a_cluster_at_once() {
+    let etcd = Etcd::on(1);
+    etcd.run();
+    let renewing = "while :; do /var/lib/sealift/bin/sealift lease --holder other --owner bob@desk hold; sleep 5; done";
+    etcd.hosts.run("h1", &format!("systemd-run --quiet --unit other /bin/sh -c '{renewing}'"));
+    common::wait_until("the other holds it", || etcd.hosts.succeeds("h1", "grep -q bob /var/lib/sealift/lease.json"));
+    etcd.hosts.run("h1", "systemctl stop etcd");
+    let refused = etcd.sealift.fails(1, &etcd.run_args());
+    assert_says(&refused, &["bob@desk", "--break-lease"]);
+    assert!(!etcd.hosts.succeeds("h1", "systemctl is-active --quiet etcd"), "nothing was changed");
+    etcd.hosts.run("h1", "systemctl stop other");
+    etcd.sealift.ok(&[&etcd.run_args()[..], &["--break-lease"]].concat());
+    etcd.assert_healthy();
+}
+
+#[test]
+fn what_was_broken_by_hand_is_planned_and_mended() {
+    let etcd = Etcd::on(1);
+    etcd.run();
+    etcd.hosts.run("h1", "rm /usr/bin/etcdctl; echo broken > /etc/systemd/system/etcd.service");
+    let plan = etcd.known(&["plan", "--exit-code"]).expect_code(5);
+    assert_says(&plan.stdout, &["host files", "2 files differ"]);
+    assert!(etcd.run() > 0);
+    etcd.assert_healthy();
+    assert_eq!(etcd.run(), 0);
+}
+
+#[test]
+fn wrong_hosts_are_told_before_anything_is_changed() {
+    let etcd = Etcd::on(2);
+    let (one, two) = (etcd.hosts.addresses()[0].to_string(), etcd.hosts.addresses()[1].to_string());
+    let key = etcd.hosts.key().display().to_string();
+    let both = format!("{one},{two}");
+    let twice = format!("{one},{one}");
+    let run = |masters: &str, more: &[&str]| etcd.sealift.run(&[&["run", "etcd:test", "--masters", masters], more].concat());
+
+    let refused = run(&twice, &["--pk", &key]).expect_code(2);
+    assert_says(&refused.stderr, &["duplicated", &one]);
+    let refused = run(&one, &["--pk", "/no/such/key", "-p", "wrong"]).expect_code(1);
+    assert_says(&refused.stderr, &[&one, "password"]);
+    let refused = run(&one, &["--pk", &key, "--port", "23"]).expect_code(7);
+    assert_says(&refused.stderr, &[&one, "23", "refused"]);
+    let refused = run("not-an-address", &["--pk", &key]).expect_code(2);
+    assert_says(&refused.stderr, &["not-an-address"]);
+    assert_says(&etcd.sealift.fails(7, &["run", "nope.invalid/x:1", "--masters", &one, "--pk", &key]), &["nope.invalid/x:1"]);
+
+    etcd.hosts.stop("h2");
+    let refused = run(&both, &["--pk", &key]).expect_code(4);
+    assert_says(&refused.stderr, &[&two]);
+    etcd.hosts.start("h2");
+    assert!(!etcd.hosts.succeeds("h1", "test -e /var/lib/sealift/clusters"), "nothing was changed");
+}
+
+#[test]
+fn a_host_without_room_is_refused_by_the_checks() {
+    let etcd = Etcd::on(1);
+    let disk = etcd.hosts.disk("h1", "400M");
+    etcd.hosts.run("h1", &format!("mkfs.ext4 -q {disk} && mkdir -p /var/lib/sealift && mount {disk} /var/lib/sealift"));
+    let (address, key) = (etcd.hosts.addresses()[0].to_string(), etcd.hosts.key().display().to_string());
+    let check = ["check", "etcd:test", "--masters", &address, "--pk", &key];
+    etcd.sealift.ok(&check);
+    let full = "/var/lib/sealift/full";
+    etcd.hosts.run("h1", &format!("head -c 10G /dev/zero > {full} 2>/dev/null; truncate -s -20M {full}"));
+    let refused = etcd.sealift.fails(3, &etcd.run_args());
+    assert_says(&refused, &["Room", "MiB free below /var/lib/sealift", "--ignore Room"]);
+    assert_says(&etcd.sealift.run(&check).expect_code(3).stdout, &["Room", "fail"]);
+}
+
+#[test]
+fn dead_hosts_do_not_keep_others_from_being_reset() {
+    let etcd = Etcd::on(2);
+    etcd.run();
+    etcd.hosts.stop("h2");
+    let told = etcd.known(&["reset", "--yes"]).expect_code(4);
+    assert_says(&told.stderr, &[&etcd.hosts.addresses()[1].to_string()]);
+    assert!(!etcd.hosts.succeeds("h1", "test -e /etc/systemd/system/etcd.service"));
+    etcd.hosts.start("h2");
+    etcd.known(&["reset", "--yes"]).expect_code(0);
+    assert!(!etcd.hosts.succeeds("h2", "test -e /etc/systemd/system/etcd.service"));
+}
+
+#[test]
+fn a_dry_run_prints_the_clusterfile_and_touches_no_host() {
+    let sealift = common::sealift::Sealift::new();
+    let text = sealift.ok(&["run", "shop:1", "-m", "10.0.0.2-10.0.0.4", "-n", "10.0.0.9", "-e", "A=b", "-p", "s3cret", "--dry-run"]);
+    assert_says(&text, &["kind: Cluster", "shop:1", "10.0.0.3", "A=b"]);
+    assert!(!text.contains("s3cret"), "{text}");
+}
