@@ -35,11 +35,11 @@ scripts_form() {
 
 run_tests() {
   if cargo nextest --version > /dev/null 2>&1; then
-    cargo nextest run --release --locked --no-fail-fast "$@"
+    cargo nextest run --locked --no-fail-fast "$@"
   else
     say "cargo-nextest is not installed: cargo test instead, one test after another in each file"
-    [ $# = 0 ] || { cargo test --release --locked --no-run; return; }
-    cargo test --release --locked --no-fail-fast -- --test-threads 1
+    [ $# = 0 ] || { cargo test --locked --no-run; return; }
+    cargo test --locked --no-fail-fast -- --test-threads 1
   fi
 }
 
@@ -52,7 +52,7 @@ caching=$!
 step 'form of scripts and code'
 scripts_form
 cargo fmt --check
-cargo clippy --release --locked --all-targets -- -D warnings
+cargo clippy --locked --all-targets -- -D warnings
 step 'compiling the tests'
 run_tests --no-run
 step 'waiting for the caches'
