@@ -178,6 +178,7 @@ fn read(file: &Path, context: &Context) -> Result<Clusterfile> {
         (name, text)
     };
     let clusterfile = clusterfile::load(&name, &text)?;
+    let text = clusterfile::masked(&text);
     for warning in &clusterfile.warnings {
         context.job.warn(warning.render(&text, false).trim_end());
     }

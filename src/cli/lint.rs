@@ -64,9 +64,9 @@ impl Judged {
 
 fn judge(file: String, text: String) -> Judged {
     let kind = kind_of(&text);
-    let found = match kind {
-        FileKind::Kubefile => kubefile::parse(&file, &text).diagnostics,
-        FileKind::Clusterfile => clusterfile::lint(&file, &text),
+    let (found, text) = match kind {
+        FileKind::Kubefile => (kubefile::parse(&file, &text).diagnostics, text),
+        FileKind::Clusterfile => (clusterfile::lint(&file, &text), clusterfile::masked(&text)),
     };
     let diagnostics = found.iter().map(|diagnostic| diagnostic.located(&text)).collect();
     Judged { file, kind, diagnostics, text, found }

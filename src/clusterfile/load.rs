@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
 
 use super::finding::Findings;
+use super::mask::masked;
 use super::model::{Clusterfile, OtherDocument};
 use super::network::{self, Sources};
 use super::node::{Content, Node};
@@ -37,7 +38,7 @@ pub const KINDS: &[&str] = &[
 /// Fails with all diagnostics at once ([`crate::diagnostic::Invalid`], [`crate::error::Kind::Usage`]) if one is an error.
 pub fn load(file: &str, text: &str) -> Result<Clusterfile> {
     let (mut clusterfile, diagnostics) = judge(file, text);
-    refuse_errors(text, &diagnostics)?;
+    refuse_errors(&masked(text), &diagnostics)?;
     clusterfile.warnings = diagnostics;
     Ok(clusterfile)
 }

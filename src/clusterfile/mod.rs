@@ -12,6 +12,7 @@ mod finding;
 mod hosts;
 mod legacy;
 mod load;
+mod mask;
 pub mod merge;
 mod model;
 mod network;
@@ -25,6 +26,7 @@ mod taint;
 mod write;
 
 pub use load::{API_VERSION, KINDS, lint, load};
+pub use mask::masked;
 pub use model::*;
 pub use network::{of_cluster_configuration as networks_of, overlaps};
 pub use overrides::Overrides;

@@ -1,6 +1,6 @@
 //! What loading a Clusterfile promises, as tables.
 
-use proptest::prelude::{prop_assert, prop_oneof, proptest};
+use proptest::prelude::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as _;
 
 use super::*;
@@ -130,7 +130,8 @@ fn passwords_are_not_written_and_not_shown() {
     );
     let file = load("Clusterfile", &text).unwrap();
     assert_eq!(file.warnings.len(), 5, "{:?}", file.warnings);
-    for text in [file.to_yaml().unwrap(), format!("{file:?}")] {
+    let wrong = load("Clusterfile", &text.replace("image: a", "image: A")).unwrap_err();
+    for text in [file.to_yaml().unwrap(), format!("{file:?}"), format!("{wrong:#}")] {
         assert!(!text.contains("Geheim") && !text.contains("1234567"), "{text}");
     }
     use secrecy::ExposeSecret as _;
@@ -356,6 +357,7 @@ proptest! {
             prop_assert!(diagnostic.span.end <= text.len(), "{diagnostic:?}");
             diagnostic.render(&text, false);
         }
+        prop_assert_eq!(masked(&text).len(), text.len());
         if let Ok(file) = load("Clusterfile", &text) {
             file.to_yaml().unwrap();
         }

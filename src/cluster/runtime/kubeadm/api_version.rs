@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use crate::clusterfile::merge::object;
 use crate::error::Failure;
 
 /// An API version of kubeadm's documents.
@@ -86,18 +87,27 @@ impl ApiVersion {
         }
     }
 
+    /// How long kubeadm waits for the control plane is said in the init document since v1beta4.
+    pub fn move_health_timeout(self, configuration: &Value, init: &mut Value) {
+        if let Some(timeout) = configuration.pointer("/apiServer/timeoutForControlPlane")
+            && self >= ApiVersion::V1Beta4
+        {
+            set_timeout(init, "controlPlaneComponentHealthCheck", timeout.clone());
+        }
+    }
+
     /// Timeouts have a section of their own since v1beta4.
     fn move_timeouts(self, document: &mut Value) {
         remove(document, &["apiServer", "timeoutForControlPlane"]);
-        if let Some(timeout) = remove(document, &["discovery", "timeout"])
-            && let Some(fields) = document.as_object_mut()
-        {
-            let timeouts = fields.entry("timeouts").or_insert_with(|| json!({}));
-            if let Some(timeouts) = timeouts.as_object_mut() {
-                timeouts.entry("discovery").or_insert(timeout);
-            }
+        if let Some(timeout) = remove(document, &["discovery", "timeout"]) {
+            set_timeout(document, "discovery", timeout);
         }
     }
+}
+
+/// Sets a timeout, unless the document says it already.
+fn set_timeout(document: &mut Value, name: &str, timeout: Value) {
+    object(object(document).entry("timeouts").or_insert(Value::Null)).entry(name).or_insert(timeout);
 }
 
 fn remove(document: &mut Value, path: &[&str]) -> Option<Value> {
@@ -182,5 +192,18 @@ mod tests {
         assert_eq!(document, json!({"apiServer": {"extraArgs": {"v": "4", "a": "b"}}}));
         ApiVersion::V1Beta4.adapt(&mut document);
         assert_eq!(document["apiServer"]["extraArgs"][0], json!({"name": "v", "value": "4"}));
+    }
+
+    #[test]
+    fn timeouts_move_to_their_section_and_are_not_lost() {
+        let (mut configuration, mut init) = (json!({"apiServer": {"timeoutForControlPlane": "9m0s"}}), json!({}));
+        for (api, expected) in
+            [(ApiVersion::V1Beta3, json!({})), (ApiVersion::V1Beta4, json!({"timeouts": {"controlPlaneComponentHealthCheck": "9m0s"}}))]
+        {
+            api.move_health_timeout(&configuration, &mut init);
+            api.adapt(&mut configuration);
+            assert_eq!(init, expected);
+        }
+        assert_eq!(configuration, json!({"apiServer": {}}));
     }
 }

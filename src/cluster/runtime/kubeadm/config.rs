@@ -80,6 +80,7 @@ pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &
     overlay(&mut init, &init_facts(cluster, node));
     register(&mut init, cluster, node, release, user_socket(&clusterfile.init));
     let mut configuration = cluster_configuration(image, clusterfile, cluster);
+    api.move_health_timeout(&configuration, &mut init);
     for document in [&mut init, &mut configuration] {
         arguments_to_text(document);
         api.adapt(document);
