@@ -1,4 +1,5 @@
 //! Other tools take our layers apart to the tree that went in.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

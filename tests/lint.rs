@@ -1,4 +1,5 @@
 //! `sealift lint` tells Kubefiles and Clusterfiles apart and reports everything wrong in all of them at once.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

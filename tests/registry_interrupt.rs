@@ -1,4 +1,5 @@
 //! Transfers that are killed go on where they were, and bytes that are not what they should be are caught by name.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

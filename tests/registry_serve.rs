@@ -1,4 +1,5 @@
 //! The registry on site serves what the store has, to the clients that hosts run.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The store is an OCI layout that other tools read and write, and that many processes use at once.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
