@@ -90,7 +90,7 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     for host in ["h1", "h2"] {
         let left = "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd /etc/cni /var/lib/sealift /usr/bin/kube* 2>/dev/null; \
             ip -br link | grep -v -e '^lo' -e '^eth0'; pgrep -a 'containerd|kubelet|etcd'; grep -e kubelet -e containerd /proc/mounts; \
-            iptables-save 2>/dev/null | grep -e KUBE -e CNI; true";
+            iptables-save 2>/dev/null | grep -e KUBE -e CNI; ip route | grep -v -e 'dev eth0 proto kernel' -e '^default'; true";
         assert_eq!(kubernetes.hosts.run(host, left), "", "{host} after the reset");
     }
     kubernetes.run();

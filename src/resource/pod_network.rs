@@ -31,8 +31,8 @@ const NAMES: [&str; 14] = [
 const PREFIXES: [&str; 4] = ["flannel.", "flannel-v6.", "cali", "lxc"];
 /// The shortest name of a pod's link after Calico's or Cilium's prefix: 11 or 12 hex digits.
 const POD_DIGITS: usize = 11;
-/// BIRD (12), which Calico uses, and Calico itself (80).
-const PROTOCOLS: [&str; 3] = ["bird", "12", "80"];
+/// BIRD (12), which Calico uses, Calico itself (80), and our cni-routes (90).
+const PROTOCOLS: [&str; 4] = ["90", "bird", "12", "80"];
 
 /// What of the network was there before, which stays in any case.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -136,6 +136,7 @@ mod tests {
             ("10.88.0.0/24 dev cni0 proto kernel scope link src 10.88.0.1", true),
             ("192.168.3.0/24 via 192.168.3.0 dev flannel.1 onlink", true),
             ("blackhole 192.168.9.64/26 proto 80", true),
+            ("10.9.1.0/24 via 10.0.0.3 dev eth0 proto 90", true),
             ("192.168.9.64/26 via 10.0.0.3 dev tunl0 proto bird onlink", true),
             ("192.168.9.65 dev cali0123456789a scope link", true),
             ("", false),
