@@ -65,7 +65,7 @@ mod tests {
             ("a: {passwd: s3cret, port: 22}\n", "a: {passwd: ******, port: 22}\n"),
             ("- pkPasswd: \"s: x\"\n  Password: 1234\n", "- pkPasswd: ******\n  Password: ****\n"),
             ("passwdFrom: {env: NAME}\npasswd:\npk: x\n", "passwdFrom: {env: NAME}\npasswd:\npk: x\n"),
-            ("a: [\n  passwd: s3cret, x\nport: 22\n", "a: [\n  passwd:***********\nport: 22\n"),
+            ("a: [\n  passwd: s3cret, x\nport: 22\n", "a: [\n  passwd:**********\nport: 22\n"),
         ];
         for (text, expected) in cases {
             assert_eq!(masked(text), expected);
