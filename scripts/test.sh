@@ -33,13 +33,21 @@ scripts_form() {
   python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/*.py
 }
 
-run_tests() {
+# tests compile | tests run: with nextest where it is installed, which runs the light ones side by side.
+tests() {
   if cargo nextest --version > /dev/null 2>&1; then
-    cargo nextest run --locked --no-fail-fast "$@"
+    case $1 in
+      compile) cargo nextest run --locked --no-run ;;
+      run) cargo nextest run --locked --no-fail-fast ;;
+    esac
   else
-    say "cargo-nextest is not installed: cargo test instead, one test after another in each file"
-    [ $# = 0 ] || { cargo test --locked --no-run; return; }
-    cargo test --locked --no-fail-fast -- --test-threads 1
+    case $1 in
+      compile) cargo test --locked --no-run ;;
+      run)
+        say "cargo-nextest is not installed: cargo test instead, one test after another in each file"
+        cargo test --locked --no-fail-fast -- --test-threads 1
+        ;;
+    esac
   fi
 }
 
@@ -54,9 +62,9 @@ scripts_form
 cargo fmt --check
 cargo clippy --locked --all-targets -- -D warnings
 step 'compiling the tests'
-run_tests --no-run
+tests compile
 step 'waiting for the caches'
 wait "$caching" || { tail -n 40 "$logs/caches.log" >&2; die "the caches could not be made ($logs/caches.log)"; }
 step 'all tests'
-run_tests
+tests run
 step 'done: nothing was skipped'
