@@ -47,6 +47,7 @@ impl Site {
         let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let desired = Desired::new(clusterfile, image, &facts)?;
         refuse_unsupported(&desired)?;
+        kubernetes::refuse_version(&desired)?;
         Ok(Site { fleet, desired, findings })
     }
 

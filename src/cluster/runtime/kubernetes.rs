@@ -9,6 +9,7 @@ use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
 use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, configs, names};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
+use crate::kubefile::VersionRange;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, Unit};
 
 /// The place in the image of the defaults of kubeadm's documents.
@@ -69,6 +70,27 @@ pub fn version(desired: &Desired, defaults: &KubeadmDocuments) -> Result<String>
     })
 }
 
+/// Refuses an image whose applications need another Kubernetes than it brings (KUBEVERSION).
+///
+/// # Errors
+/// `Usage` if it is out of the range, or the range is none.
+pub fn refuse_version(desired: &Desired) -> Result<()> {
+    let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
+    let brought = version(desired, &defaults(desired.part(desired.first_master()))?)?;
+    suits(range, &brought).with_context(|| format!("image {}", desired.image.name.familiar()))
+}
+
+fn suits(range: &str, version: &str) -> Result<()> {
+    if range.parse::<VersionRange>()?.matches(version)? {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("its applications need Kubernetes {range} (KUBEVERSION), but it brings {version}"))
+        .hint(
+            "build the image FROM a cluster image with a Kubernetes in that range, or ask the maker of the application for one that suits",
+        )
+        .into())
+}
+
 /// The networks of pods and services that a cluster will have.
 pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
     let mut part = part.clone();
@@ -123,5 +145,25 @@ fn node_values(host: &DesiredHost) -> NodeValues {
         is_worker: host.spec.has_role(NODE),
         labels: BTreeMap::new(),
         taints: host.spec.taints.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_that_need_another_kubernetes_are_refused() {
+        for (range, version, fits) in [
+            (">=1.19.0 <1.23.0", "v1.20.2", true),
+            (">=1.21", "v1.20.2", false),
+            ("1.20.x || ^1.22", "v1.21.0", false),
+            ("1.20.x", "v1.20.4-vendor.1", true),
+        ] {
+            assert_eq!(suits(range, version).is_ok(), fits, "{range} {version}");
+        }
+        let error = suits(">=1.21", "v1.20.2").unwrap_err().to_string();
+        assert!(error.contains(">=1.21") && error.contains("v1.20.2"), "{error}");
+        assert!(suits(">=1.21", "latest").is_err());
     }
 }
