@@ -8,7 +8,8 @@ use crate::cluster::preflight;
 
 /// Check whether hosts are fit for a cluster, and change nothing
 ///
-/// All findings of all hosts, the worst first, each with its remedy. Ends with code 3 if one stands in the way.
+/// All findings of all hosts, the worst first, each with its remedy. Ends with code 3 if one stands in the way. What looks is
+/// sealift itself: it leaves its executable in /var/lib/sealift/bin, for the run that follows.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image, from the store or a registry

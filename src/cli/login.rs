@@ -36,7 +36,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let file = args.options.written_authfile()?;
     let registry = host(&args.registry).to_owned();
-    let (user, password) = credential(&args, context).await?;
+    let (user, password) = credential(&args).await?;
     args.options.client()?.login(&registry, &user, &password, &context.job).await?;
     let (place, kept_for, name) = (file.clone(), registry.clone(), user.clone());
     spawn_blocking(move || keep(&place, &kept_for, &name, &password)).await??;
@@ -50,13 +50,12 @@ pub fn host(registry: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
-async fn credential(args: &Args, context: &Context) -> Result<(String, SecretString)> {
+async fn credential(args: &Args) -> Result<(String, SecretString)> {
     let user = match &args.username {
         Some(user) => user.clone(),
         None => ask("user name: ", false).await?,
     };
     if let Some(password) = &args.password {
-        context.job.warn("`--password` is seen by all users of this machine; `--password-stdin` is not");
         return Ok((user, password.clone()));
     }
     let password = if args.password_stdin { from_stdin()? } else { ask("password: ", true).await? };

@@ -40,7 +40,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::error::Failure;
 use crate::events::Job;
@@ -223,8 +224,9 @@ pub fn state_root() -> Result<PathBuf> {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, shown_secrets(&matches))));
+    let (cli, shown) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // clap prints help and versions to stdout with code 0, usage errors to stderr with code 2
             error.print().ok();
@@ -236,12 +238,24 @@ pub fn main() -> ExitCode {
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let job = Job::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        for option in shown {
+            job.warn(format!("`--{option}` is seen by all users of this machine in the process list; better: `--help` names other ways"));
+        }
         let context = Context { console: console.clone(), job, store: cli.global.store };
         let result = runtime.block_on(cli.command.run(&context));
         runtime.shutdown_background();
         result
     });
     console.close(result)
+}
+
+/// The options with secrets that were typed, where other users of the machine see them, as they are written.
+fn shown_secrets(matches: &ArgMatches) -> Vec<String> {
+    let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
+    let typed = |id: &&str| matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine);
+    let mut shown: Vec<String> = ["passwd", "pk_passwd", "password"].iter().filter(|id| typed(id)).map(|id| id.replace('_', "-")).collect();
+    shown.extend(shown_secrets(matches));
+    shown
 }
 
 impl Cli {
@@ -285,4 +299,23 @@ fn log_to_stderr(verbose: u8) {
 /// The clap command, for completion, man pages and documentation.
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_that_were_typed_are_told_by_their_options() {
+        for (line, expected) in [
+            ("run shop:1 -m 10.0.0.1 -p secret", &["passwd"][..]),
+            ("plan --pk-passwd secret --passwd secret", &["passwd", "pk-passwd"]),
+            ("login -u me --password secret", &["password"]),
+            ("run shop:1 -m 10.0.0.1", &[]),
+            ("images", &[]),
+        ] {
+            let matches = Cli::command().get_matches_from(std::iter::once("sealift").chain(line.split(' ')));
+            assert_eq!(shown_secrets(&matches), expected, "{line}");
+        }
+    }
 }
