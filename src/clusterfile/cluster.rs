@@ -172,7 +172,7 @@ fn place(node: &Node, field: &str) -> Span {
 }
 
 fn read_host_aliases(node: &Node, findings: &mut Findings) -> Vec<HostAlias> {
-    let mut aliases = Vec::new();
+    let mut aliases: Vec<HostAlias> = Vec::new();
     for entry in node.get("hostAliases").map(Node::items).unwrap_or_default() {
         let names: Vec<&Node> = entry.get("hostnames").map(|names| names.items().iter().collect()).unwrap_or_default();
         for name in names.iter().filter(|name| !taint::is_subdomain(name.text().unwrap_or_default())) {
@@ -181,7 +181,18 @@ fn read_host_aliases(node: &Node, findings: &mut Findings) -> Vec<HostAlias> {
         let text = entry.get("ip").and_then(Node::text).unwrap_or_default();
         match text.parse() {
             Ok(ip) => {
-                let hostnames = names.iter().filter_map(|name| name.text()).map(str::to_owned).collect();
+                let mut hostnames = Vec::new();
+                for name in &names {
+                    let Some(text) = name.text() else { continue };
+                    match aliases.iter().find(|alias| alias.ip != ip && alias.hostnames.iter().any(|known| known == text)) {
+                        Some(other) => {
+                            let finding =
+                                findings.warning(&name.span, format!("`{text}` has the address {} already: {ip} is left out", other.ip));
+                            finding.help("a name in /etc/hosts means its first address: leave one of the two");
+                        }
+                        None => hostnames.push(text.to_owned()),
+                    }
+                }
                 aliases.push(HostAlias { ip, hostnames });
             }
             Err(_) => {

@@ -206,6 +206,10 @@ fn each_oddity_has_its_warning() {
         ("kind: Cluster\nspec: {env: [HostIP=1]}\n", "env `HostIP` is set by sealift"),
         ("kind: Cluster\nspec: {cmd_args: [a]}\n", "`cmd_args` is not used"),
         ("kind: Cluster\nspec: {provider: ALI_CLOUD}\n", "provider `ALI_CLOUD`: sealift makes no machines"),
+        (
+            "kind: Cluster\nspec: {hostAliases: [{ip: 10.0.0.1, hostnames: [a]}, {ip: 10.0.0.2, hostnames: [a]}]}\n",
+            "`a` has the address 10.0.0.1 already: 10.0.0.2 is left out",
+        ),
         ("kind: Infra\n", "unknown kind `Infra`, not used"),
         ("apiVersion: example.com/v1\nkind: Cluster\n", "unknown apiVersion `example.com/v1`"),
         ("kind: Plugin\nmetadata: {name: p}\nspec: {type: SHELL, action: PreInstal, data: x}\n", "unknown phase `PreInstal`"),
