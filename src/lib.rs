@@ -16,6 +16,7 @@ pub mod host;
 pub mod image;
 pub mod kubefile;
 pub mod layer;
+pub mod output;
 pub mod registry;
 pub mod resource;
 pub mod retry;

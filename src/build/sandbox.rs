@@ -1,7 +1,7 @@
 //! RUN: a command in namespaces of its own, which may change the rootfs and nothing else.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::events::{Event, Job};
+use crate::output::each_line;
 
 /// Where a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -121,19 +122,15 @@ fn watch(child: &mut Child, source: &str, last: &Mutex<VecDeque<String>>, job: &
 }
 
 fn tell(stream: impl Read, source: &str, last: &Mutex<VecDeque<String>>, job: &Job) {
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    // a line without an end is cut, so that memory stays bounded
-    while reader.by_ref().take(64 * 1024).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        line.clear();
-        job.emit(Event::Output { source: source.to_owned(), line: text.clone() });
+    each_line(stream, |line| {
+        job.emit(Event::Output { source: source.to_owned(), line: line.to_owned() });
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.len() == LAST_LINES {
             last.pop_front();
         }
-        last.push_back(text);
-    }
+        last.push_back(line.to_owned());
+    })
+    .ok(); // a stream that breaks off has ended
 }
 
 fn judge(status: ExitStatus, last: &[String]) -> Result<()> {

@@ -50,6 +50,13 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let results = fleet
         .each(|host| async move {
             let output = host.exec(command, &context.job).await?;
+            if output.lost > 0 {
+                context.job.warn(format!(
+                    "{}: the first {} bytes that it wrote are not shown; send them to a file there",
+                    host.name(),
+                    output.lost
+                ));
+            }
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
             Ok(Answer { host: host.name().to_owned(), address: host.address(), status: output.status, stdout, stderr })

@@ -85,7 +85,7 @@ impl Host {
     pub async fn exec(&self, command: &Exec, job: &Job) -> Result<Output> {
         let (ended, mut stdout) = self.long::<Ended>(Ask::Exec(command.clone()), job).await?;
         let stderr = stdout.split_off(ended.stdout.min(stdout.len()));
-        Ok(Output { status: ended.status, stdout, stderr })
+        Ok(Output { status: ended.status, stdout, stderr, lost: ended.lost })
     }
 
     /// Reads a small file (at most 4 MiB), if it is there.

@@ -1,13 +1,14 @@
 //! The host as resources see it: its root directory and its programs.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use crate::error::Failure;
+use crate::output::each_line;
 
 /// Where programs are looked for on a host.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -105,14 +106,13 @@ pub fn run(mut command: Command, input: Option<&[u8]>, what: &str, say: &mut dyn
         stdin.write_all(bytes).ok(); // a program that does not read its input says why by its status
     }
     let mut last = std::collections::VecDeque::with_capacity(8);
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
-        say(&line);
+    each_line(reader, |line| {
+        say(line);
         if last.len() == 8 {
             last.pop_front();
         }
-        last.push_back(line);
-    }
+        last.push_back(line.to_owned());
+    })?;
     check_status(what, child.wait()?, &last.make_contiguous().join("\n"))
 }
 

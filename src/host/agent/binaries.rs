@@ -29,8 +29,8 @@ impl AgentBinaries {
         self
     }
 
-    /// The file for an architecture, its digest and size.
-    pub(super) fn find(&self, arch: &str) -> Result<(&Path, Blob)> {
+    /// The file for an architecture, its digest and size. Blocks while the file is hashed, once.
+    pub(super) fn find(&self, arch: &str) -> Result<(PathBuf, Blob)> {
         let file = self.files.get(machine(arch)).ok_or_else(|| {
             let have: Vec<&str> = self.files.keys().map(String::as_str).collect();
             Failure::failed(format!("no sealift binary for architecture {arch} (there is one for {})", have.join(", ")))
@@ -38,11 +38,11 @@ impl AgentBinaries {
         })?;
         let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(blob) = hashed.get(file) {
-            return Ok((file, *blob));
+            return Ok((file.clone(), *blob));
         }
         let blob = blob_of(file)?;
         hashed.insert(file.clone(), blob);
-        Ok((file, blob))
+        Ok((file.clone(), blob))
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// What it wrote to stderr.
     pub stderr: Vec<u8>,
+    /// How many bytes before those were not kept.
+    pub lost: u64,
 }
 
 impl Output {

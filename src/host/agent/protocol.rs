@@ -109,6 +109,8 @@ pub struct Ended {
     pub status: i32,
     /// How many bytes of the payload are stdout.
     pub stdout: usize,
+    /// How many bytes, the first ones, were not kept.
+    pub lost: u64,
 }
 
 /// A failure, as it travels.

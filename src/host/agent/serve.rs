@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::time::timeout;
 
 use super::binaries::blob_of;
@@ -24,6 +24,8 @@ use crate::store::Store;
 
 /// Files that are read as a whole are no longer, in bytes.
 const LONGEST_FILE: u64 = 4 << 20;
+/// So many answers wait to be sent; who has more to say waits for the runner to listen.
+const QUEUE: usize = 64;
 /// What sealift makes in its directory; all else there is the user's (`dataRoot` may be).
 const OURS: [&str; 9] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "rootfs", "stamps", "store", "undo"];
 
@@ -33,13 +35,13 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let (out, queue) = mpsc::unbounded_channel();
+    let (out, queue) = mpsc::channel(QUEUE);
     tokio::spawn(speak(output, queue));
     let mut agent = Agent { system: Arc::new(system), out, blobs: HashMap::new() };
-    agent.speaker(0).say(Tell::Hello(hello), Vec::new());
+    agent.speaker(0).say(Tell::Hello(hello), Vec::new()).await;
     loop {
         match timeout(SILENCE, frame::read::<_, Request>(&mut input)).await {
-            Ok(Ok(Some((request, payload)))) => agent.take(request, payload),
+            Ok(Ok(Some((request, payload)))) => agent.take(request, payload).await,
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(Failure::network("the runner says nothing").into()),
@@ -53,7 +55,7 @@ pub fn hello() -> Result<Hello> {
     Ok(Hello { version: VERSION, digest, hostname: rustix::system::uname().nodename().to_string_lossy().into_owned() })
 }
 
-async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: UnboundedReceiver<(Answer, Vec<u8>)>) {
+async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<(Answer, Vec<u8>)>) {
     while let Some((answer, payload)) = queue.recv().await {
         let written = async {
             frame::write(&mut output, &answer, &payload).await?;
@@ -67,7 +69,7 @@ async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: UnboundedReceive
 
 struct Agent {
     system: Arc<System>,
-    out: UnboundedSender<(Answer, Vec<u8>)>,
+    out: Sender<(Answer, Vec<u8>)>,
     blobs: HashMap<u64, UnboundedSender<(Piece, Vec<u8>)>>,
 }
 
@@ -75,29 +77,34 @@ struct Agent {
 #[derive(Clone)]
 pub struct Speaker {
     id: u64,
-    out: UnboundedSender<(Answer, Vec<u8>)>,
+    out: Sender<(Answer, Vec<u8>)>,
 }
 
 impl Speaker {
-    fn say(&self, tell: Tell, payload: Vec<u8>) {
-        self.out.send((Answer { id: self.id, tell }, payload)).ok(); // nobody hears it: the agent ends
+    async fn say(&self, tell: Tell, payload: Vec<u8>) {
+        self.out.send((Answer { id: self.id, tell }, payload)).await.ok(); // nobody hears it: the agent ends
+    }
+
+    /// Tells something from a thread that may block.
+    fn say_blocking(&self, tell: Tell) {
+        self.out.blocking_send((Answer { id: self.id, tell }, Vec::new())).ok();
     }
 
     /// Tells a line of output.
-    pub fn line(&self, text: &str) {
-        self.say(Tell::Line(text.to_owned()), Vec::new());
+    pub async fn line(&self, text: &str) {
+        self.say(Tell::Line(text.to_owned()), Vec::new()).await;
     }
 
-    /// Tells that bytes of a blob are written.
+    /// Tells that bytes of a blob are written. Blocks.
     pub fn took(&self, bytes: u64) {
-        self.say(Tell::Took(bytes), Vec::new());
+        self.say_blocking(Tell::Took(bytes));
     }
 
-    fn end<T: Serialize>(&self, result: Result<(T, Vec<u8>)>) {
+    async fn end<T: Serialize>(&self, result: Result<(T, Vec<u8>)>) {
         let told = result.and_then(|(value, payload)| Ok((serde_json::to_value(value)?, payload)));
         match told {
-            Ok((value, payload)) => self.say(Tell::Done(value), payload),
-            Err(error) => self.say(Tell::Failed(Told::from(&error)), Vec::new()),
+            Ok((value, payload)) => self.say(Tell::Done(value), payload).await,
+            Err(error) => self.say(Tell::Failed(Told::from(&error)), Vec::new()).await,
         }
     }
 }
@@ -107,11 +114,11 @@ impl Agent {
         Speaker { id, out: self.out.clone() }
     }
 
-    fn take(&mut self, request: Request, payload: Vec<u8>) {
+    async fn take(&mut self, request: Request, payload: Vec<u8>) {
         let (id, system) = (request.id, self.system.clone());
         let speaker = self.speaker(id);
         match request.ask {
-            Ask::Ping => speaker.say(Tell::Pong, Vec::new()),
+            Ask::Ping => speaker.say(Tell::Pong, Vec::new()).await,
             Ask::Facts(request) => self.block(id, move |_| Ok((facts::gather(&system, &request)?, Vec::new()))),
             Ask::Check(resources) => self.block(id, move |_| Ok((check(&system, &resources), Vec::new()))),
             Ask::Apply(resource) => self.block(id, move |line| {
@@ -144,12 +151,14 @@ impl Agent {
         F: FnOnce(&mut dyn FnMut(&str)) -> Result<(T, Vec<u8>)> + Send + 'static,
     {
         let speaker = self.speaker(id);
-        self.run(id, async move { tokio::task::spawn_blocking(move || work(&mut |text| speaker.line(text))).await? });
+        self.run(id, async move {
+            tokio::task::spawn_blocking(move || work(&mut |text| speaker.say_blocking(Tell::Line(text.to_owned())))).await?
+        });
     }
 
     fn run<T: Serialize + Send + 'static>(&self, id: u64, work: impl Future<Output = Result<(T, Vec<u8>)>> + Send + 'static) {
         let speaker = self.speaker(id);
-        tokio::spawn(async move { speaker.end(work.await) });
+        tokio::spawn(async move { speaker.end(work.await).await });
     }
 }
 

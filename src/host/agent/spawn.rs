@@ -5,12 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
 use super::Exec;
 use super::protocol::Ended;
 use super::serve::Speaker;
+use crate::output::LONGEST_LINE;
 use crate::resource::System;
 
 /// So many last bytes of each stream are kept.
@@ -30,7 +31,7 @@ pub async fn run(system: &System, exec: &Exec, speaker: &Speaker) -> Result<(End
         tokio::spawn(async move { stdin.write_all(&bytes).await }); // one that does not read says why by its status
     }
     let told = (!exec.quiet).then_some(speaker);
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
     let streams = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
     let status = {
         let reading = async { tokio::join!(keep(streams.0, &mut stdout, told), keep(streams.1, &mut stderr, told)) };
@@ -43,23 +44,41 @@ pub async fn run(system: &System, exec: &Exec, speaker: &Speaker) -> Result<(End
             _ = &mut reading => child.wait().await,
         }
     }?;
-    let ended = Ended { status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), stdout: stdout.len() };
-    stdout.append(&mut stderr);
-    Ok((ended, stdout))
+    let ended = Ended {
+        status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+        stdout: stdout.bytes.len(),
+        lost: stdout.lost + stderr.lost,
+    };
+    stdout.bytes.append(&mut stderr.bytes);
+    Ok((ended, stdout.bytes))
 }
 
-async fn keep(stream: impl AsyncRead + Unpin, kept: &mut Vec<u8>, told: Option<&Speaker>) {
+/// The last bytes of a stream.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    lost: u64,
+}
+
+impl Kept {
+    fn cut(&mut self) {
+        let surplus = self.bytes.len().saturating_sub(KEPT);
+        self.bytes.drain(..surplus);
+        self.lost += surplus as u64;
+    }
+}
+
+async fn keep(stream: impl AsyncRead + Unpin, kept: &mut Kept, told: Option<&Speaker>) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
-    while stream.read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
+    while (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
         if let Some(speaker) = told {
-            speaker.line(String::from_utf8_lossy(&line).trim_end());
+            speaker.line(String::from_utf8_lossy(&line).trim_end()).await;
         }
-        kept.append(&mut line);
-        if kept.len() > 2 * KEPT {
-            kept.drain(..kept.len() - KEPT);
+        kept.bytes.append(&mut line);
+        if kept.bytes.len() > 2 * KEPT {
+            kept.cut();
         }
     }
-    let surplus = kept.len().saturating_sub(KEPT);
-    kept.drain(..surplus);
+    kept.cut();
 }

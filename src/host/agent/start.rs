@@ -34,9 +34,12 @@ pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, j
     let [machine, uid] = facts[..] else {
         return Err(Failure::failed(format!("the host does not tell what it is, but {:?}", said.trim())).into());
     };
-    let (file, blob) = agents.find(machine)?;
+    let (file, blob) = {
+        let (agents, machine) = (agents.clone(), machine.to_owned());
+        tokio::task::spawn_blocking(move || agents.find(&machine)).await??
+    };
     for fresh in [false, true] {
-        let (link, hello) = Start { session, target, file, blob, is_root: uid == "0", job }.run(fresh).await?;
+        let (link, hello) = Start { session, target, file: &file, blob, is_root: uid == "0", job }.run(fresh).await?;
         if hello.digest == blob.digest {
             return Ok((link, hello));
         }

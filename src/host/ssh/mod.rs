@@ -155,7 +155,12 @@ impl Handler for Verifier {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
-        match known_hosts::judge(&self.keys, self.address, self.port, key) {
+        let (keys, address, port, key) = (self.keys.clone(), self.address, self.port, key.clone());
+        // it may write, and waits until that is on the disk
+        match tokio::task::spawn_blocking(move || known_hosts::judge(&keys, address, port, &key))
+            .await
+            .unwrap_or_else(|error| Err(error.into()))
+        {
             Ok(()) => Ok(true),
             Err(error) => {
                 *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
