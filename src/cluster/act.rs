@@ -31,7 +31,7 @@ pub async fn act(desired: &Desired, plan: &Plan, fleet: &Fleet, store: &Store, j
         let planned = plan.stages.iter().any(|planned| planned.stage == stage.name);
         if planned || changed > 0 {
             job.check()?;
-            changed += run.stage(stage, changed > 0 && stage.name == "verify").await?;
+            changed += run.stage(stage, changed > 0 && stage.verifies).await?;
         }
     }
     Ok(changed)
@@ -161,10 +161,9 @@ fn labelled(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
 
 /// As [`gather`]; what fails in the last stage is of kind `Verification`.
 fn gather_named(stage: &Stage, results: Vec<(IpAddr, Result<usize>)>) -> Result<BTreeMap<IpAddr, usize>> {
-    let verifying = stage.name == "verify";
     let results = results.into_iter().map(|(address, result)| {
         let named = result.map_err(|error| {
-            let kind = if verifying && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };
+            let kind = if stage.verifies && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };
             let hints = crate::error::hints_of(&error).to_vec();
             Failure { kind, message: format!("{}: {error:#}", stage.name), hints }.into()
         });

@@ -6,7 +6,7 @@ use super::{Stage, Want, on};
 use crate::cluster::{Desired, DesiredHost};
 use crate::resource::{Mirror, OwnedTree, Resource, Unit};
 
-pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };
 
 /// Filled by containerd, the kubelet and kubeadm; gone after a reset.
 const TREES: [&str; 9] = [

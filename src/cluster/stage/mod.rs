@@ -25,6 +25,8 @@ pub struct Stage {
     pub name: &'static str,
     /// Whether its hosts go one after the other, in the order of its wants.
     pub one_by_one: bool,
+    /// Whether it looks whether all is well, rather than change anything: scripts run also where they were run before.
+    pub verifies: bool,
     /// What hosts shall have once it is done, in order. Pure.
     pub wants: fn(&Desired) -> Vec<Want>,
 }

@@ -6,7 +6,7 @@ use crate::cluster::runtime::kubernetes;
 use crate::image::Role;
 use crate::resource::Resource;
 
-pub static STAGE: Stage = Stage { name: "network", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "network", one_by_one: false, verifies: false, wants };
 
 fn wants(desired: &Desired) -> Vec<Want> {
     if !desired.is_kubernetes() {

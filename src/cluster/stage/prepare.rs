@@ -6,7 +6,7 @@ use super::{Stage, Want, on};
 use crate::cluster::{Desired, DesiredHost, names, tuning};
 use crate::resource::{Directory, HostsEntry, Resource};
 
-pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, wants };
 
 fn wants(desired: &Desired) -> Vec<Want> {
     desired.hosts.iter().flat_map(|host| on(host, of(desired, host))).collect()

@@ -4,7 +4,7 @@ use super::{Stage, Want, on};
 use crate::cluster::{Desired, DesiredHost, names};
 use crate::resource::{File, Resource, STORE, StoredImage, Unit};
 
-pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
 
 const UNIT: &str = "sealift-registry.service";
 

@@ -6,7 +6,7 @@ use super::{Action, Stage, Want, on};
 use crate::cluster::Desired;
 use crate::resource::{File, HostTree, Resource, Rootfs};
 
-pub static STAGE: Stage = Stage { name: "ship", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "ship", one_by_one: false, verifies: false, wants };
 
 fn wants(desired: &Desired) -> Vec<Want> {
     let registries: Vec<_> = desired.registry_hosts().iter().map(|host| host.address()).collect();

@@ -5,7 +5,7 @@ use crate::cluster::runtime::none;
 use crate::cluster::{Desired, names};
 use crate::resource::{File, KubeHealth, Resource};
 
-pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, wants };
 
 /// How long pods may take to pull and start on a slow disk, in seconds.
 const PATIENCE: u64 = 300;

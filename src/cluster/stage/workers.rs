@@ -4,7 +4,7 @@ use super::{Stage, Want, on};
 use crate::cluster::Desired;
 use crate::cluster::runtime::{balancer, kubernetes, none};
 
-pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, wants };
+pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, verifies: false, wants };
 
 fn wants(desired: &Desired) -> Vec<Want> {
     if !desired.is_kubernetes() {
