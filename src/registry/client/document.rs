@@ -94,23 +94,24 @@ async fn head_once(session: &Session, version: &str, what: &str) -> Result<Optio
     }
 }
 
-/// Puts a document under a tag or its digest.
-pub async fn put(session: &Session, version: &str, document: &Document, job: &Job) -> Result<()> {
+/// Puts a document under a tag or its digest; whether the registry says (`OCI-Subject`) that it has listed it as a referrer.
+pub async fn put(session: &Session, version: &str, document: &Document, job: &Job) -> Result<bool> {
     let what = format!("push {}: manifest {version}", session.place());
     retry(Policy::default(), job, &what, |_| put_once(session, version, document, &what)).await
 }
 
-async fn put_once(session: &Session, version: &str, document: &Document, what: &str) -> Result<()> {
+async fn put_once(session: &Session, version: &str, document: &Document, what: &str) -> Result<bool> {
     let url = session.url(&format!("manifests/{version}"));
     let media_type = document.descriptor.media_type().to_string();
     let response = session.send(what, |http| http.put(&url).header(CONTENT_TYPE, &media_type).body(document.bytes.clone())).await?;
     if !response.status().is_success() {
         return Err(session.refuse(response, what).await);
     }
-    Ok(())
+    Ok(response.headers().contains_key("oci-subject"))
 }
 
-async fn body(mut response: Response, session: &Session, what: &str) -> Result<Vec<u8>> {
+/// The bytes of a small answer.
+pub async fn body(mut response: Response, session: &Session, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let pulse = Pulse::new(IDLE);
     while let Some(chunk) = pulse.watch(what, response.chunk()).await?.map_err(|error| unanswered(error, session.host()))? {
@@ -134,6 +135,7 @@ fn media_type(header: Option<&str>, bytes: &[u8]) -> MediaType {
     }
 }
 
-fn describe(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
+/// The descriptor of a document.
+pub fn describe(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
     Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
 }

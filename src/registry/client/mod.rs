@@ -2,6 +2,7 @@
 //!
 //! Follows the OCI distribution specification 1.1 and docker's token specification. Reads the credential files of docker and podman.
 
+mod artifacts;
 mod challenge;
 mod credentials;
 mod document;
@@ -13,6 +14,7 @@ mod origins;
 mod pull;
 mod pulse;
 mod push;
+mod referrers;
 mod refusal;
 mod session;
 mod source;

@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Summary;
 use super::document::{self, Document};
+use super::referrers::{enlist, subject_of};
 use super::session::Session;
 use super::transfer::parallel;
 use super::tree::Tree;
@@ -69,12 +70,24 @@ impl Push<'_> {
     /// Puts a document unless the registry has just it; the bytes that went over the wire.
     async fn put(&self, document: &Document, version: &str) -> Result<u64> {
         self.job.check()?;
-        let there = document::head(self.session, version, self.job).await?;
-        if there.is_some_and(|there| there.digest() == document.descriptor.digest()) {
-            return Ok(0);
+        // one that refers to another is put again: an earlier push may have ended before it was listed
+        if subject_of(&document.content)?.is_none() {
+            let there = document::head(self.session, version, self.job).await?;
+            if there.is_some_and(|there| there.digest() == document.descriptor.digest()) {
+                return Ok(0);
+            }
         }
-        document::put(self.session, version, document, self.job).await?;
+        put_document(self.session, version, document, self.job).await?;
         Ok(document.bytes.len() as u64)
+    }
+}
+
+/// Puts a document, and sees to it that it is listed where it refers to another.
+pub async fn put_document(session: &Session, version: &str, document: &Document, job: &Job) -> Result<()> {
+    let listed = document::put(session, version, document, job).await?;
+    match subject_of(&document.content)? {
+        Some(subject) if !listed => enlist(session, &subject, document, job).await,
+        _ => Ok(()),
     }
 }
 
