@@ -13,6 +13,22 @@ pub(super) struct Operands<'a> {
     escape: Escape,
 }
 
+/// `--name`, or `--name=value`.
+pub(super) struct Flag {
+    /// The whole.
+    pub word: Word,
+    /// What follows the `=`.
+    pub value: Option<Word>,
+}
+
+impl Flag {
+    /// Its name, without the dashes.
+    pub fn name(&self) -> &str {
+        let name = self.word.value.trim_start_matches("--");
+        name.split_once('=').map_or(name, |(name, _)| name)
+    }
+}
+
 impl<'a> Operands<'a> {
     /// The line's first word and what follows it.
     pub fn of(line: &'a LogicalLine, escape: Escape) -> (Word, Self) {
@@ -55,7 +71,23 @@ impl<'a> Operands<'a> {
 
     /// The words, separated by blanks outside quotes.
     pub fn words(&self) -> Vec<Word> {
-        split(self.text(), self.escape).into_iter().map(|at| self.word_at(self.range.start + at.start..self.range.start + at.end)).collect()
+        self.word_ranges().map(|range| self.word_at(range)).collect()
+    }
+
+    /// Where the words are in the line.
+    fn word_ranges(&self) -> impl Iterator<Item = Span> {
+        split(self.text(), self.escape).into_iter().map(|at| self.range.start + at.start..self.range.start + at.end)
+    }
+
+    /// The words, each split at its first `=`; one without it, or with nothing before it, as it is.
+    pub fn keys_and_values(&self) -> impl Iterator<Item = Result<Pair, Word>> {
+        self.word_ranges().map(|range| match self.line.text[range.clone()].find('=').filter(|length| *length > 0) {
+            Some(length) => {
+                let middle = range.start + length;
+                Ok(Pair { key: self.word_at(range.start..middle), value: self.word_at(middle + 1..range.end) })
+            }
+            None => Err(self.word_at(range)),
+        })
     }
 
     /// The first word and what follows it.
@@ -67,10 +99,11 @@ impl<'a> Operands<'a> {
     }
 
     /// Takes the words that start with `--` off the front.
-    pub fn flags(mut self) -> (Vec<Word>, Self) {
+    pub fn flags(mut self) -> (Vec<Flag>, Self) {
         let mut flags = Vec::new();
         while let Some((word, rest)) = self.shift().filter(|(word, _)| word.value.starts_with("--")) {
-            flags.push(word);
+            let value = self.keys_and_values().next().and_then(Result::ok).map(|pair| pair.value);
+            flags.push(Flag { word, value });
             self = rest;
         }
         (flags, self)
@@ -98,20 +131,8 @@ impl<'a> Operands<'a> {
                 Some((key, rest)) if !rest.is_empty() => Ok(vec![Pair { key, value: rest.rest() }]),
                 _ => Err(first.clone()),
             },
-            _ => words.into_iter().map(pair).collect(),
+            _ => self.keys_and_values().collect(),
         }
-    }
-}
-
-/// Splits a word at its first `=`; fails with it if there is none or nothing before it.
-pub(super) fn pair(word: Word) -> Result<Pair, Word> {
-    match word.value.split_once('=') {
-        Some((key, value)) if !key.is_empty() => {
-            let middle = word.span.end.saturating_sub(value.len());
-            let key_end = (word.span.start + key.len()).min(middle);
-            Ok(Pair { key: Word::new(key.to_owned(), word.span.start..key_end), value: Word::new(value.to_owned(), middle..word.span.end) })
-        }
-        _ => Err(word),
     }
 }
 

@@ -244,6 +244,19 @@ fn line() -> impl Strategy<Value = String> {
         .prop_map(|(keyword, operands)| format!("{} {}", keyword.unwrap_or_default(), operands.join(" ")))
 }
 
+#[test]
+fn spans_of_keys_and_flags_lie_on_characters_over_continued_lines() {
+    for text in [
+        "FROM scratch\nAPPENV a K=v ' \\\n \u{cbc}= '",
+        "FROM scratch\nCOPY --from='a\\\n\u{cbc}b' a b",
+        "FROM scratch\nARG ' \\\n \u{cbc}=1'",
+    ] {
+        for diagnostic in parse("K", text).diagnostics {
+            assert!(text.get(diagnostic.span.clone()).is_some(), "{diagnostic:?} of {text:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn parsing_never_panics_and_printing_keeps_the_meaning(lines in prop::collection::vec(line(), 0..12), end in "\\PC{0,3}") {

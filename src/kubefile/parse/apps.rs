@@ -2,7 +2,7 @@
 
 use super::{Parser, Read};
 use crate::image::Role;
-use crate::kubefile::operands::{Operands, pair};
+use crate::kubefile::operands::Operands;
 use crate::kubefile::{App, Instruction, Word};
 
 impl Parser<'_> {
@@ -25,7 +25,7 @@ impl Parser<'_> {
             return Err(self.usage(app.span, "a key and a value are missing", USAGE));
         }
         let no_pair = |word: Word| self.usage(word.span, format!("`{}` is no key=value", word.value), USAGE);
-        let env = rest.words().into_iter().map(|word| pair(word).map_err(no_pair)).collect::<Read<_>>()?;
+        let env = rest.keys_and_values().map(|pair| pair.map_err(no_pair)).collect::<Read<_>>()?;
         Ok(Instruction::AppEnv { app, env })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Parser, Read};
 use crate::diagnostic::Diagnostic;
-use crate::kubefile::operands::Operands;
+use crate::kubefile::operands::{Flag, Operands};
 use crate::kubefile::{Files, Heredoc, Source, Word, heredoc};
 
 impl Parser<'_> {
@@ -30,10 +30,10 @@ impl Parser<'_> {
         Ok(files)
     }
 
-    fn file_flags(&self, files: &mut Files, flags: Vec<Word>, add: bool) -> Read<()> {
+    fn file_flags(&self, files: &mut Files, flags: Vec<Flag>, add: bool) -> Read<()> {
         let known: &[&str] = if add { &["checksum", "chmod", "chown", "exclude"] } else { &["from", "chmod", "chown", "exclude"] };
         for flag in flags {
-            let span = flag.span.clone();
+            let span = flag.word.span.clone();
             let (name, value) = self.flag(flag, known)?;
             let place = match name {
                 "from" => &mut files.from,

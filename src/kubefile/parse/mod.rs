@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
 use crate::image::Role;
 
 use super::line::{Lines, LogicalLine};
-use super::operands::{Operands, pair};
+use super::operands::{Flag, Operands};
 use super::{Arg, Command, From, Instruction, Kubefile, Pair, Run, Spanned, Stage, Step, Word, check, heredoc};
 
 /// A Kubefile as far as it could be read, and what is wrong with it.
@@ -201,10 +201,10 @@ impl Parser<'_> {
     }
 
     /// Splits `--name=value`; the name is one of `known`.
-    fn flag(&self, flag: Word, known: &[&'static str]) -> Read<(&'static str, Word)> {
-        let (name, value) = flag.value.trim_start_matches("--").split_once('=').unwrap_or((flag.value.trim_start_matches("--"), ""));
+    fn flag(&self, flag: Flag, known: &[&'static str]) -> Read<(&'static str, Word)> {
+        let name = flag.name();
         let Some(found) = known.iter().find(|known| **known == name) else {
-            let error = Diagnostic::error(self.file, flag.span.clone(), format!("unknown flag `--{name}`"));
+            let error = Diagnostic::error(self.file, flag.word.span.clone(), format!("unknown flag `--{name}`"));
             let help = match did_you_mean(name, known.iter().copied()) {
                 Some(meant) => format!("did you mean `--{meant}`?"),
                 None if known.is_empty() => "this instruction takes no flags here".to_owned(),
@@ -212,24 +212,22 @@ impl Parser<'_> {
             };
             return Err(Box::new(error.help(help)));
         };
-        if value.is_empty() {
-            return Err(self.usage(flag.span.clone(), format!("`--{name}` needs a value"), &format!("--{name}=value")));
-        }
-        let span = flag.span.end.saturating_sub(value.len())..flag.span.end;
-        Ok((found, Word::new(value.to_owned(), span)))
+        let value = flag.value.clone().filter(|value| !value.value.is_empty());
+        let value =
+            value.ok_or_else(|| self.usage(flag.word.span.clone(), format!("`--{name}` needs a value"), &format!("--{name}=value")))?;
+        Ok((found, value))
     }
 
     fn args(&self, operands: Operands<'_>) -> Read<Vec<Arg>> {
-        let words = operands.words();
-        if words.is_empty() {
+        if operands.is_empty() {
             return Err(self.usage(operands.span(), "ARG without a name", "ARG NAME[=default] …"));
         }
-        let arg = |word: Word| match pair(word) {
+        let arg = |pair: Result<Pair, Word>| match pair {
             Ok(Pair { key, value }) => Ok(Arg { name: key, default: Some(value) }),
             Err(word) if word.value.starts_with('=') => Err(self.usage(word.span, "ARG without a name", "ARG NAME[=default] …")),
             Err(word) => Ok(Arg { name: word, default: None }),
         };
-        words.into_iter().map(arg).collect()
+        operands.keys_and_values().map(arg).collect()
     }
 
     fn pairs(&self, operands: &Operands<'_>, usage: &str) -> Read<Vec<Pair>> {
