@@ -166,7 +166,7 @@ fn directive(line: &str) -> Option<(String, &str)> {
 
 /// What a line says before the escape character that ends it, if it ends in one that is not itself escaped.
 fn continued(line: &str, escape: Escape) -> Option<&str> {
-    let before = line.trim_end_matches([' ', '\t']).strip_suffix(escape.char())?;
+    let before = line.trim_end().strip_suffix(escape.char())?;
     (!before.ends_with(escape.char())).then_some(before)
 }
 
@@ -196,6 +196,7 @@ mod tests {
             ("blanks after the escape", "A \\ \t\nb\n", &[("A b", 1)], 0),
             ("comment between", "A \\\n# no\n b\n", &[("A  b", 1)], 0),
             ("empty line between", "A \\\n\n\n b\n", &[("A  b", 1)], 1),
+            ("any blank after the escape", "A \\\u{2000}\nb\n", &[("A b", 1)], 0),
             ("escaped escape", "A \\\\\nB\n", &[("A \\\\", 1), ("B", 2)], 0),
             ("other escape", "# escape=`\nA `\nb\\\nC\n", &[("A b\\", 2), ("C", 4)], 0),
             ("continued to the end", "A \\\n", &[("A ", 1)], 0),

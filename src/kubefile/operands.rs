@@ -39,10 +39,15 @@ impl<'a> Operands<'a> {
         (word, Operands { line, range: end..text.len(), escape }.trimmed())
     }
 
+    /// Without blanks around it, and without an escape character at its end that escapes nothing.
     fn trimmed(mut self) -> Self {
         let text = self.text();
-        let (front, back) = (text.len() - text.trim_start().len(), text.len() - text.trim_end().len());
-        self.range = if front == text.len() { self.range.start..self.range.start } else { self.range.start + front..self.range.end - back };
+        let mut kept = text.trim_end();
+        while is_dangling(kept, self.escape) {
+            kept = kept[..kept.len() - 1].trim_end();
+        }
+        let front = kept.len() - kept.trim_start().len();
+        self.range = self.range.start + front..self.range.start + kept.len();
         self
     }
 
@@ -134,6 +139,11 @@ impl<'a> Operands<'a> {
             _ => self.keys_and_values().collect(),
         }
     }
+}
+
+/// Whether a text ends with an escape character that is not itself escaped.
+fn is_dangling(text: &str, escape: Escape) -> bool {
+    text.chars().rev().take_while(|char| *char == escape.char()).count() % 2 == 1
 }
 
 /// Where the words of a text are: separated by blanks outside quotes. A quote that does not end holds nothing together.

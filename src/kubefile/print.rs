@@ -11,8 +11,9 @@ impl Display for Kubefile {
         if self.escape == Escape::Backtick {
             writeln!(f, "# escape=`")?;
         }
-        for arg in &self.args {
-            writeln!(f, "ARG {}", arg.value)?;
+        if !self.args.is_empty() {
+            // on one line: a value may end in an escaped blank, which only another word after it keeps
+            writeln!(f, "ARG {}", joined(&self.args.iter().map(|arg| &arg.value).collect::<Vec<_>>()))?;
         }
         for stage in &self.stages {
             writeln!(f, "{}", stage.from.value)?;
