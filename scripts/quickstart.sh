@@ -4,7 +4,8 @@
 #   the cluster images `kubernetes` and `demo`, pushes the latter to a registry, pulls it into an empty store, and runs it on
 #   1 master and 2 nodes, or as many as said. Run again, it changes nothing that is already so.
 #   --down removes the hosts and what the cluster left here; builds and caches stay, so that the next start is quick.
-#   QUICKSTART_PORT (default 5055) is the registry's port on loopback; SEALIFT names a built sealift to take instead of building.
+#   QUICKSTART_PORT (default 5055) is the registry's port on loopback, QUICKSTART_DIR (default target/quickstart) where it works,
+#   TESTHOST_ID (default 0) the instance of its hosts; SEALIFT names a built sealift to take instead of building.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=common.sh
@@ -28,8 +29,9 @@ done
 [ "$(id -u)" = 0 ] || die "test hosts need root"
 [ $((masters % 2)) = 1 ] || die "etcd needs an odd number of masters, not $masters"
 
-export TESTHOST_ID=0
-work=$PWD/target/quickstart
+export TESTHOST_ID=${TESTHOST_ID:-0}
+work=${QUICKSTART_DIR:-$PWD/target/quickstart}
+state=${SEALIFT_HOME:-/var/lib/sealift}
 port=${QUICKSTART_PORT:-5055}
 registry=127.0.0.1:$port
 name=quickstart
@@ -181,16 +183,16 @@ summary() {
 # forget_hosts: new hosts at the same addresses show new keys.
 forget_hosts() {
   local ip
-  [ -f /var/lib/sealift/known_hosts ] || return 0
+  [ -f "$state/known_hosts" ] || return 0
   for ip in $(seq -f "10.213.$TESTHOST_ID.%g" 11 250); do
-    ! grep -q "^$ip " /var/lib/sealift/known_hosts || ssh-keygen -q -f /var/lib/sealift/known_hosts -R "$ip" > /dev/null 2>&1
+    ! grep -q "^$ip " "$state/known_hosts" || ssh-keygen -q -f "$state/known_hosts" -R "$ip" > /dev/null 2>&1
   done
 }
 
 tear_down() {
   "$hosts" down
   forget_hosts
-  rm -rf "$work/Clusterfile" "$work/site" "/var/lib/sealift/clusters/$name"
+  rm -rf "$work/Clusterfile" "$work/site" "$state/clusters/$name"
   say "the hosts are gone; builds and caches stay in $work and $cache"
 }
 

@@ -1,88 +1,11 @@
 //! What the documents say can be typed: commands parse, links lead somewhere, both READMEs say the same, no command is untold.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 
-/// A document of this repository.
-struct Document {
-    path: PathBuf,
-    text: String,
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: PathBuf) -> Document {
-    Document { text: std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())), path }
-}
-
-/// Both READMEs and everything in `docs/`.
-fn documents() -> Vec<Document> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    paths.extend(["README.md", "README.zh.md"].map(|name| root().join(name)));
-    paths.sort();
-    paths.into_iter().map(read).collect()
-}
-
-impl Document {
-    fn name(&self) -> String {
-        self.path.strip_prefix(root()).unwrap().display().to_string()
-    }
-
-    /// The lines that a reader types: all of `sh` blocks, those with a prompt of `console` blocks; continued lines joined,
-    /// comments off. With the line number where each begins.
-    fn commands(&self) -> Vec<(usize, String)> {
-        let (mut fence, mut open, mut commands) = (None, None::<(usize, String)>, Vec::new());
-        for (number, line) in (1..).zip(self.text.lines()) {
-            if let Some(language) = line.trim_start().strip_prefix("```") {
-                fence = if fence.is_none() { Some(language.trim()) } else { None };
-                continue;
-            }
-            let continued = open.is_some();
-            let typed = match fence {
-                Some("sh") => Some(line),
-                Some("console") => line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")).or(continued.then_some(line)),
-                _ => None,
-            };
-            let Some(typed) = typed.map(without_comment) else { continue };
-            let (begin, before) = open.take().unwrap_or((number, String::new()));
-            match typed.strip_suffix('\\') {
-                Some(part) => open = Some((begin, before + part)),
-                None if before.is_empty() && typed.is_empty() => {}
-                None => commands.push((begin, before + typed)),
-            }
-        }
-        commands
-    }
-
-    /// The targets of links, without anchors; no URLs.
-    fn links(&self) -> Vec<&str> {
-        let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let paths = targets.filter(|target| !target.contains("://")).filter_map(|target| target.split('#').next());
-        paths.filter(|path| !path.is_empty()).collect()
-    }
-
-    /// What is set as code and begins with a directory of this repository: `docs/…`, `scripts/…`.
-    fn named_files(&self) -> Vec<String> {
-        let code = self.text.split('`').skip(1).step_by(2).map(str::to_owned);
-        let typed = self.commands().into_iter().map(|(_, command)| command);
-        let words = code.chain(typed).flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        words.filter(|word| is_path(word)).collect()
-    }
-}
-
-fn is_path(word: &str) -> bool {
-    let directories = ["docs/", "scripts/", "tests/", "testdata/", "kubefiles/", "benches/", "src/"];
-    directories.iter().any(|directory| word.starts_with(directory)) && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
-}
-
-fn without_comment(line: &str) -> &str {
-    let line = if line.trim_start().starts_with('#') { "" } else { line };
-    line.split(" #").next().unwrap_or(line).trim_end()
-}
+use common::documents::{Document, documents, read, root};
 
 /// The calls of sealift in a line: at its beginning, after pipes and `;`, with variables before it; redirections off.
 fn calls(line: &str) -> Vec<Vec<String>> {

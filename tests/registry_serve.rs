@@ -59,7 +59,7 @@ fn images_named_while_it_runs_are_served() {
 fn tls_and_users_are_asked_for_and_sealift_pulls_from_it() {
     let (site, there) = (Sealift::new(), Sealift::new());
     let digest = cluster_image(&site.store(), "shop:1", 23, &[3_000_000], WORKLOADS).digest().to_string();
-    write_certificates(site.home());
+    write_certificates(site.home(), &["127.0.0.1", "localhost"]);
     let file = |name: &str| site.home().join(name).display().to_string();
     std::fs::write(file("htpasswd"), format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
     let (cert, key, users, ca) = (file("cert.pem"), file("key.pem"), file("htpasswd"), file("ca.pem"));

@@ -1,5 +1,5 @@
-//! Kubernetes, end to end: built, brought up on a master and a worker, killed again and again, reset. Real kubeadm, kubelet,
-//! etcd, containerd, sshd.
+//! Kubernetes, end to end: built, brought up on a master and a worker, killed again and again, grown by a worker, reset. Real
+//! kubeadm, kubelet, etcd, containerd, sshd.
 
 mod common;
 
@@ -16,10 +16,12 @@ const KILLS: [u64; 10] = [1, 2, 4, 6, 9, 14, 20, 12, 16, 10];
 struct Kubernetes {
     sealift: Sealift,
     hosts: Hosts,
+    /// How many of the hosts are in the cluster: a master and workers.
+    members: usize,
 }
 
 impl Kubernetes {
-    fn on_two_hosts() -> Self {
+    fn on_two_of_three_hosts() -> Self {
         let sealift = Sealift::new();
         let images = container_images().display().to_string();
         let build = |tag: &str, folder: &str, context: String, more: &[&str]| {
@@ -29,13 +31,13 @@ impl Kubernetes {
         };
         build("kubernetes:test", "kubernetes", kubernetes_context().display().to_string(), &[]);
         build("demo:test", "demo", repository("kubefiles/demo").display().to_string(), &["--build-arg", "BASE=kubernetes:test"]);
-        Kubernetes { sealift, hosts: Hosts::up(2) }
+        Kubernetes { sealift, hosts: Hosts::up(3), members: 2 }
     }
 
     fn args(&self) -> Vec<String> {
         let key = self.hosts.key().display().to_string();
-        let [master, worker] = [0, 1].map(|number| self.hosts.addresses()[number].to_string());
-        ["run", "demo:test", "--name", "k", "-m", &master, "-n", &worker, "--pk", &key].map(str::to_owned).to_vec()
+        let members: Vec<String> = self.hosts.addresses()[..self.members].iter().map(ToString::to_string).collect();
+        ["run", "demo:test", "--name", "k", "-m", &members[0], "-n", &members[1..].join(","), "--pk", &key].map(str::to_owned).to_vec()
     }
 
     fn run(&self) -> u64 {
@@ -58,9 +60,31 @@ impl Kubernetes {
         run.wait().expect("it has ended");
     }
 
+    fn refuses_applications_for_another_kubernetes(&self) {
+        let context = self.sealift.home().join("newer");
+        std::fs::create_dir_all(&context).expect("a directory");
+        std::fs::write(context.join("Kubefile"), "FROM kubernetes:test\nKUBEVERSION \">=1.99\"\n").expect("a Kubefile");
+        self.sealift.ok(&["build", "-t", "newer:test", &context.display().to_string()]);
+        let args: Vec<String> = self.args().iter().map(|arg| arg.replace("demo:test", "newer:test")).collect();
+        let said = self.sealift.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_says(&said, &[">=1.99", "v1.20.2", "KUBEVERSION", "hint: "]);
+    }
+
+    /// Every pod of the demo answers to every host by its own address: the routes between hosts are right.
+    fn assert_pods_reach_each_other(&self) {
+        let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -o jsonpath='{.items[*].status.podIP}'";
+        let pods = self.hosts.run("h1", kubectl);
+        assert_eq!(pods.split_whitespace().count(), self.members, "{pods}");
+        for number in 1..=self.members {
+            for pod in pods.split_whitespace() {
+                self.hosts.run(&format!("h{number}"), &format!("curl -s --max-time 5 --retry 5 --retry-connrefused http://{pod}:8080/"));
+            }
+        }
+    }
+
     /// Every node answers with its own name, through its own port.
     fn assert_demo_answers(&self) {
-        for (number, address) in (1..).zip(self.hosts.addresses()) {
+        for (number, address) in (1..).zip(&self.hosts.addresses()[..self.members]) {
             let expected = format!("hello from h{number}");
             let deadline = Instant::now() + Duration::from_secs(60);
             let ask = || {
@@ -76,7 +100,8 @@ impl Kubernetes {
 
 #[test]
 fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_hosts() {
-    let kubernetes = Kubernetes::on_two_hosts();
+    let mut kubernetes = Kubernetes::on_two_of_three_hosts();
+    kubernetes.refuses_applications_for_another_kubernetes();
     for seconds in KILLS {
         kubernetes.kill_a_run_after(seconds);
     }
@@ -85,9 +110,13 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert_eq!(kubernetes.run(), 0, "a second run changes nothing");
     let status = kubernetes.known(&["status"]);
     assert_eq!(status.matches("Ready v1.").count(), 2, "{status}");
+    kubernetes.members = 3;
+    assert!(kubernetes.run() > 0, "a host more is a change");
+    kubernetes.assert_demo_answers();
+    kubernetes.assert_pods_reach_each_other();
     assert_says(&kubernetes.known(&["kubeconfig"]), &["clusters:", &kubernetes.hosts.addresses()[0].to_string()]);
     kubernetes.known(&["reset", "--yes"]);
-    for host in ["h1", "h2"] {
+    for host in ["h1", "h2", "h3"] {
         let left = "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd /etc/cni /var/lib/sealift /usr/bin/kube* 2>/dev/null; \
             ip -br link | grep -v -e '^lo' -e '^eth0'; pgrep -a 'containerd|kubelet|etcd'; grep -e kubelet -e containerd /proc/mounts; \
             iptables-save 2>/dev/null | grep -e KUBE -e CNI; ip route | grep -v -e 'dev eth0 proto kernel' -e '^default'; true";

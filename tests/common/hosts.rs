@@ -16,11 +16,22 @@ pub const PASSWORD: &str = "testhost";
 impl Hosts {
     /// Starts `count` hosts and waits until they answer ssh. Needs root.
     pub fn up(count: usize) -> Self {
+        let hosts = Hosts::claimed(count);
+        hosts.script(&["up", &count.to_string()]);
+        hosts
+    }
+
+    /// An instance whose `count` hosts somebody else starts, who is told its number.
+    pub fn claimed(count: usize) -> Self {
         let id = script("0", &["claim", &std::process::id().to_string()]).trim().to_owned();
         let mut hosts = Hosts { id, addresses: Vec::new() };
-        hosts.script(&["up", &count.to_string()]);
         hosts.addresses = (1..=count).map(|number| hosts.numbered(number)).collect();
         hosts
+    }
+
+    /// The number of the instance: its `TESTHOST_ID`.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     fn numbered(&self, number: usize) -> IpAddr {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod clusters;
+pub mod documents;
 pub mod hosts;
 pub mod images;
 pub mod kubefiles;

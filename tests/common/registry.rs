@@ -1,6 +1,6 @@
 //! Debian's docker-registry, started by the test on a free port of loopback.
 
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 /// A running docker-registry; it ends and its data goes when dropped.
 pub struct DockerRegistry {
     dir: TempDir,
+    address: Ipv4Addr,
     port: u16,
     child: Child,
 }
@@ -18,6 +19,7 @@ pub struct DockerRegistry {
 pub struct Settings {
     tls: bool,
     user: Option<(String, String)>,
+    domain: Option<String>,
 }
 
 impl Settings {
@@ -25,6 +27,13 @@ impl Settings {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// With HTTPS under this domain and the port that needs no saying, on an address of loopback that is its own. Needs root;
+    /// who asks it must be told where the domain is: [`DockerRegistry::address`].
+    pub fn domain(mut self, domain: &str) -> Self {
+        self.domain = Some(domain.to_owned());
+        self.tls()
     }
 
     /// Only this user may use it.
@@ -36,7 +45,10 @@ impl Settings {
     /// Starts it and waits until it answers.
     pub fn start(self) -> DockerRegistry {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = super::free_port();
+        let (address, port) = match &self.domain {
+            Some(_) => (Ipv4Addr::from(0x7f00_0000 | (std::process::id() & 0xff_ffff) | 0x10_0000), 443),
+            None => (Ipv4Addr::LOCALHOST, super::free_port()),
+        };
         let mut config = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: false}}}}\nstorage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}\n",
             root = dir.path().join("data").display()
@@ -46,9 +58,9 @@ impl Settings {
             std::fs::write(dir.path().join("htpasswd"), format!("{name}:{hash}\n")).expect("htpasswd is written");
             config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.path().join("htpasswd").display());
         }
-        config += &format!("http:\n  addr: 127.0.0.1:{port}\n");
+        config += &format!("http:\n  addr: {address}:{port}\n");
         if self.tls {
-            write_certificates(dir.path());
+            write_certificates(dir.path(), &["127.0.0.1", "localhost", self.domain.as_deref().unwrap_or("localhost")]);
             config += &format!("  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}\n", dir.path().display());
         }
         let path = dir.path().join("config.yml");
@@ -62,8 +74,8 @@ impl Settings {
             .stderr(log)
             .spawn()
             .expect("Debian's package docker-registry is installed");
-        let registry = DockerRegistry { dir, port, child };
-        super::wait_until("docker-registry answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let registry = DockerRegistry { dir, address, port, child };
+        super::wait_until("docker-registry answers", || TcpStream::connect((address, port)).is_ok());
         registry
     }
 }
@@ -77,6 +89,11 @@ impl DockerRegistry {
     /// Its address: `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The address of loopback that it listens on.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// A name in it.
@@ -108,8 +125,8 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// Writes `ca.pem`, and `cert.pem` and `key.pem` for 127.0.0.1 and localhost signed by it.
-pub fn write_certificates(dir: &Path) {
+/// Writes `ca.pem`, and `cert.pem` and `key.pem` for these names signed by it.
+pub fn write_certificates(dir: &Path, names: &[&str]) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -117,7 +134,7 @@ pub fn write_certificates(dir: &Path) {
     let ca_key = KeyPair::generate().expect("a key");
     let ca_cert = ca.self_signed(&ca_key).expect("an authority");
     let issuer = Issuer::new(ca, ca_key);
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("names");
+    let leaf = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
     let key = KeyPair::generate().expect("a key");
     let cert = leaf.signed_by(&key, &issuer).expect("a certificate");
     for (file, text) in [("ca.pem", ca_cert.pem()), ("cert.pem", cert.pem()), ("key.pem", key.serialize_pem())] {
