@@ -7,6 +7,7 @@ use common::images::{container_image, put};
 use common::registry::DockerRegistry;
 use common::run;
 use common::sealift::Sealift;
+use common::serve::Serve;
 use oci_spec::image::{Descriptor, MediaType};
 use sealift::events::Job;
 use sealift::image::{Blob, Digest, Name};
@@ -70,6 +71,30 @@ async fn referrers_are_listed_by_tag_where_the_registry_has_no_api() {
     assert_eq!(client.pull_blob(&name, &Blob::of(b"two"), &there.store(), &job).await.unwrap(), 0);
     assert!(client.pull_blob(&name, &Blob::of(b"nothing"), &there.store(), &job).await.is_err());
     assert!(client.manifest(&name.with_digest(Digest::of(b"nothing")), &job).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn referrers_are_listed_by_the_api_of_the_registry_on_site() {
+    let (site, here, job) = (Sealift::new(), Sealift::new(), Job::silent());
+    site.store();
+    let serve = Serve::start(&site, &["--writable"]);
+    let name: Name = format!("{}/team/shop:1", serve.host()).parse().unwrap();
+    let client = Client::new(Options::default()).unwrap();
+    let image = container_image(&here.store(), 33, &[1000]);
+    client.push(&image, &name, &here.store(), &job).await.unwrap();
+    let all = [artifact(&here, &image, SBOM, "one"), artifact(&here, &image, SIGNATURE, "two")];
+    for referrer in &all {
+        let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
+        client.push(referrer, &by_digest, &here.store(), &job).await.unwrap();
+    }
+    let subject = image.digest().try_into().unwrap();
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
+    assert_eq!(digests(&client.referrers(&name, &subject, Some(SBOM), &job).await.unwrap()), digests(&all[..1]));
+    let tag = name.with_tag(&format!("sha256-{}", subject.hex()));
+    assert!(client.manifest(&tag, &job).await.unwrap().is_none(), "no tag is needed");
+    // a prune on site keeps what refers to what is kept
+    site.ok(&["prune"]);
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
 }
 
 #[tokio::test]

@@ -100,12 +100,45 @@ fn blobs_come_whole_and_in_ranges_and_errors_as_the_specification_says() {
         ("/x/manifests/sha256:12", vec!["400", "digest_invalid"]),
         ("/x/tags/list", vec!["404", "name_unknown"]),
         ("/x/what", vec!["404"]),
-        ("/library/nginx/referrers/sha256:12", vec!["200", "application/vnd.oci.image.index.v1+json", r#""manifests":[]"#]),
+        (
+            "/library/nginx/referrers/sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+            vec!["200", "application/vnd.oci.image.index.v1+json", r#""manifests":[]"#],
+        ),
         ("/_catalog", vec!["docker.io/library/nginx", "quay.io/team/proxy"]),
     ] {
         assert_says(&head(&[&format!("{base}{path}")]), &parts);
     }
     assert_says(&head(&["-X", "POST", &format!("{base}/x/blobs/uploads/")]), &["405", "unsupported"]);
+}
+
+#[test]
+fn what_skopeo_and_sealift_push_with_tokens_comes_back_as_it_was() {
+    let (site, here, there) = (Sealift::new(), Sealift::new(), Sealift::new());
+    site.store();
+    let users = site.home().join("htpasswd").display().to_string();
+    std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let serve = Serve::start(&site, &["--writable", "--htpasswd", &users, "--tokens", "--anonymous-pull"]);
+    let name = format!("{}/team/shop:1", serve.host());
+    let digest = cluster_image(&here.store(), &name, 26, &[3_000_000, 10], WORKLOADS).digest().to_string();
+    assert_says(&here.fails(1, &["push", &name]), &["401", "sealift login"]);
+    assert_says(
+        &here.run_with_stdin(&["login", &serve.host(), "-u", "ann", "--password-stdin"], "wrong").expect_code(1).stderr,
+        &["(401)"],
+    );
+    here.run_with_stdin(&["login", &serve.host(), "-u", "ann", "--password-stdin"], "secret").expect_code(0);
+    assert_eq!(here.ok(&["push", &name]).trim(), digest);
+    assert_eq!(there.ok(&["pull", &name]).trim(), digest, "anybody may pull");
+    assert_eq!(here.json(&["push", &name])["movedBytes"], 0);
+    // named in the site's store under the registry's own name
+    assert_eq!(site.json(&["images"])[0]["name"], "sea.hub:5000/team/shop:1");
+
+    let copy = format!("docker://{}/copied/shop:1", serve.host());
+    let (from, tls) = (format!("docker://{name}"), ["--src-tls-verify=false", "--dest-tls-verify=false"]);
+    run("skopeo", &[&["copy", "--all", "--dest-creds", "ann:secret"], &tls[..], &[&from, &copy]].concat());
+    run("skopeo", &["inspect", "--tls-verify=false", "--no-creds", &copy]);
+    let refused = Command::new("skopeo").args(["copy", "--all"]).args(tls).args([&from, &copy.replace(":1", ":2")]).output().unwrap();
+    assert!(!refused.status.success(), "nobody but a user pushes");
+    assert_eq!(site.ok(&["fsck"]).lines().filter(|line| line.contains("broken")).count(), 0);
 }
 
 /// A containerd of the test's own; it ends when dropped.

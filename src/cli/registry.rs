@@ -21,7 +21,7 @@ enum Verb {
 
 /// Serve the store's images to container runtimes, until stopped
 ///
-/// An OCI registry to pull from. It has the images that the store has names for, and the container images inside cluster images
+/// An OCI registry to pull from, and with --writable to push to. It has the images that the store has names for, and the container images inside cluster images
 /// under their original names: docker.io/library/nginx:1.25 is found as library/nginx with `?ns=docker.io`, as containerd asks,
 /// and as docker.io/library/nginx.
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,18 @@ struct Serve {
     /// Let in only these users (a file that `htpasswd -B` wrote)
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+    /// Let others pull too, and only users push
+    #[arg(long, requires = "htpasswd")]
+    anonymous_pull: bool,
+    /// Ask for tokens, given out at /token, instead of for a password with every request
+    #[arg(long, requires = "htpasswd")]
+    tokens: bool,
+    /// Take pushes; what is pushed is named in the store under the first --name
+    #[arg(long)]
+    writable: bool,
+    /// Delete tags, manifests and blobs when asked to
+    #[arg(long, requires = "writable")]
+    allow_delete: bool,
     /// A name of this registry itself: images asked for under it are found whatever registry they are from
     #[arg(long, value_name = "HOST[:PORT]", default_value = "sea.hub:5000")]
     name: Vec<String>,
@@ -47,6 +59,15 @@ struct Serve {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let Verb::Serve(args) = args.verb;
     let listen = if args.listen.starts_with(':') { format!("0.0.0.0{}", args.listen) } else { args.listen };
-    let settings = Settings { listen, tls: args.tls_cert.zip(args.tls_key), htpasswd: args.htpasswd, own_names: args.name };
+    let settings = Settings {
+        listen,
+        tls: args.tls_cert.zip(args.tls_key),
+        htpasswd: args.htpasswd,
+        anonymous_pull: args.anonymous_pull,
+        tokens: args.tokens,
+        own_names: args.name,
+        writable: args.writable,
+        deletes: args.allow_delete,
+    };
     serve(&settings, context.store()?, &context.job).await
 }

@@ -12,6 +12,7 @@ mod digest;
 mod manifest;
 mod name;
 mod platform;
+mod referrer;
 
 pub use canonical::canonical;
 pub use cluster::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
@@ -22,3 +23,4 @@ pub use manifest::{
 };
 pub use name::Name;
 pub use platform::{host_platform, parse_platform, platform_string};
+pub use referrer::{referrer, subject_of};

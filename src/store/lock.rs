@@ -29,20 +29,27 @@ impl Store {
 
     /// Waits until no other process uses the store, and keeps it so.
     pub(super) fn lock_alone(&self, job: &Job) -> Result<File> {
-        let path = self.root.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
         let mut told = false;
         loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(lock),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error).with_context(|| path.display().to_string()),
+            if let Some(lock) = self.try_lock_alone()? {
+                return Ok(lock);
             }
             if !std::mem::replace(&mut told, true) {
                 job.note("waiting for other commands that use the store");
             }
             job.check()?;
             std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Keeps other processes from using the store, if none uses it now.
+    pub(super) fn try_lock_alone(&self) -> Result<Option<File>> {
+        let path = self.root.join("lock");
+        let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| path.display().to_string()),
         }
     }
 

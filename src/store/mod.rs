@@ -4,6 +4,7 @@
 //! oci-layout  index.json              names and what they point at
 //! blobs/sha256/<hex>                  blobs, whole and verified
 //! ingest/<hex>.part  ingest/.new-*    downloads to go on with, blobs being written
+//! ingest/<id>.upload                  uploads that the registry takes
 //! lock  index.lock                    held by whoever uses blobs, changes names
 //! ```
 //!
@@ -17,8 +18,10 @@ mod ingest;
 mod layout;
 mod lock;
 mod names;
+mod part;
 mod prune;
 mod survey;
+mod upload;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -36,6 +39,7 @@ pub use lock::InUse;
 pub use names::name_of;
 pub use prune::Pruned;
 pub use survey::{Surveyed, Workload};
+pub use upload::Upload;
 
 /// Documents (indexes, manifests, configs) are at most this many bytes.
 pub const MAX_DOCUMENT: u64 = 4 << 20;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::Store;
+use crate::error::Failure;
 use crate::events::Job;
 use crate::image::Digest;
 
@@ -43,6 +44,21 @@ impl Store {
             pruned.leftovers += pruned.delete(&entry, dry_run)?;
         }
         Ok(pruned)
+    }
+
+    /// Deletes one blob unless something that has a name reaches it; whether it is gone. Another process that uses the store is
+    /// an error of kind `Network`: later it may do.
+    pub fn remove(&self, digest: &Digest) -> Result<bool> {
+        let Some(_alone) = self.try_lock_alone()? else {
+            return Err(Failure::network(format!("the store {} is in use", self.root.display())).into());
+        };
+        if self.reachable(&self.roots()?)?.contains(digest) {
+            return Ok(false);
+        }
+        match std::fs::remove_file(self.blob_path(digest)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(digest.to_string()),
+            _ => Ok(true),
+        }
     }
 }
 

@@ -3,8 +3,6 @@
 use anyhow::{Context as _, Result, ensure};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
-use std::io::Write as _;
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::pulse::{IDLE, Pulse};
@@ -14,6 +12,7 @@ use super::transfer::{Meter, Mismatch, QUEUE, once_more};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::Blob;
+use crate::registry::sink::Sink;
 use crate::retry::{Policy, retry};
 use crate::store::{Ingest, Store};
 
@@ -76,17 +75,10 @@ impl Download<'_> {
     }
 
     /// Writes the answer to the disk beside reading it from the network.
-    async fn receive(&self, mut response: Response, mut ingest: Ingest, what: &str) -> Result<Ingest> {
-        let (sender, mut receiver) = mpsc::channel::<bytes::Bytes>(QUEUE * 2);
+    async fn receive(&self, mut response: Response, ingest: Ingest, what: &str) -> Result<Ingest> {
         let mut place = ingest.offset();
         self.meter.reach(place);
-        let writer = spawn_blocking(move || -> Result<Ingest> {
-            while let Some(bytes) = receiver.blocking_recv() {
-                ingest.write_all(&bytes).context("the local store")?;
-            }
-            ingest.flush().context("the local store")?;
-            Ok(ingest)
-        });
+        let sink = Sink::new(ingest, QUEUE * 2);
         let pulse = Pulse::new(IDLE);
         let mut received: Result<()> = Ok(());
         loop {
@@ -95,7 +87,7 @@ impl Download<'_> {
                     pulse.beat();
                     place += bytes.len() as u64;
                     self.meter.moved(bytes.len() as u64);
-                    if place > self.blob.size || sender.send(bytes).await.is_err() {
+                    if place > self.blob.size || !sink.put(bytes).await {
                         break;
                     }
                     self.meter.reach(place);
@@ -111,8 +103,7 @@ impl Download<'_> {
                 }
             }
         }
-        drop(sender);
-        let mut ingest = writer.await??;
+        let mut ingest = sink.end().await.context("the local store")?;
         received?;
         if place > self.blob.size {
             ingest.restart()?;

@@ -7,14 +7,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Summary;
 use super::document::{self, Document};
-use super::referrers::{enlist, subject_of};
+use super::referrers::enlist;
 use super::session::Session;
 use super::transfer::parallel;
 use super::tree::Tree;
 use super::upload::{Moved, Upload};
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::{Digest, Name};
+use crate::image::{Digest, Name, subject_of};
 use crate::store::Store;
 
 /// A push under way.

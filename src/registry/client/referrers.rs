@@ -14,7 +14,7 @@ use super::document::{self, Document};
 use super::session::Session;
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::{Blob, Content, Digest};
+use crate::image::{Blob, Content, Digest, referrer};
 use crate::retry::{Policy, retry};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -95,50 +95,23 @@ pub fn tag_of(subject: &Digest) -> String {
     subject.to_string().replace(':', "-")
 }
 
-/// What a document refers to, if to anything.
-pub fn subject_of(content: &Content) -> Result<Option<Digest>> {
-    let subject = match content {
-        Content::Index(index) => index.subject(),
-        Content::Manifest(manifest) => manifest.subject(),
-        Content::Leaf => &None,
-    };
-    subject.as_ref().map(|subject| Digest::try_from(subject.digest())).transpose()
-}
-
-/// Makes sure that whoever lists the referrers of `subject` finds `referrer`, which was just pushed and which the registry did
-/// not say it has listed itself.
-pub async fn enlist(session: &Session, subject: &Digest, referrer: &Document, job: &Job) -> Result<()> {
+/// Makes sure that whoever lists the referrers of `subject` finds this document, which was just pushed and which the registry
+/// did not say it has listed itself.
+pub async fn enlist(session: &Session, subject: &Digest, pushed: &Document, job: &Job) -> Result<()> {
     // an answer without `OCI-Subject` may still be from a registry with the API, behind a proxy that drops what it does not know
     if asked(session, subject, None, job).await?.is_some() {
         return Ok(());
     }
     let mut listed = tagged(session, subject, job).await?;
-    if listed.iter().any(|known| known.digest() == referrer.descriptor.digest()) {
+    if listed.iter().any(|known| known.digest() == pushed.descriptor.digest()) {
         return Ok(());
     }
-    listed.push(described(referrer));
+    listed.push(referrer(&pushed.descriptor, &pushed.content));
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
     let bytes = serde_json::to_vec(&index)?;
     let document = Document::new(document::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
     document::put(session, &tag_of(subject), &document, job).await?;
     Ok(())
-}
-
-/// The descriptor of a referrer as lists of referrers have it: with its artifact type and annotations.
-fn described(referrer: &Document) -> Descriptor {
-    let mut descriptor = referrer.descriptor.clone();
-    let (artifact_type, annotations) = match &referrer.content {
-        Content::Manifest(manifest) => {
-            let artifact_type = manifest.artifact_type().clone().unwrap_or_else(|| manifest.config().media_type().clone());
-            (Some(artifact_type), manifest.annotations().clone())
-        }
-        Content::Index(index) => (index.artifact_type().clone(), index.annotations().clone()),
-        Content::Leaf => (None, None),
-    };
-    descriptor.set_artifact_type(artifact_type);
-    descriptor.set_annotations(annotations);
-    descriptor.set_platform(None);
-    descriptor
 }
 
 #[cfg(test)]

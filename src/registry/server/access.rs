@@ -1,4 +1,4 @@
-//! Who may use the registry: an htpasswd file with bcrypt hashes, as docker-registry takes it.
+//! Who may use the registry: users of an htpasswd file with bcrypt hashes, as docker-registry takes it, by password or by token.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,15 +8,45 @@ use anyhow::{Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::tokens::Tokens;
 use crate::error::Failure;
 use crate::image::Digest;
 
-/// The users.
+/// What a request wants to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish<'a> {
+    /// To be told that the credentials are good.
+    Enter,
+    /// To read in a repository.
+    Pull(&'a str),
+    /// To write in a repository.
+    Push(&'a str),
+    /// To list all repositories.
+    Catalog,
+}
+
+impl Wish<'_> {
+    /// The scope of a token that is good for it, if it needs one.
+    pub fn scope(&self) -> Option<String> {
+        match self {
+            Wish::Enter => None,
+            Wish::Pull(repository) => Some(format!("repository:{repository}:pull")),
+            Wish::Push(repository) => Some(format!("repository:{repository}:pull,push")),
+            Wish::Catalog => Some("registry:catalog:*".to_owned()),
+        }
+    }
+}
+
+/// The users, and what is allowed without being one.
 #[derive(Debug, Default)]
 pub struct Access {
     hashes: HashMap<String, String>,
     /// Digests of headers that were found good: bcrypt is slow on purpose, and clients send the same header with every request.
     good: Mutex<HashSet<Digest>>,
+    /// Whoever is not a user may pull.
+    pub anonymous_pull: bool,
+    /// The tokens given out; `None` where passwords are wanted with every request.
+    pub tokens: Option<Tokens>,
 }
 
 impl Access {
@@ -42,21 +72,30 @@ impl Access {
                 ),
             }
         }
-        Ok(Access { hashes, good: Mutex::default() })
+        Ok(Access { hashes, ..Access::default() })
     }
 
-    /// Whether the `Authorization` header is a user's. Takes time on purpose: call it where blocking is allowed.
-    pub fn allows(&self, header: Option<&str>) -> bool {
-        let Some(header) = header else { return false };
+    /// Whether a request with this `Authorization` header may do what it wants. Takes time on purpose: call it where blocking
+    /// is allowed.
+    pub fn allows(&self, header: Option<&str>, wish: &Wish) -> bool {
+        let Some(header) = header else { return self.anonymous_pull && matches!(wish, Wish::Pull(_)) };
+        match (&self.tokens, header.split_once(' ')) {
+            (Some(tokens), Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => tokens.allow(token.trim(), wish),
+            _ => self.knows(header),
+        }
+    }
+
+    /// Whether the header has a user and the right password.
+    pub fn knows(&self, header: &str) -> bool {
         let digest = Digest::of(header.as_bytes());
         if self.good().contains(&digest) {
             return true;
         }
-        let allowed = self.verify(header).unwrap_or(false);
-        if allowed {
+        let known = self.verify(header).unwrap_or(false);
+        if known {
             self.good().insert(digest);
         }
-        allowed
+        known
     }
 
     fn good(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
@@ -78,21 +117,31 @@ impl Access {
 mod tests {
     use super::*;
 
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64.encode(text))
+    }
+
     #[test]
     fn only_users_with_their_password_are_let_in() {
         let text = format!("# users\n\nann:{}\n", bcrypt::hash("secret", 4).unwrap());
-        let access = Access::parse(&text, "htpasswd").unwrap();
-        let basic = |text: &str| format!("Basic {}", BASE64.encode(text));
-        for (header, expected) in [
-            (Some(basic("ann:secret")), true),
-            (Some(basic("ann:secret")), true),
-            (Some(basic("ann:wrong")), false),
-            (Some(basic("bob:secret")), false),
-            (Some("Bearer x".to_owned()), false),
-            (Some("Basic ???".to_owned()), false),
-            (None, false),
+        let mut access = Access::parse(&text, "htpasswd").unwrap();
+        for (header, pull, push) in [
+            (Some(basic("ann:secret")), true, true),
+            (Some(basic("ann:secret")), true, true),
+            (Some(basic("ann:wrong")), false, false),
+            (Some(basic("bob:secret")), false, false),
+            (Some("Bearer x".to_owned()), false, false),
+            (Some("Basic ???".to_owned()), false, false),
+            (None, false, false),
         ] {
-            assert_eq!(access.allows(header.as_deref()), expected, "{header:?}");
+            access.anonymous_pull = false;
+            let header = header.as_deref();
+            let allowed = (access.allows(header, &Wish::Pull("a")), access.allows(header, &Wish::Push("a")));
+            assert_eq!(allowed, (pull, push), "{header:?}");
+            // whoever shows something must show the right thing, also where nothing need be shown
+            access.anonymous_pull = true;
+            assert_eq!(access.allows(header, &Wish::Pull("a")), pull || header.is_none(), "{header:?}");
+            assert_eq!(access.allows(header, &Wish::Enter), push, "{header:?}");
         }
         let error = Access::parse("ann:{SHA}abc", "htpasswd").unwrap_err();
         assert!(error.to_string().starts_with("htpasswd:1:"), "{error}");

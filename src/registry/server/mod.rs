@@ -1,14 +1,20 @@
-//! The registry on site: OCI distribution 1.1, its pulling side, straight out of the store.
+//! The registry on site: OCI distribution 1.1, straight out of the store.
 //!
 //! It serves the images that the store has names for, and the container images in the workloads of cluster images under their
-//! original names. Blobs go out as they are; whoever pulls checks their digests.
+//! original names. Blobs go out as they are; whoever pulls checks their digests. Where it takes pushes, what comes is named in
+//! the store under the registry's own name, is verified, and is there for good before the client is told so.
 
 mod access;
+mod discovery;
 mod names;
+mod putting;
 mod reply;
 mod route;
+mod serving;
 mod site;
 mod tls;
+mod tokens;
+mod uploads;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,6 +28,8 @@ use tokio::net::TcpListener;
 use self::access::Access;
 use self::site::Site;
 use self::tls::TlsListener;
+use self::tokens::Tokens;
+use self::uploads::Uploads;
 use crate::error::Failure;
 use crate::events::Job;
 use crate::store::Store;
@@ -38,20 +46,47 @@ pub struct Settings {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Users, as htpasswd writes them with bcrypt.
     pub htpasswd: Option<PathBuf>,
-    /// Names of this registry itself, for example `sea.hub:5000`.
+    /// Whoever is not one of them may pull.
+    pub anonymous_pull: bool,
+    /// Ask for tokens, and give them out, instead of for a password with every request.
+    pub tokens: bool,
+    /// Names of this registry itself, for example `sea.hub:5000`. What is pushed is named under the first.
     pub own_names: Vec<String>,
+    /// Take pushes.
+    pub writable: bool,
+    /// Delete what is asked to be deleted.
+    pub deletes: bool,
 }
 
 /// Serves until the job is cancelled.
 pub async fn serve(settings: &Settings, store: Store, job: &Job) -> Result<()> {
-    let access = settings.htpasswd.as_deref().map(Access::read).transpose()?;
+    let mut access = settings.htpasswd.as_deref().map(Access::read).transpose()?;
+    if let Some(access) = &mut access {
+        access.anonymous_pull = settings.anonymous_pull;
+        access.tokens = settings.tokens.then(Tokens::default);
+    }
     let acceptor = settings.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
     let listener = TcpListener::bind(&settings.listen)
         .await
         .with_context(|| Failure::failed(format!("listen on {}", settings.listen)).hint("`ss -ltnp` shows who has the port"))?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
-    job.note(format!("serving {} on {scheme}://{}", store.root().display(), listener.local_addr()?));
-    let site = Site { store, access, own_names: settings.own_names.clone(), job: job.clone(), names: Mutex::new(None) };
+    let address = listener.local_addr()?;
+    job.note(format!("serving {} on {scheme}://{address}", store.root().display()));
+    if settings.writable && access.is_none() && !address.ip().is_loopback() {
+        job.warn("whoever reaches this address may push: name users with `--htpasswd FILE`");
+    }
+    let site = Site {
+        store,
+        access,
+        own_names: settings.own_names.clone(),
+        writable: settings.writable,
+        deletes: settings.deletes,
+        scheme,
+        job: job.clone(),
+        names: Mutex::new(None),
+        uploads: Uploads::default(),
+        changing: Mutex::new(()),
+    };
     match acceptor {
         Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(site), job).await,
         None => {

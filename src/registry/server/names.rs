@@ -6,16 +6,26 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
-    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Name, TYPE_WORKLOADS, content_of, host_platform, platform_string,
+    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Digest, Name, TYPE_WORKLOADS, content_of, host_platform, platform_string,
+    referrer, subject_of,
 };
 use crate::store::Store;
 
-type Tags = BTreeMap<String, Descriptor>;
+/// What a repository has.
+#[derive(Debug, Default)]
+pub struct Repository {
+    /// What its tags point at.
+    pub tags: BTreeMap<String, Descriptor>,
+    /// What refers to something else, by that.
+    pub referrers: BTreeMap<Digest, Vec<Descriptor>>,
+}
 
 /// The names, by registry, repository and tag.
 #[derive(Debug, Default)]
 pub struct Names {
-    registries: BTreeMap<String, BTreeMap<String, Tags>>,
+    registries: BTreeMap<String, BTreeMap<String, Repository>>,
+    /// The registry whose images are found first: what was pushed here.
+    own: Option<String>,
     /// Some documents were not in the store yet: there may be more names later.
     pub incomplete: bool,
 }
@@ -32,15 +42,19 @@ pub enum Found<'a> {
 }
 
 impl Names {
-    /// Reads the names from a store.
-    pub fn read(store: &Store) -> Result<Names> {
-        let mut names = Names::default();
+    /// Reads the names from a store; `own` is the registry whose images are found first.
+    pub fn read(store: &Store, own: Option<&str>) -> Result<Names> {
+        let mut names = Names { own: own.map(str::to_owned), ..Names::default() };
         let all = store.names()?;
         for (name, descriptor) in &all {
             names.add(name, descriptor.clone());
         }
-        for (_, descriptor) in &all {
-            if let Some(Content::Index(index)) = names.document(store, descriptor) {
+        for (name, descriptor) in &all {
+            let Some(content) = names.document(store, descriptor) else { continue };
+            if let Some(subject) = subject_of(&content).unwrap_or_default() {
+                names.add_referrer(name, subject, referrer(descriptor, &content));
+            }
+            if let Content::Index(index) = content {
                 names.add_workloads(store, &index);
             }
         }
@@ -52,15 +66,12 @@ impl Names {
     /// Without one, the repository may begin with the registry (`quay.io/a/b`), or be enough alone when no other registry has
     /// another image of that name.
     pub fn find(&self, namespace: Option<&str>, repository: &str, tag: &str) -> Found<'_> {
-        if let Some(registry) = namespace {
-            return self.tags_in(registry, repository).and_then(|tags| tags.get(tag)).map_or(Found::Nothing, Found::One);
-        }
-        if let Some(descriptor) = self.by_path(repository).and_then(|tags| tags.get(tag)) {
-            return Found::One(descriptor);
-        }
         let mut found: Vec<(&String, &Descriptor)> = Vec::new();
-        for registry in self.registries.keys() {
-            if let Some(descriptor) = self.tags_in(registry, repository).and_then(|tags| tags.get(tag)) {
+        for (registry, repository) in self.candidates(namespace, repository) {
+            if let Some(descriptor) = repository.tags.get(tag) {
+                if namespace.is_some() || self.own.as_ref() == Some(registry) {
+                    return Found::One(descriptor);
+                }
                 found.push((registry, descriptor));
             }
         }
@@ -71,51 +82,53 @@ impl Names {
         }
     }
 
-    /// The tags of a repository, found as [`Names::find`] does; `None` if there is no such repository.
-    pub fn tags(&self, namespace: Option<&str>, repository: &str) -> Option<Vec<String>> {
-        let all = match namespace {
-            Some(registry) => self.tags_in(registry, repository).into_iter().collect(),
-            None => match self.by_path(repository) {
-                Some(tags) => vec![tags],
-                None => self.registries.keys().filter_map(|registry| self.tags_in(registry, repository)).collect::<Vec<_>>(),
-            },
-        };
-        if all.is_empty() {
-            return None;
+    /// The repositories that a request may mean, those of this registry itself first.
+    pub fn candidates<'a>(&'a self, namespace: Option<&str>, repository: &str) -> Vec<(&'a String, &'a Repository)> {
+        if let Some(registry) = namespace {
+            return self.within(registry, repository).into_iter().collect();
         }
-        let mut tags: Vec<String> = all.iter().flat_map(|tags| tags.keys().cloned()).collect();
-        tags.sort();
-        tags.dedup();
-        Some(tags)
+        let own = self.own.as_deref().and_then(|own| self.within(own, repository));
+        let by_path = || repository.split_once('/').and_then(|(registry, repository)| self.within(registry, repository));
+        let others = || self.registries.keys().filter(|name| Some(*name) != self.own.as_ref());
+        match by_path() {
+            Some(named) => own.into_iter().chain([named]).collect(),
+            None => own.into_iter().chain(others().filter_map(|registry| self.within(registry, repository))).collect(),
+        }
     }
 
     /// All repositories, with their registries.
     pub fn repositories(&self) -> Vec<String> {
-        let of = |(registry, repositories): (&String, &BTreeMap<String, Tags>)| {
+        let of = |(registry, repositories): (&String, &BTreeMap<String, Repository>)| {
             repositories.keys().map(|repository| format!("{registry}/{repository}")).collect::<Vec<_>>()
         };
         self.registries.iter().flat_map(of).collect()
     }
 
-    fn by_path(&self, path: &str) -> Option<&Tags> {
-        let (registry, repository) = path.split_once('/')?;
-        self.tags_in(registry, repository)
-    }
-
-    /// The tags of a repository of a registry; `nginx` on docker.io is `library/nginx`.
-    fn tags_in(&self, registry: &str, repository: &str) -> Option<&Tags> {
+    /// A repository of a registry; `nginx` on docker.io is `library/nginx`.
+    fn within(&self, registry: &str, repository: &str) -> Option<(&String, &Repository)> {
         let hub = matches!(registry, "docker.io" | "registry-1.docker.io" | "index.docker.io");
-        let repositories = self.registries.get(if hub { "docker.io" } else { registry })?;
+        let (registry, repositories) = self.registries.get_key_value(if hub { "docker.io" } else { registry })?;
         let short = || (hub && !repository.contains('/')).then(|| repositories.get(&format!("library/{repository}"))).flatten();
-        repositories.get(repository).or_else(short)
+        repositories.get(repository).or_else(short).map(|repository| (registry, repository))
     }
 
     fn add(&mut self, name: &Name, descriptor: Descriptor) {
-        let repositories = self.registries.entry(name.registry().to_owned()).or_default();
-        let tags = repositories.entry(name.repository().to_owned()).or_default();
+        let repository = self.repository(name);
         if let Some(tag) = name.tag() {
-            tags.entry(tag.to_owned()).or_insert(descriptor);
+            repository.tags.entry(tag.to_owned()).or_insert(descriptor);
         }
+    }
+
+    fn add_referrer(&mut self, name: &Name, subject: Digest, referrer: Descriptor) {
+        let known = self.repository(name).referrers.entry(subject).or_default();
+        if known.iter().all(|other| other.digest() != referrer.digest()) {
+            known.push(referrer);
+        }
+    }
+
+    fn repository(&mut self, name: &Name) -> &mut Repository {
+        let repositories = self.registries.entry(name.registry().to_owned()).or_default();
+        repositories.entry(name.repository().to_owned()).or_default()
     }
 
     /// Adds the container images of a cluster image, those for this machine's platform first: they win where platforms differ.
@@ -205,8 +218,18 @@ mod tests {
             };
             assert_eq!(found, expected, "{namespace:?} {repository}:{tag}");
         }
-        assert_eq!(names.tags(None, "a/b"), Some(vec!["1".to_owned()]));
-        assert_eq!(names.tags(Some("quay.io"), "none"), None);
+        assert_eq!(names.candidates(None, "a/b").len(), 2);
+        assert!(names.candidates(Some("quay.io"), "none").is_empty());
         assert_eq!(names.repositories().len(), 6);
+    }
+
+    #[test]
+    fn what_was_pushed_here_is_found_before_what_has_its_name_elsewhere() {
+        let mut names = names(&[("docker.io/a/b:1", "hub"), ("docker.io/a/b:2", "hub"), ("sea.hub:5000/a/b:1", "own")]);
+        names.own = Some("sea.hub:5000".to_owned());
+        for (namespace, tag, expected) in [(None, "1", "own"), (None, "2", "hub"), (Some("docker.io"), "1", "hub")] {
+            let Found::One(found) = names.find(namespace, "a/b", tag) else { panic!("{tag}: not found") };
+            assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
+        }
     }
 }

@@ -1,23 +1,23 @@
-//! The registry's answers.
+//! The registry over a store: who may ask what, and who answers.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Result;
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Request, Response, StatusCode, header};
-use serde_json::{Value, json};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use url::form_urlencoded;
 
-use super::access::Access;
-use super::names::{Found, Names};
+use super::access::{Access, Wish};
+use super::names::Names;
 use super::reply;
-use super::route::Route;
+use super::route::{Part, Route};
+use super::uploads::Uploads;
+use crate::error::{Kind, kind_of};
 use crate::events::Job;
-use crate::image::{Blob, Digest};
 use crate::store::Store;
 
 /// A registry over a store.
@@ -26,12 +26,23 @@ pub struct Site {
     pub store: Store,
     /// Who may use it; anybody if `None`.
     pub access: Option<Access>,
-    /// Its own names (`sea.hub:5000`): images asked for under them may be named otherwise in the store.
+    /// Its own names (`sea.hub:5000`): images asked for under them may be named otherwise in the store. What is pushed is named
+    /// under the first.
     pub own_names: Vec<String>,
+    /// Whether it takes pushes.
+    pub writable: bool,
+    /// Whether it deletes.
+    pub deletes: bool,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Where it tells about errors.
     pub job: Job,
     /// The names, as long as the store does not change.
     pub names: Mutex<Option<(Stamp, Arc<Names>)>>,
+    /// What is being uploaded.
+    pub uploads: Uploads,
+    /// Held while documents are put or something is deleted: what a document names must not go meanwhile.
+    pub changing: Mutex<()>,
 }
 
 /// Changes when names may have changed.
@@ -44,9 +55,12 @@ pub struct Stamp {
 impl Site {
     /// Answers a request, and says a line about it when it is refused.
     pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
-        let (request, _) = request.into_parts();
-        let response = match self.route(&request).await {
+        let (request, body) = request.into_parts();
+        let response = match self.route(&request, body).await {
             Ok(response) => response,
+            Err(error) if kind_of(&error) == Kind::Network => {
+                reply::error(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", &format!("{error:#}"))
+            }
             Err(error) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", &format!("{error:#}")),
         };
         let status = response.status();
@@ -57,109 +71,120 @@ impl Site {
         response
     }
 
-    async fn route(self: &Arc<Self>, request: &Parts) -> Result<Response<Body>> {
-        if let Some(refused) = self.refused(request).await? {
+    async fn route(self: &Arc<Self>, request: &Parts, body: Body) -> Result<Response<Body>> {
+        let Some(route) = Route::parse(request.uri.path()) else {
+            return Ok(reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such endpoint"));
+        };
+        if route == Route::Token {
+            return self.token(request).await;
+        }
+        if let Some(refused) = self.refused(request, &route).await? {
             return Ok(refused);
         }
-        if request.method != Method::GET && request.method != Method::HEAD {
-            return Ok(reply::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry is read-only"));
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let (site, query) = (self.clone(), query(request).to_owned());
+        match route {
+            Route::Version if reads => Ok(reply::document(StatusCode::OK, "application/json", &json!({}))),
+            Route::Catalog if reads => spawn_blocking(move || site.catalog(&query)).await?,
+            Route::In { repository, part } if reads => self.read(request, &repository, part).await,
+            Route::In { repository, part } => self.write(request, body, &repository, part).await,
+            _ => Ok(unsupported("there is nothing to change at this endpoint")),
         }
-        let site = self.clone();
-        let query = request.uri.query().unwrap_or_default().to_owned();
-        match Route::parse(request.uri.path()) {
-            Some(Route::Version) => Ok(reply::document(StatusCode::OK, "application/json", &json!({}))),
-            Some(Route::Blob { digest }) => self.blob(request, &digest).await,
-            Some(Route::Referrers) => Ok(no_referrers()),
-            Some(Route::Manifest { repository, version }) => {
+    }
+
+    async fn read(self: &Arc<Self>, request: &Parts, repository: &str, part: Part) -> Result<Response<Body>> {
+        let (site, repository, query) = (self.clone(), repository.to_owned(), query(request).to_owned());
+        match part {
+            Part::Blob(digest) => self.blob(request, &digest).await,
+            Part::Manifest(version) => {
                 let method = request.method.clone();
                 spawn_blocking(move || site.manifest(&method, &repository, &version, &query)).await?
             }
-            Some(Route::Tags { repository }) => spawn_blocking(move || site.tags(&repository, &query)).await?,
-            Some(Route::Catalog) => spawn_blocking(move || site.catalog(&query)).await?,
-            None => Ok(reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such endpoint")),
+            Part::Tags => spawn_blocking(move || site.tags(&repository, &query)).await?,
+            Part::Referrers(subject) => spawn_blocking(move || site.referrers(&repository, &subject, &query)).await?,
+            Part::Upload(id) if self.writable => self.upload(request, Body::empty(), &repository, &id).await,
+            Part::Upload(_) | Part::Uploads => Ok(unsupported("there is nothing to read at this endpoint")),
         }
     }
 
-    /// The refusal of a request without a user's password.
-    async fn refused(self: &Arc<Self>, request: &Parts) -> Result<Option<Response<Body>>> {
+    async fn write(self: &Arc<Self>, request: &Parts, body: Body, repository: &str, part: Part) -> Result<Response<Body>> {
+        let (site, repository) = (self.clone(), repository.to_owned());
+        let deletes = request.method == Method::DELETE && !matches!(part, Part::Upload(_));
+        if !self.writable {
+            return Ok(unsupported("this registry is read-only"));
+        }
+        if deletes && !self.deletes {
+            return Ok(unsupported("this registry does not delete"));
+        }
+        match (&request.method, part) {
+            (&Method::POST, Part::Uploads) => self.begin(request, body, &repository).await,
+            (&Method::PATCH | &Method::PUT | &Method::DELETE, Part::Upload(id)) => self.upload(request, body, &repository, &id).await,
+            (&Method::PUT, Part::Manifest(version)) => self.put_manifest(request, body, repository, version).await,
+            (&Method::DELETE, Part::Manifest(version)) => spawn_blocking(move || site.delete_manifest(&repository, &version)).await?,
+            (&Method::DELETE, Part::Blob(digest)) => spawn_blocking(move || site.delete_blob(&digest)).await?,
+            (method, _) => Ok(unsupported(&format!("no {method} at this endpoint"))),
+        }
+    }
+
+    /// The refusal of a request that its sender may not make.
+    async fn refused(self: &Arc<Self>, request: &Parts, route: &Route) -> Result<Option<Response<Body>>> {
         if self.access.is_none() {
             return Ok(None);
         }
-        let header = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let site = self.clone();
-        let allowed = spawn_blocking(move || site.access.as_ref().is_none_or(|access| access.allows(header.as_deref()))).await?;
-        if allowed {
-            return Ok(None);
-        }
+        let (site, route, header) = (self.clone(), route.clone(), authorization(request));
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let asked = move || {
+            let wish = wish(&route, reads);
+            let allowed = site.access.as_ref().is_none_or(|access| access.allows(header.as_deref(), &wish));
+            if allowed { None } else { Some(wish.scope()) }
+        };
+        Ok(spawn_blocking(asked).await?.map(|scope| self.challenge(request, scope)))
+    }
+
+    /// Says how to show who one is.
+    fn challenge(&self, request: &Parts, scope: Option<String>) -> Response<Body> {
         let mut response = reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
-        let challenge = header::HeaderValue::from_static("Basic realm=\"sealift\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        Ok(Some(response))
-    }
-
-    fn manifest(&self, method: &Method, repository: &str, version: &str, query: &str) -> Result<Response<Body>> {
-        let unknown = |message: String| Ok(reply::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message));
-        let (digest, media_type) = if version.contains(':') {
-            let Ok(digest) = version.parse::<Digest>() else {
-                return Ok(reply::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "want sha256: and 64 hex digits"));
-            };
-            (digest, None)
-        } else {
-            match self.names()?.find(self.namespace(query).as_deref(), repository, version) {
-                Found::One(descriptor) => (Digest::try_from(descriptor.digest())?, Some(descriptor.media_type().to_string())),
-                Found::Nothing => return unknown(format!("no such image: {repository}:{version}")),
-                Found::Several(all) => return unknown(format!("{repository}:{version} may be {}: say which", all.join(" or "))),
+        let host = request.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let challenge = match self.access.as_ref().is_some_and(|access| access.tokens.is_some()) {
+            true => {
+                let scope = scope.map_or_else(String::new, |scope| format!(",scope=\"{scope}\""));
+                format!("Bearer realm=\"{}://{host}/token\",service=\"{host}\"{scope}", self.scheme)
             }
+            false => "Basic realm=\"sealift\"".to_owned(),
         };
-        let Some(size) = self.store.size_of(&digest).filter(|size| *size <= 4 << 20) else {
-            return unknown(format!("no such manifest: {repository}@{digest}"));
-        };
-        let blob = Blob { digest, size };
-        let bytes = self.store.read(&blob)?;
-        match media_type.or_else(|| media_type_of(&bytes)) {
-            Some(media_type) => Ok(reply::manifest(method, &media_type, &blob, bytes)),
-            None => unknown(format!("{digest} is a blob, not a manifest")),
-        }
+        reply::set(&mut response, "www-authenticate", &challenge);
+        response
     }
 
-    async fn blob(&self, request: &Parts, digest: &str) -> Result<Response<Body>> {
-        let Ok(digest) = digest.parse::<Digest>() else {
-            return Ok(reply::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "want sha256: and 64 hex digits"));
-        };
-        let path = self.blob_path(&digest);
-        let file = match tokio::fs::File::open(&path).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(reply::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", &format!("no such blob: {digest}")));
+    /// Gives out a token to a user, and to others where they may pull.
+    async fn token(self: &Arc<Self>, request: &Parts) -> Result<Response<Body>> {
+        let (site, header, query) = (self.clone(), authorization(request), query(request).to_owned());
+        let given = spawn_blocking(move || {
+            let access = site.access.as_ref()?;
+            let tokens = access.tokens.as_ref()?;
+            match header {
+                Some(header) => Some(access.knows(&header).then(|| tokens.give(&query, true))),
+                None => Some(access.anonymous_pull.then(|| tokens.give(&query, false))),
             }
-            Err(error) => return Err(anyhow::Error::from(error).context(path.display().to_string())),
-        };
-        let blob = Blob { digest, size: file.metadata().await?.len() };
-        Ok(reply::blob(&request.method, &request.headers, &blob, file).await?)
-    }
-
-    fn tags(&self, repository: &str, query: &str) -> Result<Response<Body>> {
-        match self.names()?.tags(self.namespace(query).as_deref(), repository) {
-            Some(tags) => {
-                let document = json!({"name": repository, "tags": page(tags, query)});
-                Ok(reply::document(StatusCode::OK, "application/json", &document))
+        });
+        Ok(match given.await? {
+            Some(Some(token)) => token,
+            Some(None) => {
+                let mut refused = reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "incorrect user name or password");
+                refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"sealift\""));
+                refused
             }
-            None => Ok(reply::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", &format!("no such repository: {repository}"))),
-        }
-    }
-
-    fn catalog(&self, query: &str) -> Result<Response<Body>> {
-        let document = json!({"repositories": page(self.names()?.repositories(), query)});
-        Ok(reply::document(StatusCode::OK, "application/json", &document))
+            None => reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such endpoint"),
+        })
     }
 
     /// The registry that the client wants the image from, by containerd's `ns`; none when that is this registry itself.
-    fn namespace(&self, query: &str) -> Option<String> {
+    pub fn namespace(&self, query: &str) -> Option<String> {
         parameter(query, "ns").filter(|namespace| !namespace.is_empty() && !self.own_names.contains(namespace))
     }
 
     /// The names of the store as it is now.
-    fn names(&self) -> Result<Arc<Names>> {
+    pub fn names(&self) -> Result<Arc<Names>> {
         let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((stamp, names)) = &*known
             && *stamp == self.stamp(names.incomplete)
@@ -168,7 +193,7 @@ impl Site {
         }
         // the stamp is taken before reading: what changes meanwhile is read again next time
         let (with_blobs, without) = (self.stamp(true), self.stamp(false));
-        let names = Arc::new(Names::read(&self.store)?);
+        let names = Arc::new(Names::read(&self.store, self.own_names.first().map(String::as_str))?);
         *known = Some((if names.incomplete { with_blobs } else { without }, names.clone()));
         Ok(names)
     }
@@ -179,70 +204,34 @@ impl Site {
         let blobs = with_blobs.then(|| std::fs::metadata(self.store.root().join("blobs/sha256")).and_then(|metadata| metadata.modified()));
         Stamp { index, blobs: blobs.and_then(Result::ok) }
     }
+}
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.store.root().join("blobs/sha256").join(digest.hex())
+/// What a request wants to do.
+fn wish(route: &Route, reads: bool) -> Wish<'_> {
+    match route {
+        Route::In { part: Part::Upload(_), repository } => Wish::Push(repository),
+        Route::In { repository, .. } if reads => Wish::Pull(repository),
+        Route::In { repository, .. } => Wish::Push(repository),
+        Route::Catalog => Wish::Catalog,
+        Route::Version | Route::Token => Wish::Enter,
     }
 }
 
-/// The media type of a manifest or index by its own words, or else by its fields; `None` if it is neither.
-fn media_type_of(bytes: &[u8]) -> Option<String> {
-    let document: Value = serde_json::from_slice(bytes).ok()?;
-    let (manifests, layers) = (document["manifests"].is_array(), document["layers"].is_array());
-    match document["mediaType"].as_str() {
-        Some(media_type) if manifests || layers => Some(media_type.to_owned()),
-        _ if manifests => Some("application/vnd.oci.image.index.v1+json".to_owned()),
-        _ if layers => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
-        _ => None,
-    }
+/// The refusal of what this registry does not do.
+pub fn unsupported(message: &str) -> Response<Body> {
+    reply::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
 }
 
-fn no_referrers() -> Response<Body> {
-    let media_type = "application/vnd.oci.image.index.v1+json";
-    reply::document(StatusCode::OK, media_type, &json!({"schemaVersion": 2, "mediaType": media_type, "manifests": []}))
+/// The query of a request.
+pub fn query(request: &Parts) -> &str {
+    request.uri.query().unwrap_or_default()
 }
 
-fn parameter(query: &str, name: &str) -> Option<String> {
+/// One parameter of a query.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// What `n` and `last` ask for of a sorted list.
-fn page(mut all: Vec<String>, query: &str) -> Vec<String> {
-    if let Some(last) = parameter(query, "last") {
-        all.retain(|item| *item > last);
-    }
-    if let Some(count) = parameter(query, "n").and_then(|text| text.parse().ok()) {
-        all.truncate(count);
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn media_types_are_the_documents_own_or_told_by_its_fields() {
-        for (text, expected) in [
-            (
-                r#"{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}"#,
-                "application/vnd.docker.distribution.manifest.v2+json",
-            ),
-            (r#"{"manifests": []}"#, "application/vnd.oci.image.index.v1+json"),
-            (r#"{"layers": []}"#, "application/vnd.oci.image.manifest.v1+json"),
-            (r#"{"mediaType": "text/x"}"#, ""),
-            ("[]", ""),
-            ("x", ""),
-        ] {
-            assert_eq!(media_type_of(text.as_bytes()).unwrap_or_default(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn lists_are_paged() {
-        let all = || ["a", "b", "c"].map(str::to_owned).to_vec();
-        for (query, expected) in [("", "abc"), ("n=2", "ab"), ("n=1&last=a", "b"), ("last=c", ""), ("n=x", "abc"), ("n=0", "")] {
-            assert_eq!(page(all(), query).concat(), expected, "{query}");
-        }
-    }
+fn authorization(request: &Parts) -> Option<String> {
+    request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
