@@ -25,6 +25,9 @@ use agent::{Ask, Ended, Link};
 /// How often a host is called that does not answer.
 const PATIENCE: Policy = Policy { tries: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
 
+/// A jump host's sshd drops some of many who come at once (sshd_config(5), MaxStartups).
+const PATIENCE_THROUGH_JUMP: Policy = Policy { tries: 6, ..PATIENCE };
+
 /// A host with the agent running on it. Everything goes over one connection, many things at once.
 pub struct Host {
     address: IpAddr,
@@ -39,7 +42,8 @@ impl Host {
     /// Errors of kind `Network` tell apart unreachable, refused and timed out; a wrong host key is of kind `Verification`.
     pub async fn connect(target: &Target, agents: &AgentBinaries, job: &Job) -> Result<Host> {
         let what = format!("connect to {}", target.address);
-        let session = retry(PATIENCE, job, &what, |_| ssh::Session::connect(target)).await?;
+        let patience = if target.jump.is_some() { PATIENCE_THROUGH_JUMP } else { PATIENCE };
+        let session = retry(patience, job, &what, |_| ssh::Session::connect(target)).await?;
         let started = job.or_cancelled(agent::start(&session, target, agents, job)).await;
         let (link, hello) = started.with_context(|| format!("host {}", target.address))?;
         Ok(Host { address: target.address, name: hello.hostname, link, session })
