@@ -14,7 +14,7 @@ use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
-    Directory, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Resource, Rootfs, Script, State, Sysctl, Unit,
+    Directory, Endpoint, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Resource, Rootfs, Script, State, Sysctl, Unit,
 };
 use sealift::ship::{Shipment, ship};
 use sealift::store::Store;
@@ -86,7 +86,7 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         Resource::Directory(Directory::new("/opt/demo/deep", 0o700)),
         Resource::File(File::new("/etc/motd", "welcome\n", 0o644)),
         Resource::Link(Link::new("/opt/demo/link", "deep")),
-        Resource::Mirror(Mirror::of_all(["http://10.0.0.1:5000".to_owned()])),
+        Resource::Mirror(Mirror::of_all([Endpoint::new("http://10.0.0.1:5000")])),
         Resource::Rootfs(Rootfs { manifest }),
         Resource::HostTree(HostTree { manifest: manifest.digest, env }),
         Resource::Unit(Unit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),

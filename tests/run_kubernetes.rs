@@ -37,7 +37,18 @@ impl Kubernetes {
     fn args(&self) -> Vec<String> {
         let key = self.hosts.key().display().to_string();
         let members: Vec<String> = self.hosts.addresses()[..self.members].iter().map(ToString::to_string).collect();
-        ["run", "demo:test", "--name", "k", "-m", &members[0], "-n", &members[1..].join(","), "--pk", &key].map(str::to_owned).to_vec()
+        let (secret, file) = (self.sealift.home().join("secret"), self.sealift.home().join("Clusterfile"));
+        std::fs::write(&secret, "pull me").expect("the registry's password is written");
+        let text = format!(
+            "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {{name: k}}\nspec:\n  image: demo:test\n  ssh: {{pk: {key}}}\n  \
+                hosts:\n  - {{ips: [{}], roles: [master]}}\n  - {{ips: [{}], roles: [node]}}\n  \
+                registry: {{localRegistry: {{username: puller, passwordFrom: {{file: {}}}}}}}\n",
+            members[0],
+            members[1..].join(", "),
+            secret.display()
+        );
+        std::fs::write(&file, text).expect("the Clusterfile is written");
+        ["run".to_owned(), "-f".to_owned(), file.display().to_string()].to_vec()
     }
 
     fn run(&self) -> u64 {
@@ -65,9 +76,21 @@ impl Kubernetes {
         std::fs::create_dir_all(&context).expect("a directory");
         std::fs::write(context.join("Kubefile"), "FROM kubernetes:test\nKUBEVERSION \">=1.99\"\n").expect("a Kubefile");
         self.sealift.ok(&["build", "-t", "newer:test", &context.display().to_string()]);
-        let args: Vec<String> = self.args().iter().map(|arg| arg.replace("demo:test", "newer:test")).collect();
+        let args = [self.args(), vec!["newer:test".to_owned()]].concat();
         let said = self.sealift.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
         assert_says(&said, &[">=1.99", "v1.20.2", "KUBEVERSION", "hint: "]);
+    }
+
+    /// The registry on site speaks HTTPS, and lets in nobody but the user that hosts know.
+    fn assert_only_its_user_pulls(&self) {
+        let ask = "curl -s -o /dev/null -w '%{http_code}' --cacert /var/lib/sealift/registry/ca.crt https://sea.hub:5000/v2/";
+        assert_eq!(self.hosts.run("h2", ask), "401");
+        assert_eq!(self.hosts.run("h2", &format!("{ask} -u 'puller:pull me'")), "200");
+        assert_eq!(
+            self.hosts.run("h2", "grep -rl 'pull me' /etc/containerd /etc/systemd /var/lib/sealift --include='*' 2>/dev/null || true"),
+            ""
+        );
+        assert_eq!(self.hosts.run("h2", "stat -c %a /etc/containerd/certs.d/_default/hosts.toml").trim(), "600");
     }
 
     /// Every pod of the demo answers to every host by its own address: the routes between hosts are right.
@@ -114,6 +137,7 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert!(kubernetes.run() > 0, "a host more is a change");
     kubernetes.assert_demo_answers();
     kubernetes.assert_pods_reach_each_other();
+    kubernetes.assert_only_its_user_pulls();
     assert_says(&kubernetes.known(&["kubeconfig"]), &["clusters:", &kubernetes.hosts.addresses()[0].to_string()]);
     kubernetes.known(&["reset", "--yes"]);
     for host in ["h1", "h2", "h3"] {

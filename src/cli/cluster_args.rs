@@ -202,6 +202,12 @@ impl AccessArgs {
     fn resolve(&self, clusterfile: &mut Clusterfile) -> Result<()> {
         let mut asked: Vec<(SecretSource, SecretString)> = Vec::new();
         let cluster = &mut clusterfile.cluster;
+        if let Some(local) = &mut cluster.registry.local {
+            resolve(&mut local.password, &local.password_from, "password of the registry on site", &mut asked)?;
+        }
+        if let Some(external) = &mut cluster.registry.external {
+            resolve(&mut external.password, &external.password_from, "password of the external registry", &mut asked)?;
+        }
         for ssh in std::iter::once(&mut cluster.ssh).chain(cluster.hosts.iter_mut().map(|host| &mut host.ssh)) {
             resolve(&mut ssh.passwd, &ssh.passwd_from, "password of the hosts", &mut asked)?;
             resolve(&mut ssh.pk_passwd, &ssh.pk_passwd_from, "passphrase of the private key", &mut asked)?;

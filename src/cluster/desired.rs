@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::runtime::kubernetes;
-use super::{Image, ImagePart, configs};
+use super::{Certificate, Image, ImagePart, configs};
 use crate::app::Applications;
 use crate::clusterfile::{Clusterfile, Env, HostSpec, merged};
 use crate::error::Failure;
@@ -25,6 +25,8 @@ pub struct Desired {
     pub hosts: Vec<DesiredHost>,
     /// The Clusterfile as it is kept on masters: without secrets.
     pub state: String,
+    /// The certificates of the registries on site; empty where they speak HTTP.
+    pub registry_certificates: BTreeMap<IpAddr, Certificate>,
 }
 
 /// One host, with what is known about it before anything is changed.
@@ -63,7 +65,7 @@ impl Desired {
             hosts.push(DesiredHost { spec: spec.clone(), name, machine: facts.machine.clone(), env: Env::new(), kubeadm: None });
         }
         let state = clusterfile.to_yaml()?;
-        let mut desired = Desired { clusterfile, image, hosts, state };
+        let mut desired = Desired { clusterfile, image, hosts, state, registry_certificates: BTreeMap::new() };
         if desired.masters().next().is_none() {
             return Err(Failure::usage("the cluster has no master")
                 .hint("name at least one with `--masters`, or `roles: [master]`")
@@ -76,6 +78,7 @@ impl Desired {
         }
         let envs: Vec<Env> = desired.hosts.iter().map(|host| desired.env_of(host)).collect();
         desired.hosts.iter_mut().zip(envs).for_each(|(host, env)| host.env = env);
+        desired.registry_certificates = desired.certificates(facts)?;
         if desired.is_kubernetes() {
             let documents = desired.hosts.iter().map(|host| kubernetes::documents(&desired, host)).collect::<Result<Vec<_>>>()?;
             desired.hosts.iter_mut().zip(documents).for_each(|(host, documents)| host.kubeadm = Some(documents));
@@ -134,6 +137,19 @@ impl Desired {
             Some(_) => vec![self.first_master()],
             None => Vec::new(),
         }
+    }
+
+    /// What each registry on site shows: what its host has already, or new ones.
+    fn certificates(&self, facts: &BTreeMap<IpAddr, Facts>) -> Result<BTreeMap<IpAddr, Certificate>> {
+        let Some(local) = self.clusterfile.cluster.registry.local.as_ref().filter(|local| !local.insecure) else {
+            return Ok(BTreeMap::new());
+        };
+        let certificate = |host: &DesiredHost| {
+            let names = [local.domain.clone(), host.address().to_string()].into_iter().chain(local.cert_sans.iter().cloned());
+            let kept = facts.get(&host.address()).and_then(|facts| facts.installed.registry_certificate.as_deref());
+            Ok((host.address(), Certificate::kept_or_new(kept, &names.collect::<Vec<_>>())?))
+        };
+        self.registry_hosts().into_iter().map(certificate).collect()
     }
 
     /// What scripts and templates see on a host: the image's environment, the cluster's and the host's over it, and what is

@@ -9,6 +9,7 @@
 //! observed, so a run that was killed goes on where it was, and a second one changes nothing.
 
 mod act;
+mod certificate;
 mod configs;
 mod desired;
 mod etcd_member;
@@ -30,6 +31,7 @@ mod tickets;
 pub mod tuning;
 
 pub use act::act;
+pub use certificate::Certificate;
 pub use desired::{Desired, DesiredHost};
 pub use fleet::Fleet;
 pub use held::Held;

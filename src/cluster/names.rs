@@ -10,5 +10,11 @@ pub const ROOTFS: &str = "/var/lib/sealift/rootfs/current";
 pub const CLUSTERS: &str = "/var/lib/sealift/clusters";
 /// Who holds a cluster, on its first master.
 pub const LEASE: &str = "/var/lib/sealift/lease.json";
+/// What the registry on a host is with HTTPS: its key and certificate.
+pub const REGISTRY_TLS: &str = "/var/lib/sealift/registry/tls.pem";
+/// Who may use the registry on a host.
+pub const REGISTRY_USERS: &str = "/var/lib/sealift/registry/htpasswd";
+/// The certificates of all registries on site, on every host.
+pub const REGISTRY_CA: &str = "/var/lib/sealift/registry/ca.crt";
 /// sealift on a host.
 pub const SEALIFT: &str = "/var/lib/sealift/bin/sealift";

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use secrecy::SecretString;
-
 use crate::diagnostic::Span;
 use crate::image::Name;
 
@@ -13,7 +11,7 @@ use super::hosts::{self, Shared};
 use super::legacy;
 use super::model::{Application, Cluster, Env, ExternalRegistry, HostAlias, LocalRegistry, Registry, Ssh};
 use super::node::Node;
-use super::{env, shape, ssh, taint};
+use super::{env, secret, shape, ssh, taint};
 
 /// The `Cluster` document, and what it says of applications.
 pub struct Read {
@@ -121,13 +119,17 @@ fn read_local(node: &Node, document: &LocalRegistryDocument, findings: &mut Find
     let default = LocalRegistry::default();
     let names = document.cert.as_ref().and_then(|cert| cert.subject_alt_name.as_ref());
     let sans = names.map(|names| [names.dns_names.clone(), names.ips.clone()].into_iter().flatten().flatten().collect());
+    let place = |field: &str| place(node, field);
+    let (password, password_from) =
+        secret::read("password", &document.password, &document.password_from, &place, findings).unwrap_or_default();
     LocalRegistry {
         domain: read_domain(node, document.domain.as_ref(), findings).unwrap_or(default.domain),
         port: read_port(node, document.port.as_ref(), findings).unwrap_or(default.port),
         ha: document.ha.unwrap_or(default.ha),
         insecure: document.insecure.unwrap_or(default.insecure),
         username: document.username.clone().filter(|name| !name.is_empty()),
-        password: read_password(node, document.password.as_ref(), findings),
+        password,
+        password_from,
         cert_sans: sans.unwrap_or_default(),
     }
 }
@@ -137,11 +139,15 @@ fn read_external(node: &Node, document: &ExternalRegistryDocument, findings: &mu
     if domain.is_none() {
         findings.error(&node.span, "external registry domain can not be empty");
     }
+    let place = |field: &str| place(node, field);
+    let (password, password_from) =
+        secret::read("password", &document.password, &document.password_from, &place, findings).unwrap_or_default();
     ExternalRegistry {
         domain: domain.unwrap_or_default(),
         port: read_port(node, document.port.as_ref(), findings),
         username: document.username.clone().filter(|name| !name.is_empty()),
-        password: read_password(node, document.password.as_ref(), findings),
+        password,
+        password_from,
     }
 }
 
@@ -158,13 +164,6 @@ fn read_domain(node: &Node, domain: Option<&String>, findings: &mut Findings) ->
 fn read_port(node: &Node, port: Option<&String>, findings: &mut Findings) -> Option<u16> {
     let port = port.filter(|port| !port.is_empty() && *port != "0")?;
     ssh::read_port(port, &place(node, "port"), findings)
-}
-
-fn read_password(node: &Node, password: Option<&String>, findings: &mut Findings) -> Option<SecretString> {
-    let password = password.filter(|password| !password.is_empty())?;
-    let finding = findings.warning(&place(node, "password"), "`password` stands in the file for everybody who can read it");
-    finding.help("keep the file to yourself (mode 600)");
-    Some(SecretString::from(password.clone()))
 }
 
 fn place(node: &Node, field: &str) -> Span {

@@ -267,10 +267,13 @@ pub struct LocalRegistryDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
     pub username: Option<String>,
-    /// That user's password.
+    /// That user's password. Better: `passwordFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
     pub password: Option<String>,
+    /// Where the password comes from.
+    #[serde(default, rename = "passwordFrom", skip_serializing_if = "Option::is_none")]
+    pub password_from: Option<SecretSourceDocument>,
     /// Its certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert: Option<CertificateDocument>,
@@ -311,10 +314,13 @@ pub struct ExternalRegistryDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
     pub username: Option<String>,
-    /// That user's password.
+    /// That user's password. Better: `passwordFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
     pub password: Option<String>,
+    /// Where the password comes from.
+    #[serde(default, rename = "passwordFrom", skip_serializing_if = "Option::is_none")]
+    pub password_from: Option<SecretSourceDocument>,
 }
 
 /// Names for an address.

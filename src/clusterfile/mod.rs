@@ -20,6 +20,7 @@ mod node;
 mod overrides;
 mod parts;
 mod schema;
+mod secret;
 mod shape;
 mod ssh;
 mod taint;

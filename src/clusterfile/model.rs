@@ -102,20 +102,10 @@ impl Cluster {
 
     /// The fields that say something which is not carried out yet: each path below `spec`, and the value where it matters.
     pub fn unsupported_fields(&self) -> Vec<(&'static str, String)> {
-        let (local, external) = (self.registry.local.as_ref(), self.registry.external.as_ref());
         let runtime = self.container_runtime.as_deref().filter(|kind| *kind != "containerd");
         let root = Some(self.data_root.as_str()).filter(|root| *root != Self::DEFAULT_DATA_ROOT);
         let value = |text: Option<&str>| text.map(|text| format!(" `{text}`"));
-        let set = |is: bool| is.then(String::new);
-        let fields = [
-            ("containerRuntime.type", value(runtime)),
-            ("dataRoot", value(root)),
-            ("registry.localRegistry.username", set(local.is_some_and(|local| local.username.is_some()))),
-            ("registry.localRegistry.password", set(local.is_some_and(|local| local.password.is_some()))),
-            ("registry.localRegistry.cert", set(local.is_some_and(|local| !local.cert_sans.is_empty()))),
-            ("registry.externalRegistry.username", set(external.is_some_and(|external| external.username.is_some()))),
-            ("registry.externalRegistry.password", set(external.is_some_and(|external| external.password.is_some()))),
-        ];
+        let fields = [("containerRuntime.type", value(runtime)), ("dataRoot", value(root))];
         fields.into_iter().filter_map(|(path, value)| Some((path, value?))).collect()
     }
 }
@@ -291,6 +281,22 @@ pub struct Registry {
     pub external: Option<ExternalRegistry>,
 }
 
+impl Registry {
+    /// The registries of which only a user or only a password is known.
+    pub fn half_known_users(&self) -> Vec<String> {
+        let local = self.local.as_ref().map(|local| ("localRegistry", &local.username, local.password.is_some()));
+        let external = self.external.as_ref().map(|external| ("externalRegistry", &external.username, external.password.is_some()));
+        let wrong = local.into_iter().chain(external).filter_map(|(registry, user, password)| match (user, password) {
+            (Some(user), false) => Some(format!(
+                "registry.{registry}: the password of `{user}` is not known here: give the Clusterfile that says it, or `passwordFrom`"
+            )),
+            (None, true) => Some(format!("registry.{registry}: a password without a user")),
+            _ => None,
+        });
+        wrong.collect()
+    }
+}
+
 impl Default for Registry {
     fn default() -> Self {
         Registry { local: Some(LocalRegistry::default()), external: None }
@@ -312,6 +318,8 @@ pub struct LocalRegistry {
     pub username: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,
+    /// Where it comes from.
+    pub password_from: Option<SecretSource>,
     /// Further names and addresses of its certificate.
     pub cert_sans: Vec<String>,
 }
@@ -325,6 +333,7 @@ impl Default for LocalRegistry {
             insecure: false,
             username: None,
             password: None,
+            password_from: None,
             cert_sans: Vec::new(),
         }
     }
@@ -341,6 +350,8 @@ pub struct ExternalRegistry {
     pub username: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,
+    /// Where it comes from.
+    pub password_from: Option<SecretSource>,
 }
 
 /// Names for an address, in `/etc/hosts` of every host.

@@ -167,6 +167,7 @@ impl Clusterfile {
         if self.cluster.hosts.is_empty() {
             wrong.push("no hosts specified".to_owned());
         }
+        wrong.extend(self.cluster.registry.half_known_users());
         if wrong.is_empty() {
             return Ok(());
         }

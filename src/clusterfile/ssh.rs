@@ -1,11 +1,10 @@
 //! How hosts are reached: what a document says over what the cluster says.
 
-use secrecy::SecretString;
-
-use super::document::{SecretSourceDocument, SshDocument, SudoDocument};
+use super::document::{SshDocument, SudoDocument};
 use super::finding::Findings;
-use super::model::{SecretSource, Ssh, Sudo};
+use super::model::{Ssh, Sudo};
 use super::node::Node;
+use super::secret::{read as secret, set};
 use crate::diagnostic::Span;
 
 /// Reads an `ssh` block; what it does not say is taken from `under`.
@@ -43,58 +42,10 @@ pub fn read(node: Option<&Node>, document: &SshDocument, under: &Ssh, findings: 
     ssh
 }
 
-/// A text that is not empty: Sealer's files leave fields empty to say nothing.
-fn set(text: &Option<String>) -> Option<String> {
-    text.clone().filter(|text| !text.trim().is_empty())
-}
-
 fn read_sudo(node: &Node, document: &SudoDocument, findings: &mut Findings) -> Sudo {
     let place = |field: &str| node.get(field).map_or(node.span.clone(), |node| node.span.clone());
     let (passwd, passwd_from) = secret("passwd", &document.passwd, &document.passwd_from, &place, findings).unwrap_or_default();
     Sudo { passwd, passwd_from }
-}
-
-type Secret = (Option<SecretString>, Option<SecretSource>);
-
-/// A secret that is written in the file, or where else it comes from; `None` where nothing is said.
-fn secret(
-    field: &str,
-    written: &Option<String>,
-    from: &Option<SecretSourceDocument>,
-    place: &dyn Fn(&str) -> Span,
-    findings: &mut Findings,
-) -> Option<Secret> {
-    let from_field = format!("{field}From");
-    let source = from.as_ref().and_then(|from| read_source(from, &place(&from_field), findings));
-    let written = set(written);
-    if written.is_some() {
-        let finding = findings.warning(&place(field), format!("`{field}` stands in the file for everybody who can read it"));
-        finding.help(format!("use a key or an agent, or `{field}From: prompt`, `{{env: NAME}}` or `{{file: PATH}}`"));
-    }
-    match (written, source) {
-        (Some(_), Some(_)) => {
-            findings.error(&place(&from_field), format!("`{field}` and `{from_field}` exclude each other"));
-            None
-        }
-        (Some(written), None) => Some((Some(SecretString::from(written)), None)),
-        (None, Some(source)) => Some((None, Some(source))),
-        (None, None) => None,
-    }
-}
-
-fn read_source(document: &SecretSourceDocument, span: &Span, findings: &mut Findings) -> Option<SecretSource> {
-    match document {
-        SecretSourceDocument::Word(word) if word == "prompt" => return Some(SecretSource::Prompt),
-        SecretSourceDocument::Place(place) => match (set(&place.env), set(&place.file), place.prompt) {
-            (Some(name), None, None) => return Some(SecretSource::Env(name)),
-            (None, Some(path), None) => return Some(SecretSource::File(path)),
-            (None, None, Some(true)) => return Some(SecretSource::Prompt),
-            _ => {}
-        },
-        SecretSourceDocument::Word(_) => {}
-    }
-    findings.error(span, "a secret comes from one of `prompt`, `{env: NAME}`, `{file: PATH}`");
-    None
 }
 
 /// Reads a TCP port.

@@ -87,21 +87,36 @@ fn a_whole_file_says_what_it_says() {
     let image = Env::from([("StorageClass".to_owned(), "slow".to_owned()), ("Only".to_owned(), "image".to_owned())]);
     assert_eq!(db.merge_image_env(&image)["StorageClass"], "fast");
     assert_eq!(cluster.merge_image_env(&image)["Only"], "image");
-    assert_eq!(file.unsupported(), ["dataRoot `/data/sealift`", "registry.localRegistry.cert"]);
+    assert_eq!(file.unsupported(), ["dataRoot `/data/sealift`"]);
+}
+
+#[test]
+fn a_registry_user_whose_password_is_not_known_is_refused_before_a_run() {
+    let hosts = "image: a\nhosts: [{ips: [10.0.0.2], roles: [master]}]\n";
+    for (field, expected) in [
+        ("registry: {localRegistry: {username: u}}", Some("registry.localRegistry: the password of `u` is not known here")),
+        ("registry: {localRegistry: {username: u, password: p}}", None),
+        ("registry: {localRegistry: {password: p}}", Some("registry.localRegistry: a password without a user")),
+        ("registry: {externalRegistry: {domain: r.example, username: u}}", Some("registry.externalRegistry: the password of `u`")),
+        ("registry: {externalRegistry: {domain: r.example}}", None),
+    ] {
+        let loaded = load("Clusterfile", &spec(&format!("{hosts}{field}"))).unwrap();
+        let refused = loaded.require_runnable().err().map(|error| error.to_string());
+        assert_eq!(refused.is_some(), expected.is_some(), "{field}: {refused:?}");
+        assert!(refused.unwrap_or_default().contains(expected.unwrap_or_default()), "{field}");
+        assert!(!loaded.to_yaml().unwrap().contains("password: p"), "{field}");
+    }
+    let asked =
+        load("Clusterfile", &spec(&format!("{hosts}registry: {{localRegistry: {{username: u, passwordFrom: {{env: PW}}}}}}"))).unwrap();
+    assert!(asked.to_yaml().unwrap().contains("PW"));
 }
 
 #[test]
 fn fields_that_nothing_carries_out_are_refused_by_name_and_warned_of_at_their_place() {
     let hosts = "image: a\nhosts: [{ips: [10.0.0.2], roles: [master]}]\n";
-    for (field, expected) in [
-        ("dataRoot: /data", "dataRoot `/data`"),
-        ("containerRuntime: {type: docker}", "containerRuntime.type `docker`"),
-        ("registry: {localRegistry: {username: u}}", "registry.localRegistry.username"),
-        ("registry: {localRegistry: {username: u, password: p}}", "registry.localRegistry.password"),
-        ("registry: {localRegistry: {cert: {subjectAltName: {ips: [10.0.0.2]}}}}", "registry.localRegistry.cert"),
-        ("registry: {externalRegistry: {domain: r.example, username: u}}", "registry.externalRegistry.username"),
-        ("registry: {externalRegistry: {domain: r.example, username: u, password: p}}", "registry.externalRegistry.password"),
-    ] {
+    for (field, expected) in
+        [("dataRoot: /data", "dataRoot `/data`"), ("containerRuntime: {type: docker}", "containerRuntime.type `docker`")]
+    {
         let text = spec(&format!("{hosts}{field}"));
         let refused = load("Clusterfile", &text).unwrap().require_runnable().unwrap_err().to_string();
         assert!(refused.contains(&format!("{expected} is not carried out yet")), "{field}: {refused}");

@@ -164,6 +164,7 @@ fn registry_document(registry: &Registry) -> RegistryDocument {
             port: external.port.map(|port| port.to_string()),
             username: external.username.clone(),
             password: None,
+            password_from: external.password_from.as_ref().map(source_document),
         }),
     }
 }
@@ -177,6 +178,7 @@ fn local_document(local: &LocalRegistry) -> LocalRegistryDocument {
         insecure: Some(local.insecure),
         username: local.username.clone(),
         password: None,
+        password_from: local.password_from.as_ref().map(source_document),
         cert: names.map(|names| CertificateDocument { subject_alt_name: Some(names) }),
     }
 }

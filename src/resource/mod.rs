@@ -8,6 +8,7 @@ mod directory;
 mod file;
 mod host_tree;
 mod hosts_entry;
+mod htpasswd;
 mod kept;
 mod kube_app;
 mod kube_health;
@@ -45,6 +46,7 @@ pub use directory::Directory;
 pub use file::{Content, File};
 pub use host_tree::HostTree;
 pub use hosts_entry::HostsEntry;
+pub use htpasswd::Htpasswd;
 pub use kept::{Kept, Rights};
 pub use kube_app::{KubeApp, is_manifest};
 pub use kube_health::KubeHealth;
@@ -54,7 +56,7 @@ pub use kubeadm_join::KubeadmJoin;
 pub use ledger::Ledger;
 pub use limits::Limit;
 pub use link::Link;
-pub use mirror::Mirror;
+pub use mirror::{Endpoint, Mirror};
 pub use module::Module;
 pub use mounts::remove;
 pub use owned_tree::OwnedTree;
@@ -128,6 +130,7 @@ pub enum Resource {
     File(File),
     HostTree(HostTree),
     HostsEntry(HostsEntry),
+    Htpasswd(Htpasswd),
     KubeApp(KubeApp),
     KubeHealth(KubeHealth),
     KubeNode(KubeNode),
@@ -155,6 +158,7 @@ impl Resource {
             Resource::File(it) => it,
             Resource::HostTree(it) => it,
             Resource::HostsEntry(it) => it,
+            Resource::Htpasswd(it) => it,
             Resource::KubeApp(it) => it,
             Resource::KubeHealth(it) => it,
             Resource::KubeNode(it) => it,
@@ -185,6 +189,8 @@ impl Resource {
             Resource::File(file) => Resource::File(File { content: Content::default(), ..file.clone() }),
             Resource::KubeadmInit(it) => Resource::KubeadmInit(KubeadmInit { config: Content::default(), ..it.clone() }),
             Resource::KubeadmJoin(it) => Resource::KubeadmJoin(KubeadmJoin { config: Content::default(), ..it.clone() }),
+            Resource::Htpasswd(it) => Resource::Htpasswd(Htpasswd { password: Content::default(), ..it.clone() }),
+            Resource::Mirror(it) => Resource::Mirror(Mirror { endpoints: Vec::new(), ..it.clone() }),
             Resource::Command(it) => Resource::Command(Command { env: BTreeMap::new(), ..it.clone() }),
             Resource::HostTree(it) => Resource::HostTree(HostTree { env: BTreeMap::new(), ..it.clone() }),
             Resource::Script(it) => Resource::Script(it.for_undo()),

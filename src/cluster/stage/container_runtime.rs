@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{Stage, Want, on};
-use crate::cluster::{Desired, DesiredHost};
-use crate::resource::{Mirror, OwnedTree, Resource, Unit};
+use crate::cluster::{Desired, DesiredHost, names};
+use crate::resource::{Endpoint, File, Mirror, OwnedTree, Resource, Unit};
 
 pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };
 
@@ -27,9 +27,13 @@ fn wants(desired: &Desired) -> Vec<Want> {
     if !desired.is_kubernetes() {
         return Vec::new();
     }
+    let certificates: String = desired.registry_certificates.values().map(|certificate| certificate.pem.as_str()).collect();
     let mirror = Mirror::of_all(endpoints(desired));
     let of = |host: &DesiredHost| {
         let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedTree { path: path.into() })).into();
+        if !certificates.is_empty() {
+            resources.push(Resource::File(File::new(names::REGISTRY_CA, certificates.as_str(), 0o644)));
+        }
         if !mirror.endpoints.is_empty() {
             resources.push(Resource::Mirror(mirror.clone()));
         }
@@ -39,16 +43,19 @@ fn wants(desired: &Desired) -> Vec<Want> {
     desired.hosts.iter().flat_map(of).collect()
 }
 
-/// The URLs of the registries on site, by address: no name needs to resolve.
-fn endpoints(desired: &Desired) -> Vec<String> {
+/// The registries on site, by address: no name needs to resolve. Then that of the customer.
+fn endpoints(desired: &Desired) -> Vec<Endpoint> {
     let registry = &desired.clusterfile.cluster.registry;
     let local = desired.registry_hosts().into_iter().filter_map(|host| {
-        let port = registry.local.as_ref()?.port;
-        Some(format!("http://{}", SocketAddr::new(host.address(), port)))
+        let local = registry.local.as_ref()?;
+        let place = SocketAddr::new(host.address(), local.port);
+        let tls = desired.registry_certificates.contains_key(&host.address());
+        let endpoint = Endpoint::new(format!("{}://{place}", if tls { "https" } else { "http" }));
+        Some(endpoint.ca(tls.then_some(names::REGISTRY_CA)).login(local.username.as_deref().zip(local.password.as_ref())))
     });
-    let external = registry.external.iter().map(|external| match external.port {
-        Some(port) => format!("https://{}:{port}", external.domain),
-        None => format!("https://{}", external.domain),
+    let external = registry.external.iter().map(|external| {
+        let port = external.port.map(|port| format!(":{port}")).unwrap_or_default();
+        Endpoint::new(format!("https://{}{port}", external.domain)).login(external.username.as_deref().zip(external.password.as_ref()))
     });
     local.chain(external).collect()
 }

@@ -1,33 +1,47 @@
 //! The registry on site, straight out of the host's store.
 
 use super::{Stage, Want, on};
+use secrecy::ExposeSecret as _;
+
 use crate::cluster::{Desired, DesiredHost, names};
-use crate::resource::{File, Resource, STORE, StoredImage, Unit};
+use crate::clusterfile::LocalRegistry;
+use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, Unit};
 
 pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
 
 const UNIT: &str = "sealift-registry.service";
 
 fn wants(desired: &Desired) -> Vec<Want> {
-    let path = format!("/etc/systemd/system/{UNIT}");
-    let port = desired.clusterfile.cluster.registry.local.as_ref().map_or(5000, |local| local.port);
-    let of = |host: &DesiredHost| {
-        let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
-        let resources = [
-            Resource::StoredImage(Box::new(image)),
-            Resource::File(File::new(path.as_str(), unit(port), 0o644)),
-            Resource::Unit(Unit::running(UNIT, [path.as_str()])),
-        ];
-        on(host, resources)
-    };
-    desired.registry_hosts().into_iter().flat_map(of).collect()
+    let default = LocalRegistry::default();
+    let registry = desired.clusterfile.cluster.registry.local.as_ref().unwrap_or(&default);
+    desired.registry_hosts().into_iter().flat_map(|host| on(host, of(desired, registry, host))).collect()
 }
 
-fn unit(port: u16) -> String {
+fn of(desired: &Desired, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
+    let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
+    let mut resources = vec![Resource::StoredImage(Box::new(image))];
+    let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
+    if let Some(certificate) = desired.registry_certificates.get(&host.address()) {
+        options += &format!(" --tls-cert {0} --tls-key {0}", names::REGISTRY_TLS);
+        // the host keeps one that it has: nobody else knows its key
+        let new = certificate.file();
+        resources.extend(new.map(|file| Resource::File(File::new(names::REGISTRY_TLS, file.as_str(), 0o600))));
+    }
+    if let Some((user, password)) = registry.username.as_ref().zip(registry.password.as_ref()) {
+        options += &format!(" --htpasswd {}", names::REGISTRY_USERS);
+        let password = password.expose_secret().into();
+        resources.push(Resource::Htpasswd(Htpasswd { path: names::REGISTRY_USERS.into(), user: user.clone(), password }));
+    }
+    resources.push(Resource::File(File::new(path.as_str(), unit(registry.port, &options), 0o644)));
+    resources.push(Resource::Unit(Unit::running(UNIT, [path.as_str(), names::REGISTRY_TLS, names::REGISTRY_USERS])));
+    resources
+}
+
+fn unit(port: u16, options: &str) -> String {
     format!(
         "# written by sealift\n\
         [Unit]\nDescription=container images of the cluster\nAfter=network-online.target\nWants=network-online.target\n\n\
-        [Service]\nExecStart={sealift} --store {STORE} registry serve --listen 0.0.0.0:{port}\nRestart=always\nRestartSec=2\n\n\
+        [Service]\nExecStart={sealift} --store {STORE} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
         [Install]\nWantedBy=multi-user.target\n",
         sealift = names::SEALIFT
     )

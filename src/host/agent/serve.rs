@@ -27,7 +27,7 @@ const LONGEST_FILE: u64 = 4 << 20;
 /// So many answers wait to be sent; who has more to say waits for the runner to listen.
 const QUEUE: usize = 64;
 /// What sealift makes in its directory; all else there is the user's (`dataRoot` may be).
-const OURS: [&str; 9] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "rootfs", "stamps", "store", "undo"];
+const OURS: [&str; 10] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "registry", "rootfs", "stamps", "store", "undo"];
 
 /// Serves a runner until its stream ends or it says nothing for a minute.
 pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Hello) -> Result<()>

@@ -43,6 +43,9 @@ pub struct Installed {
     pub changed: bool,
     /// The clusters this host belongs to.
     pub clusters: Vec<String>,
+    /// The certificate of the registry on it (PEM), without its key.
+    #[serde(default)]
+    pub registry_certificate: Option<String>,
 }
 
 /// A process.
@@ -140,7 +143,14 @@ pub fn installed(system: &System) -> Installed {
     let clusters = std::fs::read_dir(system.path(format!("{HOME}/clusters"))).into_iter().flatten().flatten();
     let mut clusters: Vec<String> = clusters.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     clusters.sort();
-    Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters }
+    let registry_certificate = std::fs::read_to_string(system.path(format!("{HOME}/registry/tls.pem"))).ok().and_then(certificate_of);
+    Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters, registry_certificate }
+}
+
+/// The certificate in a file that has its key too.
+fn certificate_of(text: String) -> Option<String> {
+    let begin = text.find("-----BEGIN CERTIFICATE-----")?;
+    text.contains("PRIVATE KEY-----").then(|| text[begin..].to_owned())
 }
 
 #[cfg(test)]
@@ -195,6 +205,10 @@ mod tests {
         assert_eq!(installed(&system), Installed::default());
         write(root.path(), "var/lib/sealift/undo/ledger.jsonl");
         write(root.path(), "var/lib/sealift/clusters/shop/Clusterfile");
-        assert_eq!(installed(&system), Installed { changed: true, clusters: vec!["shop".into()] });
+        let registry = system.path("/var/lib/sealift/registry/tls.pem");
+        std::fs::create_dir_all(registry.parent().unwrap()).unwrap();
+        std::fs::write(&registry, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\ny\n").unwrap();
+        let registry_certificate = Some("-----BEGIN CERTIFICATE-----\ny\n".to_owned());
+        assert_eq!(installed(&system), Installed { changed: true, clusters: vec!["shop".into()], registry_certificate });
     }
 }
