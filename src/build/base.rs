@@ -1,19 +1,17 @@
 //! FROM: what a stage starts with.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 
 use super::cache::Cache;
-use super::layout::{Item, Layout};
+use super::layout::Layout;
 use super::options::Pull;
 use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::image::{Blob, ClusterConfig, ClusterImage, Content, Digest, Name};
-use crate::layer::Layer;
+use crate::image::{ClusterConfig, ClusterImage, Content, Digest, Name};
+use crate::layer::{Layer, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -21,8 +19,10 @@ use crate::workloads::Workloads;
 /// A base image, for one platform.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
-    /// What it says about the cluster.
+    /// What it says about the cluster; nothing if it is no cluster image.
     pub cluster: ClusterConfig,
+    /// Whether it is a cluster image.
+    pub is_cluster: bool,
     /// Its OCI config.
     pub config: ImageConfiguration,
     /// Its layers, lowest first.
@@ -66,7 +66,8 @@ impl Base {
             _ => (root.clone(), None),
         };
         let manifest = manifest(&rootfs, store)?;
-        let cluster = ClusterConfig::from_manifest(&manifest)?;
+        let is_cluster = ClusterConfig::is_in(&manifest);
+        let cluster = if is_cluster { ClusterConfig::from_manifest(&manifest)? } else { ClusterConfig::default() };
         let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
         let layers = layers(&manifest, &config)?;
         let workloads = match workloads {
@@ -74,7 +75,7 @@ impl Base {
             None => Workloads::default(),
         };
         let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, job)?;
-        Ok(Base { cluster, config, layers, workloads, layout })
+        Ok(Base { cluster, is_cluster, config, layers, workloads, layout })
     }
 
     /// Its environment.
@@ -114,54 +115,9 @@ fn layout(manifest: &Digest, layers: &[Layer], cache: &Cache, store: &Store, job
     }
     let task = job.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
     let mut layout = Layout::default();
-    for layer in layers {
-        job.check()?;
-        add_layer(&mut layout, layer, store).with_context(|| format!("layer {}", layer.descriptor.digest()))?;
-        task.advance(1);
-    }
+    layout.apply(&outline(store, layers, job, || task.advance(1))?);
+    layout.add_parents();
     task.done("");
     cache.remember_layout(manifest, &layout)?;
     Ok(layout)
-}
-
-fn add_layer(layout: &mut Layout, layer: &Layer, store: &Store) -> Result<()> {
-    let mut tar = tar::Archive::new(plain(layer, store)?);
-    for entry in tar.entries()? {
-        let entry = entry?;
-        let path: PathBuf = entry.path()?.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
-        let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default().to_string_lossy());
-        if name == ".wh..wh..opq" {
-            layout.remove(parent);
-            layout.put(parent, Item::Dir);
-        } else if let Some(gone) = name.strip_prefix(".wh.") {
-            layout.remove(&parent.join(gone));
-        } else if !path.as_os_str().is_empty() {
-            for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-                if !layout.has(above) {
-                    layout.put(above, Item::Dir);
-                }
-            }
-            layout.put(&path, item(&entry)?);
-        }
-    }
-    Ok(())
-}
-
-fn item(entry: &tar::Entry<'_, impl Read>) -> Result<Item> {
-    Ok(match entry.header().entry_type() {
-        tar::EntryType::Directory => Item::Dir,
-        tar::EntryType::Symlink => Item::Link(entry.link_name()?.context("a link without a target")?.into_owned()),
-        _ => Item::File,
-    })
-}
-
-/// A layer's tar.
-fn plain(layer: &Layer, store: &Store) -> Result<Box<dyn Read>> {
-    let reader = store.reader(&Blob::try_from(&layer.descriptor)?)?;
-    let buffered = std::io::BufReader::with_capacity(1 << 20, reader);
-    Ok(match crate::layer::compression_of(layer.descriptor.media_type())? {
-        crate::layer::Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(buffered)),
-        crate::layer::Compression::Zstd => Box::new(zstd::Decoder::with_buffer(buffered)?),
-        crate::layer::Compression::None => Box::new(buffered),
-    })
 }

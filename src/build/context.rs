@@ -185,7 +185,7 @@ fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
 }
 
 /// A source's path relative to the context. A leading `/` means the context; `..` may not leave it.
-fn inside(source: &str) -> Result<PathBuf> {
+pub fn inside(source: &str) -> Result<PathBuf> {
     let mut path = PathBuf::new();
     for component in Path::new(source).components() {
         match component {

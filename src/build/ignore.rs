@@ -13,6 +13,8 @@ pub struct Patterns {
 
 #[derive(Debug, Clone)]
 struct Pattern {
+    /// As it was written.
+    text: String,
     matcher: GlobMatcher,
     /// `!pattern`: what it matches is there after all.
     exception: bool,
@@ -40,6 +42,11 @@ impl Patterns {
         left_out
     }
 
+    /// The patterns as they were written.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.patterns.iter().map(|pattern| if pattern.exception { format!("!{}", pattern.text) } else { pattern.text.clone() })
+    }
+
     /// Whether something below a directory that is left out may be there after all.
     pub fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.exception)
@@ -53,7 +60,7 @@ fn pattern(line: &str) -> Result<Option<Pattern>> {
     if cleaned.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Pattern { matcher: glob(&cleaned.join("/"))?, exception }))
+    Ok(Some(Pattern { text: line.to_owned(), matcher: glob(&cleaned.join("/"))?, exception }))
 }
 
 /// A pattern of Go's `filepath.Match`, and `**` for any directories.

@@ -46,6 +46,13 @@ impl Layout {
         }
     }
 
+    /// Adds the directories that layers leave unsaid.
+    pub fn add_parents(&mut self) {
+        let parents = self.items.keys().flat_map(|path| path.ancestors().skip(1)).filter(|above| !self.has(above));
+        let missing: Vec<PathBuf> = parents.map(Path::to_owned).collect();
+        self.items.extend(missing.into_iter().map(|path| (path, Item::Dir)));
+    }
+
     /// Says what stands at a path; a file in a directory's place removes what the directory had.
     pub fn put(&mut self, path: &Path, item: Item) {
         if item != Item::Dir && self.items.get(path) == Some(&Item::Dir) {
@@ -73,6 +80,20 @@ impl Layout {
     /// Whether anything stands at `path`.
     pub fn has(&self, path: &Path) -> bool {
         path.as_os_str().is_empty() || self.items.contains_key(path)
+    }
+
+    /// The paths below a directory, without itself.
+    pub fn below(&self, dir: &Path) -> impl Iterator<Item = &Path> {
+        self.items
+            .range(dir.to_owned()..)
+            .map(|(path, _)| path.as_path())
+            .take_while(move |path| path.starts_with(dir))
+            .filter(move |path| *path != dir)
+    }
+
+    /// The names in a directory.
+    pub fn children(&self, dir: &Path) -> impl Iterator<Item = &Path> {
+        self.below(dir).filter_map(move |path| path.strip_prefix(dir).ok()).filter(|below| below.components().count() == 1)
     }
 
     /// The path with every link in it followed, never out of the rootfs.

@@ -14,11 +14,13 @@ mod ignore;
 mod layout;
 mod named;
 mod options;
+mod origin;
 mod place;
 mod plan;
 mod rootfs;
 mod sandbox;
 mod scope;
+mod selection;
 mod stage;
 #[cfg(test)]
 mod testing;
@@ -28,15 +30,14 @@ mod workdir;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, refuse_errors};
-use crate::error::Failure;
 use crate::events::Job;
-use crate::image::{Digest, Name, platform_string};
-use crate::kubefile::{Kubefile, parse};
+use crate::image::{Digest, Name, parse_platform, platform_string};
+use crate::kubefile::parse;
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::workloads::list::{self, Ignore};
@@ -48,8 +49,9 @@ use assemble::Parts;
 use base::Base;
 use cache::Cache;
 use context::Context;
-use plan::{Plan, Work, base_name, plan};
-use stage::{Made, Stage};
+use origin::{Image, Origins};
+use plan::{Known, Plan, Planned, plan};
+use stage::{Made, Site, Stage};
 use workdir::Workdir;
 
 /// What a build came to.
@@ -77,7 +79,7 @@ pub struct Built {
 pub struct Checked {
     /// The container images that would be brought, and what could not be decided.
     pub wanted: Wanted,
-    /// Whether a RUN may name more, which is known only when it has run.
+    /// Whether RUN or COPY --from may bring more, which is known only when it is built.
     pub runs: bool,
 }
 
@@ -86,15 +88,12 @@ pub async fn build(options: Options, client: &Client, store: &Store, job: &Job) 
     let _in_use = store.in_use()?;
     let (build, plan) = Build::prepare(options, client, store, job).await?;
     let build = Arc::new(build);
-    let (building, plan, made) = blocking(build.clone(), move |build| {
-        let workdir = Workdir::new(&build.store)?;
-        let stage = Stage::new(&build.base, &build.options, &build.cache, &build.store, &workdir, &build.job);
-        let made = stage.carry_out(&plan.steps)?;
+    let (wanted, plan, made) = blocking(build.clone(), move |build| {
+        let made = build.stages(&plan, |stage, steps| stage.carry_out(steps))?;
         let wanted = build.wanted(&plan, &made)?;
         Ok((wanted, plan, made))
     })
     .await?;
-    let wanted = building;
     build.warn_of(&wanted, &made);
     let fetched = build.fetch(&wanted, client).await?;
     blocking(build, move |build| build.finish(&plan, &made, &wanted, fetched)).await
@@ -105,10 +104,8 @@ pub async fn check(options: Options, client: &Client, store: &Store, job: &Job) 
     let _in_use = store.in_use()?;
     let (build, plan) = Build::prepare(options, client, store, job).await?;
     blocking(Arc::new(build), move |build| {
-        let runs = plan.steps.iter().any(|step| matches!(step.work, Work::Run { .. }));
-        let workdir = Workdir::new(&build.store)?;
-        let stage = Stage::new(&build.base, &build.options, &build.cache, &build.store, &workdir, &build.job);
-        let made = stage.look_only(&plan.steps)?;
+        let runs = plan.has_surprises();
+        let made = build.stages(&plan, |stage, steps| stage.look_only(steps))?;
         let wanted = build.wanted(&plan, &made)?;
         build.warn_of_charts(&made);
         Ok(Checked { wanted, runs })
@@ -123,6 +120,9 @@ async fn blocking<T: Send + 'static>(build: Arc<Build>, work: impl FnOnce(&Build
 /// A build whose base is there.
 struct Build {
     options: Options,
+    /// The images that stages start from or take files from.
+    bases: BTreeMap<Image, Base>,
+    /// The one that the image comes from.
     base: Base,
     cache: Cache,
     ignore: Ignore,
@@ -134,33 +134,51 @@ impl Build {
     /// Reads the Kubefile, brings the base image, and plans; fails with everything that is wrong at once.
     async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
         let parsed = parse(&options.kubefile, &options.text);
-        let sound = !parsed.diagnostics.iter().any(Diagnostic::is_error);
-        let root = base_root(&parsed.kubefile, &options, sound, client, store, job).await?;
+        let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
+        let sound = !parsed.diagnostics.iter().chain(&misnamed).any(Diagnostic::is_error);
+        let roots = roots(&origins, &options, sound, client, store, job).await?;
         let (store, job) = (store.clone(), job.clone());
         tokio::task::spawn_blocking(move || {
             let cache = Cache::open(&store, options.no_cache);
             let context = Context::open(&options.context)?;
-            let base = match &root {
-                Root::Scratch | Root::Unknown => Base::default(),
-                Root::Image(root) => Base::read(root, &options.platform, &cache, &store, &job)?,
-            };
-            let known = (!matches!(root, Root::Unknown)).then_some(&base);
-            let (plan, found) = plan(&parsed.kubefile, known, &context, &options);
+            let mut bases = BTreeMap::new();
+            for (image, root) in roots {
+                let base = Base::read(&root, &parse_platform(&image.platform)?, &cache, &store, &job)
+                    .with_context(|| format!("image {}", image.name.familiar()))?;
+                bases.insert(image, base);
+            }
+            let known = Known { origins: &origins, bases: &bases, context: &context, options: &options };
+            let (plan, mut found) = plan(&parsed.kubefile, known);
+            found.extend(misnamed);
             let diagnostics = joined(parsed.diagnostics, found);
             refuse_errors(&options.text, &diagnostics)?;
             for warning in &diagnostics {
                 job.warn(told(warning, &options.text));
             }
             let ignore = ignored(&context, &options, &job)?;
-            Ok((Build { options, base, cache, ignore, store, job }, plan))
+            let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
+            Ok((Build { options, bases, base, cache, ignore, store, job }, plan))
         })
         .await?
+    }
+
+    /// Goes through the stages, each by `work`, and gives what the last one made.
+    fn stages(&self, plan: &Plan, work: impl Fn(Stage<'_>, &[Planned]) -> Result<Made>) -> Result<Made> {
+        let workdir = Workdir::new(&self.store)?;
+        let Build { options, cache, store, job, bases, .. } = self;
+        let mut site = Site { options, cache, store, workdir: &workdir, job, bases, finished: BTreeMap::new() };
+        let mut last = Made::default();
+        for stage in &plan.stages {
+            last = work(Stage::new(stage, &site), &stage.steps)?;
+            site.finished.insert(stage.number, last.clone());
+        }
+        Ok(last)
     }
 
     /// The container images that the finished rootfs and the options ask for.
     fn wanted(&self, plan: &Plan, made: &Made) -> Result<Wanted> {
         let mut wanted = made.named.wanted(&self.cache)?;
-        wanted.add(&self.options.kubefile, None, &plan.images);
+        wanted.add(&self.options.kubefile, None, &plan.image().images);
         for (name, text) in &self.options.image_lists {
             wanted.add(name, None, &list::parse(text));
         }
@@ -200,7 +218,14 @@ impl Build {
     fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<Built> {
         let mut workloads = self.base.workloads.clone();
         self.add_images(&mut workloads, wanted, &fetched)?;
-        let parts = Parts { options: &self.options, base: &self.base, made, cluster: &plan.cluster, env: &plan.env, workloads: &workloads };
+        let parts = Parts {
+            options: &self.options,
+            base: &self.base,
+            made,
+            cluster: &plan.image().cluster,
+            env: &plan.image().env,
+            workloads: &workloads,
+        };
         let (rootfs, index) = parts.write(&self.store)?;
         self.cache.remember_layout(&rootfs.digest().try_into()?, &made.layout)?;
         self.cache.files.save()?;
@@ -233,25 +258,24 @@ impl Build {
     }
 }
 
-/// What FROM comes to.
-enum Root {
-    Scratch,
-    Image(Box<Descriptor>),
-    /// The Kubefile has errors: for more of them the network is not asked.
-    Unknown,
-}
-
-async fn base_root(kubefile: &Kubefile, options: &Options, sound: bool, client: &Client, store: &Store, job: &Job) -> Result<Root> {
-    let Some(text) = base_name(kubefile, options) else { return Ok(Root::Scratch) };
-    let name = match text.parse::<Name>() {
-        Ok(name) => name,
-        Err(error) if sound => return Err(error.context(Failure::usage(format!("{}: FROM", options.kubefile)))),
-        Err(_) => return Ok(Root::Unknown),
-    };
-    if sound {
-        return base::bring(&name, &options.platform, options.pull, client, store, job).await.map(|root| Root::Image(Box::new(root)));
+/// The roots of the images that are needed. Of a Kubefile with errors only those that are here: for more errors the network is not asked.
+async fn roots(
+    origins: &Origins,
+    options: &Options,
+    sound: bool,
+    client: &Client,
+    store: &Store,
+    job: &Job,
+) -> Result<BTreeMap<Image, Descriptor>> {
+    let mut roots = BTreeMap::new();
+    for image in origins.images() {
+        let root = match sound {
+            true => Some(base::bring(&image.name, &parse_platform(&image.platform)?, options.pull, client, store, job).await?),
+            false => store.resolve(&image.name)?,
+        };
+        roots.extend(root.map(|root| (image.clone(), root)));
     }
-    Ok(store.resolve(&name)?.map_or(Root::Unknown, |root| Root::Image(Box::new(root))))
+    Ok(roots)
 }
 
 fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {

@@ -12,12 +12,12 @@ use crate::layer::{Source, Tree};
 use crate::workloads::{Kind, Wanted};
 
 /// The files, by path in the rootfs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Named {
     files: BTreeMap<PathBuf, Content>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Content {
     digest: Digest,
     /// Where the bytes are; not known for what a RUN of an earlier build made.

@@ -3,30 +3,60 @@
 mod apps;
 mod copy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::base::Base;
 use super::context::Context;
 use super::options::Options;
+use super::origin::{Image, Origin, Origins};
 use super::place::{Attributes, Destination, Item};
 use super::scope::Scope;
+use super::selection::Selection;
 use super::untar::Format;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::image::{ClusterConfig, RuntimeKind};
+use crate::image::{ClusterConfig, RuntimeKind, platform_string};
 use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Pair, Run, Stage, Step, Word, expand};
 use crate::workloads::{Finds, Found};
 
 /// A checked build.
 #[derive(Debug)]
 pub struct Plan {
+    /// The stages that the last one needs, and the last one: it is the image.
+    pub stages: Vec<PlannedStage>,
+}
+
+/// A stage.
+#[derive(Debug)]
+pub struct PlannedStage {
+    /// Its number in the Kubefile, from 0.
+    pub number: usize,
+    /// What it starts from.
+    pub start: Origin,
     /// The instructions, in order.
     pub steps: Vec<Planned>,
-    /// What the image will say about the cluster.
+    /// What an image of it says about the cluster.
     pub cluster: ClusterConfig,
-    /// The image's environment.
+    /// Its environment.
     pub env: BTreeMap<String, String>,
     /// What IMAGES names.
     pub images: Finds,
+}
+
+impl Plan {
+    /// The stage that is the image.
+    pub fn image(&self) -> &PlannedStage {
+        self.stages.last().expect("a Kubefile without a stage is refused")
+    }
+
+    /// Whether something is made that is known only when the build has done it.
+    pub fn has_surprises(&self) -> bool {
+        let late = |step: &Planned| match &step.work {
+            Work::Run { .. } => true,
+            Work::Place(placement) => placement.is_late(),
+            Work::Nothing => false,
+        };
+        self.stages.iter().any(|stage| stage.steps.iter().any(late))
+    }
 }
 
 /// An instruction.
@@ -74,64 +104,104 @@ pub enum Piece {
     Item(Item),
     /// The content of an archive.
     Archive(std::path::PathBuf, Format),
+    /// What a path or pattern selects in a stage or an image, once that is there.
+    From(Selection),
 }
 
-/// Works out what the last stage of a Kubefile does on a base image. Gives the plan as far as it goes, and all that is wrong.
-pub fn plan(kubefile: &Kubefile, base: Option<&Base>, context: &Context, options: &Options) -> (Plan, Vec<Diagnostic>) {
-    let mut scope = Scope::new(&options.build_args, &options.platform);
-    let mut planner = Planner {
-        context,
-        options,
-        escape: kubefile.escape,
-        base_is_known: base.is_some(),
-        diagnostics: Vec::new(),
-        plan: Plan { steps: Vec::new(), cluster: start(base, options), env: BTreeMap::new(), images: Finds::default() },
-        scope: scope.clone(),
-    };
-    declare_global(&mut scope, kubefile);
-    scope.enter_stage(base.map(Base::env).unwrap_or_default());
-    planner.scope = scope;
-    if let Some(stage) = kubefile.stages.last() {
-        planner.refuse_other_stages(&kubefile.stages);
-        planner.stage(stage);
-    }
-    planner.finish()
-}
-
-/// The base image that the last stage names, its variables expanded.
-pub fn base_name(kubefile: &Kubefile, options: &Options) -> Option<String> {
-    let mut scope = Scope::new(&options.build_args, &options.platform);
-    declare_global(&mut scope, kubefile);
-    let image = &kubefile.stages.last()?.from.value.image;
-    let name = expand(&image.value, kubefile.escape, |name| scope.get(name)).ok()?.text;
-    (name != "scratch").then_some(name)
-}
-
-fn declare_global(scope: &mut Scope, kubefile: &Kubefile) {
-    for arg in &kubefile.args {
-        let default = arg.value.default.as_ref();
-        let default = default.and_then(|word| expand(&word.value, kubefile.escape, |name| scope.get(name)).ok()).map(|word| word.text);
-        scope.declare(&arg.value.name.value, default);
+impl Placement {
+    /// Whether what it puts is known only when other stages are finished.
+    pub fn is_late(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::From(_)))
     }
 }
 
-/// What the base says, without what is not inherited.
-fn start(base: Option<&Base>, options: &Options) -> ClusterConfig {
-    let mut cluster = base.map(|base| base.cluster.clone()).unwrap_or_default();
-    cluster.schema_version = ClusterConfig::SCHEMA.to_owned();
-    cluster.kind = options.kind;
-    cluster.launch = Default::default();
-    cluster
+/// What a build can know before it begins.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// Where stages and `--from` take their files from.
+    pub origins: &'a Origins,
+    /// The images that are there: of a Kubefile with errors, not all of them.
+    pub bases: &'a BTreeMap<Image, Base>,
+    /// The context directory.
+    pub context: &'a Context,
+    /// What is asked for.
+    pub options: &'a Options,
+}
+
+/// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.
+pub fn plan(kubefile: &Kubefile, known: Known<'_>) -> (Plan, Vec<Diagnostic>) {
+    let (mut stages, mut diagnostics) = (Vec::new(), unused_arguments(kubefile, known.options));
+    for number in known.origins.stages() {
+        let mut planner = Planner::new(number, kubefile, known, &stages);
+        planner.stage(&kubefile.stages[number]);
+        if number + 1 == kubefile.stages.len() {
+            planner.is_image(&kubefile.stages[number]);
+        }
+        let (planned, found) = planner.finish();
+        stages.push(planned);
+        diagnostics.extend(found);
+    }
+    (Plan { stages }, diagnostics)
+}
+
+/// Arguments that the user gave and no ARG takes.
+fn unused_arguments(kubefile: &Kubefile, options: &Options) -> Vec<Diagnostic> {
+    let steps = kubefile.stages.iter().flat_map(|stage| &stage.steps);
+    let in_stages = steps.filter_map(|step| match &step.instruction {
+        Instruction::Arg(args) => Some(args),
+        _ => None,
+    });
+    let taken: BTreeSet<&str> =
+        kubefile.args.iter().map(|arg| &arg.value).chain(in_stages.flatten()).map(|arg| arg.name.value.as_str()).collect();
+    let unused = options.build_args.keys().filter(|name| !taken.contains(name.as_str()));
+    unused.map(|name| Diagnostic::warning(&options.kubefile, 0..0, format!("no ARG takes the build argument `{name}`"))).collect()
 }
 
 struct Planner<'a> {
+    known: Known<'a>,
     context: &'a Context,
     options: &'a Options,
     escape: Escape,
     base_is_known: bool,
     scope: Scope,
     diagnostics: Vec<Diagnostic>,
-    plan: Plan,
+    plan: PlannedStage,
+}
+
+impl<'a> Planner<'a> {
+    /// For a stage, which may start from one of `earlier`.
+    fn new(number: usize, kubefile: &Kubefile, known: Known<'a>, earlier: &[PlannedStage]) -> Self {
+        let start = known.origins.start(number);
+        let stage = |number| earlier.iter().find(|stage: &&PlannedStage| stage.number == number);
+        let (cluster, env, images) = match &start {
+            Origin::Scratch => Default::default(),
+            Origin::Stage(number) => {
+                stage(*number).map(|stage| (stage.cluster.clone(), stage.env.clone(), stage.images.clone())).unwrap_or_default()
+            }
+            Origin::Image(image) => {
+                known.bases.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
+            }
+        };
+        let base_is_known = known.origins.root(number).is_none_or(|image| known.bases.contains_key(image));
+        let mut scope = Scope::global(kubefile, known.options);
+        scope.enter_stage(env.clone());
+        let cluster = not_inherited(cluster, known.options);
+        Planner {
+            known,
+            context: known.context,
+            options: known.options,
+            escape: kubefile.escape,
+            base_is_known,
+            scope,
+            diagnostics: Vec::new(),
+            plan: PlannedStage { number, start, steps: Vec::new(), cluster, env, images },
+        }
+    }
+}
+
+/// What a base says, without what is not inherited.
+fn not_inherited(cluster: ClusterConfig, options: &Options) -> ClusterConfig {
+    ClusterConfig { schema_version: ClusterConfig::SCHEMA.to_owned(), kind: options.kind, launch: Default::default(), ..cluster }
 }
 
 impl Planner<'_> {
@@ -155,15 +225,21 @@ impl Planner<'_> {
         }
     }
 
-    fn refuse_other_stages(&mut self, stages: &[Stage]) {
-        for stage in stages.iter().skip(1) {
-            self.not_yet(&stage.from.span, "a second stage", "build the first stage as an image of its own, and name it in FROM");
+    /// The image comes from a cluster image, for the platform that is built.
+    fn is_image(&mut self, stage: &Stage) {
+        let Some(image) = self.known.origins.root(self.plan.number) else { return };
+        if self.known.bases.get(image).is_some_and(|base| !base.is_cluster) {
+            let message = format!("`{}` is no cluster image, so no cluster image can start from it", image.name.familiar());
+            self.error(&stage.from.value.image.span, message).help = Some(
+                "start from one that `sealift build` made, or from `scratch`; take files out of other images with `COPY --from=`"
+                    .to_owned(),
+            );
         }
-        if let Some(platform) = stages.last().and_then(|stage| stage.from.value.platform.as_ref()) {
-            let text = self.word(platform);
-            if text != crate::image::platform_string(&self.options.platform) {
-                self.not_yet(&platform.span, "a base image of another platform", "leave `--platform` out: it is the one that is built");
-            }
+        let built = platform_string(&self.options.platform);
+        if image.platform != built {
+            let span = stage.from.value.platform.as_ref().map_or(&stage.from.span, |word| &word.span);
+            self.error(span, format!("the image is built for {built}, but starts from one for {}", image.platform)).help =
+                Some(format!("build with `--platform {}`, or leave `--platform` out of FROM", image.platform));
         }
     }
 
@@ -243,9 +319,8 @@ impl Planner<'_> {
         }
     }
 
-    fn finish(mut self) -> (Plan, Vec<Diagnostic>) {
+    fn finish(mut self) -> (PlannedStage, Vec<Diagnostic>) {
         self.apps_can_be_launched();
-        self.unused_arguments();
         self.plan.env = self.scope.env().clone();
         let cluster = &mut self.plan.cluster;
         cluster.labels.extend(self.options.labels.clone());
@@ -255,13 +330,6 @@ impl Planner<'_> {
         };
         cluster.runtime_version = cluster.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
         (self.plan, self.diagnostics)
-    }
-
-    fn unused_arguments(&mut self) {
-        for name in self.scope.unused() {
-            let message = format!("no ARG takes the build argument `{name}`");
-            self.diagnostics.push(Diagnostic::warning(&self.options.kubefile, 0..0, message));
-        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::sandbox::Invocation;
-use super::workdir::Workdir;
 use crate::events::{Job, Unit};
 use crate::layer::{Layer, Snapshot, Tree, UnpackOptions, snapshot, unpack_blob};
 use crate::store::Store;
@@ -18,9 +17,8 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
-    /// An empty one.
-    pub fn new(workdir: &Workdir) -> Result<Self> {
-        let build = workdir.path().to_owned();
+    /// An empty one in a directory of its own.
+    pub fn new(build: PathBuf) -> Result<Self> {
         fs_err::create_dir_all(build.join("rootfs"))?;
         Ok(Rootfs { build, layers: 0 })
     }

@@ -1,10 +1,12 @@
 //! The variables of a build: arguments, environment, and those that are always there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use oci_spec::image::Platform;
 
+use super::options::Options;
 use crate::image::{host_platform, platform_string};
+use crate::kubefile::{Arg, Kubefile, expand};
 
 /// Which variables have which values at one point of a Kubefile.
 #[derive(Debug, Clone)]
@@ -15,7 +17,6 @@ pub struct Scope {
     global: BTreeMap<String, String>,
     args: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
-    used: BTreeSet<String>,
 }
 
 impl Scope {
@@ -27,8 +28,17 @@ impl Scope {
             global: BTreeMap::new(),
             args: BTreeMap::new(),
             env: BTreeMap::new(),
-            used: BTreeSet::new(),
         }
+    }
+
+    /// A scope with the arguments before a Kubefile's first FROM.
+    pub fn global(kubefile: &Kubefile, options: &Options) -> Self {
+        let mut scope = Scope::new(&options.build_args, &options.platform);
+        for Arg { name, default } in kubefile.args.iter().map(|arg| &arg.value) {
+            let default = default.as_ref().and_then(|word| expand(&word.value, kubefile.escape, |name| scope.get(name)).ok());
+            scope.declare(&name.value, default.map(|word| word.text));
+        }
+        scope
     }
 
     /// Goes on in a stage whose base has this environment.
@@ -39,7 +49,6 @@ impl Scope {
 
     /// Declares an argument: what the user gave counts over the default, the default over what stands before FROM.
     pub fn declare(&mut self, name: &str, default: Option<String>) {
-        self.used.insert(name.to_owned());
         let value = self.given.get(name).cloned().or(default).or_else(|| self.global.get(name).cloned());
         if let Some(value) = value.or_else(|| self.predefined.get(name).cloned()) {
             self.args.insert(name.to_owned(), value);
@@ -67,11 +76,6 @@ impl Scope {
         variables.extend(self.env.clone());
         variables
     }
-
-    /// Arguments that the user gave and no ARG declares.
-    pub fn unused(&self) -> Vec<&str> {
-        self.given.keys().map(String::as_str).filter(|name| !self.used.contains(*name)).collect()
-    }
 }
 
 fn predefined(target: &Platform) -> BTreeMap<String, String> {
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn arguments_and_environment_count_as_in_docker() {
-        let given = BTreeMap::from([("A".to_owned(), "given".to_owned()), ("TYPO".to_owned(), "1".to_owned())]);
+        let given = BTreeMap::from([("A".to_owned(), "given".to_owned())]);
         let mut scope = Scope::new(&given, &parse_platform("linux/arm64").unwrap());
         scope.declare("VERSION", Some("1".to_owned()));
         scope.enter_stage(BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
@@ -109,6 +113,5 @@ mod tests {
         scope.set("A", "env");
         assert_eq!(scope.variables()["A"], "env");
         assert_eq!((scope.get("ARCH").as_deref(), scope.get("TARGETPLATFORM").as_deref()), (Some("arm64"), Some("linux/arm64")));
-        assert_eq!(scope.unused(), ["TYPO"]);
     }
 }

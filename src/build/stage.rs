@@ -10,10 +10,12 @@ use super::cache::{Cache, Key, Record};
 use super::layout::{Item, Layout};
 use super::named::Named;
 use super::options::Options;
+use super::origin::{Image, Origin};
 use super::place::{self, place};
-use super::plan::{Piece, Placement, Planned, Work};
+use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
 use super::sandbox::{Invocation, Mode};
+use super::selection::Finished;
 use super::untar;
 use super::workdir::Workdir;
 use crate::error::{Failure, hints_of, kind_of};
@@ -27,13 +29,53 @@ const MOST_LAYERS: usize = 100;
 /// One instruction makes at most this many.
 const MOST_LAYERS_OF_ONE: usize = 48;
 
+/// Where stages are built, and what they may take from.
+pub struct Site<'a> {
+    /// What is asked for.
+    pub options: &'a Options,
+    /// What earlier builds remembered.
+    pub cache: &'a Cache,
+    /// Where layers go.
+    pub store: &'a Store,
+    /// The build's directory.
+    pub workdir: &'a Workdir,
+    /// What to report to.
+    pub job: &'a Job,
+    /// The images that stages start from or take files from.
+    pub bases: &'a BTreeMap<Image, Base>,
+    /// The stages that are finished.
+    pub finished: BTreeMap<usize, Made>,
+}
+
+impl Site<'_> {
+    /// What a stage has before its first instruction.
+    pub fn start(&self, origin: &Origin) -> Made {
+        match origin {
+            Origin::Scratch => Made::default(),
+            Origin::Stage(number) => self.finished.get(number).cloned().unwrap_or_default(),
+            Origin::Image(image) => self.bases.get(image).map(Made::on).unwrap_or_default(),
+        }
+    }
+
+    fn rootfs(&self, origin: &Origin) -> Result<Finished<'_>> {
+        let found = match origin {
+            Origin::Scratch => None,
+            Origin::Stage(number) => self.finished.get(number).map(|made| Finished { layers: &made.layers, layout: &made.layout }),
+            Origin::Image(image) => self.bases.get(image).map(|base| Finished { layers: &base.layers, layout: &base.layout }),
+        };
+        found.with_context(|| format!("nothing can be copied from {origin:?}"))
+    }
+}
+
 /// What the instructions have made so far.
 pub struct Stage<'a> {
+    site: &'a Site<'a>,
+    /// Its own directory, for its rootfs.
+    dir: PathBuf,
     options: &'a Options,
     cache: &'a Cache,
     store: &'a Store,
     job: &'a Job,
-    workdir: &'a Workdir,
     layout: Layout,
     rootfs: Option<Rootfs>,
     /// The result.
@@ -41,11 +83,11 @@ pub struct Stage<'a> {
 }
 
 /// A finished stage.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Made {
-    /// All layers, the base's first.
+    /// All layers, the base image's first.
     pub layers: Vec<Layer>,
-    /// How many of them are the base's.
+    /// How many of them are the base image's.
     pub from_base: usize,
     /// Each instruction's text and number of layers.
     pub history: Vec<(String, usize)>,
@@ -59,11 +101,27 @@ pub struct Made {
     pub carried_out: usize,
 }
 
+impl Made {
+    /// What is there before the first instruction on a base image.
+    fn on(base: &Base) -> Self {
+        Made {
+            layers: base.layers.clone(),
+            from_base: base.layers.len(),
+            newest: base.created(),
+            layout: base.layout.clone(),
+            ..Made::default()
+        }
+    }
+}
+
 impl<'a> Stage<'a> {
-    /// A stage on a base.
-    pub fn new(base: &Base, options: &'a Options, cache: &'a Cache, store: &'a Store, workdir: &'a Workdir, job: &'a Job) -> Self {
-        let made = Made { layers: base.layers.clone(), from_base: base.layers.len(), newest: base.created(), ..Made::default() };
-        Stage { options, cache, store, job, workdir, layout: base.layout.clone(), rootfs: None, made }
+    /// A stage before its first instruction.
+    pub fn new(planned: &PlannedStage, site: &'a Site<'a>) -> Self {
+        let Site { options, cache, store, job, .. } = *site;
+        let mut made = site.start(&planned.start);
+        made.carried_out = 0;
+        let dir = site.workdir.path().join(planned.number.to_string());
+        Stage { site, dir, options, cache, store, job, layout: made.layout.clone(), rootfs: None, made }
     }
 
     /// Carries out all instructions.
@@ -83,16 +141,18 @@ impl<'a> Stage<'a> {
         Ok(self.made)
     }
 
-    /// Follows all instructions but RUN without making anything: only layout and names come of it.
+    /// Follows all instructions but RUN and COPY --from without making anything: only layout and names come of it.
     pub fn look_only(mut self, steps: &[Planned]) -> Result<Made> {
         for step in steps {
             if let Work::Place(placement) = &step.work {
-                let items = placement.pieces.iter().map(|piece| self.item(piece)).collect::<Result<Vec<_>>>()?;
+                let early = placement.pieces.iter().filter(|piece| !matches!(piece, Piece::From(_)));
+                let items = early.map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
                 let tree = place(items, &placement.destination, placement.attributes, &self.layout);
                 self.layout.apply(&tree);
                 self.made.named.apply(&tree, self.cache, self.job)?;
             }
         }
+        self.made.layout = self.layout;
         Ok(self.made)
     }
 
@@ -107,6 +167,7 @@ impl<'a> Stage<'a> {
         let task = self.job.task(format!("{count} {}", step.title), None, Unit::Items);
         let carried_out = self.made.carried_out;
         match &step.work {
+            Work::Place(placement) if placement.is_late() => self.place_late(placement, after)?,
             Work::Place(placement) => self.place(placement, after)?,
             Work::Run { argv, env } => self.run(argv, env, &step.title, after)?,
             Work::Nothing => {}
@@ -120,7 +181,7 @@ impl<'a> Stage<'a> {
     }
 
     fn place(&mut self, placement: &Placement, after: usize) -> Result<()> {
-        let items = placement.pieces.iter().map(|piece| self.item(piece)).collect::<Result<Vec<_>>>()?;
+        let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
         let tree = place(items, &placement.destination, placement.attributes, &self.layout);
         let max_layers = self.max_layers(after);
         let mut key = self.key("place", max_layers);
@@ -141,14 +202,46 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn item(&self, piece: &Piece) -> Result<place::Item> {
-        match piece {
-            Piece::Item(item) => Ok(item.clone()),
+    fn items(&self, piece: &Piece) -> Result<Vec<place::Item>> {
+        Ok(match piece {
+            Piece::Item(item) => vec![item.clone()],
             Piece::Archive(path, format) => {
-                let tree = untar::read(path, *format, self.workdir.path()).with_context(|| path.display().to_string())?;
-                Ok(place::Item { name: PathBuf::new(), tree })
+                let tree = untar::read(path, *format, self.site.workdir.path()).with_context(|| path.display().to_string())?;
+                vec![place::Item { name: PathBuf::new(), tree }]
+            }
+            Piece::From(selection) => {
+                let from = self.site.rootfs(&selection.origin)?;
+                selection.items(from, self.site.workdir.path(), self.store, self.job)?
+            }
+        })
+    }
+
+    /// Places what comes from other stages and images: what that is, is looked up only if it is not remembered.
+    fn place_late(&mut self, placement: &Placement, after: usize) -> Result<()> {
+        let max_layers = self.max_layers(after);
+        let mut key = self.key("copy", max_layers);
+        key.part(format!("{:?} {:?}", placement.destination, placement.attributes));
+        for piece in &placement.pieces {
+            match piece {
+                Piece::From(selection) => selection.add_to(&mut key, self.site.rootfs(&selection.origin)?),
+                Piece::Item(item) => key.tree(&item.tree, &self.cache.files, self.job)?,
+                Piece::Archive(path, _) => key.part(self.cache.files.digest(path, self.job)?.to_string()),
             }
         }
+        key.part("on");
+        self.made.layers.iter().for_each(|layer| key.part(layer.diff_id.to_string()));
+        let key = key.finish();
+        let record = match self.cache.step(&key, self.store) {
+            Some(record) => record,
+            None => {
+                let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
+                let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+                let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
+                self.pack_for_later(&key, &tree, newest, max_layers)?
+            }
+        };
+        self.follow(record);
+        Ok(())
     }
 
     fn run(&mut self, argv: &[String], env: &BTreeMap<String, String>, title: &str, after: usize) -> Result<()> {
@@ -165,6 +258,12 @@ impl<'a> Stage<'a> {
             Some(record) => record,
             None => self.run_anew(&key, &invocation, title, max_layers)?,
         };
+        self.follow(record);
+        Ok(())
+    }
+
+    /// Takes what an instruction came to, and what it changed.
+    fn follow(&mut self, record: Record) {
         for (path, item) in &record.changes {
             match item {
                 Some(item) => self.layout.put(path, item.clone()),
@@ -178,25 +277,30 @@ impl<'a> Stage<'a> {
             self.made.named.add_known(path.clone(), *digest);
         }
         self.take(record);
-        Ok(())
     }
 
     fn run_anew(&mut self, key: &Digest, invocation: &Invocation, title: &str, max_layers: usize) -> Result<Record> {
         let mut rootfs = match self.rootfs.take() {
             Some(rootfs) => rootfs,
-            None => Rootfs::new(self.workdir)?,
+            None => Rootfs::new(self.dir.clone())?,
         };
         rootfs.catch_up(&self.made.layers, self.store, self.job)?;
         let changes = rootfs.run(invocation, title, self.job)?;
-        let mut record = self.pack(&changes, self.made.newest, max_layers)?;
-        let mut named = Named::default();
-        named.apply(&changes, self.cache, self.job)?;
-        // the files are gone with the build directory, so what they name is read now
-        named.wanted(self.cache)?;
-        record.named = named.within(&changes);
-        record.changes = changes.iter().map(|(path, entry)| (path.clone(), change(&entry.source))).collect();
+        let record = self.pack_for_later(key, &changes, self.made.newest, max_layers)?;
         rootfs.has(record.layers.len());
         self.rootfs = Some(rootfs);
+        Ok(record)
+    }
+
+    /// Packs what lies in the build's directory, and remembers what of it later instructions and builds want to know.
+    fn pack_for_later(&mut self, key: &Digest, changes: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
+        let mut record = self.pack(changes, newest, max_layers)?;
+        let mut named = Named::default();
+        named.apply(changes, self.cache, self.job)?;
+        // the files are gone with the build directory, so what they name is read now
+        named.wanted(self.cache)?;
+        record.named = named.within(changes);
+        record.changes = changes.iter().map(|(path, entry)| (path.clone(), change(&entry.source))).collect();
         self.cache.remember_step(key, &record)?;
         Ok(record)
     }

@@ -239,7 +239,7 @@ fn report(checked: &Checked) -> String {
         text += &format!("  {}  `{}`: {}\n", doubt.place, doubt.text, doubt.why);
     }
     if checked.runs {
-        text += "what RUN makes may name more\n";
+        text += "what RUN makes and COPY --from brings may name more\n";
     }
     text
 }

@@ -123,6 +123,12 @@ fn key(platform: &Platform) -> String {
 }
 
 impl ClusterConfig {
+    /// Whether a manifest says something about a cluster: that of a container image does not.
+    pub fn is_in(manifest: &ImageManifest) -> bool {
+        let annotations = manifest.annotations().as_ref();
+        annotations.is_some_and(|known| [ANNOTATION_CLUSTER, ANNOTATION_SEALER].iter().any(|name| known.contains_key(*name)))
+    }
+
     /// The cluster config of a rootfs manifest: our annotation, else Sealer's.
     pub fn from_manifest(manifest: &ImageManifest) -> Result<Self> {
         let annotation = |name| manifest.annotations().as_ref().and_then(|annotations| annotations.get(name));

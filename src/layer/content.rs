@@ -78,13 +78,21 @@ fn forget(member: &Member, files: &mut Files) {
 }
 
 /// What a whiteout hides in older layers.
-enum Hidden {
+pub(super) enum Hidden {
     Tree(PathBuf),
     Inside(PathBuf),
 }
 
 impl Hidden {
-    fn covers(&self, path: &Path) -> bool {
+    /// Where all that it hides lies.
+    pub fn root(&self) -> &Path {
+        match self {
+            Hidden::Tree(root) | Hidden::Inside(root) => root,
+        }
+    }
+
+    /// Whether it hides `path` of an older layer.
+    pub fn covers(&self, path: &Path) -> bool {
         match self {
             Hidden::Tree(tree) => path.starts_with(tree),
             Hidden::Inside(directory) => path.starts_with(directory) && path != directory,
@@ -92,7 +100,8 @@ impl Hidden {
     }
 }
 
-fn hidden_by(path: &Path) -> Option<Hidden> {
+/// What a member of this name hides, if it is a whiteout.
+pub(super) fn hidden_by(path: &Path) -> Option<Hidden> {
     let name = path.file_name()?;
     if name == OPAQUE {
         return Some(Hidden::Inside(path.parent()?.to_owned()));

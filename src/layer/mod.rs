@@ -14,6 +14,7 @@ mod extract;
 mod header;
 mod member;
 mod pack;
+mod pick;
 mod rootdir;
 mod unpack;
 mod walk;
@@ -30,6 +31,7 @@ pub use content::read_files;
 pub use diff::diff;
 pub(crate) use member::Members;
 pub use pack::{PackOptions, pack};
+pub use pick::{outline, pick};
 pub use unpack::{UnpackOptions, diff_ids, sync, unpack, unpack_blob, unpack_image};
 pub use walk::{Snapshot, snapshot, walk};
 

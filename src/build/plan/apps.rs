@@ -15,7 +15,7 @@ impl Planner<'_> {
             .iter()
             .filter_map(|piece| match piece {
                 Piece::Item(item) => Some(item.clone()),
-                Piece::Archive(..) => None,
+                Piece::Archive(..) | Piece::From(_) => None,
             })
             .collect();
         if items.is_empty() && self.diagnostics.is_empty() {

@@ -1,6 +1,8 @@
 //! COPY and ADD: which files, where to, whose.
 
 use super::super::ignore::Patterns;
+use super::super::origin::Origin;
+use super::super::selection::Selection;
 use super::super::untar::{Format, format_of};
 use super::{Attributes, Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
@@ -9,15 +11,27 @@ use crate::layer::{self, Entry, Tree};
 
 impl Planner<'_> {
     pub(super) fn copy(&mut self, files: &Files, add: bool) -> Work {
-        if let Some(from) = &files.from {
-            self.not_yet(&from.span, "COPY --from", "put the files into the build context, or name the image in FROM");
-            return Work::Nothing;
-        }
         let exclude = self.exclude(&files.exclude);
-        let pieces = files.sources.iter().flat_map(|source| self.source(source, &exclude, add)).collect();
+        let pieces = match files.from.as_ref().and_then(|from| self.known.origins.copied(from)) {
+            Some(origin) => self.from(origin.clone(), &files.sources, exclude),
+            None => files.sources.iter().flat_map(|source| self.source(source, &exclude, add)).collect(),
+        };
         let destination = Destination::parse(&self.word(&files.dest));
         self.several_want_a_directory(files, &destination);
         Work::Place(Placement { pieces, destination, attributes: self.attributes(files) })
+    }
+
+    /// What is taken from a stage or an image, beside what stands in the Kubefile.
+    fn from(&mut self, origin: Origin, sources: &[Source], exclude: Patterns) -> Vec<Piece> {
+        let (mut pieces, mut paths) = (Vec::new(), Vec::new());
+        for source in sources {
+            match source {
+                Source::Inline(heredoc) => pieces.push(Piece::Item(self.inline(heredoc))),
+                Source::Path(word) => paths.push(self.word(word)),
+            }
+        }
+        pieces.push(Piece::From(Selection { origin, paths, exclude }));
+        pieces
     }
 
     fn source(&mut self, source: &Source, exclude: &Patterns, add: bool) -> Vec<Piece> {

@@ -16,8 +16,13 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
     options.build_args = BTreeMap::from([("VERSION".to_owned(), "2".to_owned())]);
     let parsed = parse("Kubefile", text);
     let context = Context::open(dir.path()).unwrap();
-    let (plan, mut diagnostics) = plan(&parsed.kubefile, Some(&Base::default()), &context, &options);
-    diagnostics.splice(0..0, parsed.diagnostics);
+    let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
+    let bases = origins
+        .images()
+        .map(|image| (image.clone(), Base { is_cluster: image.name.repository().ends_with("base"), ..Base::default() }))
+        .collect();
+    let (plan, mut diagnostics) = plan(&parsed.kubefile, Known { origins: &origins, bases: &bases, context: &context, options: &options });
+    diagnostics.splice(0..0, parsed.diagnostics.into_iter().chain(misnamed));
     let errors = diagnostics.iter().filter(|one| one.is_error()).map(|one| one.message.clone()).collect();
     (plan, errors)
 }
@@ -39,7 +44,7 @@ LAUNCH ["net", "web"]
 "#;
     let (plan, errors) = planned(text, &["net.yaml", "web/a.sh"]);
     assert_eq!(errors, Vec::<String>::new());
-    let cluster = &plan.cluster;
+    let cluster = &plan.image().cluster;
     assert_eq!(cluster.kind, ClusterKind::KubeInstaller);
     assert_eq!(cluster.env, BTreeMap::from([("A".to_owned(), "2".to_owned()), ("B".to_owned(), "1-2".to_owned())]));
     assert_eq!((cluster.kube_version.as_deref(), cluster.runtime_version.as_deref()), (Some(">=1.19"), Some("v1.20.2")));
@@ -49,7 +54,7 @@ LAUNCH ["net", "web"]
     assert_eq!(apps, [("net", AppKind::Kube, Some(Role::Cni)), ("web", AppKind::Shell, None)]);
     assert_eq!((cluster.apps[1].env["P"].as_str(), cluster.apps[1].cmds.len()), ("1-2", 4));
     assert_eq!(cluster.launch.apps, ["net", "web"]);
-    assert_eq!(plan.images.images[0].image.familiar(), "nginx:2");
+    assert_eq!(plan.image().images.images[0].image.familiar(), "nginx:2");
 }
 
 #[test]
@@ -64,13 +69,9 @@ fn everything_wrong_is_told_at_once() {
 
 #[test]
 fn what_is_not_there_yet_is_refused() {
-    for (text, part) in [
-        ("FROM scratch AS a\nFROM scratch\n", "a second stage"),
-        ("FROM scratch\nCOPY --from=quay.io/a/b x .\n", "COPY --from"),
-        ("FROM scratch\nAPP a https://example.com/a.yaml\n", "https://"),
-        ("FROM scratch\nCOPY --chown=nobody a .\n", "owner `nobody`"),
-        ("FROM --platform=linux/s390x scratch\n", "another platform"),
-    ] {
+    for (text, part) in
+        [("FROM scratch\nAPP a https://example.com/a.yaml\n", "https://"), ("FROM scratch\nCOPY --chown=nobody a .\n", "owner `nobody`")]
+    {
         let (_, errors) = planned(text, &["a"]);
         assert!(errors.len() == 1 && errors[0].contains(part), "{text}: {errors:?}");
     }
@@ -81,12 +82,56 @@ fn heredocs_make_scripts_and_files() {
     let text = "FROM scratch\nRUN <<EOF\necho one\necho two\nEOF\nRUN cat <<A && true\nx\nA\nCOPY <<conf etc/\nv=${V:-1}\nconf\n";
     let (plan, errors) = planned(text, &[]);
     assert_eq!(errors, Vec::<String>::new());
-    let argv = |number: usize| match &plan.steps[number].work {
+    let argv = |number: usize| match &plan.image().steps[number].work {
         Work::Run { argv, .. } => argv.last().unwrap().clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!((argv(0), argv(1)), ("echo one\necho two\n".to_owned(), "cat <<A && true\nx\nA".to_owned()));
-    let Work::Place(placement) = &plan.steps[2].work else { panic!("a placement") };
+    let Work::Place(placement) = &plan.image().steps[2].work else { panic!("a placement") };
     let Piece::Item(item) = &placement.pieces[0] else { panic!("an item") };
     assert_eq!(item.tree.values().next().unwrap().source, crate::layer::Source::Bytes(b"v=1\n".to_vec()));
+}
+
+#[test]
+fn stages_inherit_what_images_hand_down() {
+    let text = r#"ARG V=1
+FROM base AS one
+ENV A=1
+APP web local://a.sh
+IMAGES one:1
+LAUNCH ["web"]
+FROM one AS two
+ARG V
+ENV B=$A-$V-$C
+FROM quay.io/a/tools AS unused
+COPY none none
+FROM TWO
+COPY --from=one a b
+COPY --from=quay.io/a/tools:2 --exclude=*.md usr/bin/* bin/
+"#;
+    let (plan, errors) = planned(text, &["a.sh"]);
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(plan.stages.iter().map(|stage| stage.number).collect::<Vec<_>>(), [0, 1, 3]);
+    let image = plan.image();
+    assert_eq!(image.env, BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "1-1-".to_owned())]));
+    assert_eq!((image.cluster.apps.len(), image.cluster.launch.apps.len(), image.images.images.len()), (1, 0, 1));
+    let Work::Place(placement) = &image.steps[1].work else { panic!("a placement") };
+    assert!(matches!(&placement.pieces[0], Piece::From(selection) if selection.paths == ["usr/bin/*"]));
+}
+
+#[test]
+fn the_image_starts_from_a_cluster_image_of_its_platform() {
+    for (text, part) in [
+        ("FROM quay.io/a/tools\n", Some("no cluster image")),
+        ("FROM quay.io/a/tools AS a\nFROM a\n", Some("no cluster image")),
+        ("FROM --platform=linux/s390x base\n", Some("starts from one for linux/s390x")),
+        ("FROM --platform=linux/s390x base AS a\nFROM base\nCOPY --from=a b c\n", None),
+        ("FROM quay.io/a/tools AS a\nFROM scratch\nCOPY --from=a b c\n", None),
+    ] {
+        let (_, errors) = planned(text, &[]);
+        assert!(
+            errors.len() == usize::from(part.is_some()) && errors.iter().all(|error| error.contains(part.unwrap())),
+            "{text}: {errors:?}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{Checker, Scope, is_url};
-use crate::diagnostic::Span;
+use crate::diagnostic::{Span, did_you_mean};
 use crate::image::Digest;
 use crate::kubefile::{Files, Source, Word};
 
@@ -47,8 +47,22 @@ impl Checker<'_> {
             }
         } else if scope.name.as_deref() == Some(&lower) {
             self.error(&from.span, format!("`{text}` is this stage itself"), "copy from an earlier stage");
-        } else if !self.stages.iter().any(|stage| stage.name.as_deref() == Some(&lower)) {
+        } else if self.names.iter().skip(known).any(|name| *name == lower) {
+            self.error(&from.span, format!("stage `{text}` comes only later"), "move the stage up: files are copied from earlier ones");
+        } else if !self.names.contains(&lower) {
             self.image_name(from, &text);
+            self.misspelt_stage(from, &lower);
+        }
+    }
+
+    /// An image may have any name; one that is almost a stage's is hardly meant.
+    fn misspelt_stage(&mut self, from: &Word, text: &str) {
+        if let Some(meant) = did_you_mean(text, self.names.clone().iter().map(String::as_str)) {
+            self.error(
+                &from.span,
+                format!("there is no stage `{text}`"),
+                format!("did you mean `{meant}`? An image is named with its tag"),
+            );
         }
     }
 

@@ -13,7 +13,8 @@ use super::{Arg, Escape, From, Instruction, Kubefile, Pair, Stage, Step, Version
 
 /// Adds what is wrong with `kubefile` to `diagnostics`.
 pub(super) fn check(file: &str, kubefile: &Kubefile, diagnostics: &mut Vec<Diagnostic>) {
-    let mut checker = Checker { file, escape: kubefile.escape, stages: Vec::new(), globals: BTreeSet::new(), diagnostics };
+    let names = kubefile.stages.iter().map(|stage| stage.name().unwrap_or_default().to_lowercase()).collect();
+    let mut checker = Checker { file, escape: kubefile.escape, names, stages: Vec::new(), globals: BTreeSet::new(), diagnostics };
     for arg in &kubefile.args {
         checker.arg(&arg.value, &mut Scope { closed: true, variables: checker.globals.clone(), ..Scope::default() });
         checker.globals.insert(arg.value.name.value.clone());
@@ -41,6 +42,8 @@ struct Scope {
 struct Checker<'a> {
     file: &'a str,
     escape: Escape,
+    /// The names of all stages in order; empty for one without.
+    names: Vec<String>,
     /// The scopes at the ends of the stages before.
     stages: Vec<Scope>,
     globals: BTreeSet<String>,
