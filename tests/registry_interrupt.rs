@@ -9,6 +9,7 @@ use common::images::cluster_image;
 use common::proxy::Proxy;
 use common::registry::DockerRegistry;
 use common::sealift::{Sealift, assert_says};
+use common::serve::Serve;
 use common::wait_until;
 use sealift::image::{Blob, Content, content_of};
 
@@ -70,6 +71,52 @@ fn a_push_killed_again_and_again_sends_no_finished_blob_twice() {
     // docker-registry 2.8 forgets the upload whose connection broke: at most the four blobs under way are sent again
     assert!(sent < size + kills * 4 * 2 * MB as u64 + MB as u64, "{sent} bytes for {size} after {kills} kills");
     assert_eq!(there.ok(&["pull", &registry.name("shop:1")]).trim(), digest);
+}
+
+/// Kills a transfer of 64 MB at six random moments, then lets it end; its answer, and the bytes beyond the image's for each kill.
+fn torment(who: &Sealift, args: &[&str], moved: impl Fn() -> u64) -> (String, u64) {
+    let mut moments: Vec<u64> = (0..6).map(|_| rand::random_range(0..64 * MB as u64)).collect();
+    moments.sort();
+    let kills = moments.iter().filter(|moment| kill_when(who, args, || moved() > **moment)).count() as u64;
+    assert!(kills >= 2, "{kills} kills at {moments:?}");
+    let answer = who.ok(args).trim().to_owned();
+    (answer, moved().saturating_sub(65 * MB as u64) / kills)
+}
+
+#[test]
+fn pushes_and_pulls_killed_at_random_moments_lose_at_most_a_chunk_each_time() {
+    let (site, here, there) = (Sealift::new(), Sealift::new(), Sealift::new());
+    site.store();
+    let serve = Serve::start(&site, &["--writable"]);
+    let proxy = Proxy::to(&serve.host());
+    proxy.slow_down(Duration::from_millis(1));
+    let name = proxy.name("shop:1");
+    let digest = cluster_image(&here.store(), &name, 19, &[30 * MB, 20 * MB, 14 * MB], &[]).digest().to_string();
+    for (verb, who, moved) in [("push", &here, Proxy::up as fn(&Proxy) -> u64), ("pull", &there, Proxy::down)] {
+        let before = moved(&proxy);
+        let (answer, extra) = torment(who, &[verb, &name], || moved(&proxy) - before);
+        assert_eq!(answer, digest, "{verb}");
+        assert!(extra <= 8 << 20, "{verb}: {extra} bytes more than needed for each kill");
+        assert_eq!(std::fs::read_dir(who.store_root().join("ingest")).unwrap().count(), 0, "{verb}: nothing is left to go on with");
+    }
+    there.ok(&["fsck"]);
+}
+
+#[test]
+fn an_upload_goes_on_after_the_registry_was_killed() {
+    let (site, here) = (Sealift::new(), Sealift::new());
+    site.store();
+    let first = Serve::start(&site, &["--writable"]);
+    let proxy = Proxy::to(&first.host());
+    proxy.slow_down(Duration::from_millis(4));
+    let name = proxy.name("shop:1");
+    let digest = cluster_image(&here.store(), &name, 20, &[20 * MB], &[]).digest().to_string();
+    assert!(kill_when(&here, &["push", &name], || proxy.up() > 12 * MB as u64));
+    let listen = first.host();
+    drop(first);
+    let _second = Serve::start_at(&site, &listen, &["--writable"]);
+    assert_eq!(here.ok(&["push", &name]).trim(), digest);
+    assert!(proxy.up() < 24 * MB as u64, "{} bytes for 20000000", proxy.up());
 }
 
 /// The largest blob of the image's first manifest.

@@ -15,9 +15,13 @@ pub struct Serve {
 impl Serve {
     /// Serves the store of `who`, with more arguments.
     pub fn start(who: &Sealift, more: &[&str]) -> Self {
-        let port = super::free_port();
-        let listen = format!("127.0.0.1:{port}");
-        let mut command = who.command(&[&["registry", "serve", "--listen", listen.as_str()], more].concat());
+        Self::start_at(who, &format!("127.0.0.1:{}", super::free_port()), more)
+    }
+
+    /// As [`Serve::start`], at this address of loopback.
+    pub fn start_at(who: &Sealift, listen: &str, more: &[&str]) -> Self {
+        let port = listen.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let mut command = who.command(&[&["registry", "serve", "--listen", listen], more].concat());
         let log = std::fs::File::create(who.home().join("serve.log")).expect("a log");
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("sealift starts");
         super::wait_until("the registry answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use oci_spec::image::Descriptor;
 
 use super::document::{self, Document};
-use super::download::download;
+use super::download::{download, piece};
 use super::push::put_document;
 use super::upload::Upload;
 use super::{Client, referrers};
@@ -44,7 +44,8 @@ impl Client {
             return Ok(0);
         }
         let _in_use = store.in_use()?;
-        let pulled = self.first_source(name, job, |session| async move { download(&session, *blob, store, job).await.map(Some) });
+        let pulled = self
+            .first_source(name, job, |session| async move { download(&session, *blob, piece(&[*blob], job), store, job).await.map(Some) });
         match pulled.await? {
             Some(moved) => Ok(moved),
             None => bail!(Failure::failed(format!("no such blob: {} (not in {}/{})", blob.digest, name.registry(), name.repository()))),

@@ -1,4 +1,6 @@
-//! Downloads one blob into the store, from where the last try ended.
+//! Downloads one blob into the store, piece by piece, from where the last try ended.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -8,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::pulse::{IDLE, Pulse};
 use super::refusal::unanswered;
 use super::session::Session;
-use super::transfer::{Meter, Mismatch, QUEUE, once_more};
+use super::transfer::{Meter, Mismatch, once_more, parallel};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::Blob;
@@ -16,12 +18,27 @@ use crate::registry::sink::Sink;
 use crate::retry::{Policy, retry};
 use crate::store::{Ingest, Store};
 
-/// Downloads a blob; the bytes that went over the wire.
-pub async fn download(session: &Session, blob: Blob, store: &Store, job: &Job) -> Result<u64> {
+/// What all downloads together may have under way and lose when the process is killed, in bytes.
+const AT_RISK: u64 = 8 << 20;
+/// A smaller piece would cost more time than it is worth.
+const SMALLEST: u64 = 1 << 20;
+/// Pieces that wait between network and disk; what waits is lost when the process is killed.
+const WAITING: usize = 2;
+/// A registry that answers within this time is near.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// Bytes that each of these downloads asks for at once where the registry is near.
+pub fn piece(blobs: &[Blob], job: &Job) -> u64 {
+    let at_once = blobs.iter().filter(|blob| blob.size > SMALLEST).count().clamp(1, parallel(job));
+    (AT_RISK / at_once as u64).max(SMALLEST)
+}
+
+/// Downloads a blob in pieces of so many bytes; the bytes that went over the wire.
+pub async fn download(session: &Session, blob: Blob, piece: u64, store: &Store, job: &Job) -> Result<u64> {
     let meter = Meter::new(job, "pull", &blob);
-    let fetch = Download { session, blob, store, meter: &meter };
+    let fetch = Download { session, blob, store, piece, meter: &meter };
     let what = format!("pull {}: blob {}", session.place(), blob.digest);
-    once_more(job, || retry(Policy::default(), job, &what, |_| fetch.attempt(&what))).await?;
+    once_more(job, || retry(Policy::default(), job, &what, |_| fetch.attempt(job, &what))).await?;
     meter.done("");
     Ok(meter.moved_bytes())
 }
@@ -30,16 +47,30 @@ struct Download<'a> {
     session: &'a Session,
     blob: Blob,
     store: &'a Store,
+    /// Bytes asked for at once.
+    piece: u64,
     meter: &'a Meter,
 }
 
+/// An answer, and the byte before which it ends.
+struct Answer {
+    response: Response,
+    end: u64,
+}
+
 impl Download<'_> {
-    async fn attempt(&self, what: &str) -> Result<()> {
+    /// Gets what is missing, piece by piece. Where a registry is near, sockets' buffers fill faster than the disk takes it, so
+    /// pieces are small; where it is far, buffers are empty but each question costs time, so pieces grow.
+    async fn attempt(&self, job: &Job, what: &str) -> Result<()> {
         let (store, blob) = (self.store.clone(), self.blob);
         let mut ingest = spawn_blocking(move || store.ingest(&blob)).await??;
-        if ingest.offset() < self.blob.size {
-            let response = self.request(&mut ingest, what).await?;
-            ingest = self.receive(response, ingest, what).await?;
+        let mut piece = self.piece;
+        while ingest.offset() < self.blob.size {
+            job.check()?;
+            let asked = Instant::now();
+            let answer = self.request(&mut ingest, piece, what).await?;
+            piece = if asked.elapsed() < AT_ONCE { self.piece } else { piece.saturating_mul(2) };
+            ingest = self.receive(answer, ingest, what).await?;
         }
         let committed = spawn_blocking(move || ingest.commit()).await?;
         committed.map_err(|error| match kind_of(&error) {
@@ -48,20 +79,21 @@ impl Download<'_> {
         })
     }
 
-    /// Asks for the bytes that are missing, with a closed range: some registries refuse open ones.
-    async fn request(&self, ingest: &mut Ingest, what: &str) -> Result<Response> {
+    /// Asks for the next piece with a closed range, since some registries refuse open ones, or for a small blob as a whole.
+    async fn request(&self, ingest: &mut Ingest, piece: u64, what: &str) -> Result<Answer> {
         let offset = ingest.offset();
+        let end = offset.saturating_add(piece).min(self.blob.size);
+        let whole = offset == 0 && end == self.blob.size;
         let url = self.session.url(&format!("blobs/{}", self.blob.digest));
-        let range = format!("bytes={offset}-{}", self.blob.size.saturating_sub(1));
-        let response =
-            self.session.send(what, |http| if offset == 0 { http.get(&url) } else { http.get(&url).header(RANGE, &range) }).await?;
+        let range = format!("bytes={offset}-{}", end.saturating_sub(1));
+        let response = self.session.send(what, |http| if whole { http.get(&url) } else { http.get(&url).header(RANGE, &range) }).await?;
         match response.status() {
-            StatusCode::PARTIAL_CONTENT if begins_at(&response, offset) => Ok(response),
+            StatusCode::PARTIAL_CONTENT if part(&response) == Some((offset, end)) => Ok(Answer { response, end }),
             StatusCode::OK => {
                 if offset > 0 {
                     ingest.restart()?;
                 }
-                Ok(response)
+                Ok(Answer { response, end: self.blob.size })
             }
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 ingest.restart()?;
@@ -75,10 +107,11 @@ impl Download<'_> {
     }
 
     /// Writes the answer to the disk beside reading it from the network.
-    async fn receive(&self, mut response: Response, ingest: Ingest, what: &str) -> Result<Ingest> {
+    async fn receive(&self, answer: Answer, ingest: Ingest, what: &str) -> Result<Ingest> {
+        let Answer { mut response, end } = answer;
         let mut place = ingest.offset();
         self.meter.reach(place);
-        let sink = Sink::new(ingest, QUEUE * 2);
+        let sink = Sink::new(ingest, WAITING);
         let pulse = Pulse::new(IDLE);
         let mut received: Result<()> = Ok(());
         loop {
@@ -87,7 +120,7 @@ impl Download<'_> {
                     pulse.beat();
                     place += bytes.len() as u64;
                     self.meter.moved(bytes.len() as u64);
-                    if place > self.blob.size || !sink.put(bytes).await {
+                    if place > end || !sink.put(bytes).await {
                         break;
                     }
                     self.meter.reach(place);
@@ -105,11 +138,11 @@ impl Download<'_> {
         }
         let mut ingest = sink.end().await.context("the local store")?;
         received?;
-        if place > self.blob.size {
+        if place > end {
             ingest.restart()?;
-            return Err(self.mismatch(format!("it is longer than {} bytes", self.blob.size)));
+            return Err(self.mismatch(format!("it is longer than {end} bytes")));
         }
-        ensure!(place == self.blob.size, Failure::network(format!("{what}: the answer ended after {place} of {} bytes", self.blob.size)));
+        ensure!(place == end, Failure::network(format!("{what}: the answer ended after {place} of {end} bytes")));
         Ok(ingest)
     }
 
@@ -121,8 +154,9 @@ impl Download<'_> {
     }
 }
 
-fn begins_at(response: &Response, offset: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let first = range.and_then(|text| text.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse::<u64>().ok());
-    first == Some(offset)
+/// The first byte of a partial answer, and the one after its last.
+fn part(response: &Response) -> Option<(u64, u64)> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (first, last) = range.split('/').next()?.split_once('-')?;
+    Some((first.trim().parse().ok()?, last.trim().parse::<u64>().ok()?.checked_add(1)?))
 }

@@ -8,7 +8,7 @@ use oci_spec::image::{Descriptor, Platform};
 
 use super::Summary;
 use super::document::{self, Document};
-use super::download::download;
+use super::download::{download, piece};
 use super::session::Session;
 use super::transfer::parallel;
 use super::tree::{arms, blobs};
@@ -41,8 +41,9 @@ impl Pull<'_> {
         let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
         self.check_room(&missing)?;
         let moved_blobs = missing.len() as u64;
+        let piece = piece(&missing, self.job);
         let moved_bytes: u64 = stream::iter(missing)
-            .map(|blob| download(self.session, blob, self.store, self.job))
+            .map(|blob| download(self.session, blob, piece, self.store, self.job))
             .buffer_unordered(parallel(self.job))
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
