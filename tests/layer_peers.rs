@@ -78,6 +78,23 @@ fn umoci_unpacks_our_gzip_images_to_the_tree_that_went_in() {
 }
 
 #[test]
+fn the_command_unpacks_an_image_to_an_empty_directory_and_touches_no_other() {
+    let sealift = Sealift::new();
+    let (store, tree) = (sealift.store(), sealift.home().join("tree"));
+    make_tree(&tree);
+    let (manifest, _) = image(&store, &tree, Compression::Zstd);
+    store.tag(&"docker.io/library/tree:1".parse().unwrap(), &manifest).unwrap();
+    let (copy, used) = (sealift.home().join("deep/copy"), sealift.home().join("used"));
+    sealift.ok(&["unpack", "tree:1", copy.to_str().unwrap()]);
+    assert_eq!(facts(&copy), facts(&tree));
+    std::fs::create_dir(&used).unwrap();
+    std::fs::write(used.join("theirs"), "x").unwrap();
+    assert!(sealift.fails(2, &["unpack", "tree:1", used.to_str().unwrap()]).contains("is not empty"));
+    assert_eq!(std::fs::read_dir(&used).unwrap().count(), 1);
+    assert!(sealift.fails(1, &["unpack", "nowhere:1", "x"]).contains("nowhere:1"));
+}
+
+#[test]
 fn gnu_tar_unpacks_our_zstd_layers_to_the_tree_that_went_in() {
     let sealift = Sealift::new();
     let (store, tree) = (sealift.store(), sealift.home().join("tree"));

@@ -32,6 +32,7 @@ mod schema;
 mod site;
 mod status;
 mod tag;
+mod unpack;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -142,6 +143,7 @@ enum Command {
     Schema(schema::Args),
     Status(status::Args),
     Tag(tag::Args),
+    Unpack(unpack::Args),
     Version(version::Args),
 }
 
@@ -176,6 +178,7 @@ impl Command {
             Command::Schema(args) => schema::run(args, context),
             Command::Status(args) => status::run(args, context).await,
             Command::Tag(args) => tag::run(args, context).await,
+            Command::Unpack(args) => unpack::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

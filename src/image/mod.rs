@@ -22,5 +22,5 @@ pub use manifest::{
     TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of,
 };
 pub use name::Name;
-pub use platform::{host_platform, parse_platform, platform_string};
+pub use platform::{host_platform, parse_platform, platform_string, serves};
 pub use referrer::{referrer, subject_of};

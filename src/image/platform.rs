@@ -39,6 +39,15 @@ pub fn platform_string(platform: &Platform) -> String {
     text
 }
 
+/// Whether what is built for `platform` runs where `wanted` is asked for: a variant counts only when both say one.
+pub fn serves(platform: &Platform, wanted: &Platform) -> bool {
+    let variant = match (wanted.variant(), platform.variant()) {
+        (Some(wanted), Some(variant)) => wanted == variant,
+        _ => true,
+    };
+    variant && platform.os() == wanted.os() && platform.architecture() == wanted.architecture()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

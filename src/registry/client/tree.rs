@@ -7,7 +7,7 @@ use oci_spec::image::{Descriptor, ImageIndex, Platform};
 
 use super::document::Document;
 use crate::error::Failure;
-use crate::image::{ANNOTATION_PLATFORM, Blob, Content, children, parse_platform, platform_string};
+use crate::image::{ANNOTATION_PLATFORM, Blob, Content, children, parse_platform, platform_string, serves};
 use crate::store::Store;
 
 /// An image in the store.
@@ -96,14 +96,6 @@ fn platform_of(arm: &Descriptor) -> Result<Option<Platform>> {
         Some(text) => parse_platform(text).map(Some),
         None => Ok(arm.platform().clone()),
     }
-}
-
-fn serves(platform: &Platform, wanted: &Platform) -> bool {
-    let variant = match (wanted.variant(), platform.variant()) {
-        (Some(wanted), Some(variant)) => wanted == variant,
-        _ => true,
-    };
-    variant && platform.os() == wanted.os() && platform.architecture() == wanted.architecture()
 }
 
 #[cfg(test)]
