@@ -7,8 +7,9 @@ use indicatif::BinaryBytes;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
-use super::{BLOBS, INDEX_FILE, LAYOUT_FILE};
-use crate::error::Failure;
+use super::joined::Joined;
+use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Task, Unit};
 use crate::image::{Blob, Digest, Name};
 use crate::layer::Members;
@@ -43,7 +44,9 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
         if path == LAYOUT_FILE {
             layout = true;
         } else if path == INDEX_FILE {
-            index = Some(document(&mut members, member.size)?);
+            index = Some(document(&mut members, member.size, INDEX_FILE)?);
+        } else if path == DELTA_FILE {
+            Delta::parse(&document(&mut members, member.size, DELTA_FILE)?)?.check(store)?;
         } else if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
             take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
         }
@@ -62,12 +65,44 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
     Ok(loaded)
 }
 
+/// Reads a split archive; like [`load`]. Parts that are missing or broken are rebuilt from parity while they are read, if there is
+/// enough of it; else the error names them, and what came in before stays for the next load.
+pub fn load_parts(store: &Store, parts: &Parts, tag: Option<&Name>, job: &Job) -> Result<Loaded> {
+    if !parts.is_listed() {
+        job.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
+    }
+    let (mut broken, mut again) = (parts.missing(), true);
+    loop {
+        tell_rebuilt(parts, &broken, job);
+        let error = match load(store, Joined::new(parts, &broken), tag, job) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) if kind_of(&error) != Kind::Verification || !parts.is_listed() => return Err(error),
+            Err(error) => error,
+        };
+        // which parts are to blame is found out only when something is wrong
+        let found = parts.broken(job)?;
+        // one more try: what a killed load had left of a blob may be of a part that was broken then
+        if found == broken && !std::mem::replace(&mut again, false) {
+            return Err(error);
+        }
+        broken = found;
+    }
+}
+
+fn tell_rebuilt(parts: &Parts, broken: &std::collections::BTreeSet<usize>, job: &Job) {
+    if !broken.is_empty() && parts.can_rebuild(broken) {
+        job.warn(format!("missing or broken, made up for by parity: {}", parts.names(broken)));
+    }
+}
+
 fn digest_of(hex: &str) -> Result<Digest> {
     format!("sha256:{hex}").parse()
 }
 
-fn document(from: &mut impl Read, size: u64) -> Result<Vec<u8>> {
-    ensure!(size <= MAX_DOCUMENT, Failure::verification("the archive's index.json is larger than 4 MiB"));
+fn document(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
+    // what a delta leaves out may be many blobs
+    let limit = if name == DELTA_FILE { 16 * MAX_DOCUMENT } else { MAX_DOCUMENT };
+    ensure!(size <= limit, Failure::verification(format!("the archive's {name} is larger than {} MiB", limit >> 20)));
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -88,9 +123,17 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     let mut buffer = vec![0; 256 << 10];
     loop {
         job.check()?;
-        match content.read(&mut buffer)? {
-            0 => break,
-            count => {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                // a part that was found broken at its end: what came of it must not be gone on with
+                if kind_of(&error) == Kind::Verification {
+                    ingest.restart()?;
+                }
+                return Err(error);
+            }
+            Ok(count) => {
                 ingest.write_all(&buffer[..count]).with_context(|| format!("blob {}", blob.digest))?;
                 task.advance(count as u64);
             }

@@ -1,10 +1,24 @@
 //! Archives: an OCI layout in a tar, to carry images on a disk; what skopeo calls `oci-archive`.
+//!
+//! A *full* archive has all blobs. A *delta* leaves out what the other end has and says so in `sealift-delta.json`. Either can be *split*:
+//! `NAME.001`, `NAME.002`… are the archive cut into pieces, `NAME.parts` lists them with their digests, and `NAME.p01`… are Reed-Solomon
+//! parts, each of which replaces any one that is lost or broken.
 
+mod delta;
+mod inventory;
+mod joined;
 mod load;
+mod parity;
+mod parts;
 mod save;
+mod split;
 
-pub use load::{Loaded, load};
+pub use delta::{Delta, Known};
+pub use inventory::{Held, Inventory};
+pub use load::{Loaded, load, load_parts};
+pub use parts::{Part, Parts, find_parts};
 pub use save::{Selection, select};
+pub use split::{SMALLEST_PART, check_split, save_parts};
 
 /// The file that says what an archive is.
 const LAYOUT_FILE: &str = "oci-layout";
@@ -12,6 +26,8 @@ const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The file with the names.
 const INDEX_FILE: &str = "index.json";
+/// The file that says what a delta leaves out.
+const DELTA_FILE: &str = "sealift-delta.json";
 /// The folder of the blobs.
 const BLOBS: &str = "blobs/sha256";
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 use tar::{EntryType, Header};
 
-use super::{BLOBS, INDEX_FILE, LAYOUT, LAYOUT_FILE};
+use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
@@ -19,6 +19,8 @@ pub struct Selection {
     images: Vec<(Name, Descriptor)>,
     blobs: BTreeMap<Digest, u64>,
     index: Vec<u8>,
+    /// The record of what is left out; none in a full archive.
+    delta: Option<Vec<u8>>,
 }
 
 /// Gathers what the named images consist of. An image of which something is missing is an error.
@@ -40,7 +42,7 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     images.sort_by(|a, b| a.0.cmp(&b.0));
     images.dedup_by(|a, b| a.0 == b.0);
     let index = index_of(&images)?;
-    Ok(Selection { images, blobs, index })
+    Ok(Selection { images, blobs, index, delta: None })
 }
 
 fn index_of(images: &[(Name, Descriptor)]) -> Result<Vec<u8>> {
@@ -74,6 +76,20 @@ impl Selection {
         &self.images
     }
 
+    /// Leaves out what the other end has, and records it. Gives how many bytes that saves.
+    pub fn leave_out(&mut self, known: Known) -> Result<u64> {
+        if known.is_empty() {
+            return Ok(0);
+        }
+        let (left_out, kept): (BTreeMap<Digest, u64>, _) =
+            std::mem::take(&mut self.blobs).into_iter().partition(|(digest, _)| known.has(digest));
+        self.blobs = kept;
+        let saved = left_out.values().sum();
+        let left_out = left_out.into_iter().map(|(digest, size)| Blob { digest, size }).collect();
+        self.delta = Some(serde_json::to_vec(&known.delta(left_out))?);
+        Ok(saved)
+    }
+
     /// How many blobs there are.
     pub fn blobs(&self) -> usize {
         self.blobs.len()
@@ -81,7 +97,8 @@ impl Selection {
 
     /// The archive's size in bytes, to the byte.
     pub fn archive_size(&self) -> u64 {
-        let files = [LAYOUT.len() as u64, self.index.len() as u64].into_iter().chain(self.blobs.values().copied());
+        let files = [LAYOUT.len() as u64, self.index.len() as u64].into_iter();
+        let files = files.chain(self.delta.iter().map(|delta| delta.len() as u64)).chain(self.blobs.values().copied());
         // two directories, and the end mark
         files.map(|size| 512 + size.next_multiple_of(512)).sum::<u64>() + 2 * 512 + 1024
     }
@@ -90,6 +107,9 @@ impl Selection {
     pub fn write(&self, store: &Store, mut out: impl Write, job: &Job) -> Result<()> {
         let task = job.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
         put(&mut out, LAYOUT_FILE, LAYOUT)?;
+        if let Some(delta) = &self.delta {
+            put(&mut out, DELTA_FILE, delta)?;
+        }
         put(&mut out, INDEX_FILE, &self.index)?;
         for directory in ["blobs/", "blobs/sha256/"] {
             out.write_all(header(directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;

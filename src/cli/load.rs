@@ -1,12 +1,12 @@
 //! `sealift load`
 
 use std::io::{self, IsTerminal as _, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
 use super::Context;
-use crate::archive::{Loaded, load};
+use crate::archive::{Loaded, find_parts, load, load_parts};
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::image::Name;
 
@@ -14,6 +14,9 @@ use crate::image::Name;
 ///
 /// Reads what `sealift save` and `skopeo copy … oci-archive:…` write. Every blob is verified. Interrupted, it keeps what arrived:
 /// load again to go on.
+///
+/// Of a split archive name the first part: the others are read where they are. A part that is broken is named, and only it
+/// needs to be copied again; lost and broken parts are rebuilt while loading if the archive has enough parity parts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The archive's file [default: stdin]
@@ -30,7 +33,12 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let loaded: Loaded = tokio::task::spawn_blocking(move || {
         let _in_use = store.in_use()?;
         let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
-        load(&store, source(args.input)?, args.tag.as_ref(), &job).map_err(|error| of_archive(error, &name))
+        let tag = args.tag.as_ref();
+        let loaded = match args.input.as_deref().map_or(Ok(None), find_parts)? {
+            Some(parts) => load_parts(&store, &parts, tag, &job),
+            None => load(&store, source(args.input.as_deref())?, tag, &job),
+        };
+        loaded.map_err(|error| of_archive(error, &name))
     })
     .await??;
     context.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
@@ -48,7 +56,7 @@ fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
     })
 }
 
-fn source(input: Option<PathBuf>) -> Result<Box<dyn Read>> {
+fn source(input: Option<&Path>) -> Result<Box<dyn Read>> {
     match input.filter(|path| path.as_os_str() != "-") {
         Some(path) => Ok(Box::new(fs_err::File::open(path)?)),
         None => {

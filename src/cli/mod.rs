@@ -12,6 +12,7 @@ mod exec;
 mod fsck;
 mod images;
 mod inspect;
+mod inventory;
 mod kubeconfig;
 mod lease;
 mod lint;
@@ -30,6 +31,7 @@ mod run;
 mod save;
 mod schema;
 mod site;
+mod size;
 mod status;
 mod tag;
 mod unpack;
@@ -124,6 +126,7 @@ enum Command {
     Fsck(fsck::Args),
     Images(images::Args),
     Inspect(inspect::Args),
+    Inventory(inventory::Args),
     Kubeconfig(kubeconfig::Args),
     #[command(hide = true)]
     Lease(lease::Args),
@@ -160,6 +163,7 @@ impl Command {
             Command::Fsck(args) => fsck::run(args, context).await,
             Command::Images(args) => images::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
+            Command::Inventory(args) => inventory::run(args, context).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
             Command::Lease(args) => lease::run(&args),
             Command::Lint(args) => lint::run(args, context),
@@ -263,8 +267,8 @@ fn shown_secrets(matches: &ArgMatches) -> Vec<String> {
 
 impl Cli {
     fn format(&self) -> Format {
-        // what `save` calls its output is a file
-        let json = self.global.output == "json" && !matches!(self.command, Command::Save(_));
+        // what these call their output is a file
+        let json = self.global.output == "json" && !matches!(self.command, Command::Save(_) | Command::Inventory(_));
         if json { Format::Json } else { Format::Text }
     }
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::size::parse_size;
 use super::{Context, bytes};
-use crate::archive::{Selection, select};
+use crate::archive::{Inventory, Known, Selection, check_split, save_parts, select};
 use crate::durable;
 use crate::error::Failure;
 use crate::events::Job;
@@ -17,12 +18,31 @@ use crate::store::Store;
 ///
 /// The archive is an OCI layout in a tar: `sealift load` and `skopeo copy oci-archive:…` read it. The same images give the
 /// same bytes.
+///
+/// With `--base` or `--for` it is a delta: it leaves out what the other end has, and `sealift load` refuses it where something
+/// that it leans on is missing.
+///
+/// With `--split` it comes in numbered parts, FILE.001, FILE.002 and so on, and the list FILE.parts; `sealift load -i FILE.001` reads
+/// them where they are. `--parity N` adds N parts, each of which replaces any one that is lost or broken. Joined with `cat`, the
+/// numbered parts are the archive.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The archive's file; `-` is stdout
     // has the id of the global option, whose place it takes in this command
     #[arg(id = "output", short, long, value_name = "FILE", required = true)]
     file: String,
+    /// Leave out what this image has, which the other end has too (repeatable)
+    #[arg(long, value_name = "NAME")]
+    base: Vec<Name>,
+    /// Leave out what the other end has, by the inventory that `sealift inventory` wrote there
+    #[arg(long = "for", value_name = "INVENTORY")]
+    inventory: Option<PathBuf>,
+    /// Write parts of this size, for example 4G or 700M
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    split: Option<u64>,
+    /// Add so many parts that replace any lost or broken ones
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "split")]
+    parity: usize,
     /// The images
     #[arg(required = true)]
     names: Vec<Name>,
@@ -33,10 +53,47 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (store, job) = (context.store()?, context.job.clone());
     tokio::task::spawn_blocking(move || {
         let _in_use = store.in_use()?;
-        let selection = select(&store, &args.names)?;
-        if args.file == "-" { to_stdout(&selection, &store, &job) } else { to_file(&selection, Path::new(&args.file), &store, &job) }
+        let mut selection = select(&store, &args.names)?;
+        let known = Known::gather(&store, &args.base, args.inventory.as_deref().map(read_inventory).transpose()?.as_ref())?;
+        let saved = selection.leave_out(known)?;
+        if saved > 0 {
+            job.note(format!("left out: {} that the other end has", bytes(saved)));
+        }
+        match (args.file.as_str(), args.split) {
+            ("-", None) => to_stdout(&selection, &store, &job),
+            ("-", Some(_)) => bail!(Failure::usage("parts cannot go to stdout").hint("name their file with `-o FILE`")),
+            (file, None) => to_file(&selection, Path::new(file), &store, &job),
+            (file, Some(size)) => to_parts(&selection, Path::new(file), size, args.parity, &store, &job),
+        }
     })
     .await?
+}
+
+fn read_inventory(path: &Path) -> Result<Inventory> {
+    Inventory::parse(&fs_err::read(path)?).with_context(|| path.display().to_string())
+}
+
+fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, job: &Job) -> Result<()> {
+    ensure!(!file.is_dir(), directory(file));
+    check_room(&parent_of(file), check_split(selection.archive_size(), size, parity)?)?;
+    let parts = save_parts(selection, store, file, size, parity, job).with_context(|| file.display().to_string())?;
+    job.note(format!(
+        "saved to {} in {} parts and {} parity parts, {}; `sealift load -i {}.001` loads them",
+        file.display(),
+        parts.parts.len(),
+        parts.parity.len(),
+        bytes(selection.archive_size()),
+        file.display()
+    ));
+    Ok(())
+}
+
+fn parent_of(file: &Path) -> PathBuf {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn directory(file: &Path) -> Failure {
+    Failure::usage(format!("{} is a directory", file.display())).hint("name a file, for example `-o images.tar`")
 }
 
 fn to_stdout(selection: &Selection, store: &Store, job: &Job) -> Result<()> {
@@ -47,7 +104,7 @@ fn to_stdout(selection: &Selection, store: &Store, job: &Job) -> Result<()> {
 
 /// Writes the archive beside its place and moves it there when it is whole.
 fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Result<()> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let parent = parent_of(file);
     let place = || file.display().to_string();
     if !file.exists() || file.is_file() {
         check_room(&parent, selection.archive_size())?;
@@ -58,7 +115,7 @@ fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Resu
         part.persist(file).map_err(|error| error.error).with_context(place)?;
         durable::sync_dir(&parent)?;
     } else if file.is_dir() {
-        bail!(Failure::usage(format!("{} is a directory", file.display())).hint("name a file, for example `-o images.tar`"));
+        bail!(directory(file));
     } else {
         // a pipe or a device
         let mut out = BufWriter::with_capacity(1 << 20, fs_err::File::options().write(true).open(file)?);

@@ -1,0 +1,54 @@
+//! What a site has, written down for those who save archives for it.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::image::{Blob, Digest, Name};
+use crate::store::Store;
+
+const VERSION: u32 = 1;
+
+/// What a store has that its names keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    version: u32,
+    /// The images, by name.
+    pub images: Vec<Held>,
+    /// All that they reach and that is here.
+    pub blobs: Vec<Blob>,
+}
+
+/// An image of an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its name.
+    pub name: Name,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+impl Inventory {
+    /// Lists what the store's names reach. What no name reaches may be pruned any time, and is left out.
+    pub fn take(store: &Store) -> Result<Inventory> {
+        let held = |(name, root): (Name, oci_spec::image::Descriptor)| Ok(Held { name, digest: root.digest().try_into()? });
+        let images = store.names()?.into_iter().map(held).collect::<Result<Vec<_>>>()?;
+        let reached = store.reachable(&store.roots()?)?;
+        let blobs = reached.into_iter().filter_map(|digest| Some(Blob { digest, size: store.size_of(&digest)? })).collect();
+        Ok(Inventory { version: VERSION, images, blobs })
+    }
+
+    /// Reads an inventory.
+    pub fn parse(bytes: &[u8]) -> Result<Inventory> {
+        let inventory: Inventory = serde_json::from_slice(bytes)
+            .map_err(|error| Failure::usage(format!("no inventory: {error}")).hint("`sealift inventory -o FILE` writes one"))?;
+        ensure!(inventory.version == VERSION, Failure::usage(format!("an inventory of version {}, not {VERSION}", inventory.version)));
+        Ok(inventory)
+    }
+
+    /// The digests of all blobs.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.blobs.iter().map(|blob| blob.digest)
+    }
+}
