@@ -8,6 +8,7 @@ pub mod build;
 pub mod cli;
 pub mod cluster;
 pub mod clusterfile;
+pub mod compare;
 pub mod diagnostic;
 pub mod durable;
 pub mod error;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 
 use super::cache::Cache;
@@ -11,7 +11,7 @@ use super::options::Pull;
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{ClusterConfig, ClusterImage, Content, Digest, Name};
-use crate::layer::{Layer, outline};
+use crate::layer::{Layer, layers_of, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -69,7 +69,7 @@ impl Base {
         let is_cluster = ClusterConfig::is_in(&manifest);
         let cluster = if is_cluster { ClusterConfig::from_manifest(&manifest)? } else { ClusterConfig::default() };
         let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
-        let layers = layers(&manifest, &config)?;
+        let layers = layers_of(store, &manifest)?;
         let workloads = match workloads {
             Some(descriptor) => Workloads::from_manifest(&self::manifest(&descriptor, store)?)?,
             None => Workloads::default(),
@@ -96,16 +96,6 @@ fn manifest(descriptor: &Descriptor, store: &Store) -> Result<ImageManifest> {
         Content::Manifest(manifest) => Ok(*manifest),
         _ => Err(Failure::verification(format!("{} is no image manifest", descriptor.digest())).into()),
     }
-}
-
-fn layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>> {
-    let diff_ids = config.rootfs().diff_ids();
-    ensure!(
-        diff_ids.len() == manifest.layers().len(),
-        Failure::verification(format!("the image has {} layers, but its config names {}", manifest.layers().len(), diff_ids.len()))
-    );
-    let layer = |(descriptor, diff_id): (&Descriptor, &String)| Ok(Layer { descriptor: descriptor.clone(), diff_id: diff_id.parse()? });
-    manifest.layers().iter().zip(diff_ids).map(layer).collect()
 }
 
 /// The paths of a rootfs: remembered, or else read from its layers once.

@@ -1,11 +1,15 @@
 //! `sealift inspect`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 
 use super::{Context, bytes, table};
-use crate::image::{ClusterConfig, ClusterKind, Name, platform_string};
+use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string};
+use crate::layer::{self, Listing, Source};
 use crate::store::{Store, Surveyed};
 
 /// Show what an image consists of
@@ -15,6 +19,18 @@ use crate::store::{Store, Surveyed};
 pub struct Args {
     /// The image in the store
     name: Name,
+    /// Only the layers of its root file system
+    #[arg(long, group = "only")]
+    layers: bool,
+    /// Only the files of its root file system, as they are after all layers, with the digests of their bytes
+    #[arg(long, group = "only")]
+    files: bool,
+    /// Only its container images
+    #[arg(long, group = "only")]
+    workloads: bool,
+    /// With one of those, of an image for several platforms, this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", requires = "only")]
+    platform: Option<String>,
 }
 
 /// An image.
@@ -63,13 +79,92 @@ struct Workload {
 /// Shows the image.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let store = context.store()?;
-    let image = tokio::task::spawn_blocking(move || {
+    if args.files {
+        return files(args, store, context).await;
+    }
+    if args.layers || args.workloads {
+        let only_layers = args.layers;
+        let part = spawn_blocking(move || {
+            let _in_use = store.in_use()?;
+            store.part(&args.name, args.platform.as_deref()).map(part)
+        })
+        .await??;
+        return match only_layers {
+            true => context.console.answer(&part.layers, || table(&LAYERS, &part.layers.iter().map(layer_row).collect::<Vec<_>>())),
+            false => {
+                context.console.answer(&part.workloads, || table(&WORKLOADS, &part.workloads.iter().map(workload_row).collect::<Vec<_>>()))
+            }
+        };
+    }
+    let image = spawn_blocking(move || {
         let _in_use = store.in_use()?;
         let descriptor = store.find(&args.name)?;
         gather(&store, args.name, &descriptor)
     })
     .await??;
     context.console.answer(&image, || describe(&image))
+}
+
+/// A path of an image.
+#[derive(Debug, Serialize)]
+struct File {
+    path: PathBuf,
+    #[serde(flatten)]
+    what: What,
+    mode: String,
+    uid: u64,
+    gid: u64,
+}
+
+/// What is at a path.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+enum What {
+    Directory,
+    File { size: u64, digest: Option<Digest> },
+    Link { target: PathBuf },
+}
+
+async fn files(args: Args, store: Store, context: &Context) -> Result<()> {
+    let job = context.job.clone();
+    let files: Vec<File> = spawn_blocking(move || -> Result<_> {
+        let _in_use = store.in_use()?;
+        let part = store.part(&args.name, args.platform.as_deref())?;
+        Ok(layer::listing(&store, &layer::layers_of(&store, &part.manifest)?, &job)?.into_iter().map(file).collect())
+    })
+    .await??;
+    context.console.answer(&files, || {
+        let row = |file: &File| {
+            let (size, what) = match &file.what {
+                What::Directory => (String::from("-"), "directory".to_owned()),
+                What::File { size, digest } => (size.to_string(), digest.map(|digest| digest.short()).unwrap_or_default()),
+                What::Link { target } => (String::from("-"), format!("-> {}", target.display())),
+            };
+            vec![file.mode.clone(), format!("{}:{}", file.uid, file.gid), size, file.path.display().to_string(), what]
+        };
+        table(&["MODE", "OWNER", "SIZE", "PATH", "CONTENT"], &files.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+fn file((path, Listing { entry, digest }): (PathBuf, Listing)) -> File {
+    let size = entry.size();
+    let what = match entry.source {
+        Source::Directory | Source::OpaqueDirectory => What::Directory,
+        Source::Symlink(target) => What::Link { target },
+        _ => What::File { size, digest },
+    };
+    File { path, what, mode: format!("{:04o}", entry.mode), uid: entry.uid, gid: entry.gid }
+}
+
+const LAYERS: [&str; 3] = ["DIGEST", "SIZE", "TYPE"];
+const WORKLOADS: [&str; 4] = ["NAME", "DIGEST", "SIZE", "APP"];
+
+fn layer_row(layer: &Layer) -> Vec<String> {
+    vec![layer.digest.clone(), bytes(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default().to_owned()]
+}
+
+fn workload_row(workload: &Workload) -> Vec<String> {
+    vec![workload.name.familiar(), short(&workload.digest), bytes(workload.size), workload.app.clone().unwrap_or_default()]
 }
 
 fn gather(store: &Store, name: Name, descriptor: &Descriptor) -> Result<Image> {
@@ -115,20 +210,8 @@ fn describe(image: &Image) -> String {
         text += &format!("  Rootfs:   {}\n", part.digest);
         text += &part.created.as_ref().map(|created| format!("  Created:  {created}\n")).unwrap_or_default();
         text += &part.cluster.as_ref().map_or_else(|| "  Kind:     container image\n".to_owned(), describe_cluster);
-        text += &section(
-            "Layers",
-            &["DIGEST", "SIZE", "TYPE"],
-            part.layers.iter().map(|layer| {
-                vec![layer.digest.clone(), bytes(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default().to_owned()]
-            }),
-        );
-        text += &section(
-            "Container images",
-            &["NAME", "DIGEST", "SIZE", "APP"],
-            part.workloads.iter().map(|workload| {
-                vec![workload.name.familiar(), short(&workload.digest), bytes(workload.size), workload.app.clone().unwrap_or_default()]
-            }),
-        );
+        text += &section("Layers", &LAYERS, part.layers.iter().map(layer_row));
+        text += &section("Container images", &WORKLOADS, part.workloads.iter().map(workload_row));
     }
     text
 }

@@ -8,8 +8,10 @@ mod check;
 pub mod cluster_args;
 mod completion;
 mod console;
+mod diff;
 mod exec;
 mod fsck;
+mod history;
 mod images;
 mod inspect;
 mod inventory;
@@ -122,8 +124,10 @@ enum Command {
     Build(Box<build::Args>),
     Check(check::Args),
     Completion(completion::Args),
+    Diff(diff::Args),
     Exec(exec::Args),
     Fsck(fsck::Args),
+    History(history::Args),
     Images(images::Args),
     Inspect(inspect::Args),
     Inventory(inventory::Args),
@@ -159,8 +163,10 @@ impl Command {
             Command::Build(args) => build::run(*args, context).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Completion(args) => completion::run(args, context),
+            Command::Diff(args) => diff::run(args, context).await,
             Command::Exec(args) => exec::run(args, context).await,
             Command::Fsck(args) => fsck::run(args, context).await,
+            Command::History(args) => history::run(args, context).await,
             Command::Images(args) => images::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Inventory(args) => inventory::run(args, context).await,

@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use oci_spec::image::ImageManifest;
+use anyhow::Result;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::Context;
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::{Blob, Name, host_platform, parse_platform, platform_string, serves};
+use crate::image::{Blob, Name};
 use crate::layer::{self, UnpackOptions};
 use crate::store::Store;
 
@@ -40,28 +39,10 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 
 fn unpack(store: &Store, args: &Args, job: &Job) -> Result<Blob> {
     let _in_use = store.in_use()?;
-    let blob = rootfs(store, args)?;
-    let manifest: ImageManifest = serde_json::from_slice(&store.read(&blob)?)
-        .with_context(|| Failure::verification(format!("blob {} is no image manifest", blob.digest)))?;
+    let part = store.part(&args.name, args.platform.as_deref())?;
     make_empty(&args.directory)?;
     let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
-    layer::unpack_image(store, &manifest, &args.directory, &options, job)?;
-    Ok(blob)
-}
-
-/// The manifest of the root file system for the platform that is asked for.
-fn rootfs(store: &Store, args: &Args) -> Result<Blob> {
-    let parts = store.survey(&store.find(&args.name)?)?;
-    let platform = args.platform.as_deref().map_or_else(|| Ok(host_platform()), parse_platform)?;
-    let part = match parts.as_slice() {
-        [only] if args.platform.is_none() => Some(only),
-        parts => parts.iter().find(|part| serves(&part.platform, &platform)),
-    };
-    let there = || parts.iter().map(|part| platform_string(&part.platform)).collect::<Vec<_>>().join(", ");
-    let part = part.ok_or_else(|| {
-        Failure::usage(format!("image {} is not built for {}", args.name.familiar(), platform_string(&platform)))
-            .hint(format!("there is: {}", there()))
-    })?;
+    layer::unpack_image(store, &part.manifest, &args.directory, &options, job)?;
     Blob::try_from(&part.rootfs)
 }
 

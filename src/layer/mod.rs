@@ -31,8 +31,8 @@ pub use content::read_files;
 pub use diff::diff;
 pub(crate) use member::Members;
 pub use pack::{PackOptions, pack};
-pub use pick::{outline, pick};
-pub use unpack::{UnpackOptions, diff_ids, sync, unpack, unpack_blob, unpack_image};
+pub use pick::{Listing, listing, outline, pick};
+pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
 pub use walk::{Snapshot, snapshot, walk};
 
 /// Where an entry's content comes from.

@@ -12,7 +12,7 @@ use super::member::{Kind, Member, Members, below};
 use super::{CAPABILITY, Entry, Layer, Source, Tree, compression_of};
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::Blob;
+use crate::image::{Blob, Digest, Hasher};
 use crate::store::Store;
 
 /// What `want` picks out of layers (lowest first), as it is after all of them; links are not followed.
@@ -37,6 +37,35 @@ pub fn pick(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool
 /// after each layer. Every layer is verified.
 pub fn outline(store: &Store, layers: &[Layer], job: &Job, read: impl FnMut()) -> Result<Tree> {
     Ok(Outline::read(store, layers, job, read)?.picked(|_| true).0)
+}
+
+/// What layers (lowest first) hold together, and the digests of the files' bytes. Every layer is verified.
+pub fn listing(store: &Store, layers: &[Layer], job: &Job) -> Result<BTreeMap<PathBuf, Listing>> {
+    let mut digests: HashMap<Content, Digest> = HashMap::new();
+    let mut all = Outline::default();
+    for (number, layer) in layers.iter().enumerate() {
+        job.check()?;
+        read(store, layer, |member, at, content| {
+            if member.kind == Kind::File {
+                let mut hasher = Hasher::new(std::io::sink());
+                std::io::copy(content, &mut hasher)?;
+                digests.insert((number, at), hasher.finish().0.digest);
+            }
+            all.add(member, (number, at))
+        })?;
+        all.finish_layer();
+    }
+    let list = |listed: Listed| Listing { digest: listed.content.and_then(|content| digests.get(&content).copied()), entry: listed.entry };
+    Ok(all.older.into_iter().map(|(path, listed)| (path, list(listed))).collect())
+}
+
+/// A path of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// What it is; of a file, the path on this machine is empty.
+    pub entry: Entry,
+    /// The digest of a file's bytes.
+    pub digest: Option<Digest>,
 }
 
 /// Where a file's bytes are: the layer's number, and the member's in it.

@@ -10,7 +10,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use super::decode::Decoded;
 use super::extract::extract;
 use super::rootdir::RootDir;
-use super::{Compression, compression_of};
+use super::{Compression, Layer, compression_of};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{Blob, Digest};
@@ -139,6 +139,12 @@ pub fn diff_ids(store: &Store, manifest: &ImageManifest) -> Result<Vec<Digest>> 
         ))
     );
     diff_ids.iter().map(|digest| digest.to_string().parse()).collect()
+}
+
+/// The layers of an image's manifest, lowest first.
+pub fn layers_of(store: &Store, manifest: &ImageManifest) -> Result<Vec<Layer>> {
+    let layer = |(descriptor, diff_id): (&Descriptor, Digest)| Layer { descriptor: descriptor.clone(), diff_id };
+    Ok(manifest.layers().iter().zip(diff_ids(store, manifest)?).map(layer).collect())
 }
 
 /// Writes what was unpacked to the disk, all at once.

@@ -7,6 +7,7 @@ use super::Store;
 use crate::error::Failure;
 use crate::image::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_REF_NAME, ANNOTATION_SEALER, Blob, ClusterConfig, ClusterImage, Content, Name,
+    host_platform, parse_platform, platform_string, serves,
 };
 
 /// An image for one platform.
@@ -49,6 +50,23 @@ impl Store {
                 Err(Failure::failed(format!("{} is no image: its media type is `{}`", descriptor.digest(), descriptor.media_type())).into())
             }
         }
+    }
+
+    /// The part of a named image for a platform, or for this machine's; an image with one part needs no saying.
+    ///
+    /// # Errors
+    /// `Usage` if it has none for that platform: what there is, is named.
+    pub fn part(&self, name: &Name, platform: Option<&str>) -> Result<Surveyed> {
+        let parts = self.survey(&self.find(name)?)?;
+        let wanted = platform.map_or_else(|| Ok(host_platform()), parse_platform)?;
+        let there: Vec<String> = parts.iter().map(|part| platform_string(&part.platform)).collect();
+        let alone = parts.len() == 1 && platform.is_none();
+        parts.into_iter().find(|part| alone || serves(&part.platform, &wanted)).ok_or_else(|| {
+            let wanted = platform_string(&wanted);
+            Failure::usage(format!("image {} is not built for {wanted}", name.familiar()))
+                .hint(format!("choose with `--platform` from what there is: {}", there.join(", ")))
+                .into()
+        })
     }
 
     fn survey_index(&self, index: &ImageIndex) -> Result<Vec<Surveyed>> {
