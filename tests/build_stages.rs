@@ -5,52 +5,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::building::{built, context, write};
 use common::registry::Settings;
 use common::run;
-use common::sealift::{Sealift, assert_says};
-use serde_json::Value;
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-/// sealift and a context with these files.
-fn context(files: &[(&str, &str)]) -> (Sealift, String) {
-    let sealift = Sealift::new();
-    let dir = sealift.home().join("context");
-    for (file, text) in files {
-        write(&dir.join(file), text);
-    }
-    (sealift, dir.display().to_string())
-}
-
-fn blob(sealift: &Sealift, digest: &Value) -> PathBuf {
-    sealift.store_root().join("blobs/sha256").join(digest.as_str().unwrap().strip_prefix("sha256:").unwrap())
-}
-
-fn document(sealift: &Sealift, digest: &Value) -> Value {
-    serde_json::from_slice(&fs::read(blob(sealift, digest)).unwrap()).unwrap()
-}
-
-/// Builds, and gives for each path of all layers what `tar` says of it: mode, owner, and a link's target.
-fn built(sealift: &Sealift, context: &str) -> BTreeMap<String, String> {
-    let built = sealift.json(&["build", "-t", "shop:1", "--compression", "gzip", context]);
-    let index = document(sealift, &built["digest"]);
-    let rootfs = document(sealift, &index["manifests"][0]["digest"]);
-    let mut found = BTreeMap::new();
-    for layer in rootfs["layers"].as_array().unwrap() {
-        let text = run("tar", &["--numeric-owner", "-tvzf", blob(sealift, &layer["digest"]).to_str().unwrap()]);
-        for line in text.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            found
-                .insert(words[5].trim_end_matches('/').to_owned(), [words[0], words[1], &words[6..].join(" ")].join(" ").trim().to_owned());
-        }
-    }
-    found
-}
+use common::sealift::assert_says;
 
 fn shown(found: &BTreeMap<String, String>) -> Vec<String> {
     found.iter().map(|(path, facts)| format!("{path} {facts}")).collect()

@@ -71,6 +71,11 @@ impl Cache {
         Cache { files: FileDigests::open(&dir.join("files")), dir, write_only }
     }
 
+    /// Whether nothing is looked up (`--no-cache`).
+    pub fn is_write_only(&self) -> bool {
+        self.write_only
+    }
+
     /// What the instruction with this key came to, if all its layers are still here.
     pub fn step(&self, key: &Digest, store: &Store) -> Option<Record> {
         let record: Record = self.read(&self.place("steps", key))?;

@@ -9,12 +9,15 @@ mod assemble;
 mod base;
 mod cache;
 mod context;
+mod download;
+mod draft;
 mod files;
 mod ignore;
 mod layout;
 mod named;
 mod options;
 mod origin;
+mod owner;
 mod place;
 mod plan;
 mod rootfs;
@@ -30,14 +33,11 @@ mod workdir;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use oci_spec::image::Descriptor;
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::diagnostic::{Diagnostic, refuse_errors};
 use crate::events::Job;
-use crate::image::{Digest, Name, parse_platform, platform_string};
-use crate::kubefile::parse;
+use crate::image::{Digest, Name, platform_string};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::workloads::list::{self, Ignore};
@@ -49,8 +49,9 @@ use assemble::Parts;
 use base::Base;
 use cache::Cache;
 use context::Context;
-use origin::{Image, Origins};
-use plan::{Known, Plan, Planned, plan};
+use draft::Draft;
+use origin::Image;
+use plan::{Plan, Planned};
 use stage::{Made, Site, Stage};
 use workdir::Workdir;
 
@@ -131,35 +132,13 @@ struct Build {
 }
 
 impl Build {
-    /// Reads the Kubefile, brings the base image, and plans; fails with everything that is wrong at once.
+    /// Reads the Kubefile, brings what it builds on, and plans; fails with everything that is wrong at once.
     async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
-        let parsed = parse(&options.kubefile, &options.text);
-        let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
-        let sound = !parsed.diagnostics.iter().chain(&misnamed).any(Diagnostic::is_error);
-        let roots = roots(&origins, &options, sound, client, store, job).await?;
-        let (store, job) = (store.clone(), job.clone());
-        tokio::task::spawn_blocking(move || {
-            let cache = Cache::open(&store, options.no_cache);
-            let context = Context::open(&options.context)?;
-            let mut bases = BTreeMap::new();
-            for (image, root) in roots {
-                let base = Base::read(&root, &parse_platform(&image.platform)?, &cache, &store, &job)
-                    .with_context(|| format!("image {}", image.name.familiar()))?;
-                bases.insert(image, base);
-            }
-            let known = Known { origins: &origins, bases: &bases, context: &context, options: &options };
-            let (plan, mut found) = plan(&parsed.kubefile, known);
-            found.extend(misnamed);
-            let diagnostics = joined(parsed.diagnostics, found);
-            refuse_errors(&options.text, &diagnostics)?;
-            for warning in &diagnostics {
-                job.warn(told(warning, &options.text));
-            }
-            let ignore = ignored(&context, &options, &job)?;
-            let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
-            Ok((Build { options, bases, base, cache, ignore, store, job }, plan))
-        })
-        .await?
+        let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
+        let Draft { options, context, cache, bases, origins, .. } = draft;
+        let ignore = ignored(&context, &options, job)?;
+        let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
+        Ok((Build { options, bases, base, cache, ignore, store: store.clone(), job: job.clone() }, plan))
     }
 
     /// Goes through the stages, each by `work`, and gives what the last one made.
@@ -258,26 +237,6 @@ impl Build {
     }
 }
 
-/// The roots of the images that are needed. Of a Kubefile with errors only those that are here: for more errors the network is not asked.
-async fn roots(
-    origins: &Origins,
-    options: &Options,
-    sound: bool,
-    client: &Client,
-    store: &Store,
-    job: &Job,
-) -> Result<BTreeMap<Image, Descriptor>> {
-    let mut roots = BTreeMap::new();
-    for image in origins.images() {
-        let root = match sound {
-            true => Some(base::bring(&image.name, &parse_platform(&image.platform)?, options.pull, client, store, job).await?),
-            false => store.resolve(&image.name)?,
-        };
-        roots.extend(root.map(|root| (image.clone(), root)));
-    }
-    Ok(roots)
-}
-
 fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
     let mut ignore = Ignore::default();
     let mut lists = options.ignored_image_lists.clone();
@@ -292,20 +251,4 @@ fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
         }
     }
     Ok(ignore)
-}
-
-/// What the parser and the planner found, in the order of the text; of a place that both speak of, what the parser says.
-fn joined(parsed: Vec<Diagnostic>, planned: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let is_new = |one: &Diagnostic| !parsed.iter().any(|known| known.is_error() && known.span == one.span);
-    let mut all: Vec<Diagnostic> = planned.into_iter().filter(is_new).collect();
-    all.extend(parsed);
-    all.sort_by_key(|one| one.span.start);
-    all
-}
-
-/// A warning in one line.
-fn told(diagnostic: &Diagnostic, text: &str) -> String {
-    let located = diagnostic.located(text);
-    let help = located.help.map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("{}:{}:{}: {}{help}", located.file, located.line, located.column, located.message)
 }

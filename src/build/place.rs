@@ -44,9 +44,9 @@ impl Destination {
 /// Who owns what is put, and its mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// `--chmod`.
+    /// Permission bits.
     pub mode: Option<u32>,
-    /// `--chown`: user and group.
+    /// User and group.
     pub owner: Option<(u64, u64)>,
 }
 

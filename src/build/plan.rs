@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::base::Base;
 use super::context::Context;
+use super::download::{Downloaded, Fetched, Remote};
 use super::options::Options;
 use super::origin::{Image, Origin, Origins};
-use super::place::{Attributes, Destination, Item};
+use super::owner::Owner;
+use super::place::{Destination, Item};
 use super::scope::Scope;
 use super::selection::Selection;
 use super::untar::Format;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::image::{ClusterConfig, RuntimeKind, platform_string};
+use url::Url;
+
+use crate::image::{ClusterConfig, Digest, RuntimeKind, platform_string};
 use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Pair, Run, Stage, Step, Word, expand};
 use crate::workloads::{Finds, Found};
 
@@ -23,6 +27,8 @@ use crate::workloads::{Finds, Found};
 pub struct Plan {
     /// The stages that the last one needs, and the last one: it is the image.
     pub stages: Vec<PlannedStage>,
+    /// What has to be fetched before the plan is whole; it is to be made again then.
+    pub lacks: Vec<Lacking>,
 }
 
 /// A stage.
@@ -40,6 +46,17 @@ pub struct PlannedStage {
     pub env: BTreeMap<String, String>,
     /// What IMAGES names.
     pub images: Finds,
+}
+
+/// Something that a plan wants to have a look at, and is not here yet.
+#[derive(Debug, Clone)]
+pub struct Lacking {
+    /// What.
+    pub remote: Remote,
+    /// The instruction's line, from 1.
+    pub line: usize,
+    /// The instruction.
+    pub title: String,
 }
 
 impl Plan {
@@ -93,8 +110,10 @@ pub struct Placement {
     pub pieces: Vec<Piece>,
     /// Where to.
     pub destination: Destination,
-    /// Who owns them.
-    pub attributes: Attributes,
+    /// `--chmod`.
+    pub mode: Option<u32>,
+    /// `--chown`; else files from the context and from URLs are root's.
+    pub owner: Option<Owner>,
 }
 
 /// Something to put somewhere.
@@ -109,9 +128,10 @@ pub enum Piece {
 }
 
 impl Placement {
-    /// Whether what it puts is known only when other stages are finished.
+    /// Whether what it puts, or as whose, is known only when other stages or instructions are finished.
     pub fn is_late(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::From(_)))
+        let is_named = self.owner.as_ref().is_some_and(|owner| owner.numbers().is_none());
+        is_named || self.pieces.iter().any(|piece| matches!(piece, Piece::From(_)))
     }
 }
 
@@ -126,22 +146,25 @@ pub struct Known<'a> {
     pub context: &'a Context,
     /// What is asked for.
     pub options: &'a Options,
+    /// What was fetched.
+    pub downloaded: &'a Downloaded,
 }
 
 /// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.
 pub fn plan(kubefile: &Kubefile, known: Known<'_>) -> (Plan, Vec<Diagnostic>) {
-    let (mut stages, mut diagnostics) = (Vec::new(), unused_arguments(kubefile, known.options));
+    let (mut stages, mut lacks, mut diagnostics) = (Vec::new(), Vec::new(), unused_arguments(kubefile, known.options));
     for number in known.origins.stages() {
         let mut planner = Planner::new(number, kubefile, known, &stages);
         planner.stage(&kubefile.stages[number]);
         if number + 1 == kubefile.stages.len() {
             planner.is_image(&kubefile.stages[number]);
         }
+        lacks.append(&mut planner.lacks);
         let (planned, found) = planner.finish();
         stages.push(planned);
         diagnostics.extend(found);
     }
-    (Plan { stages }, diagnostics)
+    (Plan { stages, lacks }, diagnostics)
 }
 
 /// Arguments that the user gave and no ARG takes.
@@ -165,6 +188,10 @@ struct Planner<'a> {
     base_is_known: bool,
     scope: Scope,
     diagnostics: Vec<Diagnostic>,
+    /// What the instructions want that is not here yet.
+    lacks: Vec<Lacking>,
+    /// The instruction that is being planned: its line and title.
+    at: (usize, String),
     plan: PlannedStage,
 }
 
@@ -194,6 +221,8 @@ impl<'a> Planner<'a> {
             base_is_known,
             scope,
             diagnostics: Vec::new(),
+            lacks: Vec::new(),
+            at: Default::default(),
             plan: PlannedStage { number, start, steps: Vec::new(), cluster, env, images },
         }
     }
@@ -245,9 +274,10 @@ impl Planner<'_> {
 
     fn stage(&mut self, stage: &Stage) {
         for step in &stage.steps {
+            let title = title(self.options.text.get(step.span.clone()).unwrap_or_default());
+            self.at = (step.line, title.clone());
             let work = self.step(step);
-            let text = self.options.text.get(step.span.clone()).unwrap_or_default();
-            self.plan.steps.push(Planned { title: title(text), line: step.line, work });
+            self.plan.steps.push(Planned { title, line: step.line, work });
         }
     }
 
@@ -280,6 +310,24 @@ impl Planner<'_> {
             Instruction::Cmd(cmds) => self.plan.cluster.launch.cmds.extend(cmds.iter().map(|cmd| cmd.value.clone())),
         }
         Work::Nothing
+    }
+
+    /// A file from a URL, if it was fetched.
+    fn remote(&mut self, url: &str, checksum: Option<Digest>, span: &Span) -> Option<(Url, Fetched)> {
+        let url: Url = match url.parse() {
+            Ok(url) => url,
+            Err(error) => {
+                self.error(span, format!("`{url}` is no URL: {error}"));
+                return None;
+            }
+        };
+        let remote = Remote { url: url.clone(), checksum };
+        let fetched = self.known.downloaded.get(&remote).cloned();
+        if fetched.is_none() {
+            let (line, title) = self.at.clone();
+            self.lacks.push(Lacking { remote, line, title });
+        }
+        fetched.map(|fetched| (url, fetched))
     }
 
     fn pairs(&mut self, pairs: &[Pair]) -> Vec<(String, String)> {

@@ -11,7 +11,7 @@ use super::layout::{Item, Layout};
 use super::named::Named;
 use super::options::Options;
 use super::origin::{Image, Origin};
-use super::place::{self, place};
+use super::place::{self, Attributes, place};
 use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
 use super::sandbox::{Invocation, Mode};
@@ -147,7 +147,7 @@ impl<'a> Stage<'a> {
             if let Work::Place(placement) = &step.work {
                 let early = placement.pieces.iter().filter(|piece| !matches!(piece, Piece::From(_)));
                 let items = early.map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
-                let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+                let tree = place(items, &placement.destination, Attributes::default(), &self.layout);
                 self.layout.apply(&tree);
                 self.made.named.apply(&tree, self.cache, self.job)?;
             }
@@ -181,8 +181,7 @@ impl<'a> Stage<'a> {
     }
 
     fn place(&mut self, placement: &Placement, after: usize) -> Result<()> {
-        let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
-        let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+        let tree = self.placed(placement)?;
         let max_layers = self.max_layers(after);
         let mut key = self.key("place", max_layers);
         key.tree(&tree, &self.cache.files, self.job)?;
@@ -200,6 +199,15 @@ impl<'a> Stage<'a> {
         self.made.named.apply(&tree, self.cache, self.job)?;
         self.take(record);
         Ok(())
+    }
+
+    /// The layer that a placement makes.
+    fn placed(&self, placement: &Placement) -> Result<Tree> {
+        let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
+        let rootfs = Finished { layers: &self.made.layers, layout: &self.layout };
+        let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir.path(), self.store, self.job));
+        let attributes = Attributes { mode: placement.mode, owner: owner.transpose()? };
+        Ok(place(items, &placement.destination, attributes, &self.layout))
     }
 
     fn items(&self, piece: &Piece) -> Result<Vec<place::Item>> {
@@ -220,7 +228,7 @@ impl<'a> Stage<'a> {
     fn place_late(&mut self, placement: &Placement, after: usize) -> Result<()> {
         let max_layers = self.max_layers(after);
         let mut key = self.key("copy", max_layers);
-        key.part(format!("{:?} {:?}", placement.destination, placement.attributes));
+        key.part(format!("{:?} {:?} {:?}", placement.destination, placement.mode, placement.owner));
         for piece in &placement.pieces {
             match piece {
                 Piece::From(selection) => selection.add_to(&mut key, self.site.rootfs(&selection.origin)?),
@@ -234,8 +242,7 @@ impl<'a> Stage<'a> {
         let record = match self.cache.step(&key, self.store) {
             Some(record) => record,
             None => {
-                let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
-                let tree = place(items, &placement.destination, placement.attributes, &self.layout);
+                let tree = self.placed(placement)?;
                 let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
                 self.pack_for_later(&key, &tree, newest, max_layers)?
             }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tar::EntryType;
 
+use crate::error::Failure;
 use crate::layer::{Entry, Source, Tree};
 
 /// What a file is by its first bytes.
@@ -20,8 +22,10 @@ pub enum Format {
     Gzip,
     /// A tar in zstd.
     Zstd,
-    /// An archive that docker unpacks and this tool does not.
-    Unsupported(&'static str),
+    /// A tar in xz, unpacked by the machine's `xz`.
+    Xz,
+    /// A tar in bzip2, unpacked by the machine's `bzip2`.
+    Bzip2,
 }
 
 /// Looks at a file. What is compressed counts as an archive if its name says that a tar is in it.
@@ -33,8 +37,8 @@ pub fn format_of(path: &Path) -> Result<Format> {
     Ok(match head.as_slice() {
         [0x1f, 0x8b, ..] if says_tar => Format::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] if says_tar => Format::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if says_tar => Format::Unsupported("xz"),
-        [b'B', b'Z', b'h', ..] if says_tar => Format::Unsupported("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if says_tar => Format::Xz,
+        [b'B', b'Z', b'h', ..] if says_tar => Format::Bzip2,
         _ if head.get(257..262) == Some(b"ustar") => Format::Tar,
         _ => Format::Other,
     })
@@ -42,19 +46,42 @@ pub fn format_of(path: &Path) -> Result<Format> {
 
 /// Reads an archive: the contents of its files go into `spool` under numbers, its names only into the tree.
 pub fn read(path: &Path, format: Format, spool: &Path) -> Result<Tree> {
-    let file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let reader: Box<dyn Read> = match format {
-        Format::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Format::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
-        _ => Box::new(file),
-    };
+    let file = fs_err::File::open(path)?.into_file();
+    let buffered = |file| BufReader::with_capacity(1 << 20, file);
+    match format {
+        Format::Gzip => entries(flate2::read::MultiGzDecoder::new(buffered(file)), spool),
+        Format::Zstd => entries(zstd::Decoder::with_buffer(buffered(file))?, spool),
+        Format::Xz => through("xz", file, spool),
+        Format::Bzip2 => through("bzip2", file, spool),
+        Format::Tar | Format::Other => entries(buffered(file), spool),
+    }
+}
+
+fn entries(archive: impl Read, spool: &Path) -> Result<Tree> {
     let mut tree = Tree::new();
-    for entry in tar::Archive::new(reader).entries()? {
+    for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
         add(&mut tree, &name, &mut entry, spool).with_context(|| name.display().to_string())?;
     }
     Ok(tree)
+}
+
+/// Reads an archive through a program that decompresses it, as docker does with xz.
+fn through(program: &str, archive: File, spool: &Path) -> Result<Tree> {
+    let mut child =
+        Command::new(program).arg("-dc").stdin(archive).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| {
+            Failure::failed(format!("`{program}` cannot be started, which unpacks this archive"))
+                .hint(format!("install `{program}`, or compress the archive with gzip or zstd"))
+        })?;
+    let mut plain = child.stdout.take().context("the program's output")?;
+    let tree = entries(&mut plain, spool);
+    // what follows the end of the tar has to be read, or the program ends by a broken pipe
+    std::io::copy(&mut plain, &mut std::io::sink())?;
+    let ended = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+    ensure!(ended.status.success(), Failure::verification(format!("{program}: {said}")));
+    tree
 }
 
 fn add(tree: &mut Tree, name: &Path, entry: &mut tar::Entry<'_, impl Read>, spool: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the sealift binary with assertions, real registries, small images, test hosts.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod building;
 pub mod clusters;
 pub mod documents;
 pub mod hosts;
@@ -10,6 +11,7 @@ pub mod proxy;
 pub mod registry;
 pub mod sealift;
 pub mod serve;
+pub mod web;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::super::app::detect;
 use super::super::ignore::Patterns;
-use super::{Attributes, Destination, Piece, Placement, Planner, Work};
+use super::{Destination, Piece, Placement, Planner, Work};
 use crate::diagnostic::{Span, did_you_mean};
 use crate::image::{App, AppKind, Role};
 use crate::kubefile::{self, Pair, Word};
@@ -25,7 +25,7 @@ impl Planner<'_> {
         let new = App { name, kind: detected.kind, files: detected.files, env: Default::default(), cmds: Vec::new(), role: app.role };
         let destination = Destination::parse(&format!("{}/", new.root()));
         self.declare(new);
-        Work::Place(Placement { pieces, destination, attributes: Attributes::default() })
+        Work::Place(Placement { pieces, destination, mode: None, owner: None })
     }
 
     fn app_source(&mut self, source: &Word) -> Vec<Piece> {

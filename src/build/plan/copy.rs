@@ -1,24 +1,31 @@
 //! COPY and ADD: which files, where to, whose.
 
+use std::path::PathBuf;
+
+use super::super::download::file_name;
 use super::super::ignore::Patterns;
 use super::super::origin::Origin;
+use super::super::owner::Owner;
 use super::super::selection::Selection;
 use super::super::untar::{Format, format_of};
-use super::{Attributes, Destination, Item, Piece, Placement, Planner, Work};
+use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
+use crate::image::Digest;
 use crate::kubefile::{Files, Heredoc, Source, Word, expand_heredoc};
 use crate::layer::{self, Entry, Tree};
 
 impl Planner<'_> {
     pub(super) fn copy(&mut self, files: &Files, add: bool) -> Work {
         let exclude = self.exclude(&files.exclude);
+        let checksum = self.checksum(files);
         let pieces = match files.from.as_ref().and_then(|from| self.known.origins.copied(from)) {
             Some(origin) => self.from(origin.clone(), &files.sources, exclude),
-            None => files.sources.iter().flat_map(|source| self.source(source, &exclude, add)).collect(),
+            None => files.sources.iter().flat_map(|source| self.source(source, &exclude, checksum, add)).collect(),
         };
         let destination = Destination::parse(&self.word(&files.dest));
         self.several_want_a_directory(files, &destination);
-        Work::Place(Placement { pieces, destination, attributes: self.attributes(files) })
+        let (mode, owner) = (self.mode(files), self.owner(files));
+        Work::Place(Placement { pieces, destination, mode, owner })
     }
 
     /// What is taken from a stage or an image, beside what stands in the Kubefile.
@@ -34,18 +41,44 @@ impl Planner<'_> {
         pieces
     }
 
-    fn source(&mut self, source: &Source, exclude: &Patterns, add: bool) -> Vec<Piece> {
+    fn source(&mut self, source: &Source, exclude: &Patterns, checksum: Option<Digest>, add: bool) -> Vec<Piece> {
         match source {
             Source::Inline(heredoc) => vec![Piece::Item(self.inline(heredoc))],
             Source::Path(word) => {
                 let path = self.word(word);
-                if path.starts_with("http://") || path.starts_with("https://") {
-                    self.not_yet(&word.span, "fetching from a URL", "download the file into the build context first");
-                    return Vec::new();
+                if is_url(&path) {
+                    return self.fetched(&path, checksum, &word.span);
+                }
+                if checksum.is_some() {
+                    self.error(&word.span, format!("`{path}` is no URL, so there is no `--checksum` for it"));
                 }
                 if add { self.added(&path, &word.span, exclude) } else { self.selected(&path, &word.span, exclude) }
             }
         }
+    }
+
+    /// A file from a URL, under the name that it has there; with docker's mode, and without a time so that it is the same everywhere.
+    fn fetched(&mut self, url: &str, checksum: Option<Digest>, span: &Span) -> Vec<Piece> {
+        let Some((url, file)) = self.remote(url, checksum, span) else { return Vec::new() };
+        let source = layer::Source::File(file.path, file.size);
+        let entry = Entry { source, mode: 0o600, uid: 0, gid: 0, mtime: 0, xattrs: Default::default() };
+        let name = file_name(&url).unwrap_or_else(|| PathBuf::from("download"));
+        vec![Piece::Item(Item { name, tree: Tree::from([(Default::default(), entry)]) })]
+    }
+
+    fn checksum(&mut self, files: &Files) -> Option<Digest> {
+        let word = files.checksum.as_ref()?;
+        let text = self.word(word);
+        if files.sources.len() != 1 {
+            self.error(&word.span, "`--checksum` is for one file").help = Some("write one ADD for each file".to_owned());
+            return None;
+        }
+        text.parse()
+            .map_err(|error| {
+                self.error(&word.span, format!("`{text}` is no checksum: {error}")).help =
+                    Some("write `--checksum=sha256:` and 64 hexadecimal digits".to_owned());
+            })
+            .ok()
     }
 
     /// The files and directories that a path or pattern names.
@@ -71,9 +104,6 @@ impl Planner<'_> {
                     Ok(tree) => pieces.push(Piece::Item(Item { name: one_name(&one), tree })),
                     Err(error) => pieces.extend(self.no_source(path, span, &error)),
                 },
-                Ok(Format::Unsupported(name)) => {
-                    self.not_yet(span, &format!("unpacking {name}"), "use gzip or zstd, or COPY the archive as it is");
-                }
                 Ok(format) => pieces.push(Piece::Archive(one.path, format)),
                 Err(error) => pieces.extend(self.no_source(path, span, &error)),
             }
@@ -115,25 +145,25 @@ impl Planner<'_> {
         }
     }
 
-    fn attributes(&mut self, files: &Files) -> Attributes {
-        let mode = files.chmod.as_ref().and_then(|word| {
-            let text = self.word(word);
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
-            if mode.is_none() {
-                self.error(&word.span, format!("`{text}` is no file mode")).help =
-                    Some("write it in octal, like `--chmod=0755`".to_owned());
-            }
-            mode
-        });
-        let owner = files.chown.as_ref().and_then(|word| {
-            let text = self.word(word);
-            let owner = owner(&text);
-            if owner.is_none() {
-                self.not_yet(&word.span, &format!("looking up the owner `{text}`"), "write numbers, like `--chown=1000:1000`");
-            }
-            owner
-        });
-        Attributes { mode, owner }
+    fn mode(&mut self, files: &Files) -> Option<u32> {
+        let word = files.chmod.as_ref()?;
+        let text = self.word(word);
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
+        if mode.is_none() {
+            self.error(&word.span, format!("`{text}` is no file mode")).help = Some("write it in octal, like `--chmod=0755`".to_owned());
+        }
+        mode
+    }
+
+    fn owner(&mut self, files: &Files) -> Option<Owner> {
+        let word = files.chown.as_ref()?;
+        let text = self.word(word);
+        let owner = Owner::parse(&text);
+        if owner.is_none() {
+            self.error(&word.span, format!("`{text}` is no owner")).help =
+                Some("write it like `--chown=user:group` or `--chown=0:0`".to_owned());
+        }
+        owner
     }
 }
 
@@ -141,11 +171,6 @@ fn one_name(selected: &super::super::context::Selected) -> std::path::PathBuf {
     selected.name.clone()
 }
 
-/// `user[:group]`; without a group it is the user's number.
-fn owner(text: &str) -> Option<(u64, u64)> {
-    let number = |name: &str| if name == "root" { Some(0) } else { name.parse::<u32>().ok().map(u64::from) };
-    match text.split_once(':') {
-        Some((user, group)) => Some((number(user)?, number(group)?)),
-        None => number(text).map(|user| (user, user)),
-    }
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }

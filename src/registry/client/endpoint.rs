@@ -89,7 +89,8 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn http_client(host: &str, options: &Options) -> Result<reqwest::Client> {
+/// A client for a `HOST[:PORT]`. Proxies of the environment are used, not for this machine itself.
+pub fn http_client(host: &str, options: &Options) -> Result<reqwest::Client> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let authorities = authorities(options)?;
     let builder = || {

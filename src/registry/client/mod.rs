@@ -23,6 +23,7 @@ mod tests;
 mod transfer;
 mod tree;
 mod upload;
+mod web;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -48,6 +49,7 @@ use crate::retry::{Policy, retry};
 use crate::store::Store;
 
 pub use credentials::{forget, keep};
+pub use web::{Version, WebFile, shown};
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]

@@ -62,7 +62,7 @@ fn reason(status: StatusCode, body: &str) -> String {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3); zero when not asked for.
-fn asked_wait(headers: &HeaderMap) -> Duration {
+pub fn asked_wait(headers: &HeaderMap) -> Duration {
     let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else { return Duration::ZERO };
     let wait = match text.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

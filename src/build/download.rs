@@ -1,0 +1,149 @@
+//! Files from URLs: fetched once, kept in the build's memory by their digest, asked for again only to see whether they changed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use url::Url;
+
+use super::cache::Cache;
+use crate::durable;
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::Digest;
+use crate::registry::client::{Client, Version, WebFile, shown};
+use crate::store::Store;
+
+/// A file on a server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remote {
+    /// Where it is.
+    pub url: Url,
+    /// What its content must be.
+    pub checksum: Option<Digest>,
+}
+
+/// A file that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// Files by where they come from.
+pub type Downloaded = BTreeMap<Remote, Fetched>;
+
+/// What is remembered of a URL.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    digest: Digest,
+    version: Version,
+}
+
+/// The directory of downloads in a store; safe to delete.
+#[derive(Debug, Clone)]
+pub struct Downloads {
+    dir: PathBuf,
+}
+
+impl Downloads {
+    /// Those of a store.
+    pub fn of(store: &Store) -> Self {
+        Downloads { dir: store.root().join("build/downloads") }
+    }
+
+    /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
+    /// nothing here has it.
+    pub async fn bring(&self, remote: &Remote, cache: &Cache, client: &Client, job: &Job) -> Result<Fetched> {
+        fs_err::create_dir_all(&self.dir)?;
+        if let Some(checksum) = remote.checksum
+            && let Some(here) = self.here(&checksum, cache, job)?
+        {
+            return Ok(here);
+        }
+        let seen = if cache.is_write_only() { None } else { self.seen(&remote.url) };
+        let here = match &seen {
+            Some(seen) => self.here(&seen.digest, cache, job)?,
+            None => None,
+        };
+        let known = here.as_ref().and(seen).map(|seen| seen.version).unwrap_or_default();
+        let fetched = match (client.fetch(&remote.url, &known, &self.dir, job).await?, here) {
+            (Some(file), _) => {
+                let (downloads, url) = (self.clone(), remote.url.clone());
+                spawn_blocking(move || downloads.keep(&url, file)).await??
+            }
+            (None, Some(here)) => here,
+            (None, None) => {
+                return Err(Failure::failed(format!("{}: 304 not modified, but nothing was asked about", shown(&remote.url))).into());
+            }
+        };
+        self.check(remote, &fetched, cache, job)?;
+        Ok(fetched)
+    }
+
+    /// The file with this content, if it is here and still has it.
+    fn here(&self, digest: &Digest, cache: &Cache, job: &Job) -> Result<Option<Fetched>> {
+        let path = self.dir.join(digest.hex());
+        let Ok(metadata) = path.metadata() else { return Ok(None) };
+        let same = cache.files.digest(&path, job)? == *digest;
+        Ok(same.then_some(Fetched { path, size: metadata.len() }))
+    }
+
+    fn seen(&self, url: &Url) -> Option<Seen> {
+        serde_json::from_slice(&std::fs::read(self.memory(url)).ok()?).ok()
+    }
+
+    fn keep(&self, url: &Url, file: WebFile) -> Result<Fetched> {
+        let path = self.dir.join(file.blob.digest.hex());
+        file.file.as_file().sync_all()?;
+        file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
+        let seen = Seen { digest: file.blob.digest, version: file.version };
+        durable::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
+        Ok(Fetched { path, size: file.blob.size })
+    }
+
+    fn memory(&self, url: &Url) -> PathBuf {
+        self.dir.join(format!("{}.json", Digest::of(url.as_str().as_bytes()).hex()))
+    }
+
+    fn check(&self, remote: &Remote, fetched: &Fetched, cache: &Cache, job: &Job) -> Result<()> {
+        let Some(checksum) = remote.checksum else { return Ok(()) };
+        let found = cache.files.digest(&fetched.path, job)?;
+        ensure!(
+            found == checksum,
+            Failure::verification(format!("{} has the checksum {found}, not {checksum}", shown(&remote.url)))
+                .hint("the file changed, or was changed on the way; take the new checksum only if you know why it is another")
+        );
+        Ok(())
+    }
+}
+
+/// The name that a file keeps: the last part of its URL's path, if it has one.
+pub fn file_name(url: &Url) -> Option<PathBuf> {
+    let last = url.path_segments()?.next_back()?;
+    let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
+    let plain = !name.is_empty() && !matches!(&*name, "." | "..") && !name.contains(['/', '\0']);
+    plain.then(|| PathBuf::from(&*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_called_as_their_urls_end() {
+        for (url, expected) in [
+            ("https://example.com/a/b.tgz?x=1", Some("b.tgz")),
+            ("https://example.com/a%20b", Some("a b")),
+            ("https://example.com/a%2Fb", None),
+            ("https://example.com/", None),
+            ("https://example.com/%2e%2e", None),
+        ] {
+            assert_eq!(file_name(&url.parse().unwrap()), expected.map(PathBuf::from), "{url}");
+        }
+    }
+}
