@@ -115,12 +115,14 @@ pub struct Job {
     events: Arc<dyn Events>,
     cancel: CancellationToken,
     jobs: NonZeroUsize,
+    /// The user said how much at once.
+    asked: bool,
 }
 
 impl Job {
     /// A job that reports to `events`, stops on `cancel` and does `jobs` things at once.
     pub fn new(events: Arc<dyn Events>, cancel: CancellationToken, jobs: NonZeroUsize) -> Self {
-        Job { events, cancel, jobs }
+        Job { events, cancel, jobs, asked: false }
     }
 
     /// A job that tells nobody; for tests and small work.
@@ -128,9 +130,19 @@ impl Job {
         Job::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 
+    /// Never does more at once than it was told.
+    pub fn as_asked(self) -> Self {
+        Job { asked: true, ..self }
+    }
+
     /// How many things to do at once.
     pub fn jobs(&self) -> usize {
         self.jobs.get()
+    }
+
+    /// How many transfers to have at once: most of their time is waiting, so at least 4 unless the user asked for less.
+    pub fn transfers(&self) -> usize {
+        if self.asked { self.jobs() } else { self.jobs().max(4) }
     }
 
     /// Is set when the user interrupts.

@@ -80,7 +80,7 @@ pub struct Global {
     /// No progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
-    /// How many things to do at once [default: the number of cores]
+    /// How many things to do at once [default: the number of cores, and at least 4 transfers]
     #[arg(short, long, global = true, value_name = "N", help_heading = "Global options")]
     jobs: Option<NonZeroUsize>,
     /// Say more on stderr (-v info, -vv debug)
@@ -250,7 +250,10 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.global.verbose);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let job = Job::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        let mut job = Job::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        if cli.global.jobs.is_some() {
+            job = job.as_asked();
+        }
         for option in shown {
             job.warn(format!("`--{option}` is seen by all users of this machine in the process list; better: `--help` names other ways"));
         }

@@ -20,6 +20,10 @@ pub struct RegistryArgs {
     /// Trust the certificate authorities of this PEM file too
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// A directory with certificate authorities (*.crt) and our certificate (NAME.cert, NAME.key) [default: the registry's in
+    /// ~/.config/containers/certs.d, /etc/containers/certs.d or /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
     /// The file with credentials [default: $REGISTRY_AUTH_FILE, else podman's and docker's files]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -35,6 +39,8 @@ impl RegistryArgs {
             plain_http: self.plain_http,
             insecure_skip_tls_verify: self.insecure_skip_tls_verify,
             ca_file: self.ca_file.clone(),
+            cert_dir: self.cert_dir.clone(),
+            certs_d: certs_d(),
             authfiles: self.authfiles(),
             mirrors: self.mirrors.clone(),
         }
@@ -62,6 +68,13 @@ impl RegistryArgs {
         let podman = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
         podman.into_iter().chain(docker_config()).collect()
     }
+}
+
+/// The directories that have a directory of certificates for each registry, as podman and docker look for them.
+fn certs_d() -> Vec<PathBuf> {
+    let config = variable("XDG_CONFIG_HOME").or_else(|| std::env::home_dir().map(|home| home.join(".config")));
+    let own = config.map(|config| config.join("containers/certs.d"));
+    own.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
 }
 
 fn docker_config() -> Option<PathBuf> {

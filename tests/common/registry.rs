@@ -18,6 +18,7 @@ pub struct DockerRegistry {
 #[derive(Default)]
 pub struct Settings {
     tls: bool,
+    client_certificates: bool,
     user: Option<(String, String)>,
     domain: Option<String>,
 }
@@ -33,6 +34,12 @@ impl Settings {
     /// who asks it must be told where the domain is: [`DockerRegistry::address`].
     pub fn domain(mut self, domain: &str) -> Self {
         self.domain = Some(domain.to_owned());
+        self.tls()
+    }
+
+    /// With HTTPS, for clients with a certificate of its authority: `client.cert` and `client.key` in [`DockerRegistry::client_dir`].
+    pub fn client_certificates(mut self) -> Self {
+        self.client_certificates = true;
         self.tls()
     }
 
@@ -61,7 +68,13 @@ impl Settings {
         config += &format!("http:\n  addr: {address}:{port}\n");
         if self.tls {
             write_certificates(dir.path(), &["127.0.0.1", "localhost", self.domain.as_deref().unwrap_or("localhost")]);
-            config += &format!("  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem}}\n", dir.path().display());
+            let clients = if self.client_certificates { format!(", clientcas: [{}/ca.pem]", dir.path().display()) } else { String::new() };
+            config += &format!("  tls: {{certificate: {0}/cert.pem, key: {0}/key.pem{clients}}}\n", dir.path().display());
+            let certs = dir.path().join("client");
+            std::fs::create_dir(&certs).expect("a directory");
+            for (from, to) in [("ca.pem", "ca.crt"), ("cert.pem", "client.cert"), ("key.pem", "client.key")] {
+                std::fs::copy(dir.path().join(from), certs.join(to)).expect("the certificate is copied");
+            }
         }
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).expect("the configuration is written");
@@ -104,6 +117,11 @@ impl DockerRegistry {
     /// The certificate authority, when it has TLS.
     pub fn ca_file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
+    }
+
+    /// A directory as `--cert-dir` takes it: its authority, and a client's certificate.
+    pub fn client_dir(&self) -> PathBuf {
+        self.dir.path().join("client")
     }
 
     /// What it has logged so far.

@@ -73,7 +73,11 @@ fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Creden
             Ok(DockerCredential::IdentityToken(token)) => return Ok(Some(Credential::IdentityToken(token.into()))),
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
             Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("not found") => {}
-            Err(error) => return Err(anyhow::anyhow!(error.to_string())),
+            Err(error) => {
+                let asked = document.as_object().and_then(|document| helper(document, registry));
+                let who = asked.map_or_else(String::new, |helper| format!("`docker-credential-{helper}`: "));
+                return Err(anyhow::anyhow!("{who}{}", error.to_string().to_lowercase()));
+            }
         }
     }
     Ok(None)

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::pulse::{IDLE, Pulse};
 use super::refusal::unanswered;
 use super::session::Session;
-use super::transfer::{Meter, Mismatch, once_more, parallel};
+use super::transfer::{Meter, Mismatch, once_more};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::Blob;
@@ -29,7 +29,7 @@ const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Bytes that each of these downloads asks for at once where the registry is near.
 pub fn piece(blobs: &[Blob], job: &Job) -> u64 {
-    let at_once = blobs.iter().filter(|blob| blob.size > SMALLEST).count().clamp(1, parallel(job));
+    let at_once = blobs.iter().filter(|blob| blob.size > SMALLEST).count().clamp(1, job.transfers());
     (AT_RISK / at_once as u64).max(SMALLEST)
 }
 

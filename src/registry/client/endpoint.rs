@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::WWW_AUTHENTICATE;
 
 use super::Options;
+use super::certificates::Certificates;
 use super::challenge::Challenge;
 use super::pulse::{IDLE, Pulse};
 use super::refusal::{refuse, speaks_no_tls, unanswered};
@@ -92,7 +93,7 @@ fn is_loopback(host: &str) -> bool {
 /// A client for a `HOST[:PORT]`. Proxies of the environment are used, not for this machine itself.
 pub fn http_client(host: &str, options: &Options) -> Result<reqwest::Client> {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let authorities = authorities(options)?;
+    let trust = Certificates::of(host, options)?;
     let builder = || {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("sealift/", env!("CARGO_PKG_VERSION")))
@@ -101,23 +102,13 @@ pub fn http_client(host: &str, options: &Options) -> Result<reqwest::Client> {
             // blobs move in parallel on connections of their own: HTTP/2 would squeeze them through one window
             .http1_only()
             .tls_danger_accept_invalid_certs(options.insecure_skip_tls_verify);
-        if is_loopback(host) { builder.no_proxy() } else { builder }
+        let builder = if is_loopback(host) { builder.no_proxy() } else { builder };
+        trust.identity.iter().fold(builder, |builder, identity| builder.identity(identity.clone()))
     };
+    let authorities = trust.authorities;
     let with_system = builder().tls_certs_merge(authorities.clone()).build();
     // a machine without any certificate authority of its own still reaches registries over HTTP or with --ca-file
     with_system.or_else(|_| builder().tls_certs_only(authorities).build()).context("HTTP client")
-}
-
-fn authorities(options: &Options) -> Result<Vec<reqwest::Certificate>> {
-    let Some(file) = &options.ca_file else { return Ok(Vec::new()) };
-    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("`--ca-file` wants a file with certificates as PEM");
-    let wrong = || refuse("no certificate in it");
-    let pem = fs_err::read(file).with_context(|| refuse("not read"))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).with_context(wrong)?;
-    if certificates.is_empty() {
-        return Err(wrong().into());
-    }
-    Ok(certificates)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub struct Fault {
 }
 
 /// How it is answered.
+#[derive(Debug)]
 pub enum Then {
     /// With a status and a header.
     Status(u16, &'static str, &'static str),
@@ -38,6 +39,11 @@ pub struct State {
     pub log: Vec<String>,
     /// Tokens are wanted; each is good for so many requests.
     pub token_uses: Option<usize>,
+    /// Each answer takes some time.
+    pub slow: bool,
+    /// How many requests were open at once.
+    pub most_at_once: usize,
+    at_once: usize,
     tokens: usize,
     uses_left: usize,
 }
@@ -67,15 +73,29 @@ impl Fake {
         self.state().log.iter().filter(|line| line.contains(part)).count()
     }
 
+    async fn take_time(&self) {
+        if !self.state().slow {
+            return;
+        }
+        {
+            let mut state = self.state();
+            state.at_once += 1;
+            state.most_at_once = state.most_at_once.max(state.at_once);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        self.state().at_once -= 1;
+    }
+
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, 1 << 30).await.unwrap_or_default();
+        self.take_time().await;
         let mut state = self.state();
         let line = format!("{} {}", parts.method, parts.uri);
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         state.log.push(format!("{line} {}{}", header("range"), header("content-range")));
         if parts.uri.path() == "/token" {
-            return state.give_token(&parts.headers);
+            return state.give_token(&parts.method, &parts.headers, &String::from_utf8_lossy(&body));
         }
         if let Some(refused) = state.refused(&parts.headers, &self.host) {
             return refused;
@@ -95,7 +115,13 @@ fn reply(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Body>
 }
 
 impl State {
-    fn give_token(&mut self, headers: &HeaderMap) -> Response<Body> {
+    fn give_token(&mut self, method: &Method, headers: &HeaderMap, form: &str) -> Response<Body> {
+        if *method == Method::POST {
+            self.log.push(form.to_owned());
+            if !form.contains("grant_type=refresh_token") || !form.contains("refresh_token=identity") {
+                return reply(401, &[], br#"{"details": "unknown refresh token"}"#.to_vec());
+            }
+        }
         if headers.get("authorization").is_some_and(|value| value.to_str().unwrap_or_default().starts_with("Basic d3Jvbm")) {
             return reply(401, &[], br#"{"details": "incorrect username or password"}"#.to_vec());
         }

@@ -3,7 +3,9 @@
 //! Follows the OCI distribution specification 1.1 and docker's token specification. Reads the credential files of docker and podman.
 
 mod artifacts;
+mod certificates;
 mod challenge;
+mod chunks;
 mod credentials;
 mod document;
 mod download;
@@ -60,6 +62,10 @@ pub struct Options {
     pub insecure_skip_tls_verify: bool,
     /// More certificate authorities, PEM.
     pub ca_file: Option<PathBuf>,
+    /// A directory with authorities (`*.crt`) and client certificates (`NAME.cert` with `NAME.key`), for every registry.
+    pub cert_dir: Option<PathBuf>,
+    /// Directories that have such a directory for each registry, called as the registry is: the first that has one counts.
+    pub certs_d: Vec<PathBuf>,
     /// The files with credentials, the first that knows a registry wins; files that are not there are passed over.
     pub authfiles: Vec<PathBuf>,
     /// Instead of this registry ask that one: `docker.io=127.0.0.1:5000`, tried before the registry itself.

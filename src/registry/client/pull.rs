@@ -10,7 +10,6 @@ use super::Summary;
 use super::document::{self, Document};
 use super::download::{download, piece};
 use super::session::Session;
-use super::transfer::parallel;
 use super::tree::{arms, blobs};
 use crate::error::Failure;
 use crate::events::Job;
@@ -44,7 +43,7 @@ impl Pull<'_> {
         let piece = piece(&missing, self.job);
         let moved_bytes: u64 = stream::iter(missing)
             .map(|blob| download(self.session, blob, piece, self.store, self.job))
-            .buffer_unordered(parallel(self.job))
+            .buffer_unordered(self.job.transfers())
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
         for document in documents.iter().rev() {

@@ -9,7 +9,6 @@ use super::Summary;
 use super::document::{self, Document};
 use super::referrers::enlist;
 use super::session::Session;
-use super::transfer::parallel;
 use super::tree::Tree;
 use super::upload::{Moved, Upload};
 use crate::error::Failure;
@@ -42,7 +41,7 @@ impl Push<'_> {
                 let mount = self.elsewhere.get(&blob.digest).cloned();
                 Upload { session: self.session, blob, store: self.store, mount }.run(self.job).await
             })
-            .buffer_unordered(parallel(self.job))
+            .buffer_unordered(self.job.transfers())
             .try_fold(summary, |summary, moved| async move { Ok(counted(summary, moved)) })
             .await?;
         for document in self.tree.documents[1..].iter().rev() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use rustls::AlertDescription;
 
 use crate::error::Failure;
 use crate::retry::RetryAfter;
@@ -35,7 +36,7 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: 
             Failure::network(message)
                 .hint(format!("the registry limits how often it is asked: {login} for a higher limit, or name a `--mirror`")),
         ),
-        408 | 500..=599 => match asked_wait(headers) {
+        408 | 500 | 502..=599 => match asked_wait(headers) {
             Duration::ZERO => Failure::network(message).into(),
             wait => anyhow::Error::from(RetryAfter(wait)).context(Failure::network(message)),
         },
@@ -74,6 +75,11 @@ pub fn asked_wait(headers: &HeaderMap) -> Duration {
     wait.min(LONGEST_WAIT)
 }
 
+/// The other end closed the connection in the middle of a request.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection broke")]
+pub struct HungUp;
+
 /// The failure of a request that got no answer.
 pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
     let chain = || std::iter::successors(Some(&error as &(dyn StdError + 'static)), |error| (*error).source());
@@ -90,7 +96,7 @@ pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
     if error.is_connect() {
         failure.hint("check the registry's name and port, and that it is reachable from here").into()
     } else {
-        failure.into()
+        anyhow::Error::from(HungUp).context(failure)
     }
 }
 
@@ -117,6 +123,10 @@ fn tls_failure(tls: &rustls::Error, host: &str) -> Failure {
             Failure::failed(format!("registry {host}: its certificate is not trusted: {}", certificate_reason(reason)))
                 .hint("name the authority that signed it with `--ca-file FILE`")
                 .hint("or do not check it with `--insecure-skip-tls-verify`")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::BadCertificate) => {
+            Failure::failed(format!("registry {host} wants to see a certificate of ours that it trusts"))
+                .hint("name a directory with it (NAME.cert and NAME.key) with `--cert-dir DIR`")
         }
         other => Failure::failed(format!("registry {host}: TLS: {other}")),
     }

@@ -12,6 +12,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::challenge::Challenge;
+use super::chunks::Chunks;
 use super::credentials::Credential;
 use super::endpoint::Endpoint;
 use super::pulse::{IDLE, Pulse};
@@ -27,6 +28,8 @@ pub struct Session {
     credential: Option<Credential>,
     challenge: Mutex<Option<Challenge>>,
     token: tokio::sync::Mutex<Option<Token>>,
+    /// What the registry takes in one request.
+    pub chunks: Chunks,
 }
 
 /// An access token.
@@ -48,7 +51,8 @@ impl Session {
     /// Requests to `repository` that may need these scopes (`repository:a/b:pull`).
     pub fn new(endpoint: Arc<Endpoint>, repository: &str, scopes: Vec<String>, credential: Option<Credential>) -> Self {
         let challenge = Mutex::new(endpoint.challenge.clone());
-        Session { endpoint, repository: repository.to_owned(), scopes, credential, challenge, token: tokio::sync::Mutex::default() }
+        let (repository, token, chunks) = (repository.to_owned(), tokio::sync::Mutex::default(), Chunks::default());
+        Session { endpoint, repository, scopes, credential, challenge, token, chunks }
     }
 
     /// The registry and repository, for messages.
@@ -80,9 +84,19 @@ impl Session {
 
     /// Sends a request without a body or with a small one, a second time when the registry first wants to be convinced.
     ///
-    /// Refusals (401, 403, 408, 429, 5xx) are errors; every other status is the caller's.
+    /// Refusals (401, 403, 408, 429, 5xx but 501) are errors; every other status is the caller's.
     pub async fn send(&self, what: &str, request: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Response> {
-        let pulse = Pulse::new(2 * IDLE);
+        self.send_within(2 * IDLE, what, request).await
+    }
+
+    /// As [`Session::send`], where the answer may take so long.
+    pub async fn send_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Response> {
+        let pulse = Pulse::new(patience);
         let first = self.attempt(request(self.http()), &pulse, what).await?;
         if first.status() == StatusCode::UNAUTHORIZED && self.convince(&first).await? {
             let second = self.attempt(request(self.http()), &pulse, what).await?;
@@ -107,7 +121,7 @@ impl Session {
 
     async fn judge(&self, response: Response, what: &str) -> Result<Response> {
         match response.status().as_u16() {
-            401 | 403 | 408 | 429 | 500..=599 => Err(self.refuse(response, what).await),
+            401 | 403 | 408 | 429 | 500 | 502..=599 => Err(self.refuse(response, what).await),
             _ => Ok(response),
         }
     }

@@ -161,7 +161,7 @@ async fn tokens_are_fetched_for_the_scopes_that_are_needed_and_renewed_when_they
     let site = Site::new().await;
     let here = site.store("here");
     let root = image(&here);
-    site.fake.state().token_uses = Some(3);
+    site.fake.state().token_uses = Some(4);
     site.client(Some("ann")).push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
     assert!(site.fake.count("GET /token?service=fake&scope=repository%3Aa%3Apull%2Cpush") >= 2, "{:?}", site.fake.state().log);
     let (pulled, _) = site.client(None).pull(&site.name(), &[], &site.store("there"), &Job::silent()).await.unwrap();
@@ -185,6 +185,46 @@ async fn a_wrong_password_is_said_and_nothing_is_tried_again() {
     let error = site.client(None).login(&site.fake.host, "wrong", &"x".into(), &Job::silent()).await.unwrap_err();
     assert!(error.to_string().contains("as wrong"), "{error:#}");
     site.client(None).login(&site.fake.host, "ann", &"x".into(), &Job::silent()).await.unwrap();
+}
+
+#[tokio::test]
+async fn identity_tokens_are_exchanged_for_access_tokens_and_again_when_those_run_out() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fake.state().token_uses = Some(4);
+    let file = site.dir.path().join("auth.json");
+    for (token, good) in [("identity", true), ("other", false)] {
+        let auths = json!({"auths": {&site.fake.host: {"identitytoken": token}}});
+        std::fs::write(&file, auths.to_string()).unwrap();
+        let pushed = site.client(None).push(&root, &site.name(), &here, &Job::silent()).await;
+        assert_eq!(pushed.is_ok(), good, "{token}: {:?}", pushed.err());
+    }
+    let form = "grant_type=refresh_token&client_id=sealift&refresh_token=identity&scope=repository%3Aa%3Apull%2Cpush&service=fake";
+    assert!(site.fake.count(form) >= 2, "{:?}", site.fake.state().log);
+}
+
+#[tokio::test]
+async fn chunks_that_are_refused_are_made_smaller_or_left_out_and_misplaced_ones_are_asked_about() {
+    for (then, said, posts) in [
+        (Then::Status(413, "", ""), "PATCH /v2/a/blobs/uploads/", 3),
+        (Then::Status(405, "", ""), "PUT /v2/a/blobs/uploads/", 3),
+        (Then::Status(501, "", ""), "PUT /v2/a/blobs/uploads/", 3),
+        (Then::Keep(2_000_000, 416), "2000000-3145727", 2),
+    ] {
+        let site = Site::new().await;
+        let here = site.store("here");
+        let root = image(&here);
+        let what = format!("{then:?}");
+        site.fault("PATCH", then);
+        let pushed = site.push(&here, &root).await.unwrap();
+        assert_eq!(pushed.moved_blobs, 2, "{what}");
+        assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()), "{what}");
+        assert!(site.fake.count(said) >= 1, "{what}: {:?}", site.fake.state().log);
+        assert_eq!(site.fake.count("POST"), posts, "{what}: {:?}", site.fake.state().log);
+        let small = site.fake.count("1048576-2097151");
+        assert_eq!(small, usize::from(what.contains("413")), "{what}: {:?}", site.fake.state().log);
+    }
 }
 
 /// Puts an index of an image for amd64 and of one for arm64, whose documents are given; the index's descriptor.
@@ -219,4 +259,26 @@ async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
     site.fake.state().manifests.clear();
     let error = site.push(&there, &root).await.unwrap_err();
     assert!(error.to_string().contains("is here only in part") && error.to_string().contains("linux/amd64 is missing"), "{error:#}");
+}
+
+#[tokio::test]
+async fn as_many_blobs_as_were_asked_for_move_at_once() {
+    for (jobs, expected) in [(1, 1), (3, 3)] {
+        let site = Site::new().await;
+        let here = site.store("here");
+        let root = images_of_layers(&here, 8);
+        site.fake.state().slow = true;
+        let job = Job::new(std::sync::Arc::new(crate::events::Silent), Default::default(), std::num::NonZeroUsize::new(jobs).unwrap());
+        site.client(None).push(&root, &site.name(), &here, &job.as_asked()).await.unwrap();
+        assert_eq!(site.fake.state().most_at_once, expected, "-j {jobs}");
+    }
+}
+
+/// Puts an image of so many small layers.
+fn images_of_layers(store: &Store, count: usize) -> Descriptor {
+    let describe = |blob: Blob| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob.digest, "size": blob.size});
+    let layers: Vec<_> = (0..count).map(|number| describe(store.put(format!("layer {number}").as_bytes()).unwrap())).collect();
+    let manifest = json!({"schemaVersion": 2, "config": describe(store.put(b"{}").unwrap()), "layers": layers});
+    let blob = store.put(manifest.to_string().as_bytes()).unwrap();
+    DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(blob.digest).size(blob.size).build().unwrap()
 }

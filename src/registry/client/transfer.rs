@@ -13,11 +13,6 @@ pub const CHUNK: usize = 512 * 1024;
 /// How many pieces may wait between disk and network.
 pub const QUEUE: usize = 4;
 
-/// How many blobs move at once: the job's measure, but at least 4, since most of the time is waiting.
-pub fn parallel(job: &Job) -> usize {
-    job.jobs().max(4)
-}
-
 /// The other end has other bytes than the digest says. A second try may bring the right ones.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

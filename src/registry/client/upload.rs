@@ -12,6 +12,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use url::Url;
 
 use super::pulse::{ANSWER, IDLE, Pulse};
+use super::refusal::HungUp;
 use super::session::Session;
 use super::source::Source;
 use super::transfer::{Meter, Mismatch, once_more};
@@ -24,8 +25,6 @@ use crate::store::Store;
 
 /// Blobs up to this size go in one request; an upload of them is not worth resuming.
 const SMALL: u64 = 1 << 20;
-/// Larger ones go in pieces of this size; proxies before registries often refuse more in one request.
-const PIECE: u64 = 64 << 20;
 
 /// What became of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +53,8 @@ pub struct Upload<'a> {
 struct Opened {
     url: Url,
     offset: u64,
+    /// No chunk but the last may be smaller (`OCI-Chunk-Min-Length`).
+    least: u64,
 }
 
 impl Upload<'_> {
@@ -84,7 +85,7 @@ impl Upload<'_> {
         };
         meter.reach(opened.offset);
         let mut source = Source::open(self.store, self.blob, opened.offset);
-        if self.blob.size > SMALL {
+        if self.blob.size > SMALL && self.session.chunks.are_taken() {
             while opened.offset < self.blob.size {
                 self.remember(&opened.url)?;
                 opened = self.patch(opened, &mut source, meter, what).await?;
@@ -115,7 +116,7 @@ impl Upload<'_> {
         let response = self.session.send(what, |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
         match response.status() {
             StatusCode::CREATED => Ok(None),
-            StatusCode::ACCEPTED => Ok(Some(Opened { url: self.session.location(&response)?, offset: 0 })),
+            StatusCode::ACCEPTED => Ok(Some(Opened { url: self.session.location(&response)?, offset: 0, least: least(&response) })),
             _ => Err(self.session.refuse(response, what).await),
         }
     }
@@ -124,11 +125,12 @@ impl Upload<'_> {
     async fn resume(&self, what: &str) -> Result<Option<Opened>> {
         let Some(url) = fs_err::read_to_string(self.journal()).ok().and_then(|text| Url::parse(&text).ok()) else { return Ok(None) };
         let response = self.session.send(what, |http| http.get(url.clone())).await?;
-        let offset = received(&response).filter(|offset| *offset <= self.blob.size);
+        // nothing and one byte read alike: one byte is not worth to know
+        let offset = received(&response).filter(|offset| (1..=self.blob.size).contains(offset));
         match (response.status(), offset) {
             (StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED, Some(offset)) => {
                 let url = self.session.location(&response).unwrap_or(url);
-                Ok(Some(Opened { url, offset }))
+                Ok(Some(Opened { url, offset, least: least(&response) }))
             }
             _ => {
                 self.forget();
@@ -137,13 +139,34 @@ impl Upload<'_> {
         }
     }
 
-    /// Sends the next piece.
+    /// Sends the next chunk.
     async fn patch(&self, opened: Opened, source: &mut Source, meter: &Arc<Meter>, what: &str) -> Result<Opened> {
-        let end = (opened.offset + PIECE).min(self.blob.size);
+        let chunks = &self.session.chunks;
+        let length = chunks.size().max(opened.least).min(self.blob.size - opened.offset);
+        let end = opened.offset + length;
         let request = self.session.http().patch(opened.url).header(CONTENT_RANGE, format!("{}-{}", opened.offset, end - 1));
-        let response = self.send(request, opened.offset, end, source, meter, what).await?;
-        if response.status() != StatusCode::ACCEPTED && response.status() != StatusCode::NO_CONTENT {
-            return Err(self.given_up(response, what).await);
+        let sent = self.send(request, opened.offset, end, source, meter, what).await;
+        let response = sent.inspect_err(|error| {
+            // a proxy that refuses long bodies may just hang up
+            if error.downcast_ref::<HungUp>().is_some() {
+                chunks.shrink(length);
+            }
+        })?;
+        match response.status() {
+            StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {}
+            StatusCode::PAYLOAD_TOO_LARGE if chunks.shrink(length) => {
+                return Err(Failure::network(format!("{what}: the registry refuses chunks of {length} bytes")).into());
+            }
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                chunks.give_up();
+                self.forget();
+                return Err(Failure::network(format!("{what}: the registry takes no chunks")).into());
+            }
+            // the next try asks how far the upload is
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Err(Failure::network(format!("{what}: the registry does not go on at byte {}", opened.offset)).into());
+            }
+            _ => return Err(self.given_up(response, what).await),
         }
         let url = self.session.location(&response)?;
         match received(&response) {
@@ -151,7 +174,7 @@ impl Upload<'_> {
                 self.remember(&url)?;
                 Err(Failure::network(format!("{what}: the registry took {offset} of {end} bytes")).into())
             }
-            _ => Ok(Opened { url, offset: end }),
+            _ => Ok(Opened { url, offset: end, least: opened.least.max(least(&response)) }),
         }
     }
 
@@ -159,12 +182,12 @@ impl Upload<'_> {
     async fn close(&self, opened: Opened, mut source: Source, meter: &Arc<Meter>, what: &str) -> Result<()> {
         let mut url = opened.url;
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
-        let request = self.session.http().put(url);
         let response = if opened.offset == self.blob.size {
             // the store's copy is known to be good before the registry is told that this is all
             source.finish().await?;
-            self.session.send_once(what, request.header(CONTENT_LENGTH, 0), &Pulse::new(ANSWER)).await?
+            self.session.send_within(ANSWER, what, |http| http.put(url.clone()).header(CONTENT_LENGTH, 0)).await?
         } else {
+            let request = self.session.http().put(url);
             let response = self.send(request, opened.offset, self.blob.size, &mut source, meter, what).await?;
             source.finish().await?;
             response
@@ -225,6 +248,12 @@ impl Upload<'_> {
     fn forget(&self) {
         std::fs::remove_file(self.journal()).ok();
     }
+}
+
+/// The least length of chunks that a registry asks for.
+fn least(response: &Response) -> u64 {
+    let header = response.headers().get("oci-chunk-min-length").and_then(|value| value.to_str().ok());
+    header.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// How many bytes a registry has, by the `Range: 0-N` of its answer. Both nothing and one byte read as `0-0`: that is nothing.

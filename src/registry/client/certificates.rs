@@ -1,0 +1,134 @@
+//! Whom a registry's certificate is checked against, and the certificate that we show it: `--ca-file`, `--cert-dir`, and the
+//! `certs.d` directories of docker and podman (containers-certs.d(5)).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use reqwest::{Certificate, Identity};
+
+use super::Options;
+use crate::error::Failure;
+
+/// What is trusted and shown.
+#[derive(Default)]
+pub struct Certificates {
+    /// Authorities beside those of the system.
+    pub authorities: Vec<Certificate>,
+    /// Our own certificate and key.
+    pub identity: Option<Identity>,
+}
+
+impl Certificates {
+    /// Those for a `HOST[:PORT]`.
+    pub fn of(host: &str, options: &Options) -> Result<Certificates> {
+        let mut certificates = match directory(host, options) {
+            Some(directory) => Self::read(&directory)?,
+            None => Certificates::default(),
+        };
+        if let Some(file) = &options.ca_file {
+            certificates.authorities.extend(authorities(file)?);
+        }
+        Ok(certificates)
+    }
+
+    /// Reads a directory: `*.crt` are authorities, `NAME.cert` and `NAME.key` our certificate and its key. Of several pairs the
+    /// first by name is shown.
+    fn read(directory: &Path) -> Result<Certificates> {
+        let listing = fs_err::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let listing = listing.with_context(|| Failure::usage(format!("{}: not read", directory.display())))?;
+        let mut files: Vec<PathBuf> = listing.iter().map(|entry| entry.path()).collect();
+        files.sort();
+        let ends = |file: &Path, extension: &str| file.extension().is_some_and(|found| found == extension);
+        let mut certificates = Certificates::default();
+        for file in files.iter().filter(|file| ends(file, "crt")) {
+            certificates.authorities.extend(authorities(file)?);
+        }
+        if let Some(certificate) = files.iter().find(|file| ends(file, "cert")) {
+            certificates.identity = Some(identity(certificate)?);
+        }
+        if let Some(key) = files.iter().find(|file| ends(file, "key") && !file.with_extension("cert").exists()) {
+            let message = format!("{}: there is no certificate {} for it", key.display(), key.with_extension("cert").display());
+            return Err(Failure::usage(message).hint("authorities end in `.crt`, our own certificate in `.cert`").into());
+        }
+        Ok(certificates)
+    }
+}
+
+/// The directory for a registry: the one that was named, or the first that there is.
+fn directory(host: &str, options: &Options) -> Option<PathBuf> {
+    options.cert_dir.clone().or_else(|| options.certs_d.iter().map(|base| base.join(host)).find(|directory| directory.is_dir()))
+}
+
+fn authorities(file: &Path) -> Result<Vec<Certificate>> {
+    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("certificates of authorities are wanted as PEM");
+    let wrong = || refuse("no certificate in it");
+    let pem = fs_err::read(file).with_context(|| refuse("not read"))?;
+    let certificates = Certificate::from_pem_bundle(&pem).with_context(wrong)?;
+    if certificates.is_empty() {
+        return Err(wrong().into());
+    }
+    Ok(certificates)
+}
+
+fn identity(certificate: &Path) -> Result<Identity> {
+    let key = certificate.with_extension("key");
+    let refuse = |file: &Path, why: &str| Failure::usage(format!("{}: {why}", file.display()));
+    let mut pem = fs_err::read(certificate).with_context(|| refuse(certificate, "not read"))?;
+    let secret = fs_err::read(&key)
+        .with_context(|| refuse(&key, "the key of our certificate is not read").hint("it lies beside the certificate as NAME.key"))?;
+    pem.push(b'\n');
+    pem.extend(secret);
+    Identity::from_pem(&pem).with_context(|| refuse(certificate, "no certificate with its key in PEM"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem() -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn directories_have_authorities_and_pairs_and_the_first_that_is_there_counts() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let home = tempfile::tempdir().unwrap();
+        let (certificate, key) = pem();
+        let file = |path: &str, text: &str| {
+            let path = home.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        file("one/reg.example:5000/ca.crt", &certificate);
+        file("two/reg.example:5000/client.cert", &certificate);
+        file("two/reg.example:5000/client.key", &key);
+        file("two/other.example/a.crt", &certificate);
+        file("two/other.example/b.crt", &certificate);
+        file("two/other.example/client.cert", &certificate);
+        file("two/other.example/client.key", &key);
+        file("two/lonely.example/client.key", &key);
+        file("two/keyless.example/client.cert", &certificate);
+        file("two/broken.example/ca.crt", "nothing");
+        let certs_d = ["none", "one", "two"].map(|name| home.path().join(name)).to_vec();
+        let options = Options { certs_d, ..Options::default() };
+        for (host, expected) in [
+            ("reg.example:5000", Ok((1, false))),
+            ("other.example", Ok((2, true))),
+            ("reg.example", Ok((0, false))),
+            ("lonely.example", Err("there is no certificate")),
+            ("keyless.example", Err("client.key")),
+            ("broken.example", Err("no certificate in it")),
+        ] {
+            let found = Certificates::of(host, &options);
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!((found.authorities.len(), found.identity.is_some()), expected, "{host}"),
+                (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{host}: {error:#}"),
+                (found, _) => panic!("{host}: {:?}", found.err()),
+            }
+        }
+        let named = Options { cert_dir: Some(home.path().join("two/other.example")), ca_file: None, ..options };
+        assert!(Certificates::of("anything", &named).unwrap().identity.is_some());
+    }
+}
