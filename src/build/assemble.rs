@@ -10,7 +10,6 @@ use oci_spec::image::{
 use serde::Serialize;
 
 use super::base::Base;
-use super::options::Options;
 use super::stage::Made;
 use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_SEALER, ClusterConfig, TYPE_CLUSTER, canonical, platform_string};
 use crate::store::Store;
@@ -18,8 +17,12 @@ use crate::workloads::Workloads;
 
 /// What goes into the documents.
 pub struct Parts<'a> {
-    /// The build.
-    pub options: &'a Options,
+    /// What the root file system runs on.
+    pub platform: &'a Platform,
+    /// Annotations of the rootfs manifest besides ours.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// When it was made, seconds since 1970: the newest time of anything that went in, never the time of the build.
+    pub created: i64,
     /// What it started from.
     pub base: &'a Base,
     /// Layers and history.
@@ -33,29 +36,22 @@ pub struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Writes all documents into the store; gives the rootfs manifest and the index.
-    pub fn write(&self, store: &Store) -> Result<(Descriptor, Descriptor)> {
-        let rootfs = self.rootfs(store)?;
-        let mut manifests = vec![rootfs.clone()];
+    /// Writes the documents for this platform into the store: the rootfs manifest, and the workloads manifest if there are any.
+    pub fn manifests(&self, store: &Store) -> Result<Vec<Descriptor>> {
+        let mut manifests = vec![self.rootfs(store)?];
         if !self.workloads.is_empty() {
             let mut workloads = self.workloads.write(store)?;
-            let annotation = (ANNOTATION_PLATFORM.to_owned(), platform_string(&self.options.platform));
+            let annotation = (ANNOTATION_PLATFORM.to_owned(), platform_string(self.platform));
             workloads.set_annotations(Some(HashMap::from([annotation])));
             workloads.set_platform(Some(nowhere()?));
             manifests.push(workloads);
         }
-        let index = ImageIndexBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageIndex)
-            .artifact_type(MediaType::from(TYPE_CLUSTER))
-            .manifests(manifests)
-            .build()?;
-        Ok((rootfs, put(store, MediaType::ImageIndex, &index)?))
+        Ok(manifests)
     }
 
     fn rootfs(&self, store: &Store) -> Result<Descriptor> {
         let config = put(store, MediaType::ImageConfig, &self.config()?)?;
-        let mut annotations: HashMap<String, String> = self.options.annotations.clone().into_iter().collect();
+        let mut annotations: HashMap<String, String> = self.annotations.clone().into_iter().collect();
         annotations.insert(ANNOTATION_CLUSTER.to_owned(), String::from_utf8(canonical(self.cluster)?)?);
         annotations.insert(ANNOTATION_SEALER.to_owned(), String::from_utf8(canonical(&self.cluster.to_sealer())?)?);
         let manifest = ImageManifestBuilder::default()
@@ -66,7 +62,7 @@ impl Parts<'_> {
             .annotations(annotations)
             .build()?;
         let mut descriptor = put(store, MediaType::ImageManifest, &manifest)?;
-        descriptor.set_platform(Some(self.options.platform.clone()));
+        descriptor.set_platform(Some(self.platform.clone()));
         Ok(descriptor)
     }
 
@@ -76,21 +72,19 @@ impl Parts<'_> {
         let diff_ids: Vec<String> = self.made.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
         let mut builder = ImageConfigurationBuilder::default()
             .created(self.created()?)
-            .architecture(self.options.platform.architecture().clone())
-            .os(self.options.platform.os().clone())
+            .architecture(self.platform.architecture().clone())
+            .os(self.platform.os().clone())
             .config(ConfigBuilder::default().env(env).labels(labels).build()?)
             .rootfs(RootFsBuilder::default().typ("layers".to_owned()).diff_ids(diff_ids).build()?)
             .history(self.history()?);
-        if let Some(variant) = self.options.platform.variant() {
+        if let Some(variant) = self.platform.variant() {
             builder = builder.variant(variant.clone());
         }
         Ok(builder.build()?)
     }
 
-    /// The newest time of anything that went in: never the time of the build.
     fn created(&self) -> Result<String> {
-        let newest = self.options.source_date_epoch.unwrap_or(self.made.newest).max(0);
-        Ok(jiff::Timestamp::from_second(newest).context("a time before the year 10000")?.to_string())
+        Ok(jiff::Timestamp::from_second(self.created.max(0)).context("a time before the year 10000")?.to_string())
     }
 
     /// The base's history, then an entry for each layer and each instruction without one.
@@ -114,6 +108,17 @@ impl Parts<'_> {
         let builder = HistoryBuilder::default().created_by(text).created(self.created()?);
         Ok(if empty { builder.empty_layer(true) } else { builder }.build()?)
     }
+}
+
+/// Writes the index of a cluster image into the store, over the manifests of all its platforms.
+pub fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+    let index = ImageIndexBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageIndex)
+        .artifact_type(MediaType::from(TYPE_CLUSTER))
+        .manifests(manifests)
+        .build()?;
+    put(store, MediaType::ImageIndex, &index)
 }
 
 /// The platform that no machine is: nobody shall run it.

@@ -14,6 +14,7 @@ mod draft;
 mod files;
 mod ignore;
 mod layout;
+mod merge;
 mod named;
 mod options;
 mod origin;
@@ -34,6 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
+use oci_spec::image::{Descriptor, Platform};
 use serde::Serialize;
 
 use crate::events::Job;
@@ -43,6 +45,7 @@ use crate::store::Store;
 use crate::workloads::list::{self, Ignore};
 use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
 
+pub use merge::merge;
 pub use options::{Options, Pull};
 
 use assemble::Parts;
@@ -65,9 +68,9 @@ pub struct Built {
     pub digest: Digest,
     /// Whether the name pointed at this image before.
     pub unchanged: bool,
-    /// How many layers the rootfs has.
+    /// How many layers the rootfs has; for several platforms, the most.
     pub layers: usize,
-    /// How many container images it brings.
+    /// How many container images it brings; for several platforms, the most.
     pub images: usize,
     /// Container images that are nowhere, which was allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -84,9 +87,42 @@ pub struct Checked {
     pub runs: bool,
 }
 
-/// Builds an image into the store and names it.
-pub async fn build(options: Options, client: &Client, store: &Store, job: &Job) -> Result<Built> {
+/// Builds an image into the store for each of the platforms, and names it.
+pub async fn build(options: Options, platforms: &[Platform], client: &Client, store: &Store, job: &Job) -> Result<Built> {
     let _in_use = store.in_use()?;
+    let name = options.name.clone();
+    let mut parts = Vec::new();
+    for platform in platforms {
+        parts.push(build_part(Options { platform: platform.clone(), ..options.clone() }, client, store, job).await?);
+    }
+    job.check()?;
+    let store = store.clone();
+    tokio::task::spawn_blocking(move || name_image(name, parts, &store)).await?
+}
+
+/// An image for one platform.
+struct BuiltPart {
+    manifests: Vec<Descriptor>,
+    layers: usize,
+    images: usize,
+    missing: Vec<Name>,
+}
+
+fn name_image(name: Name, parts: Vec<BuiltPart>, store: &Store) -> Result<Built> {
+    let index = assemble::index(parts.iter().flat_map(|part| part.manifests.clone()).collect(), store)?;
+    let unchanged = store.resolve(&name)?.is_some_and(|before| before.digest() == index.digest());
+    if !unchanged {
+        store.tag(&name, &index)?;
+    }
+    let most = |count: fn(&BuiltPart) -> usize| parts.iter().map(count).max().unwrap_or_default();
+    let (layers, images) = (most(|part| part.layers), most(|part| part.images));
+    let mut missing: Vec<Name> = parts.into_iter().flat_map(|part| part.missing).collect();
+    missing.sort();
+    missing.dedup();
+    Ok(Built { name, digest: index.digest().try_into()?, unchanged, layers, images, missing })
+}
+
+async fn build_part(options: Options, client: &Client, store: &Store, job: &Job) -> Result<BuiltPart> {
     let (build, plan) = Build::prepare(options, client, store, job).await?;
     let build = Arc::new(build);
     let (wanted, plan, made) = blocking(build.clone(), move |build| {
@@ -194,34 +230,23 @@ impl Build {
         sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await
     }
 
-    fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<Built> {
+    fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<BuiltPart> {
         let mut workloads = self.base.workloads.clone();
         self.add_images(&mut workloads, wanted, &fetched)?;
         let parts = Parts {
-            options: &self.options,
+            platform: &self.options.platform,
+            annotations: &self.options.annotations,
+            created: self.options.source_date_epoch.unwrap_or(made.newest),
             base: &self.base,
             made,
             cluster: &plan.image().cluster,
             env: &plan.image().env,
             workloads: &workloads,
         };
-        let (rootfs, index) = parts.write(&self.store)?;
-        self.cache.remember_layout(&rootfs.digest().try_into()?, &made.layout)?;
+        let manifests = parts.manifests(&self.store)?;
+        self.cache.remember_layout(&manifests[0].digest().try_into()?, &made.layout)?;
         self.cache.files.save()?;
-        self.job.check()?;
-        let name = &self.options.name;
-        let unchanged = self.store.resolve(name)?.is_some_and(|before| before.digest() == index.digest());
-        if !unchanged {
-            self.store.tag(name, &index)?;
-        }
-        Ok(Built {
-            name: name.clone(),
-            digest: index.digest().try_into()?,
-            unchanged,
-            layers: made.layers.len(),
-            images: workloads.len(),
-            missing: fetched.missing,
-        })
+        Ok(BuiltPart { manifests, layers: made.layers.len(), images: workloads.len(), missing: fetched.missing })
     }
 
     fn add_images(&self, workloads: &mut Workloads, wanted: &Wanted, fetched: &Fetched) -> Result<()> {

@@ -8,10 +8,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::{Arch, Platform};
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::events::{Event, Job};
+use crate::image::{host_platform, platform_string};
 use crate::output::each_line;
 
 /// Where a command runs.
@@ -94,6 +96,32 @@ impl Invocation {
 fn chroot_program() -> &'static str {
     let places = ["/usr/sbin/chroot", "/usr/bin/chroot", "/sbin/chroot", "/bin/chroot"];
     places.into_iter().find(|place| Path::new(place).exists()).unwrap_or("chroot")
+}
+
+/// Whether this machine runs programs of a platform: its own, or by an emulator that the kernel knows (binfmt_misc).
+pub fn can_run(platform: &Platform) -> bool {
+    if platform.architecture() == host_platform().architecture() {
+        return true;
+    }
+    let emulator = format!("/proc/sys/fs/binfmt_misc/qemu-{}", machine(platform));
+    std::fs::read_to_string(emulator).is_ok_and(|text| text.starts_with("enabled"))
+}
+
+/// The error of a RUN inside a root file system whose programs do not run here.
+pub fn cannot_run(platform: &Platform) -> anyhow::Error {
+    Failure::failed(format!("this machine runs no programs of {}, which the stage's own /bin/sh is", platform_string(platform)))
+        .hint("install an emulator: `apt-get install qemu-user-static binfmt-support` (binfmt_misc), and build again")
+        .hint("or build for that platform on a machine of its kind")
+        .into()
+}
+
+/// The architecture as the kernel and qemu name it.
+fn machine(platform: &Platform) -> String {
+    match platform.architecture() {
+        Arch::Amd64 => "x86_64".to_owned(),
+        Arch::ARM64 => "aarch64".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn no_unshare(error: std::io::Error) -> anyhow::Error {

@@ -14,7 +14,7 @@ use super::origin::{Image, Origin};
 use super::place::{self, Attributes, place};
 use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
-use super::sandbox::{Invocation, Mode};
+use super::sandbox::{self, Invocation, Mode};
 use super::selection::Finished;
 use super::untar;
 use super::workdir::Workdir;
@@ -263,6 +263,9 @@ impl<'a> Stage<'a> {
         let key = key.finish();
         let record = match self.cache.step(&key, self.store) {
             Some(record) => record,
+            None if mode == Mode::Own && !sandbox::can_run(&self.options.platform) => {
+                return Err(sandbox::cannot_run(&self.options.platform));
+            }
             None => self.run_anew(&key, &invocation, title, max_layers)?,
         };
         self.follow(record);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+use oci_spec::image::Platform;
 
 use super::{Context, RegistryArgs};
 use crate::build::{self, Built, Checked, Options, Pull};
@@ -34,7 +35,7 @@ pub struct Args {
     /// Give a build argument (ARG) its value; without `=` the value comes from the environment
     #[arg(long = "build-arg", value_name = "K=V")]
     build_args: Vec<String>,
-    /// Build for this platform [default: this machine's]
+    /// Build for these platforms, one image for all [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     platform: Vec<String>,
     /// Add a label
@@ -117,18 +118,22 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (check, empty) = (args.check, args.context == Path::new("-"));
     // a context without files is a directory that lives as long as the build
     let nothing = empty.then(tempfile::tempdir).transpose()?;
-    let options = args.resolve(nothing.as_ref().map(tempfile::TempDir::path))?;
+    let platforms = match args.platform.as_slice() {
+        [] => vec![host_platform()],
+        texts => texts.iter().map(|text| parse_platform(text)).collect::<Result<_>>()?,
+    };
+    let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
     if check {
         let checked = build::check(options, &client, &store, &context.job).await?;
         return context.console.answer(&checked, || report(&checked));
     }
-    let built = build::build(options, &client, &store, &context.job).await?;
+    let built = build::build(options, &platforms, &client, &store, &context.job).await?;
     context.job.note(story(&built));
     context.console.answer(&built, || format!("{}\n", built.digest))
 }
 
 impl Args {
-    fn resolve(self, nothing: Option<&Path>) -> Result<Options> {
+    fn resolve(self, platform: &Platform, nothing: Option<&Path>) -> Result<Options> {
         let file = match (nothing, self.file) {
             (_, Some(file)) => file,
             (Some(_), None) => PathBuf::from("-"),
@@ -140,13 +145,7 @@ impl Args {
             kubefile: if file == Path::new("-") { "Kubefile".to_owned() } else { file.display().to_string() },
             text,
             context: nothing.unwrap_or(&self.context).to_owned(),
-            platform: match self.platform.as_slice() {
-                [] => host_platform(),
-                [one] => parse_platform(one)?,
-                _ => bail!(
-                    Failure::usage("building for several platforms at once is not carried out yet").hint("build for one `--platform`")
-                ),
-            },
+            platform: platform.clone(),
             build_args: self.build_args.iter().map(|text| build_arg(text)).collect::<Result<_>>()?,
             labels: self.labels.into_iter().collect(),
             annotations: self.annotations.into_iter().collect(),

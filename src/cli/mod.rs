@@ -21,6 +21,7 @@ mod lint;
 mod load;
 mod login;
 mod logout;
+mod merge;
 mod plan;
 mod prune;
 mod pull;
@@ -138,6 +139,7 @@ enum Command {
     Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Merge(merge::Args),
     Plan(plan::Args),
     Prune(prune::Args),
     Pull(pull::Args),
@@ -176,6 +178,7 @@ impl Command {
             Command::Load(args) => load::run(args, context).await,
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
+            Command::Merge(args) => merge::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,
             Command::Prune(args) => prune::run(args, context).await,
             Command::Pull(args) => pull::run(args, context).await,

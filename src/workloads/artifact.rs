@@ -44,6 +44,21 @@ impl Workloads {
         parts.iter().try_for_each(|part| self.add_part(part))
     }
 
+    /// Adds those of another image; of two with one name, the other's count. Gives the names where they are not the same.
+    pub fn extend(&mut self, other: &Workloads) -> Vec<Name> {
+        let mut replaced = Vec::new();
+        for (name, (root, apps)) in &other.roots {
+            let known = self.roots.entry(name.clone()).or_insert_with(|| (root.clone(), BTreeSet::new()));
+            if known.0 != *root {
+                replaced.push(name.clone());
+                known.0 = root.clone();
+            }
+            known.1.extend(apps.iter().cloned());
+        }
+        self.parts.extend(other.parts.iter().map(|(digest, part)| (*digest, part.clone())));
+        replaced
+    }
+
     fn add_part(&mut self, descriptor: &Descriptor) -> Result<()> {
         self.parts.insert(descriptor.digest().try_into()?, bare(descriptor));
         Ok(())

@@ -1,0 +1,31 @@
+//! `sealift merge`
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::Context;
+use crate::build;
+use crate::image::Name;
+
+/// Make one cluster image of several
+///
+/// The layers of all, in this order, their applications, launch lists, environment and container images. Where two say different
+/// things about the same, the later one counts, and a warning says so.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What the image is called
+    #[arg(short, long, value_name = "NAME")]
+    tag: Name,
+    /// The images in the store
+    #[arg(required = true, num_args = 2.., value_name = "IMAGE")]
+    images: Vec<Name>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let (store, job) = (context.store()?, context.job.clone());
+    let name = args.tag.clone();
+    let digest = spawn_blocking(move || build::merge(&args.tag, &args.images, &store, &job)).await??;
+    context.console.answer(&json!({ "name": name, "digest": digest }), || format!("{digest}\n"))
+}

@@ -1,0 +1,113 @@
+//! One image for several platforms, and one image of several images.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::registry::DockerRegistry;
+use common::run;
+use common::sealift::{Sealift, assert_says};
+
+fn context(sealift: &Sealift, name: &str, kubefile: &str, files: &[(&str, &str)]) -> PathBuf {
+    let context = sealift.home().join(name);
+    for (path, content) in files {
+        let place = context.join(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, content).unwrap();
+    }
+    fs::create_dir_all(&context).unwrap();
+    fs::write(context.join("Kubefile"), kubefile).unwrap();
+    context
+}
+
+fn build(sealift: &Sealift, tag: &str, context: &Path, more: &[&str]) -> String {
+    sealift.ok(&[&["build", "-t", tag, context.to_str().unwrap()], more].concat()).trim().to_owned()
+}
+
+#[test]
+fn an_image_for_two_platforms_has_the_files_of_each_and_travels_whole() {
+    let (sealift, registry) = (Sealift::new(), DockerRegistry::start());
+    let kubefile = "FROM scratch\nCOPY bin/${ARCH}/ bin/\nRUN [\"sh\", \"-c\", \"echo made > made\"]\n";
+    let context = context(&sealift, "tool", kubefile, &[("bin/amd64/tool", "for amd64"), ("bin/arm64/tool", "for arm64")]);
+    let name = registry.name("tools:1");
+    let both = ["--platform", "linux/amd64,linux/arm64"];
+    let digest = build(&sealift, &name, &context, &both);
+    assert_eq!(build(&sealift, &name, &context, &both), digest, "the same again is the same");
+    sealift.ok(&["push", "--plain-http", &name]);
+    for (arch, text) in [("amd64", "for amd64"), ("arm64", "for arm64")] {
+        let source = format!("docker://{name}");
+        let config = run("skopeo", &["inspect", "--tls-verify=false", "--override-arch", arch, "--config", &source]);
+        assert!(
+            config.contains(&format!("\"architecture\":\"{arch}\"")) || config.contains(&format!("\"architecture\": \"{arch}\"")),
+            "{config}"
+        );
+        let other = Sealift::new();
+        other.ok(&["pull", "--plain-http", "--platform", &format!("linux/{arch}"), &name]);
+        let place = other.home().join("root");
+        other.ok(&["unpack", &name, "--platform", &format!("linux/{arch}"), place.to_str().unwrap()]);
+        assert_eq!((fs::read_to_string(place.join("bin/tool")).unwrap().as_str(), place.join("made").exists()), (text, true));
+    }
+    let (archive, third) = (sealift.home().join("a.tar"), Sealift::new());
+    sealift.ok(&["save", "-o", archive.to_str().unwrap(), &name]);
+    third.ok(&["load", "-i", archive.to_str().unwrap()]);
+    let parts = third.json(&["inspect", &name])["parts"].as_array().unwrap().clone();
+    assert_eq!(parts.iter().map(|part| part["platform"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), ["linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn a_run_inside_a_foreign_root_says_what_is_missing() {
+    let sealift = Sealift::new();
+    let context = context(&sealift, "own", "FROM scratch\nCOPY . /\nRUN true\n", &[("bin/sh", "not for this machine")]);
+    fs::set_permissions(context.join("bin/sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = sealift.fails(1, &["build", "-t", "own:1", "--platform", "linux/s390x", context.to_str().unwrap()]);
+    assert_says(&said, &["runs no programs of linux/s390x", "qemu-user-static", "hint: "]);
+    assert_eq!(sealift.ok(&["images", "-q"]), "");
+}
+
+#[test]
+fn merged_images_have_the_files_apps_and_launch_lists_of_all() {
+    let sealift = Sealift::new();
+    let yaml = |name: &str| format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: {name}}}\n");
+    let base = context(&sealift, "base", "FROM scratch\nCOPY etc etc\n", &[("etc/base", "base"), ("etc/same", "of the base")]);
+    build(&sealift, "base:1", &base, &[]);
+    for app in ["web", "db"] {
+        let kubefile =
+            format!("FROM base:1\nCOPY files/ etc/\nAPP {app} local://app.yaml\nENV {}=1\nLAUNCH [\"{app}\"]\n", app.to_uppercase());
+        let files = [("app.yaml", yaml(app)), ("files/same", format!("of {app}"))];
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        build(&sealift, &format!("{app}:1"), &context(&sealift, app, &kubefile, &files), &[]);
+    }
+    let digest = sealift.ok(&["merge", "-t", "shop:1", "web:1", "db:1"]);
+    assert_eq!(sealift.ok(&["merge", "-t", "shop:1", "web:1", "db:1"]), digest, "the same again is the same");
+    let part = sealift.json(&["inspect", "shop:1"])["parts"][0].clone();
+    let apps: Vec<&str> = part["cluster"]["apps"].as_array().unwrap().iter().map(|app| app["name"].as_str().unwrap()).collect();
+    assert_eq!(apps, ["web", "db"]);
+    assert_eq!(part["cluster"]["launch"]["apps"], serde_json::json!(["web", "db"]));
+    assert_eq!((part["cluster"]["env"]["WEB"].as_str(), part["cluster"]["env"]["DB"].as_str()), (Some("1"), Some("1")));
+    let root = sealift.home().join("root");
+    sealift.ok(&["unpack", "shop:1", root.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(root.join("etc/same")).unwrap(), "of db");
+    assert!(root.join("etc/base").exists() && root.join("application/apps/web/app.yaml").exists());
+    // what they share is there once, and history tells of each layer
+    let history = sealift.json(&["history", "shop:1"]);
+    let layers = history.as_array().unwrap().iter().filter(|step| step["layer"].is_string()).count();
+    assert_eq!(layers, part["layers"].as_array().unwrap().len());
+    assert!(history.as_array().unwrap().iter().all(|step| step["createdBy"].is_string()), "{history}");
+    run("skopeo", &["inspect", "--config", &format!("oci:{}:docker.io/library/shop:1", sealift.store_root().display())]);
+}
+
+#[test]
+fn images_that_do_not_go_together_are_refused() {
+    let sealift = Sealift::new();
+    let plain = context(&sealift, "plain", "FROM scratch\nCOPY f f\n", &[("f", "x")]);
+    build(&sealift, "one:1", &plain, &["--label", "cluster.alpha.sealer.io/cluster-runtime-version=v1.20.2"]);
+    build(&sealift, "other:1", &plain, &["--label", "cluster.alpha.sealer.io/cluster-runtime-version=v1.21.0"]);
+    build(&sealift, "arm:1", &plain, &["--platform", "linux/arm64"]);
+    assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "other:1"]), &["other:1 brings another cluster", "v1.21.0", "hint: "]);
+    assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "arm:1"]), &["no platform in common", "arm:1 is built for linux/arm64"]);
+    assert_says(&sealift.fails(1, &["merge", "-t", "x:1", "one:1", "nowhere:1"]), &["no such image: nowhere:1"]);
+    assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1"]), &["2 values required"]);
+}
