@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use common::images::cluster_image;
+use common::images::{cluster_image, container_image};
 use common::run;
 use common::sealift::{Sealift, assert_says};
 
@@ -112,9 +112,12 @@ fn wrong_archives_are_told_apart() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_leaves_a_store_that_works() {
+fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
     let (one, archive) = saved(&[3_000_000, 3_000_000, 3_000_000]);
-    let script = r#"mount -t tmpfs -o size=5M none "$1" && ! "$2" --store "$1/store" load -i "$3" && "$2" --store "$1/store" fsck"#;
+    let script = r#"mount -t tmpfs -o size=5M none "$1" && s() { "$b" --store "$1" "$2" $3 $4; } && b=$2
+        s "$1/store" load -i "$3"; echo "code $?" >&2; ls -A "$1/store/blobs/sha256" "$1/store/ingest" >&2
+        s "$1/store" load < "$3"; echo "code $?" >&2
+        s "$1/store" fsck && s "$1/store" prune"#;
     let room = one.home().join("room");
     std::fs::create_dir(&room).unwrap();
     let output = std::process::Command::new("unshare")
@@ -123,5 +126,36 @@ fn a_full_disk_is_told_and_leaves_a_store_that_works() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_says(&said, &["No space left on device", "blob sha256:", "hint: `sealift prune`"]);
+    assert_says(&said, &["10 MiB to load, 4 MiB free", "code 1\n", "No space left on device", "blob sha256:", "hint: `sealift prune`"]);
+    let (before, _) = said.split_once("No space left").unwrap();
+    assert!(before.lines().filter(|line| line.ends_with(".part") || line.len() == 64).count() == 0, "nothing was written: {said}");
+}
+
+#[test]
+fn files_of_docker_save_give_container_images() {
+    let one = Sealift::new();
+    let store = one.store();
+    let image = container_image(&store, 5, &[50_000, 60_000]);
+    store.tag(&"docker.io/library/tool:5".parse().unwrap(), &image).unwrap();
+    let (saved, context) = (one.home().join("saved.tar"), one.home().join("context"));
+    let from = format!("oci:{}:docker.io/library/tool:5", text(one.store_root()));
+    run("skopeo", &["copy", "-q", &from, &format!("docker-archive:{}:docker.io/library/tool:5", text(&saved))]);
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Kubefile"), "FROM scratch\nIMAGES tool:5\n").unwrap();
+    let other = Sealift::new();
+    let built = other.json(&["build", "-t", "shop:1", "--from-archive", text(&saved), text(&context)]);
+    other.ok(&["fsck"]);
+    let says = other.ok(&["inspect", "shop:1"]);
+    assert_says(&says, &["tool:5"]);
+    assert!(built["digest"].is_string(), "{built}");
+    // a damaged one is refused by name
+    let mut bytes = std::fs::read(&saved).unwrap();
+    let place = bytes.windows(7).position(|window| window == b"noise-5").unwrap();
+    bytes[place + 20_000] ^= 1;
+    std::fs::write(&saved, bytes).unwrap();
+    let empty = Sealift::new();
+    assert_says(&empty.fails(6, &["build", "-t", "shop:1", "--from-archive", text(&saved), text(&context)]), &["blob sha256:", "damaged"]);
+    run("gzip", &[text(&saved)]);
+    let packed = one.home().join("saved.tar.gz");
+    assert_says(&empty.fails(2, &["build", "-t", "shop:1", "--from-archive", text(&packed), text(&context)]), &["compressed", "gunzip"]);
 }

@@ -12,7 +12,7 @@ use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Task, Unit};
 use crate::image::{Blob, Digest, Name};
-use crate::layer::Members;
+use crate::layer::{Members, check_image};
 use crate::store::{MAX_DOCUMENT, Store, name_of};
 
 /// What came of a load.
@@ -43,6 +43,8 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
         let path = member.path.to_string_lossy();
         if path == LAYOUT_FILE {
             layout = true;
+            let text = document(&mut members, member.size, LAYOUT_FILE)?;
+            check_layout(&text)?;
         } else if path == INDEX_FILE {
             index = Some(document(&mut members, member.size, INDEX_FILE)?);
         } else if path == DELTA_FILE {
@@ -63,6 +65,24 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
     loaded.images = name_images(store, &index, tag)?;
     task.done(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, BinaryBytes(loaded.new_bytes), loaded.known_blobs));
     Ok(loaded)
+}
+
+/// Fails before anything is written when the store has no room for what an archive's file would bring. A file that is damaged passes:
+/// loading it tells more.
+pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
+    let mut needed = 0u64;
+    let mut archive = tar::Archive::new(file);
+    let Ok(entries) = archive.entries_with_seek() else { return Ok(()) };
+    for entry in entries.map_while(std::result::Result::ok) {
+        let path = entry.path_bytes();
+        let hex = std::str::from_utf8(&path).ok().and_then(|path| path.trim_start_matches("./").strip_prefix(BLOBS)?.strip_prefix('/'));
+        let Some(Ok(digest)) = hex.map(digest_of) else { continue };
+        let blob = Blob { digest, size: entry.size() };
+        if !store.has(&blob) {
+            needed = needed.saturating_add(blob.size - store.arrived(&blob));
+        }
+    }
+    store.ensure_room(needed, "to load")
 }
 
 /// Reads a split archive; like [`load`]. Parts that are missing or broken are rebuilt from parity while they are read, if there is
@@ -97,6 +117,15 @@ fn tell_rebuilt(parts: &Parts, broken: &std::collections::BTreeSet<usize>, job: 
 
 fn digest_of(hex: &str) -> Result<Digest> {
     format!("sha256:{hex}").parse()
+}
+
+/// Refuses layouts of a version that nobody knows yet.
+fn check_layout(text: &[u8]) -> Result<()> {
+    let damaged = |error| Failure::verification(format!("the archive's oci-layout is damaged: {error}"));
+    let layout: oci_spec::image::OciLayout = serde_json::from_slice(text).map_err(damaged)?;
+    let version = layout.image_layout_version();
+    ensure!(version == "1.0.0", Failure::usage(format!("the archive's oci-layout has version {version}, not 1.0.0")));
+    Ok(())
 }
 
 fn document(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
@@ -162,6 +191,7 @@ fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>) -> Result<
                 Failure::verification(format!("the archive is not whole: image {} lacks blob {}", name.familiar(), node.blob.digest))
             );
         }
+        check_image(store, descriptor).with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
     named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())

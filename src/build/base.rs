@@ -66,6 +66,7 @@ impl Base {
             _ => (root.clone(), None),
         };
         let manifest = manifest(&rootfs, store)?;
+        crate::layer::check_manifest(store, &rootfs, &manifest)?;
         let is_cluster = ClusterConfig::is_in(&manifest);
         let cluster = if is_cluster { ClusterConfig::from_manifest(&manifest)? } else { ClusterConfig::default() };
         let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;

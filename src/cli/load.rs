@@ -1,14 +1,15 @@
 //! `sealift load`
 
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, IsTerminal as _, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
 use super::Context;
-use crate::archive::{Loaded, find_parts, load, load_parts};
+use crate::archive::{Loaded, ensure_room_for, find_parts, load, load_parts};
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::image::Name;
+use crate::store::Store;
 
 /// Load images from an archive
 ///
@@ -36,7 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         let tag = args.tag.as_ref();
         let loaded = match args.input.as_deref().map_or(Ok(None), find_parts)? {
             Some(parts) => load_parts(&store, &parts, tag, &job),
-            None => load(&store, source(args.input.as_deref())?, tag, &job),
+            None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, tag, &job)),
         };
         loaded.map_err(|error| of_archive(error, &name))
     })
@@ -56,9 +57,17 @@ fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
     })
 }
 
-fn source(input: Option<&Path>) -> Result<Box<dyn Read>> {
+fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
     match input.filter(|path| path.as_os_str() != "-") {
-        Some(path) => Ok(Box::new(fs_err::File::open(path)?)),
+        Some(path) => {
+            let mut file = fs_err::File::open(path)?;
+            // pipes cannot be looked at twice
+            if file.metadata()?.is_file() {
+                ensure_room_for(file.file(), store)?;
+                file.rewind()?;
+            }
+            Ok(Box::new(file))
+        }
         None => {
             let stdin = io::stdin();
             ensure!(!stdin.is_terminal(), Failure::usage("no archive to load").hint("name its file with `-i FILE`"));

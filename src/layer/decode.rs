@@ -81,7 +81,7 @@ fn damaged(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Failure::verification(format!("the layer's compression is damaged: {error}")))
 }
 
-fn compression_by_magic(start: &[u8]) -> Compression {
+pub(super) fn compression_by_magic(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         // frames, and skippable frames before them (RFC 8878, 3.1)
@@ -90,7 +90,7 @@ fn compression_by_magic(start: &[u8]) -> Compression {
     }
 }
 
-fn describe(compression: Compression) -> &'static str {
+pub(super) fn describe(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "not compressed",
         Compression::Gzip => "gzip",

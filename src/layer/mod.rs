@@ -17,6 +17,7 @@ mod pack;
 mod pick;
 mod rootdir;
 mod unpack;
+mod verify;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub(crate) use member::Members;
 pub use pack::{PackOptions, pack};
 pub use pick::{Listing, listing, outline, pick};
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
+pub use verify::{check_image, check_layers, check_manifest, check_members};
 pub use walk::{Snapshot, snapshot, walk};
 
 /// Where an entry's content comes from.

@@ -118,6 +118,17 @@ impl Store {
         Ok(checked.into_iter().flatten().collect())
     }
 
+    /// Deletes a blob whose bytes are not what its digest says; whether it was so.
+    pub fn discard_damaged(&self, digest: &Digest) -> Result<bool> {
+        let Some(size) = self.size_of(digest) else { return Ok(false) };
+        let read = self.reader(&Blob { digest: *digest, size }).and_then(|mut reader| Ok(io::copy(&mut reader, &mut io::sink())?));
+        if read.is_ok() {
+            return Ok(false);
+        }
+        fs_err::remove_file(self.blob_path(digest))?;
+        Ok(true)
+    }
+
     /// All blobs that are here, with the size they have.
     pub fn blobs(&self) -> Result<Vec<Blob>> {
         let mut blobs = Vec::new();

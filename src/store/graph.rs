@@ -109,7 +109,7 @@ impl Walk<'_> {
     }
 
     fn add(&mut self, descriptor: &Descriptor, content: Content) -> Result<()> {
-        let blob = Blob::try_from(descriptor)?;
+        let blob = Blob::try_from(descriptor).with_context(|| Failure::verification("a manifest names a blob that cannot be here"))?;
         if self.seen.insert(blob.digest) {
             self.nodes.push(Node { descriptor: descriptor.clone(), blob, content });
         }

@@ -44,6 +44,7 @@ impl Store {
 
     /// Keeps other processes from using the store, if none uses it now.
     pub(super) fn try_lock_alone(&self) -> Result<Option<File>> {
+        self.ensure_writable()?;
         let path = self.root.join("lock");
         let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
         match lock.try_lock() {
@@ -55,6 +56,7 @@ impl Store {
 
     /// Keeps other processes from changing names.
     pub(super) fn lock_names(&self) -> Result<File> {
+        self.ensure_writable()?;
         let path = self.root.join("index.lock");
         let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
         lock.lock().with_context(|| path.display().to_string())?;

@@ -95,8 +95,31 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Fails where the store may only be read.
+    fn ensure_writable(&self) -> Result<()> {
+        let denied = |error| {
+            Failure::failed(format!("store {} cannot be written: {error}", self.root.display()))
+                .hint("name a store of your own with `--store DIR`; reading from this one works")
+        };
+        Ok(rustix::fs::access(&self.root, rustix::fs::Access::WRITE_OK).map_err(denied)?)
+    }
+
+    /// Fails unless the store's filesystem has room for so many bytes more; `purpose` says for what, `to pull`.
+    pub fn ensure_room(&self, needed: u64, purpose: &str) -> Result<()> {
+        let Ok(filesystem) = rustix::fs::statvfs(&self.root) else { return Ok(()) };
+        let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+        let message = || format!("no room in {}: {} MiB {purpose}, {} MiB free", self.root.display(), needed.div_ceil(1 << 20), free >> 20);
+        ensure!(
+            needed <= free,
+            Failure::failed(message())
+                .hint("make room (`sealift prune` deletes what no name reaches), or name another place with `--store DIR`")
+        );
+        Ok(())
+    }
+
     /// Begins a blob whose digest is not known yet.
     pub fn writer(&self) -> Result<BlobWriter> {
+        self.ensure_writable()?;
         BlobWriter::create(self)
     }
 
@@ -104,6 +127,7 @@ impl Store {
     pub fn put(&self, bytes: &[u8]) -> Result<Blob> {
         let blob = Blob::of(bytes);
         if !self.has(&blob) {
+            self.ensure_writable()?;
             crate::durable::write(&self.blob_path(&blob.digest), bytes, 0o644)?;
         }
         Ok(blob)
@@ -114,6 +138,7 @@ impl Store {
     /// Waits while another process downloads the same blob. An [`Ingest`] whose offset is the blob's size needs only
     /// [`Ingest::commit`].
     pub fn ingest(&self, blob: &Blob) -> Result<Ingest> {
+        self.ensure_writable()?;
         Ingest::open(self, *blob)
     }
 

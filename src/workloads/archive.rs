@@ -1,17 +1,19 @@
-//! Container images that are on this machine already: OCI layout directories and tars of them (`oci-archive`).
+//! Container images that are on this machine already: OCI layout directories, tars of them (`oci-archive`), and what `docker save` writes
+//! (`docker-archive`).
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use oci_spec::image::{Descriptor, ImageIndex};
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
+use super::docker::{self, Saved};
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
-use crate::store::Store;
+use crate::store::{MAX_DOCUMENT, Store};
 
 /// Containerd keeps the full name here; `ref.name` has only the tag then.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -23,6 +25,8 @@ pub struct Archive {
     images: Vec<Image>,
     /// Where the blobs of a tar are: offset and size in bytes. `None` for a directory.
     places: Option<HashMap<Digest, (u64, u64)>>,
+    /// Manifests that the archive itself does not have: those of a docker archive.
+    made: HashMap<Digest, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -32,37 +36,52 @@ struct Image {
 }
 
 impl Archive {
-    /// Opens a layout directory or an uncompressed tar of one, and reads its index.
+    /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and reads what it has.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = if path.is_dir() { Self::open_dir(path) } else { Self::open_tar(path) };
         opened.with_context(|| {
-            Failure::usage(format!("{} is no OCI layout", path.display()))
-                .hint("want a directory with `oci-layout` and `index.json`, or a tar of one (`skopeo copy docker://… oci-archive:…`)")
+            Failure::usage(format!("{} has no container images that can be read", path.display())).hint(
+                "want a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or the file of \
+                 `docker save`",
+            )
         })
     }
 
     fn open_dir(path: &Path) -> Result<Self> {
         let index = fs_err::read(path.join("index.json"))?;
-        Ok(Archive { path: path.to_owned(), images: images(&index)?, places: None })
+        Ok(Archive { path: path.to_owned(), images: images(&index)?, places: None, made: HashMap::new() })
     }
 
     fn open_tar(path: &Path) -> Result<Self> {
-        let (mut places, mut index) = (HashMap::new(), None);
-        let mut tar = tar::Archive::new(fs_err::File::open(path)?);
-        for entry in tar.entries_with_seek()? {
-            let mut entry = entry?;
-            let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
-            if name == "index.json" {
-                let mut bytes = Vec::new();
-                (&mut entry).take(crate::store::MAX_DOCUMENT).read_to_end(&mut bytes)?;
-                index = Some(bytes);
-            } else if let Some(hex) = name.strip_prefix("blobs/sha256/")
-                && let Ok(digest) = format!("sha256:{hex}").parse()
-            {
-                places.insert(digest, (entry.raw_file_position(), entry.size()));
-            }
+        let mut file = fs_err::File::open(path)?;
+        ensure_plain(&mut file)?;
+        let files = Files::list(file.file())?;
+        if let Some(index) = files.document(file.file(), "index.json")? {
+            return Ok(Archive { path: path.to_owned(), images: images(&index)?, places: Some(files.blobs()), made: HashMap::new() });
         }
-        Ok(Archive { path: path.to_owned(), images: images(&index.context("no index.json")?)?, places: Some(places) })
+        let manifest = files.document(file.file(), "manifest.json")?.context("neither index.json nor manifest.json")?;
+        let mut archive = Archive { path: path.to_owned(), images: Vec::new(), places: Some(HashMap::new()), made: HashMap::new() };
+        for saved in docker::parse(&manifest)? {
+            archive.add_saved(&saved, &files, file.file())?;
+        }
+        Ok(archive)
+    }
+
+    /// Adds an image of a docker archive: its layers are known by the digests that its config gives, and the manifest is made.
+    fn add_saved(&mut self, saved: &Saved, files: &Files, file: &File) -> Result<()> {
+        let config = files.document(file, &saved.config)?.with_context(|| format!("no `{}`", saved.config))?;
+        let layers = saved.layers.iter().map(|name| files.place(name).with_context(|| format!("no layer `{name}`")));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let (manifest, diff_ids) = docker::manifest(&config, layers.iter().map(|(_, size)| *size))?;
+        let places = self.places.get_or_insert_default();
+        places.extend(files.place(&saved.config).map(|place| (Digest::of(&config), place)));
+        places.extend(diff_ids.into_iter().zip(layers));
+        let blob = Blob::of(&manifest);
+        let root = Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest);
+        self.made.insert(blob.digest, manifest);
+        let names = saved.repo_tags.iter().flatten().map(|text| text.parse().ok());
+        self.images.extend(names.map(|name| Image { name, root: root.clone() }));
+        Ok(())
     }
 
     /// The root of the image with this name, or with the digest that the name gives.
@@ -72,6 +91,14 @@ impl Archive {
             None => self.images.iter().find(|image| image.name.as_ref() == Some(wanted)),
         };
         image.map(|image| &image.root)
+    }
+
+    /// The size of a blob, if the archive has it.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        match &self.places {
+            None => std::fs::metadata(self.path.join("blobs/sha256").join(digest.hex())).ok().map(|metadata| metadata.len()),
+            Some(places) => places.get(digest).map(|(_, size)| *size),
+        }
     }
 
     /// Copies a blob into the store, verified, unless it is there.
@@ -96,7 +123,10 @@ impl Archive {
         }
     }
 
-    fn reader(&self, blob: &Blob) -> Result<Box<dyn Read>> {
+    fn reader(&self, blob: &Blob) -> Result<Box<dyn Read + '_>> {
+        if let Some(made) = self.made.get(&blob.digest) {
+            return Ok(Box::new(made.as_slice()));
+        }
         match &self.places {
             None => Ok(Box::new(File::open(self.path.join("blobs/sha256").join(blob.digest.hex()))?)),
             Some(places) => {
@@ -107,6 +137,79 @@ impl Archive {
             }
         }
     }
+}
+
+/// Refuses a compressed tar, in which nothing can be found without reading all of it.
+fn ensure_plain(file: &mut fs_err::File) -> Result<()> {
+    let mut start = [0; 4];
+    let count = file.read(&mut start)?;
+    file.rewind()?;
+    let compressed = matches!(start[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
+    ensure!(!compressed, Failure::usage("the archive is compressed: `gunzip` (or `zstd -d`) it first"));
+    Ok(())
+}
+
+/// Where the files of a tar are.
+#[derive(Default)]
+struct Files {
+    /// Offset and size in bytes.
+    places: HashMap<String, (u64, u64)>,
+    /// Old versions of docker write a layer once, and links to it.
+    links: HashMap<String, String>,
+}
+
+impl Files {
+    fn list(file: &File) -> Result<Files> {
+        let mut files = Files::default();
+        let mut tar = tar::Archive::new(file);
+        for entry in tar.entries_with_seek()? {
+            let entry = entry?;
+            let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            match entry.link_name()?.filter(|_| entry.header().entry_type().is_symlink()) {
+                Some(target) => drop(files.links.insert(name.clone(), beside(&name, &target.to_string_lossy()))),
+                None => drop(files.places.insert(name, (entry.raw_file_position(), entry.size()))),
+            }
+        }
+        Ok(files)
+    }
+
+    fn place(&self, name: &str) -> Option<(u64, u64)> {
+        let name = self.links.get(name).map_or(name, String::as_str);
+        self.places.get(name).copied()
+    }
+
+    /// A small file, if it is there.
+    fn document(&self, mut file: &File, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((offset, size)) = self.place(name) else { return Ok(None) };
+        ensure!(size <= MAX_DOCUMENT, Failure::verification(format!("`{name}` is larger than 4 MiB")));
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(size).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The blobs of an OCI layout.
+    fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
+        let blob = |(name, place): (&String, &(u64, u64))| {
+            let hex = name.strip_prefix("blobs/sha256/")?;
+            Some((format!("sha256:{hex}").parse().ok()?, *place))
+        };
+        self.places.iter().filter_map(blob).collect()
+    }
+}
+
+/// The name that a link in the archive means, as it is written in it.
+fn beside(link: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 fn images(index: &[u8]) -> Result<Vec<Image>> {

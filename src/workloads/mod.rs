@@ -3,6 +3,7 @@
 
 mod archive;
 mod artifact;
+mod docker;
 mod fetch;
 mod files;
 mod find;

@@ -14,6 +14,7 @@ use super::tree::{arms, blobs};
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, Content, Name};
+use crate::layer::check_manifest;
 use crate::store::Store;
 
 /// A pull under way.
@@ -38,7 +39,7 @@ impl Pull<'_> {
         let documents = self.gather(root).await?;
         let blobs = blobs(&documents)?;
         let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
-        self.check_room(&missing)?;
+        self.store.ensure_room(missing.iter().map(|blob| blob.size).sum(), "to pull")?;
         let moved_blobs = missing.len() as u64;
         let piece = piece(&missing, self.job);
         let moved_bytes: u64 = stream::iter(missing)
@@ -47,6 +48,9 @@ impl Pull<'_> {
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
         for document in documents.iter().rev() {
+            if let Content::Manifest(manifest) = &document.content {
+                check_manifest(self.store, &document.descriptor, manifest)?;
+            }
             self.keep(document)?;
         }
         let summary = Summary {
@@ -112,19 +116,6 @@ impl Pull<'_> {
     fn keep(&self, document: &Document) -> Result<()> {
         if !self.store.has(&Blob::try_from(&document.descriptor)?) {
             self.store.put(&document.bytes)?;
-        }
-        Ok(())
-    }
-
-    /// Fails before anything is downloaded when the store's filesystem cannot hold it.
-    fn check_room(&self, missing: &[Blob]) -> Result<()> {
-        let needed: u64 = missing.iter().map(|blob| blob.size).sum();
-        let root = self.store.root();
-        let Ok(filesystem) = rustix::fs::statvfs(root) else { return Ok(()) };
-        let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
-        if needed > free {
-            let message = format!("no room in {}: {} MiB to pull, {} MiB free", root.display(), needed >> 20, free >> 20);
-            return Err(Failure::failed(message).hint("make room (`sealift prune`), or name another place with `--store DIR`").into());
         }
         Ok(())
     }

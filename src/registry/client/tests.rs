@@ -60,7 +60,7 @@ fn image(store: &Store) -> Descriptor {
     let mut writer = store.writer().unwrap();
     writer.write_all(&layer()).unwrap();
     let layer = descriptor("application/vnd.oci.image.layer.v1.tar", writer.commit().unwrap());
-    let config = descriptor("application/vnd.oci.image.config.v1+json", store.put(b"{}").unwrap());
+    let config = descriptor("application/vnd.oci.empty.v1+json", store.put(b"{}").unwrap());
     let manifest =
         json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]});
     let blob = store.put(manifest.to_string().as_bytes()).unwrap();
@@ -244,7 +244,7 @@ async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
     let site = Site::new().await;
     let here = site.store("here");
     let amd64 = image(&here);
-    let arm64 = here.put(br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#).unwrap();
+    let arm64 = here.put(br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#).unwrap();
     let arm64 = DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(arm64.digest).size(arm64.size).build().unwrap();
     let root = index(&here, &amd64, &arm64);
     site.push(&here, &root).await.unwrap();
