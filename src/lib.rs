@@ -24,4 +24,5 @@ pub mod retry;
 pub mod ship;
 pub mod store;
 pub mod template;
+pub mod trust;
 pub mod workloads;

@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Task, Unit};
 use crate::image::{Blob, Digest, Name};
 use crate::layer::{Members, check_image};
-use crate::store::{MAX_DOCUMENT, Store, name_of};
+use crate::store::{MAX_DOCUMENT, Store, is_referrer, name_of};
 
 /// What came of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -174,25 +174,32 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     Ok(())
 }
 
-/// Points the archive's names at its images, after looking that each is whole.
+/// Points the archive's names at its images, after looking that each is whole, and keeps what refers to them.
 fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>) -> Result<Vec<Name>> {
-    let named: Vec<(Name, &Descriptor)> = match (tag, index.manifests().as_slice()) {
-        (Some(tag), [only]) => vec![(tag.clone(), only)],
+    let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
+    let named: Vec<(Name, &Descriptor)> = match (tag, images.as_slice()) {
+        (Some(tag), [only]) => vec![(tag.clone(), *only)],
         (Some(_), several) => bail!(Failure::usage(format!("the archive has {} images: `--tag` can name one only", several.len()))),
-        (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, entry))).collect(),
+        (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, *entry))).collect(),
     };
     if named.is_empty() {
         bail!(Failure::usage("the archive does not say what its image is called").hint("name it with `--tag NAME`"));
     }
     for (name, descriptor) in &named {
-        for node in store.walk(descriptor).with_context(|| format!("image {} in the archive", name.familiar()))? {
-            ensure!(
-                store.has(&node.blob),
-                Failure::verification(format!("the archive is not whole: image {} lacks blob {}", name.familiar(), node.blob.digest))
-            );
-        }
+        whole(store, descriptor, &format!("image {}", name.familiar()))?;
         check_image(store, descriptor).with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
+    for referrer in &referrers {
+        whole(store, referrer, &format!("document {} about an image", referrer.digest()))?;
+    }
     named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
+    referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())
+}
+
+fn whole(store: &Store, root: &Descriptor, what: &str) -> Result<()> {
+    for node in store.walk(root).with_context(|| format!("{what} in the archive"))? {
+        ensure!(store.has(&node.blob), Failure::verification(format!("the archive is not whole: {what} lacks blob {}", node.blob.digest)));
+    }
+    Ok(())
 }

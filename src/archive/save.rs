@@ -23,13 +23,19 @@ pub struct Selection {
     delta: Option<Vec<u8>>,
 }
 
-/// Gathers what the named images consist of. An image of which something is missing is an error.
+/// Gathers what the named images consist of, and what refers to them: signatures, SBOMs. An image of which something is missing is an error.
 pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     let mut images = Vec::new();
     let mut blobs = BTreeMap::new();
+    let mut referrers: Vec<Descriptor> = Vec::new();
     for name in names {
         let descriptor = store.find(name)?;
-        for node in store.walk(&descriptor).with_context(|| format!("image {}", name.familiar()))? {
+        let about = store.referrers_below(&descriptor)?;
+        let mut nodes = Vec::new();
+        for root in std::iter::once(&descriptor).chain(&about) {
+            nodes.extend(store.walk(root).with_context(|| format!("image {}", name.familiar()))?);
+        }
+        for node in nodes {
             ensure!(
                 store.has(&node.blob),
                 Failure::verification(format!("image {}: blob {} is not in the store", name.familiar(), node.blob.digest))
@@ -38,14 +44,17 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
             blobs.insert(node.blob.digest, node.blob.size);
         }
         images.push((name.clone(), descriptor));
+        referrers.extend(about);
     }
     images.sort_by(|a, b| a.0.cmp(&b.0));
     images.dedup_by(|a, b| a.0 == b.0);
-    let index = index_of(&images)?;
+    referrers.sort_by_key(|referrer| referrer.digest().to_string());
+    referrers.dedup();
+    let index = index_of(&images, referrers)?;
     Ok(Selection { images, blobs, index, delta: None })
 }
 
-fn index_of(images: &[(Name, Descriptor)]) -> Result<Vec<u8>> {
+fn index_of(images: &[(Name, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
     let named = images.iter().map(|(name, descriptor)| {
         let mut entry = descriptor.clone();
         let mut annotations = entry.annotations().clone().unwrap_or_default();
@@ -53,8 +62,8 @@ fn index_of(images: &[(Name, Descriptor)]) -> Result<Vec<u8>> {
         entry.set_annotations(Some(annotations));
         entry
     });
-    let index =
-        ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(named.collect::<Vec<_>>()).build()?;
+    let entries: Vec<_> = named.chain(referrers).collect();
+    let index = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(entries).build()?;
     // through a value: its maps have an order, so the same images give the same bytes
     Ok(serde_json::to_vec(&sorted(serde_json::to_value(&index)?))?)
 }

@@ -15,6 +15,7 @@ mod history;
 mod images;
 mod inspect;
 mod inventory;
+mod key;
 mod kubeconfig;
 mod lease;
 mod lint;
@@ -33,11 +34,14 @@ mod rmi;
 mod run;
 mod save;
 mod schema;
+mod sign;
 mod site;
 mod size;
 mod status;
 mod tag;
+pub mod trust_args;
 mod unpack;
+mod verify;
 mod version;
 
 use std::num::NonZeroUsize;
@@ -132,6 +136,7 @@ enum Command {
     Images(images::Args),
     Inspect(inspect::Args),
     Inventory(inventory::Args),
+    Key(key::Args),
     Kubeconfig(kubeconfig::Args),
     #[command(hide = true)]
     Lease(lease::Args),
@@ -150,9 +155,11 @@ enum Command {
     Run(run::Args),
     Save(save::Args),
     Schema(schema::Args),
+    Sign(sign::Args),
     Status(status::Args),
     Tag(tag::Args),
     Unpack(unpack::Args),
+    Verify(verify::Args),
     Version(version::Args),
 }
 
@@ -172,6 +179,7 @@ impl Command {
             Command::Images(args) => images::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Inventory(args) => inventory::run(args, context).await,
+            Command::Key(args) => key::run(args, context).await,
             Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
             Command::Lease(args) => lease::run(&args),
             Command::Lint(args) => lint::run(args, context),
@@ -189,9 +197,11 @@ impl Command {
             Command::Run(args) => run::run(args, context).await,
             Command::Save(args) => save::run(args, context).await,
             Command::Schema(args) => schema::run(args, context),
+            Command::Sign(args) => sign::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Tag(args) => tag::run(args, context).await,
             Command::Unpack(args) => unpack::run(args, context).await,
+            Command::Verify(args) => verify::run(args, context).await,
             Command::Version(args) => version::run(args, context),
         }
     }

@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 
+use super::trust_args::{PolicyArgs, bring_referrers};
 use super::{Context, RegistryArgs};
 use crate::image::{Name, parse_platform};
 
 /// Pull an image from a registry into the store
 ///
-/// Only what is missing is fetched, in parallel, and an interrupted pull goes on where it ended. Prints the image's digest.
+/// Only what is missing is fetched, in parallel, and an interrupted pull goes on where it ended. Signatures and SBOMs come along; an
+/// image that the trust policy refuses is not named. Prints the image's digest.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image, for example registry.example.com/shop:2.1
@@ -17,13 +19,19 @@ pub struct Args {
     platform: Vec<String>,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Pulls and names the image.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let platforms = args.platform.iter().map(|text| parse_platform(text)).collect::<Result<Vec<_>>>()?;
     let store = context.store()?;
-    let (root, summary) = args.registry.client()?.pull(&args.name, &platforms, &store, &context.job).await?;
+    let _in_use = store.in_use()?;
+    let client = args.registry.client()?;
+    let (root, summary) = client.pull(&args.name, &platforms, &store, &context.job).await?;
+    bring_referrers(&client, &root, &args.name, &store, context).await?;
+    args.policy.check(&store, &args.name, &root, context).await?;
     store.tag(&args.name, &root)?;
     context.job.note(super::push::story("pulled", &args.name, &summary));
     context.console.answer(&summary, || format!("{}\n", summary.digest))

@@ -6,10 +6,11 @@ use super::{Context, RegistryArgs, bytes};
 use crate::error::Failure;
 use crate::image::Name;
 use crate::registry::client::Summary;
+use crate::trust::push_referrers;
 
 /// Push an image from the store to a registry
 ///
-/// Only what the registry does not have is sent, in parallel. Prints the image's digest.
+/// Only what the registry does not have is sent, in parallel; signatures and SBOMs go along. Prints the image's digest.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
@@ -27,7 +28,10 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         Failure::failed(format!("no such image: {} (not in the store)", args.name.familiar())).hint("`sealift images` lists what is there")
     })?;
     let destination = args.destination.as_ref().unwrap_or(&args.name);
-    let summary = args.registry.client()?.push(&descriptor, destination, &store, &context.job).await?;
+    let _in_use = store.in_use()?;
+    let client = args.registry.client()?;
+    let summary = client.push(&descriptor, destination, &store, &context.job).await?;
+    push_referrers(&client, &descriptor, destination, &store, &context.job).await?;
     context.job.note(story("pushed", destination, &summary));
     context.console.answer(&summary, || format!("{}\n", summary.digest))
 }

@@ -1,8 +1,10 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a site with its hosts connected.
 
 use anyhow::Result;
+use oci_spec::image::Descriptor;
 
 use super::cluster_args::{ClusterArgs, records};
+use super::trust_args::{PolicyArgs, bring_referrers};
 use super::{Context, RegistryArgs};
 use crate::cluster::{Image, LeaseOptions, Plan, Site};
 use crate::clusterfile::Clusterfile;
@@ -21,6 +23,8 @@ pub struct SiteArgs {
     pub ignore: Vec<String>,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 impl SiteArgs {
@@ -40,13 +44,23 @@ impl SiteArgs {
             _ => return Err(Failure::usage("running several images is not carried out yet").hint("build one image FROM the other").into()),
         };
         let name: Name = text.parse()?;
+        let image = match store.resolve(&name)? {
+            Some(image) => image,
+            None => self.pull(&name, store, context).await.map_err(|error| not_pulled(error, &name))?,
+        };
+        self.policy.check(store, &name, &image, context).await?;
         if store.resolve(&name)?.is_none() {
-            let (descriptor, _) =
-                self.registry.client()?.pull(&name, &[], store, &context.job).await.map_err(|error| not_pulled(error, &name))?;
-            store.tag(&name, &descriptor)?;
+            store.tag(&name, &image)?;
         }
         let store = store.clone();
         tokio::task::spawn_blocking(move || Image::open(&store, &name)).await?
+    }
+
+    async fn pull(&self, name: &Name, store: &Store, context: &Context) -> Result<Descriptor> {
+        let client = self.registry.client()?;
+        let (image, _) = client.pull(name, &[], store, &context.job).await?;
+        bring_referrers(&client, &image, name, store, context).await?;
+        Ok(image)
     }
 
     /// Connects to the hosts and looks at them.

@@ -20,6 +20,7 @@ mod lock;
 mod names;
 mod part;
 mod prune;
+mod referrers;
 mod survey;
 mod upload;
 
@@ -38,6 +39,7 @@ pub use ingest::Ingest;
 pub use lock::InUse;
 pub use names::name_of;
 pub use prune::Pruned;
+pub use referrers::is_referrer;
 pub use survey::{Surveyed, Workload};
 pub use upload::Upload;
 

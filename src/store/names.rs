@@ -78,6 +78,18 @@ impl Store {
         Ok(self.index()?.manifests().clone())
     }
 
+    /// Changes what `index.json` lists, under the lock; what stays the same is not written.
+    pub(super) fn change_entries(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<()> {
+        let _lock = self.lock_names()?;
+        let index = self.index()?;
+        let mut entries = index.manifests().clone();
+        change(&mut entries);
+        if entries == *index.manifests() {
+            return Ok(());
+        }
+        self.write_index(index, entries)
+    }
+
     fn index(&self) -> Result<ImageIndex> {
         let text = fs_err::read(self.index_path())?;
         serde_json::from_slice(&text)

@@ -28,7 +28,10 @@ impl Store {
     /// Waits until no other process uses the store.
     pub fn prune(&self, dry_run: bool, job: &Job) -> Result<Pruned> {
         let _alone = self.lock_alone(job)?;
-        let kept = self.reachable(&self.roots()?).context("nothing was deleted: what a damaged document keeps is not known")?;
+        let (kept, orphans) = self.kept().context("nothing was deleted: what a damaged document keeps is not known")?;
+        if !dry_run {
+            self.change_entries(|entries| entries.retain(|entry| !orphans.contains(entry)))?;
+        }
         let mut pruned = Pruned::default();
         for entry in entries(&self.blobs_dir())? {
             job.check()?;

@@ -1,0 +1,71 @@
+//! `sealift key`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::Context;
+use super::trust_args::PasswordArgs;
+use crate::durable;
+use crate::error::Failure;
+use crate::trust::PrivateKey;
+
+/// Make keys to sign images with
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Generate(GenerateArgs),
+}
+
+/// Make a pair of keys: PREFIX.key, encrypted with a password, and PREFIX.pub
+///
+/// The keys are cosign's: ECDSA P-256 in PEM. Whoever has the private key and its password can sign; give the public key to those who
+/// verify.
+#[derive(Debug, clap::Args)]
+struct GenerateArgs {
+    /// The path of both files, without its ending
+    #[arg(long, default_value = "cosign", value_name = "PREFIX")]
+    output_key_prefix: PathBuf,
+    /// Replace files that are there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    password: PasswordArgs,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let Command::Generate(args) = args.command;
+    let [private, public] = ["key", "pub"].map(|ending| with_ending(&args.output_key_prefix, ending));
+    for file in [&private, &public] {
+        if file.exists() && !args.force {
+            return Err(Failure::usage(format!("{} is there already", file.display()))
+                .hint("name others with `--output-key-prefix`; `--force` replaces it, and what it signed cannot be signed again")
+                .into());
+        }
+    }
+    let password = args.password.password(true).await?;
+    let (private_file, public_file) = (private.clone(), public.clone());
+    spawn_blocking(move || {
+        let key = PrivateKey::generate();
+        durable::write(&private_file, key.to_sealed_pem(&password)?.as_bytes(), 0o600)?;
+        durable::write(&public_file, key.public().to_pem()?.as_bytes(), 0o644)
+    })
+    .await??;
+    let answer = json!({ "privateKey": private, "publicKey": public });
+    context.console.answer(&answer, || format!("{}\n{}\n", private.display(), public.display()))
+}
+
+fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}

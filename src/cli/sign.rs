@@ -1,0 +1,75 @@
+//! `sealift sign`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use oci_spec::image::Descriptor;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::trust_args::{PasswordArgs, Remote, WhereArgs, annotations};
+use super::{Context, RegistryArgs};
+use crate::error::Failure;
+use crate::image::Name;
+use crate::store::Store;
+use crate::trust::{self, PrivateKey, push_referrers};
+
+/// Sign an image
+///
+/// The signature says that the name's repository has this digest, and is cosign's: `cosign verify --key` takes it. It is kept beside the
+/// image in the store and goes with it through push, pull, save and load. An image that is not in the store is signed in its registry.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image
+    name: Name,
+    /// The private key: cosign's, or PKCS#8 or EC in PEM
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Sign this too
+    #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<String>,
+    #[command(flatten)]
+    place: WhereArgs,
+    #[command(flatten)]
+    password: PasswordArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let annotations = annotations(&args.annotations)?;
+    let key = read_key(&args.key, &args.password).await?;
+    let store = context.store()?;
+    let _in_use = store.in_use()?;
+    let local = if args.place.remote { None } else { store.resolve(&args.name)? };
+    let (image, signatures) = match local {
+        Some(image) => {
+            let signatures = sign(&store, &args.name, &image, key, annotations).await?;
+            (image, signatures)
+        }
+        None => {
+            let client = args.registry.client()?;
+            let remote = Remote::fetch(&client, &args.name, context).await?;
+            let signatures = sign(&remote.store, &args.name, &remote.image, key, annotations).await?;
+            push_referrers(&client, &remote.image, &args.name, &remote.store, &context.job).await?;
+            (remote.image, signatures)
+        }
+    };
+    context.job.note(format!("signed {} ({})", args.name.familiar(), image.digest()));
+    let answer = json!({ "image": image.digest(), "signatures": signatures.digest() });
+    context.console.answer(&answer, || format!("{}\n", signatures.digest()))
+}
+
+async fn sign(store: &Store, name: &Name, image: &Descriptor, key: PrivateKey, said: BTreeMap<String, String>) -> Result<Descriptor> {
+    let (store, name, image) = (store.clone(), name.clone(), image.clone());
+    spawn_blocking(move || trust::sign(&store, &name, &image, &key, &said)).await?
+}
+
+async fn read_key(file: &Path, password: &PasswordArgs) -> Result<PrivateKey> {
+    let pem = fs_err::read_to_string(file).map_err(|error| Failure::usage(error.to_string()))?;
+    let password = if PrivateKey::is_sealed(&pem) { Some(password.password(false).await?) } else { None };
+    let place = file.display().to_string();
+    spawn_blocking(move || PrivateKey::from_pem(&pem, password.as_ref())).await?.context(place)
+}

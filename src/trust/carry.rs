@@ -1,0 +1,93 @@
+//! Signatures and SBOMs go where their image goes: through registries.
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::Descriptor;
+
+use super::signature::{self, is_signatures, signatures_in, tag_of};
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::{Blob, Content, Digest, Name, children, content_of, subject_of};
+use crate::registry::client::Client;
+use crate::store::Store;
+
+/// Pushes what refers to an image, after the image; how many documents that were.
+///
+/// Signatures are put under cosign's tag too, together with those that are there.
+pub async fn push_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<usize> {
+    let digest = Blob::try_from(image)?.digest;
+    if store.referrers(&digest)?.iter().any(is_signatures) {
+        pull_signatures(client, image, &name.with_tag(&tag_of(&digest)), store, job).await?;
+    }
+    let referrers = store.referrers_below(image)?;
+    for referrer in &referrers {
+        push_one(client, referrer, name, store, job)
+            .await
+            .with_context(|| format!("push {}, which refers to the image", referrer.digest()))?;
+    }
+    Ok(referrers.len())
+}
+
+async fn push_one(client: &Client, referrer: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<()> {
+    let content = store.document(referrer)?;
+    for child in children(&content) {
+        client.push_blob(name, &Blob::try_from(&child)?, store, job).await?;
+    }
+    let blob = Blob::try_from(referrer)?;
+    let bytes = store.read(&blob)?;
+    client.push_manifest(&name.with_digest(blob.digest), referrer, &bytes, job).await?;
+    match subject_of(&content)? {
+        Some(subject) if is_signatures(referrer) => client.push_manifest(&name.with_tag(&tag_of(&subject)), referrer, &bytes, job).await,
+        _ => Ok(()),
+    }
+}
+
+/// Pulls what refers to an image and keeps it beside the image; how many documents and signatures that were.
+pub async fn pull_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<usize> {
+    let _in_use = store.in_use()?;
+    let digest = Blob::try_from(image)?.digest;
+    let mut pulled = pull_signatures(client, image, &name.with_tag(&tag_of(&digest)), store, job).await?;
+    for referrer in client.referrers(name, &digest, None, job).await? {
+        let one = name.with_digest(Blob::try_from(&referrer)?.digest);
+        pulled += if is_signatures(&referrer) {
+            pull_signatures(client, image, &one, store, job).await?
+        } else {
+            usize::from(pull_one(client, &digest, &one, store, job).await.with_context(|| format!("pull {}", referrer.digest()))?)
+        };
+    }
+    Ok(pulled)
+}
+
+/// Adds the signatures in a manifest of a registry to those of the image; how many are new.
+async fn pull_signatures(client: &Client, image: &Descriptor, from: &Name, store: &Store, job: &Job) -> Result<usize> {
+    let Some((descriptor, bytes)) = client.manifest(from, job).await? else { return Ok(0) };
+    let Content::Manifest(manifest) = content_of(descriptor.media_type(), &bytes)? else { return Ok(0) };
+    let known = signature::layers(store, &Blob::try_from(image)?.digest)?;
+    let is_known = |layer: &Descriptor| known.iter().any(|known| signature::same(known, layer));
+    let new: Vec<Descriptor> = signatures_in(manifest.layers()).into_iter().filter(|layer| !is_known(layer)).collect();
+    for layer in &new {
+        client.pull_blob(from, &Blob::try_from(layer)?, store, job).await?;
+    }
+    let count = new.len();
+    if count > 0 {
+        signature::add(store, image, new)?;
+    }
+    Ok(count)
+}
+
+async fn pull_one(client: &Client, subject: &Digest, from: &Name, store: &Store, job: &Job) -> Result<bool> {
+    let Some((descriptor, bytes)) = client.manifest(from, job).await? else { return Ok(false) };
+    let content = content_of(descriptor.media_type(), &bytes)?;
+    if !matches!(content, Content::Manifest(_)) {
+        return Ok(false);
+    }
+    ensure!(
+        subject_of(&content)? == Some(*subject),
+        Failure::verification(format!("{} is listed as referring to {subject} and does not", descriptor.digest()))
+    );
+    for child in children(&content) {
+        client.pull_blob(from, &Blob::try_from(&child)?, store, job).await?;
+    }
+    store.put(&bytes)?;
+    store.attach(&descriptor)?;
+    Ok(true)
+}

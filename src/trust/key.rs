@@ -1,0 +1,187 @@
+//! Keys: ECDSA P-256 in PEM, as cosign and openssl write them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use p256::ecdsa::signature::{Signer as _, Verifier as _};
+use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
+use p256::pkcs8::{DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use secrecy::SecretString;
+use x509_parser::pem::Pem;
+
+use super::sealed;
+use crate::error::Failure;
+
+/// A key to sign with. Prints nothing of itself.
+pub struct PrivateKey(SigningKey);
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrivateKey")
+    }
+}
+
+impl PrivateKey {
+    /// A new key.
+    pub fn generate() -> Self {
+        loop {
+            // all but one of 2^32 numbers are keys
+            if let Ok(key) = SigningKey::from_slice(&rand::random::<[u8; 32]>()) {
+                return PrivateKey(key);
+            }
+        }
+    }
+
+    /// Whether the PEM text is a private key that needs a password.
+    pub fn is_sealed(pem: &str) -> bool {
+        sealed::LABELS.iter().any(|label| pem.contains(&format!("-----BEGIN {label}-----")))
+    }
+
+    /// Reads a key from PEM: cosign's encrypted ones, PKCS#8, or openssl's `EC PRIVATE KEY`.
+    ///
+    /// # Errors
+    /// Of kind `Usage` if it is no such key; of kind `Failed` if the password is wrong.
+    pub fn from_pem(pem: &str, password: Option<&SecretString>) -> Result<Self> {
+        for block in blocks(pem) {
+            let label = block.label.as_str();
+            let key = match label {
+                "PRIVATE KEY" | "EC PRIVATE KEY" => from_der(&block.contents)?,
+                _ if sealed::LABELS.contains(&label) => {
+                    let password = password.context(
+                        Failure::usage("the key is encrypted").hint("set COSIGN_PASSWORD, or name a file with `--password-file`"),
+                    )?;
+                    from_der(&sealed::open(&block.contents, password)?)?
+                }
+                "ENCRYPTED PRIVATE KEY" => bail!(
+                    Failure::usage("the key is encrypted in the way of PKCS#8")
+                        .hint("`openssl pkcs8 -in KEY -out PLAIN` takes that password off")
+                ),
+                _ => continue,
+            };
+            return Ok(PrivateKey(key));
+        }
+        bail!(Failure::usage("no private key in PEM").hint("`sealift key generate` makes a pair of keys"))
+    }
+
+    /// The key in PEM, encrypted with the password as cosign does.
+    pub fn to_sealed_pem(&self, password: &SecretString) -> Result<String> {
+        let der = self.0.to_pkcs8_der().context("the private key")?;
+        Ok(encode("ENCRYPTED SIGSTORE PRIVATE KEY", &sealed::seal(der.as_bytes(), password)?))
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(*self.0.verifying_key())
+    }
+
+    /// The signature of `bytes`, as base64 of the DER form. The same bytes have the same signature (RFC 6979).
+    pub fn sign(&self, bytes: &[u8]) -> String {
+        let signature: DerSignature = self.0.sign(bytes);
+        STANDARD.encode(signature.as_bytes())
+    }
+}
+
+fn from_der(der: &[u8]) -> Result<SigningKey> {
+    let key = p256::SecretKey::from_der(der).map_err(|_| not_p256("private"))?;
+    Ok(SigningKey::from(key))
+}
+
+fn not_p256(which: &str) -> Failure {
+    Failure::usage(format!("the {which} key is not of ECDSA P-256"))
+        .hint("`sealift key generate` and `cosign generate-key-pair` make such keys")
+}
+
+/// A key to verify with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Reads a key from PEM.
+    pub fn from_pem(pem: &str) -> Result<Self> {
+        let block = blocks(pem).into_iter().find(|block| block.label == "PUBLIC KEY");
+        let block = block.context(Failure::usage("no public key in PEM").hint("it begins with `-----BEGIN PUBLIC KEY-----`"))?;
+        let key = VerifyingKey::from_public_key_der(&block.contents).map_err(|_| not_p256("public"))?;
+        Ok(PublicKey(key))
+    }
+
+    /// Reads a key from a file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs_err::read_to_string(path).map_err(|error| Failure::usage(error.to_string()))?;
+        Self::from_pem(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Reads keys from files; each with its file for messages.
+    pub fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, PublicKey)>> {
+        paths.iter().map(|path| Ok((path.display().to_string(), Self::read(path)?))).collect()
+    }
+
+    /// The key in PEM.
+    pub fn to_pem(&self) -> Result<String> {
+        self.0.to_public_key_pem(LineEnding::LF).context("the public key")
+    }
+
+    /// Whether `signature`, base64 of the DER form, is of `bytes` by this key.
+    pub fn verifies(&self, bytes: &[u8], signature: &str) -> bool {
+        let decoded = STANDARD.decode(signature.trim()).ok().and_then(|der| DerSignature::from_bytes(&der).ok());
+        decoded.is_some_and(|signature| self.0.verify(bytes, &signature).is_ok())
+    }
+}
+
+/// The blocks of a PEM text that can be read.
+fn blocks(pem: &str) -> Vec<Pem> {
+    Pem::iter_from_buffer(pem.as_bytes()).filter_map(Result::ok).collect()
+}
+
+fn encode(label: &str, bytes: &[u8]) -> String {
+    let text = STANDARD.encode(bytes);
+    let lines: String = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned() + "\n").collect();
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with openssl 3: `ecparam -name prime256v1 -genkey`, the same by `pkcs8 -topk8 -nocrypt`, `ec -pubout`,
+    /// and `dgst -sha256 -sign` of "hello\n".
+    const EC: &str = include_str!("testdata/openssl-ec.pem");
+    const PKCS8: &str = include_str!("testdata/openssl-pkcs8.pem");
+    const PUBLIC: &str = include_str!("testdata/openssl-public.pem");
+    const SIGNATURE: &str = include_str!("testdata/openssl-signature.txt");
+    const RSA: &str = include_str!("testdata/openssl-rsa-public.pem");
+
+    #[test]
+    fn keys_and_signatures_of_openssl_are_taken() {
+        let public = PublicKey::from_pem(PUBLIC).unwrap();
+        for pem in [EC, PKCS8] {
+            assert_eq!(PrivateKey::from_pem(pem, None).unwrap().public(), public);
+        }
+        assert!(public.verifies(b"hello\n", SIGNATURE));
+        assert!(!public.verifies(b"hello", SIGNATURE));
+        assert!(!public.verifies(b"hello\n", "bm90IERFUg=="));
+        assert_eq!(public.to_pem().unwrap(), PUBLIC);
+    }
+
+    #[test]
+    fn an_encrypted_key_opens_with_its_password_only() {
+        let (key, password) = (PrivateKey::generate(), SecretString::from("correct horse"));
+        let pem = key.to_sealed_pem(&password).unwrap();
+        assert!(PrivateKey::is_sealed(&pem) && !PrivateKey::is_sealed(PKCS8));
+        assert_eq!(PrivateKey::from_pem(&pem, Some(&password)).unwrap().public(), key.public());
+        let older = pem.replace("SIGSTORE", "COSIGN");
+        assert_eq!(PrivateKey::from_pem(&older, Some(&password)).unwrap().public(), key.public());
+        let wrong = PrivateKey::from_pem(&pem, Some(&"wrong".into())).unwrap_err();
+        assert!(wrong.to_string().contains("password"), "{wrong:#}");
+        assert!(PrivateKey::from_pem(&pem, None).is_err());
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_by_what_it_is() {
+        for (pem, expected) in [("", "no public key in PEM"), (EC, "no public key in PEM"), (RSA, "the public key is not of ECDSA P-256")] {
+            assert_eq!(PublicKey::from_pem(pem).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(PrivateKey::from_pem(PUBLIC, None).unwrap_err().to_string(), "no private key in PEM");
+    }
+}

@@ -1,0 +1,18 @@
+//! Who made an image, and what is in it: cosign's signatures and keys, the policy on who must have signed what.
+//!
+//! A signature is a small manifest that refers to the image; its layers are payloads in the simple-signing format
+//! (containers/image, `containers-signature.md`), signed with ECDSA P-256 in an annotation. It is cosign's own format, so that
+//! either program verifies what the other signed. All of it works offline.
+
+mod carry;
+mod key;
+mod payload;
+mod policy;
+mod sealed;
+mod signature;
+
+pub use carry::{pull_referrers, push_referrers};
+pub use key::{PrivateKey, PublicKey};
+pub use payload::Payload;
+pub use policy::{Level, Policy, policy_schema};
+pub use signature::{Signed, sign, verify};

@@ -1,0 +1,123 @@
+//! What is signed: that a name has a digest (containers/image, `containers-signature.md`; cosign's `SIGNATURE_SPEC.md`).
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::image::{Digest, Name};
+
+const TYPE: &str = "cosign container image signature";
+
+/// A statement in the simple-signing format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    critical: Critical,
+    /// What the signer added.
+    #[serde(default)]
+    optional: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Critical {
+    identity: Identity,
+    image: Signee,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Identity {
+    docker_reference: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Signee {
+    docker_manifest_digest: Digest,
+}
+
+impl Payload {
+    /// The statement that `digest` is an image of the repository of `name`.
+    pub fn new(name: &Name, digest: Digest, annotations: &BTreeMap<String, String>) -> Payload {
+        let registry = if name.registry() == "docker.io" { "index.docker.io" } else { name.registry() };
+        let optional = annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+        Payload {
+            critical: Critical {
+                identity: Identity { docker_reference: format!("{registry}/{}", name.repository()) },
+                image: Signee { docker_manifest_digest: digest },
+                kind: TYPE.to_owned(),
+            },
+            optional: (!annotations.is_empty()).then_some(optional),
+        }
+    }
+
+    /// Reads a statement.
+    pub fn read(bytes: &[u8]) -> Result<Payload> {
+        let payload: Payload =
+            serde_json::from_slice(bytes).with_context(|| Failure::verification("what was signed is no statement about an image"))?;
+        ensure!(
+            [TYPE, "atomic container signature"].contains(&payload.critical.kind.as_str()),
+            Failure::verification(format!("what was signed is a `{}`, not a signature of an image", payload.critical.kind))
+        );
+        Ok(payload)
+    }
+
+    /// The bytes that are signed.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// The image that it is about.
+    pub fn digest(&self) -> Digest {
+        self.critical.image.docker_manifest_digest
+    }
+
+    /// Whether the signer added all of these.
+    pub fn says(&self, annotations: &BTreeMap<String, String>) -> bool {
+        let said = |key: &String| self.optional.as_ref().and_then(|optional| optional.get(key)?.as_str());
+        annotations.iter().all(|(key, value)| said(key) == Some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_written_byte_by_byte_as_cosign_does() {
+        let name = "registry.example.com/team/shop:2.1".parse().unwrap();
+        let digest = Digest::of(b"image");
+        let payload = Payload::new(&name, digest, &BTreeMap::new());
+        let text = String::from_utf8(payload.bytes().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                r#"{{"critical":{{"identity":{{"docker-reference":"registry.example.com/team/shop"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+            )
+        );
+        assert_eq!(Payload::read(text.as_bytes()).unwrap(), payload);
+    }
+
+    #[test]
+    fn what_is_no_statement_is_refused() {
+        let other = r#"{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"DIGEST"},"type":"note"}}"#
+            .replace("DIGEST", &Digest::of(b"").to_string());
+        for text in ["", "{}", "[]", &other] {
+            assert!(Payload::read(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn annotations_are_said_or_not() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+        let payload = Payload::new(&"shop".parse().unwrap(), Digest::of(b""), &map(&[("env", "prod"), ("by", "ann")]));
+        for (wanted, expected) in
+            [(map(&[]), true), (map(&[("env", "prod")]), true), (map(&[("env", "test")]), false), (map(&[("x", "")]), false)]
+        {
+            assert_eq!(payload.says(&wanted), expected, "{wanted:?}");
+        }
+    }
+}

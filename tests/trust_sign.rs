@@ -1,0 +1,117 @@
+//! Images are signed as cosign signs them, the signatures go where the images go, and the policy stops what is not signed.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use base64::Engine as _;
+use common::images::cluster_image;
+use common::registry::DockerRegistry;
+use common::run;
+use common::sealift::{Sealift, assert_says};
+
+const PASSWORD: &str = "correct horse";
+
+/// A pair of keys in the home of `who`, and a file with the password: the arguments to sign with.
+fn keys(who: &Sealift, name: &str) -> (String, String) {
+    let password = who.home().join("password");
+    std::fs::write(&password, PASSWORD).unwrap();
+    let prefix = who.home().join(name).display().to_string();
+    who.ok(&["key", "generate", "--output-key-prefix", &prefix, "--password-file", &password.display().to_string()]);
+    (format!("{prefix}.key"), format!("{prefix}.pub"))
+}
+
+fn sign(who: &Sealift, name: &str, key: &str, more: &[&str]) {
+    let password = who.home().join("password").display().to_string();
+    who.ok(&[&["sign", name, "--key", key, "--password-file", &password], more].concat());
+}
+
+/// Holds a signature manifest's layer against a public key with openssl.
+fn openssl_verifies(who: &Sealift, manifest: &serde_json::Value, payload: &[u8], public: &str) {
+    let signature = manifest["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap();
+    let (signed, signature_file) = (who.home().join("payload"), who.home().join("signature"));
+    std::fs::write(&signed, payload).unwrap();
+    std::fs::write(&signature_file, base64::engine::general_purpose::STANDARD.decode(signature).unwrap()).unwrap();
+    let [signed, signature_file] = [signed, signature_file].map(|path| path.display().to_string());
+    assert_says(&run("openssl", &["dgst", "-sha256", "-verify", public, "-signature", &signature_file, &signed]), &["Verified OK"]);
+}
+
+#[test]
+fn signatures_travel_through_registries_and_openssl_and_skopeo_read_them() {
+    let registry = DockerRegistry::start();
+    let (here, there, archive) = (Sealift::new(), Sealift::new(), Sealift::new());
+    let name = registry.name("team/shop:1");
+    let image = cluster_image(&here.store(), &name, 71, &[1000], &["web:1"]);
+    let (key, public) = keys(&here, "own");
+    let (_, other) = keys(&here, "other");
+    assert_says(&here.fails(6, &["verify", &name, "--key", &public]), &["is not signed"]);
+    sign(&here, &name, &key, &["-a", "env=prod"]);
+    assert_says(&here.ok(&["verify", &name, "--key", &public, "-a", "env=prod"]), &["is signed by"]);
+    assert_says(&here.fails(6, &["verify", &name, "--key", &other]), &["no signature", "another key"]);
+
+    here.ok(&["push", &name]);
+    let hex = image.digest().to_string().replace("sha256:", "");
+    let tag = format!("docker://{}", registry.name(&format!("team/shop:sha256-{hex}.sig")));
+    let manifest: serde_json::Value = serde_json::from_str(&run("skopeo", &["inspect", "--raw", "--tls-verify=false", &tag])).unwrap();
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.dev.cosign.simplesigning.v1+json");
+    let payload = here.store_root().join("blobs/sha256").join(manifest["layers"][0]["digest"].as_str().unwrap().replace("sha256:", ""));
+    openssl_verifies(&here, &manifest, &std::fs::read(payload).unwrap(), &public);
+
+    // without a store, by pull, and by an archive
+    assert_says(&there.ok(&["verify", &name, "--key", &public]), &["is signed by"]);
+    there.ok(&["pull", &name]);
+    let file = here.home().join("shop.tar").display().to_string();
+    there.ok(&["save", "-o", &file, &name]);
+    archive.ok(&["load", "-i", &file]);
+    drop(registry);
+    for site in [&there, &archive] {
+        assert_says(&site.ok(&["verify", &name, "--key", &public]), &["is signed by"]);
+        site.ok(&["prune"]);
+        assert_says(&site.ok(&["verify", &name, "--key", &public]), &["is signed by"]);
+    }
+}
+
+#[test]
+fn an_image_in_a_registry_is_signed_there_beside_earlier_signatures() {
+    let registry = DockerRegistry::start();
+    let (here, there) = (Sealift::new(), Sealift::new());
+    let name = registry.name("team/shop:1");
+    cluster_image(&here.store(), &name, 72, &[1000], &[]);
+    let ((first, first_public), (second, second_public)) = (keys(&here, "first"), keys(&there, "second"));
+    sign(&here, &name, &first, &[]);
+    here.ok(&["push", &name]);
+    sign(&there, &name, &second, &[]);
+    assert!(there.store().names().unwrap().is_empty());
+    for public in [&first_public, &second_public] {
+        there.ok(&["verify", &name, "--key", public, "--remote"]);
+    }
+    // what is in the store only is not lost, nor what is in the registry only
+    here.ok(&["push", &name]);
+    assert_eq!(here.json(&["verify", &name, "--key", &first_public, "--key", &second_public])["signatures"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_policy_stops_what_is_not_signed_before_anything_is_done() {
+    let registry = DockerRegistry::start();
+    let (here, there) = (Sealift::new(), Sealift::new());
+    let name = registry.name("team/shop:1");
+    cluster_image(&here.store(), &name, 73, &[1000], &[]);
+    let (key, _) = keys(&here, "own");
+    here.ok(&["push", &name]);
+    let policy = here.home().join("trust.yaml").display().to_string();
+    let write = |level: &str| {
+        let text = format!("images:\n- name: '127.0.0.1:*/team/*'\n  trust: {level}\n  keys: [own.pub]\n");
+        std::fs::write(&policy, text).unwrap();
+    };
+    write("required");
+    assert_says(&there.fails(6, &["pull", &name, "--trust-policy", &policy]), &["is not trusted", "is not signed", "hint: the policy is"]);
+    assert!(there.store().names().unwrap().is_empty());
+    let run_it = ["run", &name, "-m", "127.0.0.9", "--trust-policy", &policy];
+    assert_says(&there.fails(6, &run_it), &["is not trusted"]);
+    write("warn");
+    assert_says(&there.run(&["pull", &name, "--trust-policy", &policy]).expect_code(0).stderr, &["warning:", "is not trusted"]);
+    write("required");
+    sign(&here, &name, &key, &["--remote"]);
+    there.ok(&["pull", &name, "--trust-policy", &policy]);
+    std::fs::remove_file(here.home().join("own.pub")).unwrap();
+    assert_says(&there.fails(2, &["pull", &name, "--trust-policy", &policy]), &["own.pub"]);
+}
