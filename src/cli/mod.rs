@@ -33,6 +33,7 @@ mod reset;
 mod rmi;
 mod run;
 mod save;
+mod sbom;
 mod schema;
 mod sign;
 mod site;
@@ -154,6 +155,7 @@ enum Command {
     Rmi(rmi::Args),
     Run(run::Args),
     Save(save::Args),
+    Sbom(sbom::Args),
     Schema(schema::Args),
     Sign(sign::Args),
     Status(status::Args),
@@ -196,6 +198,7 @@ impl Command {
             Command::Rmi(args) => rmi::run(args, context).await,
             Command::Run(args) => run::run(args, context).await,
             Command::Save(args) => save::run(args, context).await,
+            Command::Sbom(args) => sbom::run(args, context).await,
             Command::Schema(args) => schema::run(args, context),
             Command::Sign(args) => sign::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,

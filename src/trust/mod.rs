@@ -8,6 +8,7 @@ mod carry;
 mod key;
 mod payload;
 mod policy;
+mod sbom;
 mod sealed;
 mod signature;
 
@@ -15,4 +16,5 @@ pub use carry::{pull_referrers, push_referrers};
 pub use key::{PrivateKey, PublicKey};
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};
+pub use sbom::{attach, sbom};
 pub use signature::{Signed, sign, verify};

@@ -1,0 +1,194 @@
+//! What is in an image: a bill of materials in CycloneDX 1.6 (JSON), the same for the same image on every day and machine.
+
+mod packages;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType, Platform};
+use serde_json::{Value, json};
+
+use self::packages::{Package, System, escaped, is_read, is_rpm_database, system};
+use crate::events::{Job, Unit};
+use crate::image::{ANNOTATION_PLATFORM, Blob, Content, Digest, Name, canonical, platform_string, serves};
+use crate::layer::{layers_of, listing, outline, read_files};
+use crate::store::{Store, Surveyed, Workload};
+
+const TYPE_SBOM: &str = "application/vnd.cyclonedx+json";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// The bill of materials of an image for one platform: its packages, its files with their digests, and each container image with
+/// its packages.
+pub fn sbom(store: &Store, name: &Name, part: &Surveyed, job: &Job) -> Result<Value> {
+    let task = job.task("look for packages and files", Some(1 + part.workloads.len() as u64), Unit::Items);
+    let digest = Blob::try_from(&part.rootfs)?.digest;
+    let mut components = contents(store, &part.manifest, &digest, name, job)?;
+    components.extend(files(store, &part.manifest, &digest, job)?);
+    task.advance(1);
+    for workload in &part.workloads {
+        job.check()?;
+        components.push(container(store, workload, &part.platform, job)?);
+        task.advance(1);
+    }
+    task.done("");
+    Ok(json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": serial(&digest), "version": 1,
+        "metadata": {
+            "tools": {"components": [{"type": "application", "name": "sealift", "version": env!("CARGO_PKG_VERSION")}]},
+            "component": image(name, &digest),
+            "properties": [{"name": "sealift:platform", "value": platform_string(&part.platform)}],
+        },
+        "components": components,
+    }))
+}
+
+/// Keeps a bill of materials beside the image, instead of an earlier one for the platform. It refers to the image from then on.
+pub fn attach(store: &Store, image: &Descriptor, platform: &Platform, bom: &Value) -> Result<Descriptor> {
+    let platform = platform_string(platform);
+    let (layer, config) = (store.put(&serde_json::to_vec(bom)?)?, store.put(b"{}")?);
+    let manifest = canonical(&json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest, "artifactType": TYPE_SBOM,
+        "config": {"mediaType": EMPTY, "digest": config.digest, "size": config.size},
+        "layers": [{"mediaType": TYPE_SBOM, "digest": layer.digest, "size": layer.size}],
+        "subject": {"mediaType": image.media_type(), "digest": image.digest(), "size": image.size()},
+        "annotations": {ANNOTATION_PLATFORM: platform},
+    }))?;
+    let blob = store.put(&manifest)?;
+    let written = Descriptor::new(MediaType::ImageManifest, blob.size, oci_spec::image::Digest::from(blob.digest));
+    for older in store.referrers(&Blob::try_from(image)?.digest)? {
+        let annotation = older.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM));
+        let same_kind = older.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == TYPE_SBOM);
+        if same_kind && annotation == Some(&platform) {
+            store.detach(&older)?;
+        }
+    }
+    store.attach(&written)?;
+    Ok(written)
+}
+
+/// A UUID from a digest, so that the same image has the same one (RFC 9562, version 8).
+fn serial(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("urn:uuid:{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+}
+
+/// The component that an image is.
+fn image(name: &Name, digest: &Digest) -> Value {
+    let repository = format!("{}/{}", name.registry(), name.repository());
+    let last = name.repository().rsplit('/').next().unwrap_or_default();
+    let tag = name.tag().map_or_else(String::new, |tag| format!("&tag={}", escaped(tag)));
+    json!({
+        "type": "container", "bom-ref": digest.to_string(), "name": name.familiar(), "version": digest.to_string(),
+        "hashes": [{"alg": "SHA-256", "content": digest.hex()}],
+        "purl": format!("pkg:oci/{}@{}?repository_url={}{tag}", escaped(last), escaped(&digest.to_string()), escaped(&repository)),
+    })
+}
+
+/// The system and the packages of a root file system; a database that is not read is told.
+fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, job: &Job) -> Result<Vec<Value>> {
+    let files = read_files(store, manifest, is_read)?;
+    let (system, packages) = (system(&files), packages::packages(&files));
+    let mut components: Vec<Value> = system.iter().map(|system| operating_system(system, of)).collect();
+    components.extend(packages.iter().map(|package| library(package, system.as_ref(), of)));
+    if packages.is_empty()
+        && let Some(database) = rpm_database(store, manifest, job)?
+    {
+        job.warn(format!("{}: the packages of rpm are left out: its database {} cannot be read", name.familiar(), database.display()));
+        let note = json!([{"name": "sealift:not-read", "value": "rpm database"}]);
+        components.push(json!({"type": "data", "bom-ref": format!("{of}#rpm"), "name": database, "properties": note}));
+    }
+    Ok(components)
+}
+
+fn rpm_database(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Option<PathBuf>> {
+    let tree = outline(store, &layers_of(store, manifest)?, job, || {})?;
+    Ok(tree.into_iter().map(|(path, _)| path).find(|path| is_rpm_database(path)))
+}
+
+fn operating_system(system: &System, of: &Digest) -> Value {
+    let mut component = json!({"type": "operating-system", "bom-ref": format!("{of}#os"), "name": system.id});
+    if let Some(version) = &system.version {
+        component["version"] = version.as_str().into();
+    }
+    component
+}
+
+fn library(package: &Package, system: Option<&System>, of: &Digest) -> Value {
+    let url = package.url(system);
+    let mut component = json!({
+        "type": "library", "bom-ref": format!("{of}#{url}"), "name": package.name, "version": package.version, "purl": url,
+    });
+    if let Some(license) = &package.license {
+        component["licenses"] = json!([{"license": {"name": license}}]);
+    }
+    component
+}
+
+fn files(store: &Store, manifest: &ImageManifest, of: &Digest, job: &Job) -> Result<Vec<Value>> {
+    let listed = listing(store, &layers_of(store, manifest)?, job)?;
+    let file = |(path, digest): (&Path, Digest)| {
+        json!({"type": "file", "bom-ref": format!("{of}#/{}", path.display()), "name": format!("/{}", path.display()),
+            "hashes": [{"alg": "SHA-256", "content": digest.hex()}]})
+    };
+    Ok(listed.iter().filter_map(|(path, listing)| Some((path.as_path(), listing.digest?))).map(file).collect())
+}
+
+/// A container image among the workloads, with its packages.
+fn container(store: &Store, workload: &Workload, platform: &Platform, job: &Job) -> Result<Value> {
+    let mut component = image(&workload.name, &Blob::try_from(&workload.descriptor)?.digest);
+    let Some((digest, manifest)) = manifest_for(store, &workload.descriptor, platform)? else {
+        return Ok(component);
+    };
+    // charts and other artifacts are no root file systems
+    if is_image(&manifest) {
+        let inside = contents(store, &manifest, &digest, &workload.name, job);
+        component["components"] = inside.with_context(|| format!("container image {}", workload.name.familiar()))?.into();
+        name_apart(&mut component["components"], &workload.name);
+    }
+    component["bom-ref"] = format!("{}@{digest}", workload.name).into();
+    Ok(component)
+}
+
+/// The same image may stand under several names: what is in it is told apart by the name.
+fn name_apart(components: &mut Value, name: &Name) {
+    for component in components.as_array_mut().into_iter().flatten() {
+        let reference = component["bom-ref"].as_str().unwrap_or_default();
+        component["bom-ref"] = format!("{name}@{reference}").into();
+    }
+}
+
+fn is_image(manifest: &ImageManifest) -> bool {
+    let config = manifest.config().media_type().to_string();
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"].contains(&config.as_str())
+}
+
+fn manifest_for(store: &Store, root: &Descriptor, platform: &Platform) -> Result<Option<(Digest, ImageManifest)>> {
+    match store.document(root)? {
+        Content::Manifest(manifest) => Ok(Some((Blob::try_from(root)?.digest, *manifest))),
+        Content::Index(index) => {
+            let fits = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|own| serves(own, platform));
+            let Some(arm) = index.manifests().iter().find(fits) else { return Ok(None) };
+            if !store.has(&Blob::try_from(arm)?) {
+                return Ok(None);
+            }
+            match store.document(arm)? {
+                Content::Manifest(manifest) => Ok(Some((Blob::try_from(arm)?.digest, *manifest))),
+                _ => bail!("{} is no image manifest", arm.digest()),
+            }
+        }
+        Content::Leaf => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serial_numbers_have_the_shape_that_cyclonedx_asks_for() {
+        let serial = serial(&Digest::of(b"image"));
+        let shape = regex::Regex::new("^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$").unwrap();
+        assert!(shape.is_match(&serial), "{serial}");
+    }
+}
