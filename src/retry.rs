@@ -33,16 +33,36 @@ pub struct RetryAfter(pub Duration);
 /// Runs `attempt` until it succeeds, fails for good, or the tries are used up.
 ///
 /// Only failures of [`Kind::Network`] are tried again. A [`RetryAfter`] in the error's chain lengthens the pause.
-pub async fn retry<T, F>(policy: Policy, job: &Job, what: &str, mut attempt: impl FnMut(u32) -> F) -> Result<T>
+pub async fn retry<T, F>(policy: Policy, job: &Job, what: &str, attempt: impl FnMut(u32) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut pause = policy.first_pause;
-    for number in 1.. {
+    retry_stuck(policy, job, what, || 0, attempt).await
+}
+
+/// As [`retry`], but the tries are counted anew whenever one of them came further, by what `progress` says: long work on a bad
+/// line ends as long as it gets anywhere.
+pub async fn retry_stuck<T, F>(
+    policy: Policy,
+    job: &Job,
+    what: &str,
+    progress: impl Fn() -> u64,
+    mut attempt: impl FnMut(u32) -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let (mut pause, mut number, mut reached) = (policy.first_pause, 0, progress());
+    loop {
+        number += 1;
         let error = match job.or_cancelled(attempt(number)).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
+        let now = progress();
+        if now > reached {
+            (pause, number, reached) = (policy.first_pause, 1, now);
+        }
         if kind_of(&error) != Kind::Network || number >= policy.tries {
             return Err(error);
         }
@@ -56,5 +76,30 @@ where
         .await?;
         pause = (pause * 2).min(policy.longest_pause);
     }
-    unreachable!("the loop ends by returning")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn tries_are_counted_anew_when_one_came_further() {
+        let policy = Policy { tries: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(1) };
+        // how far each try comes; the work is done at 5
+        for (places, done, tries) in
+            [(vec![1, 2, 2, 3, 3, 4, 5], true, 7), (vec![1, 1, 1, 5], false, 3), (vec![0, 0, 0, 5], false, 3), (vec![5], true, 1)]
+        {
+            let (place, tried) = (Cell::new(0), Cell::new(0));
+            let attempt = |_| {
+                place.set(places[tried.get()]);
+                tried.set(tried.get() + 1);
+                let done = place.get() == 5;
+                async move { if done { Ok(()) } else { Err(Failure::network("broke").into()) } }
+            };
+            let ended = retry_stuck(policy, &Job::silent(), "work", || place.get(), attempt).await;
+            assert_eq!((ended.is_ok(), tried.get()), (done, tries), "{places:?}");
+        }
+    }
 }

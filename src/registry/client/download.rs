@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::pulse::{IDLE, Pulse};
@@ -15,7 +16,7 @@ use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::Blob;
 use crate::registry::sink::Sink;
-use crate::retry::{Policy, retry};
+use crate::retry::{Policy, retry_stuck};
 use crate::store::{Ingest, Store};
 
 /// What all downloads together may have under way and lose when the process is killed, in bytes.
@@ -36,9 +37,9 @@ pub fn piece(blobs: &[Blob], job: &Job) -> u64 {
 /// Downloads a blob in pieces of so many bytes; the bytes that went over the wire.
 pub async fn download(session: &Session, blob: Blob, piece: u64, store: &Store, job: &Job) -> Result<u64> {
     let meter = Meter::new(job, "pull", &blob);
-    let fetch = Download { session, blob, store, piece, meter: &meter };
+    let fetch = Download { session, blob, store, piece, meter: &meter, open: Mutex::default() };
     let what = format!("pull {}: blob {}", session.place(), blob.digest);
-    once_more(job, || retry(Policy::default(), job, &what, |_| fetch.attempt(job, &what))).await?;
+    once_more(job, || retry_stuck(Policy::default(), job, &what, || meter.kept(), |_| fetch.attempt(job, &what))).await?;
     meter.done("");
     Ok(meter.moved_bytes())
 }
@@ -50,6 +51,8 @@ struct Download<'a> {
     /// Bytes asked for at once.
     piece: u64,
     meter: &'a Meter,
+    /// What an earlier try left open: opening it anew would mean to read it all.
+    open: Mutex<Option<Ingest>>,
 }
 
 /// An answer, and the byte before which it ends.
@@ -62,8 +65,11 @@ impl Download<'_> {
     /// Gets what is missing, piece by piece. Where a registry is near, sockets' buffers fill faster than the disk takes it, so
     /// pieces are small; where it is far, buffers are empty but each question costs time, so pieces grow.
     async fn attempt(&self, job: &Job, what: &str) -> Result<()> {
-        let (store, blob) = (self.store.clone(), self.blob);
-        let mut ingest = spawn_blocking(move || store.ingest(&blob)).await??;
+        let (store, blob, open) = (self.store.clone(), self.blob, self.open.lock().await.take());
+        let mut ingest = match open {
+            Some(ingest) => ingest,
+            None => spawn_blocking(move || store.ingest(&blob)).await??,
+        };
         let mut piece = self.piece;
         while ingest.offset() < self.blob.size {
             job.check()?;
@@ -124,6 +130,7 @@ impl Download<'_> {
                         break;
                     }
                     self.meter.reach(place);
+                    self.meter.keep(place);
                 }
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => {
@@ -137,12 +144,18 @@ impl Download<'_> {
             }
         }
         let mut ingest = sink.end().await.context("the local store")?;
-        received?;
+        if let Err(error) = received {
+            *self.open.lock().await = Some(ingest);
+            return Err(error);
+        }
         if place > end {
             ingest.restart()?;
             return Err(self.mismatch(format!("it is longer than {end} bytes")));
         }
-        ensure!(place == end, Failure::network(format!("{what}: the answer ended after {place} of {end} bytes")));
+        if place < end {
+            *self.open.lock().await = Some(ingest);
+            return Err(Failure::network(format!("{what}: the answer ended after {place} of {end} bytes")).into());
+        }
         Ok(ingest)
     }
 

@@ -39,6 +39,8 @@ pub struct State {
     pub log: Vec<String>,
     /// Tokens are wanted; each is good for so many requests.
     pub token_uses: Option<usize>,
+    /// Tokens are given for one scope only.
+    pub one_scope: bool,
     /// Each answer takes some time.
     pub slow: bool,
     /// How many requests were open at once.
@@ -95,6 +97,9 @@ impl Fake {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         state.log.push(format!("{line} {}{}", header("range"), header("content-range")));
         if parts.uri.path() == "/token" {
+            if state.one_scope && line.matches("scope=").count() > 1 {
+                return reply(403, &[], br#"{"details": "not your repository"}"#.to_vec());
+            }
             return state.give_token(&parts.method, &parts.headers, &String::from_utf8_lossy(&body));
         }
         if let Some(refused) = state.refused(&parts.headers, &self.host) {

@@ -169,8 +169,15 @@ impl Session {
 
     async fn fetch_token(&self, realm: &str, service: Option<&str>) -> Result<Token> {
         let what = format!("registry {}: token from {realm}", self.host());
-        let response = Pulse::new(IDLE).watch(&what, self.token_request(realm, service)?.send()).await?;
-        let response = response.map_err(|error| unanswered(error, realm))?;
+        let ask = async |scopes: &[String]| {
+            let asked = Pulse::new(IDLE).watch(&what, self.token_request(realm, service, scopes)?.send()).await?;
+            asked.map_err(|error| unanswered(error, realm))
+        };
+        let mut response = ask(&self.scopes).await?;
+        // some services refuse all when one repository is not the user's; the first is the one that must be
+        if matches!(response.status().as_u16(), 400..=403) && self.scopes.len() > 1 {
+            response = ask(&self.scopes[..1]).await?;
+        }
         if !response.status().is_success() {
             return Err(self.refuse(response, &what).await);
         }
@@ -181,17 +188,17 @@ impl Session {
         Ok(Token { secret: secret.into(), expires: Instant::now() + life.mul_f64(0.8) })
     }
 
-    fn token_request(&self, realm: &str, service: Option<&str>) -> Result<RequestBuilder> {
+    fn token_request(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<RequestBuilder> {
         let mut url = Url::parse(realm).with_context(|| format!("registry {}: token service `{realm}`", self.host()))?;
         if let Some(Credential::IdentityToken(token)) = &self.credential {
             let mut form = Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token").append_pair("client_id", "sealift");
-            form.append_pair("refresh_token", token.expose_secret()).append_pair("scope", &self.scopes.join(" "));
+            form.append_pair("refresh_token", token.expose_secret()).append_pair("scope", &scopes.join(" "));
             form.extend_pairs(service.map(|service| ("service", service)));
             return Ok(self.http().post(url).header("content-type", "application/x-www-form-urlencoded").body(form.finish()));
         }
         url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
-        url.query_pairs_mut().extend_pairs(self.scopes.iter().map(|scope| ("scope", scope)));
+        url.query_pairs_mut().extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
         let request = self.http().get(url);
         match &self.credential {
             Some(Credential::Password { user, password }) => Ok(request.basic_auth(user, Some(password.expose_secret()))),

@@ -282,3 +282,43 @@ fn images_of_layers(store: &Store, count: usize) -> Descriptor {
     let blob = store.put(manifest.to_string().as_bytes()).unwrap();
     DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(blob.digest).size(blob.size).build().unwrap()
 }
+
+#[tokio::test]
+async fn what_may_not_be_mounted_is_sent() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.push(&here, &root).await.unwrap();
+    site.fake.state().blobs.clear();
+    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
+    for _ in 0..2 {
+        site.fault("POST /v2/b/blobs/uploads/?mount=", Then::Status(403, "", ""));
+    }
+    let pushed = site.client(None).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    assert_eq!((pushed.moved_blobs, pushed.mounted_blobs), (2, 0));
+}
+
+#[tokio::test]
+async fn a_token_service_that_refuses_the_scopes_of_other_repositories_is_asked_for_ours_alone() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.push(&here, &root).await.unwrap();
+    site.fake.state().token_uses = Some(100);
+    site.fake.state().one_scope = true;
+    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
+    site.client(Some("ann")).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    assert!(site.fake.count("GET /token?service=fake&scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1);
+}
+
+#[tokio::test]
+async fn a_bad_line_is_no_matter_as_long_as_something_comes() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    // more breaks than tries, each after some bytes more
+    for place in 1..=7 {
+        site.fault("PATCH", Then::Keep(place * 1000, 502));
+    }
+    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
+}

@@ -37,13 +37,14 @@ pub struct Meter {
     task: Mutex<Option<Task>>,
     shown: AtomicU64,
     moved: AtomicU64,
+    kept: AtomicU64,
 }
 
 impl Meter {
     /// A meter for a blob; `verb` says where it goes.
     pub fn new(job: &Job, verb: &str, blob: &Blob) -> Self {
         let task = job.task(format!("{verb} sha256:{}", blob.digest.short()), Some(blob.size), Unit::Bytes);
-        Meter { task: Mutex::new(Some(task)), shown: AtomicU64::new(0), moved: AtomicU64::new(0) }
+        Meter { task: Mutex::new(Some(task)), shown: AtomicU64::new(0), moved: AtomicU64::new(0), kept: AtomicU64::new(0) }
     }
 
     /// The blob is there up to this byte. A retry that starts further back shows nothing until it is beyond what was shown.
@@ -54,6 +55,16 @@ impl Meter {
         {
             task.advance(place - shown);
         }
+    }
+
+    /// The receiving end has the blob up to this byte, and a next try need not send it again.
+    pub fn keep(&self, place: u64) {
+        self.kept.fetch_max(place, Ordering::Relaxed);
+    }
+
+    /// The furthest byte that the receiving end has had.
+    pub fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// So many bytes went over the wire.

@@ -17,10 +17,10 @@ use super::session::Session;
 use super::source::Source;
 use super::transfer::{Meter, Mismatch, once_more};
 use crate::durable;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::{Blob, Digest};
-use crate::retry::{Policy, retry};
+use crate::retry::{Policy, retry_stuck};
 use crate::store::Store;
 
 /// Blobs up to this size go in one request; an upload of them is not worth resuming.
@@ -62,7 +62,7 @@ impl Upload<'_> {
     pub async fn run(&self, job: &Job) -> Result<(Moved, u64)> {
         let meter = Arc::new(Meter::new(job, "push", &self.blob));
         let what = format!("push {}: blob {}", self.session.place(), self.blob.digest);
-        let moved = once_more(job, || retry(Policy::default(), job, &what, |_| self.attempt(&meter, &what))).await?;
+        let moved = once_more(job, || retry_stuck(Policy::default(), job, &what, || meter.kept(), |_| self.attempt(&meter, &what))).await?;
         match moved {
             Moved::Present => meter.unchanged(),
             Moved::Mounted => meter.done("mounted"),
@@ -84,11 +84,13 @@ impl Upload<'_> {
             },
         };
         meter.reach(opened.offset);
+        meter.keep(opened.offset);
         let mut source = Source::open(self.store, self.blob, opened.offset);
         if self.blob.size > SMALL && self.session.chunks.are_taken() {
             while opened.offset < self.blob.size {
                 self.remember(&opened.url)?;
                 opened = self.patch(opened, &mut source, meter, what).await?;
+                meter.keep(opened.offset);
             }
             self.remember(&opened.url)?;
         }
@@ -113,7 +115,13 @@ impl Upload<'_> {
         if let Some(from) = &self.mount {
             url.query_pairs_mut().append_pair("mount", &self.blob.digest.to_string()).append_pair("from", from);
         }
-        let response = self.session.send(what, |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
+        let mut sent = self.session.send(what, |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await;
+        // whoever may push here may be forbidden to read there
+        if self.mount.is_some() && sent.as_ref().is_err_and(|error| kind_of(error) == Kind::Failed) {
+            url.set_query(None);
+            sent = self.session.send(what, |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await;
+        }
+        let response = sent?;
         match response.status() {
             StatusCode::CREATED => Ok(None),
             StatusCode::ACCEPTED => Ok(Some(Opened { url: self.session.location(&response)?, offset: 0, least: least(&response) })),
