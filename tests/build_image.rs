@@ -307,3 +307,38 @@ fn an_image_is_built_from_another_one() {
     let (_, theirs, _) = inspect(&other, pulled["digest"].as_str().unwrap());
     assert_eq!(layers(&theirs), layers(&rootfs));
 }
+
+#[test]
+fn one_changed_file_of_a_large_tree_makes_one_new_layer() {
+    let sealift = Sealift::new();
+    let context = sealift.home().join("large");
+    fs::create_dir_all(context.join("tree")).unwrap();
+    for number in 0..8 {
+        fs::write(context.join(format!("tree/blob-{number}")), common::images::noise(number, 30 << 20)).unwrap();
+    }
+    fs::write(context.join("tree/small"), "one").unwrap();
+    fs::write(context.join("Kubefile"), "FROM scratch\nCOPY tree /\n").unwrap();
+    let layers = |tag: &str| -> Vec<String> {
+        sealift.ok(&["build", "-t", tag, context.to_str().unwrap()]);
+        let layers = sealift.json(&["inspect", "--layers", tag]);
+        layers.as_array().unwrap().iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = layers("large:1");
+    let times = |digests: &[String]| -> Vec<std::time::SystemTime> {
+        let place = |digest: &String| sealift.store_root().join("blobs/sha256").join(digest.replace("sha256:", ""));
+        digests.iter().map(|digest| fs::metadata(place(digest)).unwrap().modified().unwrap()).collect()
+    };
+    let written = times(&before);
+    fs::write(context.join("tree/small"), "two").unwrap();
+    let after = layers("large:2");
+    assert!(before.len() > 3, "{before:?}");
+    let new: Vec<&String> = after.iter().filter(|layer| !before.contains(layer)).collect();
+    // the piece with the file, and that with the directory's time
+    assert!((1..=2).contains(&new.len()), "{new:?}");
+    assert_eq!(times(&before), written, "the others are not written again");
+    // what is remembered gives the same bytes as what is packed anew
+    let other = Sealift::new();
+    other.ok(&["build", "-t", "large:2", context.to_str().unwrap()]);
+    let digest = |sealift: &Sealift| sealift.json(&["inspect", "large:2"])["digest"].clone();
+    assert_eq!(digest(&other), digest(&sealift));
+}

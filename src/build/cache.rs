@@ -15,8 +15,8 @@ use super::files::FileDigests;
 use super::layout::Item;
 use crate::durable;
 use crate::events::Job;
-use crate::image::{Blob, Digest, Hasher, Name};
-use crate::layer::{Layer, Source, Tree};
+use crate::image::{Blob, ClusterConfig, Digest, Hasher, Name};
+use crate::layer::{Entry, Layer, Memory, PackOptions, Source, Tree};
 use crate::store::Store;
 use crate::workloads::{Finds, Kind};
 
@@ -141,6 +141,43 @@ fn write(place: &Path, value: &impl Serialize) -> Result<()> {
     durable::write(place, &serde_json::to_vec(value)?, 0o644)
 }
 
+/// What pieces of trees came to in earlier builds: those that hold the same are not packed again.
+pub struct Pieces<'a> {
+    /// Where it is remembered.
+    pub cache: &'a Cache,
+    /// How pieces are packed.
+    pub options: &'a PackOptions,
+    /// Where their layers are.
+    pub store: &'a Store,
+    /// What to report to.
+    pub job: &'a Job,
+}
+
+impl Pieces<'_> {
+    fn place(&self, piece: &[(&Path, &Entry)]) -> Result<PathBuf> {
+        let mut key = Key::new("piece");
+        key.part(ClusterConfig::SCHEMA);
+        key.part(format!("{:?}", self.options.compression));
+        key.entries(piece, &self.cache.files, self.job)?;
+        for (_, entry) in piece {
+            key.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
+        }
+        Ok(self.cache.place("pieces", &key.finish()))
+    }
+}
+
+impl Memory for Pieces<'_> {
+    fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
+        let recorded: Option<RecordedLayer> = self.cache.read(&self.place(piece)?);
+        let here = |layer: &RecordedLayer| Blob::try_from(&layer.descriptor).is_ok_and(|blob| self.store.has(&blob));
+        Ok(recorded.filter(here).map(Layer::from))
+    }
+
+    fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
+        write(&self.place(piece)?, &RecordedLayer::from(layer))
+    }
+}
+
 /// Takes parts of a key so that no two sequences of parts look alike.
 pub struct Key(Hasher<std::io::Sink>);
 
@@ -161,9 +198,13 @@ impl Key {
 
     /// Adds a tree: paths, kinds, modes, owners and contents; not times.
     pub fn tree(&mut self, tree: &Tree, files: &FileDigests, job: &Job) -> Result<()> {
-        let entries: Vec<_> = tree.iter().collect();
+        self.entries(&tree.iter().map(|(path, entry)| (path.as_path(), entry)).collect::<Vec<_>>(), files, job)
+    }
+
+    /// Adds entries of a tree, as [`Key::tree`] does.
+    fn entries(&mut self, entries: &[(&Path, &Entry)], files: &FileDigests, job: &Job) -> Result<()> {
         let contents: Vec<Vec<u8>> = entries.par_iter().map(|(_, entry)| content(&entry.source, files, job)).collect::<Result<_>>()?;
-        for ((path, entry), content) in entries.into_iter().zip(contents) {
+        for ((path, entry), content) in entries.iter().zip(contents) {
             self.part(path.as_os_str().as_bytes());
             self.part(content);
             self.part(format!("{:o} {} {}", entry.mode, entry.uid, entry.gid));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::base::Base;
-use super::cache::{Cache, Key, Record};
+use super::cache::{Cache, Key, Pieces, Record};
 use super::layout::{Item, Layout};
 use super::named::Named;
 use super::options::Options;
@@ -21,7 +21,7 @@ use super::workdir::Workdir;
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{Layer, PackOptions, Source, Tree, pack};
+use crate::layer::{Layer, PackOptions, Source, Tree, pack, pack_anew};
 use crate::store::Store;
 
 /// An image has at most this many layers; some unpackers take no more than 127.
@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
             Some(record) => record,
             None => {
                 let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
-                let record = self.pack(&tree, newest, max_layers)?;
+                let record = self.pack(&tree, newest, max_layers, true)?;
                 self.cache.remember_step(&key, &record)?;
                 record
             }
@@ -304,7 +304,7 @@ impl<'a> Stage<'a> {
 
     /// Packs what lies in the build's directory, and remembers what of it later instructions and builds want to know.
     fn pack_for_later(&mut self, key: &Digest, changes: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
-        let mut record = self.pack(changes, newest, max_layers)?;
+        let mut record = self.pack(changes, newest, max_layers, false)?;
         let mut named = Named::default();
         named.apply(changes, self.cache, self.job)?;
         // the files are gone with the build directory, so what they name is read now
@@ -315,11 +315,16 @@ impl<'a> Stage<'a> {
         Ok(record)
     }
 
-    fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
+    /// Packs a tree; `lasting` files are those whose digests are known, so that pieces are remembered by them.
+    fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize, lasting: bool) -> Result<Record> {
         self.made.carried_out += 1;
         let newest = self.options.source_date_epoch.map_or(newest, |epoch| epoch.min(newest));
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
-        let layers = pack(tree, &options, self.store, self.job)?;
+        let pieces = Pieces { cache: self.cache, options: &options, store: self.store, job: self.job };
+        let layers = match lasting {
+            true => pack_anew(tree, &options, &pieces, self.store, self.job)?,
+            false => pack(tree, &options, self.store, self.job)?,
+        };
         Ok(Record { layers: layers.iter().map(Into::into).collect(), newest, ..Record::default() })
     }
 

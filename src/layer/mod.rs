@@ -31,7 +31,7 @@ pub use compress::{Compression, compression_of};
 pub use content::read_files;
 pub use diff::diff;
 pub(crate) use member::Members;
-pub use pack::{PackOptions, pack};
+pub use pack::{Memory, PackOptions, pack, pack_anew};
 pub use pick::{Listing, listing, outline, pick};
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
 pub use verify::{check_image, check_layers, check_manifest, check_members};

@@ -32,14 +32,33 @@ pub struct PackOptions {
 /// Files are read in steps of this many bytes.
 const STEP: usize = 256 << 10;
 
+/// What pieces of trees came to earlier, so that what did not change is not packed again.
+pub trait Memory: Sync {
+    /// The layer of a piece with these entries, if it is known and still there.
+    fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>>;
+
+    /// Remembers the layer of a piece.
+    fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()>;
+}
+
+/// Packs as [`pack`] does, but only the pieces that `memory` does not know.
+pub fn pack_anew(tree: &Tree, options: &PackOptions, memory: &dyn Memory, store: &Store, job: &Job) -> Result<Vec<Layer>> {
+    pack_by(tree, options, Some(memory), store, job)
+}
+
 /// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming. An empty tree is no layer.
 ///
 /// A file that has not the size that its entry says is an error: it changed while it was packed.
 pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, job: &Job) -> Result<Vec<Layer>> {
+    pack_by(tree, options, None, store, job)
+}
+
+fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, store: &Store, job: &Job) -> Result<Vec<Layer>> {
     let pieces = cut(tree, options.max_layers);
     let total: u64 = pieces.iter().map(Piece::weight).sum();
     let packing = Packing {
         options,
+        memory,
         store,
         job,
         pool: rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?,
@@ -55,6 +74,7 @@ pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, job: &Job) -> Res
 
 struct Packing<'a> {
     options: &'a PackOptions,
+    memory: Option<&'a dyn Memory>,
     store: &'a Store,
     job: &'a Job,
     pool: ThreadPool,
@@ -73,7 +93,7 @@ impl Packing<'_> {
         let work = || -> Result<Vec<(usize, Layer)>> {
             let mut done = Vec::new();
             while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let layer = self.one(&pieces[number]).inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
+                let layer = self.recalled_or_packed(&pieces[number]).inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
                 done.push((number, layer));
             }
             Ok(done)
@@ -85,6 +105,17 @@ impl Packing<'_> {
         let mut layers = first_cause(results)?;
         layers.sort_by_key(|(number, _)| *number);
         Ok(layers.into_iter().map(|(_, layer)| layer).collect())
+    }
+
+    fn recalled_or_packed(&self, piece: &Piece) -> Result<Layer> {
+        let Some(memory) = self.memory else { return self.one(piece) };
+        if let Some(layer) = memory.recall(&piece.entries)? {
+            self.task.advance(piece.weight());
+            return Ok(layer);
+        }
+        let layer = self.one(piece)?;
+        memory.remember(&piece.entries, &layer)?;
+        Ok(layer)
     }
 
     fn one(&self, piece: &Piece) -> Result<Layer> {
