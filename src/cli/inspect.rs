@@ -11,6 +11,7 @@ use super::{Context, bytes, table};
 use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string};
 use crate::layer::{self, Listing, Source};
 use crate::store::{Store, Surveyed};
+use crate::workloads::workloads_of;
 
 /// Show what an image consists of
 ///
@@ -25,7 +26,7 @@ pub struct Args {
     /// Only the files of its root file system, as they are after all layers, with the digests of their bytes
     #[arg(long, group = "only")]
     files: bool,
-    /// Only its container images
+    /// Only its container images; those of an image made by Sealer are looked for in its layers
     #[arg(long, group = "only")]
     workloads: bool,
     /// With one of those, of an image for several platforms, this one [default: this machine's]
@@ -86,7 +87,11 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         let only_layers = args.layers;
         let part = spawn_blocking(move || {
             let _in_use = store.in_use()?;
-            store.part(&args.name, args.platform.as_deref()).map(part)
+            let mut surveyed = store.part(&args.name, args.platform.as_deref())?;
+            if !only_layers {
+                surveyed.workloads = workloads_of(&store, &surveyed)?;
+            }
+            anyhow::Ok(part(surveyed))
         })
         .await??;
         return match only_layers {

@@ -103,7 +103,7 @@ fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, j
 
 fn rpm_database(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Option<PathBuf>> {
     let tree = outline(store, &layers_of(store, manifest)?, job, || {})?;
-    Ok(tree.into_iter().map(|(path, _)| path).find(|path| is_rpm_database(path)))
+    Ok(tree.into_keys().find(|path| is_rpm_database(path)))
 }
 
 fn operating_system(system: &System, of: &Digest) -> Value {
