@@ -186,3 +186,34 @@ fn containerd_pulls_images_under_their_original_names() {
         assert_says(&images, &[name]);
     }
 }
+
+#[test]
+fn buildah_pushes_and_containerd_fetches_with_tokens() {
+    let site = Sealift::new();
+    site.store();
+    let users = site.home().join("htpasswd").display().to_string();
+    std::fs::write(&users, format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let serve = Serve::start(&site, &["--writable", "--htpasswd", &users, "--tokens"]);
+    let name = format!("{}/team/built:1", serve.host());
+    let dir = |part: &str| site.home().join(part).display().to_string();
+    let storage =
+        ["--root".to_owned(), dir("root"), "--runroot".to_owned(), dir("runroot"), "--storage-driver".to_owned(), "vfs".to_owned()];
+    let buildah = |args: &[&str]| run("buildah", &[&storage.iter().map(String::as_str).collect::<Vec<_>>()[..], args].concat());
+    std::fs::write(site.home().join("file"), noise(7, 2_000_000)).unwrap();
+    let container = buildah(&["from", "scratch"]);
+    buildah(&["copy", container.trim(), &dir("file"), "/file"]);
+    buildah(&["commit", "-q", container.trim(), "built:1"]);
+    for format in ["oci", "v2s2"] {
+        let to = format!("docker://{name}-{format}");
+        buildah(&["push", "-q", "--tls-verify=false", "--creds", "ann:secret", "--format", format, "built:1", &to]);
+    }
+    let _running = containerd(site.home());
+    let sock = dir("sock");
+    for format in ["oci", "v2s2"] {
+        let name = format!("{name}-{format}");
+        run("ctr", &["-a", &sock, "-n", "test", "content", "fetch", "--plain-http", "--user", "ann:secret", &name]);
+    }
+    let refused =
+        Command::new("ctr").args(["-a", &sock, "-n", "other", "content", "fetch", "--plain-http", &format!("{name}-oci")]).output();
+    assert!(!refused.unwrap().status.success(), "nobody but a user pulls");
+}
