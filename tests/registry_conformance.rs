@@ -587,4 +587,11 @@ async fn the_registry_conforms_with_passwords() {
 #[tokio::test]
 async fn the_registry_conforms_with_tokens() {
     suite(Login::Token).await;
+    let registry = Registry::start(Login::Token);
+    let token = format!("{}/token?scope=repository:{REPOSITORY}:pull,push", registry.base);
+    let status = async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
+    assert_eq!(status(registry.http.get(&token).header("authorization", basic())).await, 200);
+    assert_eq!(status(registry.http.get(&token).header("authorization", "Basic YW5uOndyb25n")).await, 401);
+    assert_eq!(status(registry.http.get(&token)).await, 401, "nothing is given to nobody");
+    assert_eq!(status(registry.http.post(&token).header("authorization", basic())).await, 405, "OAuth2 is not spoken");
 }

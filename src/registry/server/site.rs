@@ -76,7 +76,11 @@ impl Site {
             return Ok(reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such endpoint"));
         };
         if route == Route::Token {
-            return self.token(request).await;
+            return match request.method {
+                Method::GET => self.token(request).await,
+                // clients that try OAuth2 first then ask with GET
+                _ => Ok(unsupported("tokens are asked for with GET")),
+            };
         }
         if let Some(refused) = self.refused(request, &route).await? {
             return Ok(refused);

@@ -84,50 +84,46 @@ impl Site {
     pub async fn upload(self: &Arc<Self>, request: &Parts, body: Body, repository: &str, id: &str) -> Result<Response<Body>> {
         let place = self.uploads.place(id);
         let mut held = place.lock().await;
-        let upload = match held.take() {
-            Some(upload) => Some(upload),
-            None => {
-                let (store, id) = (self.store.clone(), id.to_owned());
-                spawn_blocking(move || store.upload(&id)).await??
-            }
-        };
-        let Some(upload) = upload else {
+        let Some(upload) = self.opened(held.take(), id).await? else {
             self.uploads.forget(id);
             return Ok(reply::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
         };
-        let keeps = matches!(request.method, Method::PATCH | Method::PUT);
-        if let Some(status) = keeps.then(|| misplaced(request, upload.offset())).flatten() {
-            let refused = state(status, repository, id, &upload);
-            *held = Some(upload);
-            return Ok(refused);
-        }
-        match request.method {
-            Method::PATCH => {
+        let digest = parameter(query(request), "digest").filter(|text| text.parse::<Digest>().is_ok());
+        let (left, answer) = match (&request.method, misplaced(request, upload.offset()), digest) {
+            (&Method::PATCH | &Method::PUT, Some(status), _) => {
+                let refused = state(status, repository, id, &upload);
+                (Some(upload), refused)
+            }
+            (&Method::PATCH, None, _) => {
                 let (upload, refused) = receive(body, upload).await?;
                 let taken = refused.unwrap_or_else(|| state(StatusCode::ACCEPTED, repository, id, &upload));
-                *held = Some(upload);
-                Ok(taken)
+                (Some(upload), taken)
             }
-            Method::PUT => {
-                let Some(digest) = parameter(query(request), "digest").filter(|text| text.parse::<Digest>().is_ok()) else {
-                    *held = Some(upload);
-                    return Ok(reply::bad_digest());
-                };
-                let closed = self.close(upload, body, repository, &digest).await;
-                self.uploads.forget(id);
-                closed
-            }
-            Method::DELETE => {
+            (&Method::PUT, None, None) => (Some(upload), reply::bad_digest()),
+            (&Method::PUT, None, Some(digest)) => (None, self.close(upload, body, repository, &digest).await?),
+            (&Method::DELETE, ..) => {
                 spawn_blocking(move || upload.cancel()).await??;
-                self.uploads.forget(id);
-                Ok(reply::bare(StatusCode::NO_CONTENT, &[]))
+                (None, reply::bare(StatusCode::NO_CONTENT, &[]))
             }
             _ => {
                 let told = state(StatusCode::NO_CONTENT, repository, id, &upload);
-                *held = Some(upload);
-                Ok(told)
+                (Some(upload), told)
             }
+        };
+        if left.is_none() {
+            self.uploads.forget(id);
         }
+        *held = left;
+        Ok(answer)
+    }
+
+    /// The upload that is held open, or else the one that is on the disk.
+    async fn opened(&self, held: Option<Upload>, id: &str) -> Result<Option<Upload>> {
+        if held.is_some() {
+            return Ok(held);
+        }
+        let (store, id) = (self.store.clone(), id.to_owned());
+        spawn_blocking(move || store.upload(&id)).await?
     }
 
     /// Takes the rest of a blob and puts it in its place.
