@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use url::Url;
@@ -12,7 +13,7 @@ use super::cache::Cache;
 use crate::durable;
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::Digest;
+use crate::image::{Blob, Content, Digest, Name};
 use crate::registry::client::{Client, Version, WebFile, shown};
 use crate::store::Store;
 
@@ -48,12 +49,16 @@ struct Seen {
 #[derive(Debug, Clone)]
 pub struct Downloads {
     dir: PathBuf,
+    store: Store,
 }
+
+/// The media types of a chart's archive in a registry (Helm, and its first releases).
+const CHART_LAYERS: [&str; 2] = ["application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip"];
 
 impl Downloads {
     /// Those of a store.
     pub fn of(store: &Store) -> Self {
-        Downloads { dir: store.root().join("build/downloads") }
+        Downloads { dir: store.root().join("build/downloads"), store: store.clone() }
     }
 
     /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
@@ -64,6 +69,11 @@ impl Downloads {
             && let Some(here) = self.here(&checksum, cache, job)?
         {
             return Ok(here);
+        }
+        if remote.url.scheme() == "oci" {
+            let (root, name) = self.pull(&remote.url, client, job).await?;
+            let (downloads, url) = (self.clone(), remote.url.clone());
+            return spawn_blocking(move || downloads.chart(&url, &root, &name)).await?;
         }
         let seen = if cache.is_write_only() { None } else { self.seen(&remote.url) };
         let here = match &seen {
@@ -83,6 +93,26 @@ impl Downloads {
         };
         self.check(remote, &fetched, cache, job)?;
         Ok(fetched)
+    }
+
+    async fn pull(&self, url: &Url, client: &Client, job: &Job) -> Result<(Descriptor, Name)> {
+        let name: Name = url.as_str().trim_start_matches("oci://").parse()?;
+        let (root, _) = client.pull(&name, &[], &self.store, job).await?;
+        Ok((root, name))
+    }
+
+    /// The archive of a Helm chart that was pulled.
+    fn chart(&self, url: &Url, root: &Descriptor, name: &Name) -> Result<Fetched> {
+        let no_chart = || {
+            Failure::failed(format!("{} is no Helm chart", name.familiar()))
+                .hint("push charts with `helm push`; container images go into a cluster image with IMAGES")
+        };
+        let Content::Manifest(manifest) = self.store.document(root)? else { return Err(no_chart().into()) };
+        let is_chart = |layer: &&Descriptor| CHART_LAYERS.contains(&layer.media_type().to_string().as_str());
+        let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(no_chart)?)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        std::io::copy(&mut self.store.reader(&blob)?, &mut file)?;
+        self.keep(url, WebFile { file, blob, version: Version::default() })
     }
 
     /// The file with this content, if it is here and still has it.

@@ -12,6 +12,7 @@ use super::download::{Downloaded, Downloads};
 use super::options::Options;
 use super::origin::{Image, Origins};
 use super::plan::{Known, Lacking, Plan, plan};
+use super::workdir::Workdir;
 use crate::diagnostic::{Diagnostic, refuse_errors};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Job;
@@ -32,6 +33,8 @@ pub struct Draft {
     pub bases: BTreeMap<Image, Base>,
     /// Where stages and `--from` take their files from.
     pub origins: Origins,
+    /// The build's directory.
+    pub workdir: Workdir,
     parsed: Parsed,
     /// What is wrong with the names of images.
     misnamed: Vec<Diagnostic>,
@@ -58,7 +61,8 @@ impl Draft {
             let cache = Cache::open(&store, options.no_cache);
             let context = Context::open(&options.context)?;
             let bases = roots.into_iter().map(|(image, root)| read(image, &root, &cache, &store, &job)).collect::<Result<_>>()?;
-            Ok(Draft { options, context, cache, bases, origins, parsed, misnamed, downloaded: Downloaded::new() })
+            let workdir = Workdir::new(&store)?;
+            Ok(Draft { workdir, options, context, cache, bases, origins, parsed, misnamed, downloaded: Downloaded::new() })
         })
         .await?
     }
@@ -82,7 +86,8 @@ impl Draft {
         let job = job.clone();
         tokio::task::spawn_blocking(move || {
             let Draft { options, context, bases, origins, downloaded, .. } = &self;
-            let (plan, found) = plan(&self.parsed.kubefile, Known { origins, bases, context, options, downloaded });
+            let (plan, found) =
+                plan(&self.parsed.kubefile, Known { origins, bases, context, options, downloaded, spool: self.workdir.path() });
             let diagnostics = joined(&self.parsed.diagnostics, found.into_iter().chain(self.misnamed.clone()).collect());
             refuse_errors(&options.text, &diagnostics)?;
             for warning in diagnostics.iter().filter(|_| plan.lacks.is_empty()) {

@@ -156,6 +156,7 @@ async fn blocking<T: Send + 'static>(build: Arc<Build>, work: impl FnOnce(&Build
 
 /// A build whose base is there.
 struct Build {
+    workdir: Workdir,
     options: Options,
     /// The images that stages start from or take files from.
     bases: BTreeMap<Image, Base>,
@@ -171,17 +172,16 @@ impl Build {
     /// Reads the Kubefile, brings what it builds on, and plans; fails with everything that is wrong at once.
     async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
         let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
-        let Draft { options, context, cache, bases, origins, .. } = draft;
+        let Draft { options, context, cache, bases, origins, workdir, .. } = draft;
         let ignore = ignored(&context, &options, job)?;
         let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
-        Ok((Build { options, bases, base, cache, ignore, store: store.clone(), job: job.clone() }, plan))
+        Ok((Build { workdir, options, bases, base, cache, ignore, store: store.clone(), job: job.clone() }, plan))
     }
 
     /// Goes through the stages, each by `work`, and gives what the last one made.
     fn stages(&self, plan: &Plan, work: impl Fn(Stage<'_>, &[Planned]) -> Result<Made>) -> Result<Made> {
-        let workdir = Workdir::new(&self.store)?;
-        let Build { options, cache, store, job, bases, .. } = self;
-        let mut site = Site { options, cache, store, workdir: &workdir, job, bases, finished: BTreeMap::new() };
+        let Build { workdir, options, cache, store, job, bases, .. } = self;
+        let mut site = Site { options, cache, store, workdir, job, bases, finished: BTreeMap::new() };
         let mut last = Made::default();
         for stage in &plan.stages {
             last = work(Stage::new(stage, &site), &stage.steps)?;

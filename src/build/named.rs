@@ -9,7 +9,7 @@ use super::cache::Cache;
 use crate::events::Job;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
-use crate::workloads::{Kind, Wanted};
+use crate::workloads::{Kind, Wanted, kustomization};
 
 /// The files, by path in the rootfs.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +63,8 @@ impl Named {
 
     /// Reads what they name.
     pub fn wanted(&self, cache: &Cache) -> Result<Wanted> {
-        let mut wanted = Wanted::default();
         let charts: BTreeSet<&Path> = self.charts().collect();
+        let mut all = BTreeMap::new();
         for (path, content) in &self.files {
             let Some(kind) = Kind::of(path) else { continue };
             // a chart's own files mean something only when it is rendered
@@ -76,8 +76,11 @@ impl Named {
                 Some(Source::Bytes(bytes)) => Ok(bytes.clone()),
                 _ => anyhow::bail!("{}: what an earlier RUN made is forgotten; build with `--no-cache`", path.display()),
             })?;
-            wanted.add_file(path, &finds);
+            all.insert(path.clone(), finds);
         }
+        kustomization::apply(&mut all);
+        let mut wanted = Wanted::default();
+        all.iter().for_each(|(path, finds)| wanted.add_file(path, finds));
         Ok(wanted)
     }
 

@@ -14,6 +14,12 @@ pub struct Item {
     pub tree: Tree,
 }
 
+/// A file of root's, without a time, so that it is the same whenever it is made.
+pub fn one_file(name: PathBuf, source: Source, mode: u32) -> Item {
+    let entry = Entry { source, mode, uid: 0, gid: 0, mtime: 0, xattrs: Default::default() };
+    Item { name, tree: Tree::from([(PathBuf::new(), entry)]) }
+}
+
 /// A destination as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {

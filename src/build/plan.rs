@@ -4,6 +4,7 @@ mod apps;
 mod copy;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::base::Base;
 use super::context::Context;
@@ -148,6 +149,8 @@ pub struct Known<'a> {
     pub options: &'a Options,
     /// What was fetched.
     pub downloaded: &'a Downloaded,
+    /// A directory for what comes out of archives; it is there as long as the build.
+    pub spool: &'a Path,
 }
 
 /// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.
@@ -159,10 +162,10 @@ pub fn plan(kubefile: &Kubefile, known: Known<'_>) -> (Plan, Vec<Diagnostic>) {
         if number + 1 == kubefile.stages.len() {
             planner.is_image(&kubefile.stages[number]);
         }
-        lacks.append(&mut planner.lacks);
-        let (planned, found) = planner.finish();
+        let (planned, found, lacking) = planner.finish();
         stages.push(planned);
         diagnostics.extend(found);
+        lacks.extend(lacking);
     }
     (Plan { stages, lacks }, diagnostics)
 }
@@ -237,10 +240,6 @@ impl Planner<'_> {
     fn error(&mut self, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.push(Diagnostic::error(&self.options.kubefile, span.clone(), message));
         self.diagnostics.last_mut().expect("one was just added")
-    }
-
-    fn not_yet(&mut self, span: &Span, what: &str, instead: &str) {
-        self.error(span, format!("{what} is not carried out yet")).help = Some(instead.to_owned());
     }
 
     /// A word's meaning; what is wrong with it, the parser has said.
@@ -367,8 +366,11 @@ impl Planner<'_> {
         }
     }
 
-    fn finish(mut self) -> (PlannedStage, Vec<Diagnostic>) {
-        self.apps_can_be_launched();
+    fn finish(mut self) -> (PlannedStage, Vec<Diagnostic>, Vec<Lacking>) {
+        // what an application is, is known when all of it is here
+        if self.lacks.is_empty() {
+            self.apps_can_be_launched();
+        }
         self.plan.env = self.scope.env().clone();
         let cluster = &mut self.plan.cluster;
         cluster.labels.extend(self.options.labels.clone());
@@ -377,7 +379,7 @@ impl Planner<'_> {
             _ => RuntimeKind::Kubernetes,
         };
         cluster.runtime_version = cluster.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
-        (self.plan, self.diagnostics)
+        (self.plan, self.diagnostics, self.lacks)
     }
 }
 

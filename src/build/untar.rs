@@ -30,9 +30,14 @@ pub enum Format {
 
 /// Looks at a file. What is compressed counts as an archive if its name says that a tar is in it.
 pub fn format_of(path: &Path) -> Result<Format> {
+    format_by_name(path, path)
+}
+
+/// As [`format_of`], of a file that has another name elsewhere.
+pub fn format_by_name(path: &Path, name: &Path) -> Result<Format> {
     let mut head = Vec::new();
     fs_err::File::open(path)?.take(512).read_to_end(&mut head)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = name.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let says_tar = name.contains(".tar") || [".tgz", ".tzst", ".txz", ".tbz", ".tbz2"].iter().any(|ending| name.ends_with(ending));
     Ok(match head.as_slice() {
         [0x1f, 0x8b, ..] if says_tar => Format::Gzip,
@@ -106,6 +111,21 @@ fn add(tree: &mut Tree, name: &Path, entry: &mut tar::Entry<'_, impl Read>, spoo
     Ok(())
 }
 
+/// The files of a chart's archive, without the one directory that all of them are in; `None` if it is no chart.
+pub fn chart(tree: Tree) -> Option<Tree> {
+    let top = tree.keys().find(|path| path.ends_with("Chart.yaml") && path.components().count() == 2)?.parent()?.to_owned();
+    let inside = |path: &Path| path.strip_prefix(&top).ok().map(Path::to_owned);
+    let mut chart = Tree::new();
+    for (path, mut entry) in tree {
+        let Some(path) = inside(&path) else { continue };
+        if let Source::Hardlink(first) = &mut entry.source {
+            *first = inside(first)?;
+        }
+        chart.insert(path, entry);
+    }
+    Some(chart)
+}
+
 fn spooled(content: &mut impl Read, spool: &Path) -> Result<Source> {
     let (mut file, path) = tempfile::Builder::new().prefix("add-").tempfile_in(spool)?.keep()?;
     let size = std::io::copy(content, &mut file)?;
@@ -160,6 +180,16 @@ mod tests {
         assert_eq!(std::fs::read(content).unwrap(), b"hello");
         assert_eq!(tree[Path::new("b")].source, Source::Hardlink("a".into()));
         assert_eq!(tree[Path::new("c")].source, Source::Symlink("../../etc".into()));
+    }
+
+    #[test]
+    fn a_chart_comes_without_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = archive(dir.path(), &[("web/Chart.yaml", EntryType::Regular, "x"), ("web/templates/a", EntryType::Regular, "")]);
+        let tree = chart(read(&path, Format::Tar, dir.path()).unwrap()).unwrap();
+        assert_eq!(tree.keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), ["Chart.yaml", "templates/a"]);
+        let path = archive(dir.path(), &[("Chart.yaml", EntryType::Regular, "x")]);
+        assert_eq!(chart(read(&path, Format::Tar, dir.path()).unwrap()), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use super::find::{Finds, in_manifests};
-use super::list;
+use super::{kustomization, list};
 
 /// What a file of the rootfs is to the finder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Kind {
     List,
     /// The `Chart.yaml` of a Helm chart.
     Chart,
+    /// A `kustomization.yaml`.
+    Kustomization,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             (Some(_), "Chart.yaml") => Some(Kind::Chart),
             (Some("charts") | None, _) => None,
             (_, "imageList") => Some(Kind::List),
+            (_, name) if kustomization::FILE_NAMES.contains(&name) => Some(Kind::Kustomization),
             _ => match path.extension()?.to_str()? {
                 "yaml" | "yml" | "json" => Some(Kind::Manifests),
                 "tmpl" => Some(Kind::Template),
@@ -42,6 +45,7 @@ impl Kind {
             Kind::Manifests => in_manifests(&text, false),
             Kind::Template => in_manifests(&text, true),
             Kind::List => list::parse(&text),
+            Kind::Kustomization => kustomization::read(&text),
             Kind::Chart => Finds::default(),
         }
     }
@@ -83,6 +87,7 @@ mod tests {
             ("application/apps/web/a.yml", Some(Kind::Manifests), Some("web")),
             ("application/apps/web/imageList", Some(Kind::List), Some("web")),
             ("application/apps/web/Chart.yaml", Some(Kind::Chart), Some("web")),
+            ("application/apps/web/base/kustomization.yaml", Some(Kind::Kustomization), Some("web")),
             ("charts/web/Chart.yaml", Some(Kind::Chart), None),
             ("charts/web/values.yaml", None, None),
             ("etc/kubeadm.yml", None, None),

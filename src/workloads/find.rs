@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kustomization::Kustomization;
 use super::reference::{named, plausible, unmistakable};
 use super::template::{HOLE, blank_out};
 use super::yaml::{Node, Value, parse};
@@ -14,6 +15,9 @@ pub struct Finds {
     pub images: Vec<Found>,
     /// What may name an image, and was not taken.
     pub undecided: Vec<Undecided>,
+    /// Of a `kustomization.yaml`: what it makes of other files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kustomization: Option<Kustomization>,
 }
 
 /// An image and the line that names it.

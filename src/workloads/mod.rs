@@ -8,6 +8,7 @@ mod fetch;
 mod files;
 mod find;
 mod gather;
+pub mod kustomization;
 pub mod list;
 mod reference;
 mod sealer;

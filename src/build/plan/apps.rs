@@ -1,46 +1,89 @@
 //! APP, CNI, CSI and what is said about them: APPENV, APPCMDS, LAUNCH.
 
+use std::path::{Path, PathBuf};
+
 use super::super::app::detect;
+use super::super::download::file_name;
 use super::super::ignore::Patterns;
-use super::{Destination, Piece, Placement, Planner, Work};
+use super::super::place::one_file;
+use super::super::untar::{self, Format, chart, format_by_name};
+use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::{Span, did_you_mean};
 use crate::image::{App, AppKind, Role};
 use crate::kubefile::{self, Pair, Word};
+use crate::layer::Source;
 
 impl Planner<'_> {
     pub(super) fn app(&mut self, app: &kubefile::App, span: &Span) -> Work {
         let name = self.word(&app.name);
-        let pieces: Vec<Piece> = app.sources.iter().flat_map(|source| self.app_source(source)).collect();
-        let items: Vec<_> = pieces
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Item(item) => Some(item.clone()),
-                Piece::Archive(..) | Piece::From(_) => None,
-            })
-            .collect();
-        if items.is_empty() && self.diagnostics.is_empty() {
+        let lacked = self.lacks.len();
+        let items: Vec<Item> = app.sources.iter().flat_map(|source| self.app_source(source)).collect();
+        if items.is_empty() && self.diagnostics.is_empty() && self.lacks.len() == lacked {
             self.error(span, format!("application `{name}` has no files"));
         }
         let detected = detect(&name, &items);
         let new = App { name, kind: detected.kind, files: detected.files, env: Default::default(), cmds: Vec::new(), role: app.role };
         let destination = Destination::parse(&format!("{}/", new.root()));
+        let pieces = items.into_iter().map(Piece::Item).collect();
         self.declare(new);
         Work::Place(Placement { pieces, destination, mode: None, owner: None })
     }
 
-    fn app_source(&mut self, source: &Word) -> Vec<Piece> {
+    /// What a source brings: files, directories, charts out of their archives.
+    fn app_source(&mut self, source: &Word) -> Vec<Item> {
         let text = self.word(source);
         match text.split_once("://") {
-            Some(("local", path)) => self.selected(path, &source.span, &Patterns::default()),
+            Some(("local", path)) => self.local_source(path, &source.span),
+            Some(("http" | "https" | "oci", _)) => self.remote_source(&text, &source.span).into_iter().collect(),
             Some((scheme, _)) => {
-                let what = format!("an application from {scheme}://");
-                self.not_yet(&source.span, &what, "download it into the build context and name it with `local://`");
+                self.error(&source.span, format!("no sources are `{scheme}://`")).help =
+                    Some("sources are `local://path`, `https://…`, `http://…` or `oci://registry/chart:tag`".to_owned());
                 Vec::new()
             }
             None => {
                 self.error(&source.span, format!("`{text}` does not say where the application comes from")).help =
                     Some(format!("did you mean `local://{text}`?"));
                 Vec::new()
+            }
+        }
+    }
+
+    fn local_source(&mut self, path: &str, span: &Span) -> Vec<Item> {
+        let mut items = self.selected(path, span, &Patterns::default());
+        for item in &mut items {
+            let file = match item.tree.get(Path::new("")).map(|entry| &entry.source) {
+                Some(Source::File(file, _)) => file.clone(),
+                _ => continue,
+            };
+            if let Some(chart) = self.chart(&file, &item.name.clone(), span) {
+                *item = chart;
+            }
+        }
+        items
+    }
+
+    fn remote_source(&mut self, url: &str, span: &Span) -> Option<Item> {
+        let (url, file) = self.remote(url, None, span)?;
+        let is_oci = url.scheme() == "oci";
+        let name = if is_oci { PathBuf::from("chart.tgz") } else { file_name(&url).unwrap_or_else(|| PathBuf::from("download")) };
+        let chart = self.chart(&file.path, &name, span);
+        if is_oci && chart.is_none() {
+            self.error(span, format!("`{url}` has no Chart.yaml"));
+        }
+        Some(chart.unwrap_or_else(|| one_file(name, Source::File(file.path, file.size), 0o644)))
+    }
+
+    /// The chart in an archive; `None` if it is no archive, or one of something else.
+    fn chart(&mut self, file: &Path, name: &Path, span: &Span) -> Option<Item> {
+        let read = || match format_by_name(file, name)? {
+            Format::Other => Ok(None),
+            format => anyhow::Ok(chart(untar::read(file, format, self.known.spool)?)),
+        };
+        match read() {
+            Ok(tree) => Some(Item { name: PathBuf::new(), tree: tree? }),
+            Err(error) => {
+                self.error(span, format!("`{}` is damaged: {error:#}", name.display()));
+                None
             }
         }
     }

@@ -6,13 +6,14 @@ use super::super::download::file_name;
 use super::super::ignore::Patterns;
 use super::super::origin::Origin;
 use super::super::owner::Owner;
+use super::super::place::one_file;
 use super::super::selection::Selection;
 use super::super::untar::{Format, format_of};
 use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
 use crate::image::Digest;
 use crate::kubefile::{Files, Heredoc, Source, Word, expand_heredoc};
-use crate::layer::{self, Entry, Tree};
+use crate::layer;
 
 impl Planner<'_> {
     pub(super) fn copy(&mut self, files: &Files, add: bool) -> Work {
@@ -52,7 +53,10 @@ impl Planner<'_> {
                 if checksum.is_some() {
                     self.error(&word.span, format!("`{path}` is no URL, so there is no `--checksum` for it"));
                 }
-                if add { self.added(&path, &word.span, exclude) } else { self.selected(&path, &word.span, exclude) }
+                if add {
+                    return self.added(&path, &word.span, exclude);
+                }
+                self.selected(&path, &word.span, exclude).into_iter().map(Piece::Item).collect()
             }
         }
     }
@@ -60,10 +64,8 @@ impl Planner<'_> {
     /// A file from a URL, under the name that it has there; with docker's mode, and without a time so that it is the same everywhere.
     fn fetched(&mut self, url: &str, checksum: Option<Digest>, span: &Span) -> Vec<Piece> {
         let Some((url, file)) = self.remote(url, checksum, span) else { return Vec::new() };
-        let source = layer::Source::File(file.path, file.size);
-        let entry = Entry { source, mode: 0o600, uid: 0, gid: 0, mtime: 0, xattrs: Default::default() };
         let name = file_name(&url).unwrap_or_else(|| PathBuf::from("download"));
-        vec![Piece::Item(Item { name, tree: Tree::from([(Default::default(), entry)]) })]
+        vec![Piece::Item(one_file(name, layer::Source::File(file.path, file.size), 0o600))]
     }
 
     fn checksum(&mut self, files: &Files) -> Option<Digest> {
@@ -82,12 +84,15 @@ impl Planner<'_> {
     }
 
     /// The files and directories that a path or pattern names.
-    pub(super) fn selected(&mut self, path: &str, span: &Span, exclude: &Patterns) -> Vec<Piece> {
+    pub(super) fn selected(&mut self, path: &str, span: &Span, exclude: &Patterns) -> Vec<Item> {
         let found = self.context.select(path).and_then(|selected| {
-            let item = |one| Ok(Piece::Item(Item { name: one_name(&one), tree: self.context.tree(&one, exclude)? }));
+            let item = |one| Ok(Item { name: one_name(&one), tree: self.context.tree(&one, exclude)? });
             selected.into_iter().map(item).collect::<anyhow::Result<Vec<_>>>()
         });
-        found.unwrap_or_else(|error| self.no_source(path, span, &error))
+        found.unwrap_or_else(|error| {
+            self.no_source(path, span, &error);
+            Vec::new()
+        })
     }
 
     /// As [`Self::selected`], but archives are to be unpacked.
@@ -126,9 +131,7 @@ impl Planner<'_> {
             self.error(&heredoc.content.span, error.to_string());
             String::new()
         });
-        let source = layer::Source::Bytes(bytes.into_bytes());
-        let entry = Entry { source, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Default::default() };
-        Item { name: (&heredoc.name).into(), tree: Tree::from([(Default::default(), entry)]) }
+        one_file((&heredoc.name).into(), layer::Source::Bytes(bytes.into_bytes()), 0o644)
     }
 
     fn exclude(&mut self, words: &[Word]) -> Patterns {

@@ -23,7 +23,7 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
         .collect();
     let (plan, mut diagnostics) = plan(
         &parsed.kubefile,
-        Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new() },
+        Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new(), spool: dir.path() },
     );
     diagnostics.splice(0..0, parsed.diagnostics.into_iter().chain(misnamed));
     let errors = diagnostics.iter().filter(|one| one.is_error()).map(|one| one.message.clone()).collect();
@@ -73,9 +73,12 @@ fn everything_wrong_is_told_at_once() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
-    let (_, errors) = planned("FROM scratch\nAPP a https://example.com/a.yaml\n", &["a"]);
-    assert!(errors.len() == 1 && errors[0].contains("https://"), "{errors:?}");
+fn what_has_to_be_fetched_first_is_told() {
+    let text = "FROM scratch\nAPP a https://example.com/a.yaml local://a\nAPP b oci://example.com/charts/b:1\nADD http://example.com/x .\n";
+    let (plan, errors) = planned(text, &["a"]);
+    let lacks: Vec<_> = plan.lacks.iter().map(|lack| (lack.line, lack.remote.url.as_str())).collect();
+    assert_eq!(lacks, [(2, "https://example.com/a.yaml"), (3, "oci://example.com/charts/b:1"), (4, "http://example.com/x")]);
+    assert_eq!(errors, Vec::<String>::new());
 }
 
 #[test]
