@@ -67,6 +67,24 @@ fn an_inventory_says_what_a_delta_leaves_out() {
     assert_says(&one.fails(2, &["save", "-o", text(&delta), "--for", text(&inventory), "shop:2"]), &["site.json", "no inventory"]);
 }
 
+#[test]
+fn what_all_hosts_have_is_left_out_where_the_store_has_lost_it() {
+    let one = two_versions();
+    let (delta, inventory) = (one.home().join("delta.tar"), one.home().join("site.json"));
+    // a site whose store is new, and whose two hosts have different things
+    let site = Sealift::new();
+    let mut known: serde_json::Value = serde_json::from_str(&site.ok(&["inventory"])).unwrap();
+    let all = one.store().held().unwrap();
+    let layer = all.iter().max_by_key(|blob| blob.size).unwrap();
+    known["hosts"] = serde_json::json!([{"name": "h1", "blobs": all}, {"name": "h2", "blobs": [layer]}]);
+    std::fs::write(&inventory, known.to_string()).unwrap();
+    one.ok(&["save", "-o", text(&delta), "--for", text(&inventory), "shop:1"]);
+    let said = site.run(&["load", "-i", text(&delta)]).expect_code(0).stderr;
+    assert_says(&said, &["1 blobs are on the hosts only"]);
+    assert!(!site.store().has(layer) && site.json(&["inspect", "shop:1"])["digest"] == one.json(&["inspect", "shop:1"])["digest"]);
+    assert_says(&site.run(&["fsck"]).expect_code(6).stdout, &[&layer.digest.to_string(), "missing"]);
+}
+
 /// An image of about 1 MB, saved in parts of 200 kB; the archive's path, which the parts' names begin with.
 fn in_parts(parity: &str) -> (Sealift, PathBuf) {
     let sealift = Sealift::new();

@@ -18,6 +18,10 @@ fn a_second_apply_changes_nothing_and_a_reset_leaves_nothing() {
     let plan = etcd.known(&["plan", "--exit-code"]).expect_code(0);
     assert_says(&plan.stdout, &["0 changes to db"]);
     assert_says(&etcd.known(&["status"]).expect_code(0).stdout, &["h1", "h2", "h3", "up"]);
+    let inventory = etcd.known(&["inventory", "db"]).expect_code(0);
+    let inventory: serde_json::Value = serde_json::from_str(&inventory.stdout).unwrap();
+    let hosts = inventory["hosts"].as_array().unwrap();
+    assert!(hosts.len() == 3 && hosts.iter().all(|host| host["blobs"].as_array().unwrap().len() > 2), "{inventory}");
     let members = etcd.known(&["exec", "--", "etcdctl member list | wc -l"]).expect_code(0);
     assert_eq!(members.stdout.lines().filter(|line| line.ends_with(": 3")).count(), 3, "{}", members.stdout);
     assert_says(&etcd.known(&["reset"]).expect_code(2).stderr, &["--yes"]);

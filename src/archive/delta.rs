@@ -25,6 +25,9 @@ pub struct Delta {
     inventory: bool,
     /// What is left out.
     blobs: Vec<Blob>,
+    /// What is left out because all hosts of the site have it: the store need not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    on_hosts: Vec<Blob>,
 }
 
 /// An image that the other end must have.
@@ -40,6 +43,7 @@ pub struct Known {
     bases: Vec<Base>,
     inventory: bool,
     digests: BTreeSet<Digest>,
+    on_hosts: BTreeSet<Digest>,
 }
 
 impl Known {
@@ -52,10 +56,16 @@ impl Known {
             known.bases.push(Base { name: name.clone(), digest: root.digest().try_into()? });
         }
         known.digests.extend(inventory.iter().flat_map(|inventory| inventory.digests()));
+        known.on_hosts = inventory.map(Inventory::on_all_hosts).unwrap_or_default();
         Ok(known)
     }
 
-    /// Whether the other end has the blob.
+    /// Whether all hosts have the blob.
+    pub fn on_hosts(&self, digest: &Digest) -> bool {
+        self.on_hosts.contains(digest)
+    }
+
+    /// Whether the other end's store has the blob.
     pub fn has(&self, digest: &Digest) -> bool {
         self.digests.contains(digest)
     }
@@ -66,8 +76,8 @@ impl Known {
     }
 
     /// The record of what is left out.
-    pub fn delta(self, blobs: Vec<Blob>) -> Delta {
-        Delta { version: VERSION, bases: self.bases, inventory: self.inventory, blobs }
+    pub fn delta(self, blobs: Vec<Blob>, on_hosts: Vec<Blob>) -> Delta {
+        Delta { version: VERSION, bases: self.bases, inventory: self.inventory, blobs, on_hosts }
     }
 }
 
@@ -82,6 +92,11 @@ impl Delta {
                 .hint("load it with the version of sealift that saved it")
         );
         Ok(delta)
+    }
+
+    /// Whether the hosts have the blob, so that the store need not.
+    pub fn is_on_hosts(&self, blob: &Blob) -> bool {
+        self.on_hosts.binary_search(blob).is_ok()
     }
 
     /// Fails, naming what is missing, unless the store has all that is left out.

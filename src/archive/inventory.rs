@@ -1,5 +1,7 @@
 //! What a site has, written down for those who save archives for it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,18 @@ pub struct Inventory {
     pub images: Vec<Held>,
     /// All that they reach and that is here.
     pub blobs: Vec<Blob>,
+    /// What the site's hosts have, if they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostHeld>,
+}
+
+/// What a host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostHeld {
+    /// Its name.
+    pub name: String,
+    /// What the images in its store consist of.
+    pub blobs: Vec<Blob>,
 }
 
 /// An image of an inventory.
@@ -34,9 +48,7 @@ impl Inventory {
     pub fn take(store: &Store) -> Result<Inventory> {
         let held = |(name, root): (Name, oci_spec::image::Descriptor)| Ok(Held { name, digest: root.digest().try_into()? });
         let images = store.names()?.into_iter().map(held).collect::<Result<Vec<_>>>()?;
-        let reached = store.reachable(&store.roots()?)?;
-        let blobs = reached.into_iter().filter_map(|digest| Some(Blob { digest, size: store.size_of(&digest)? })).collect();
-        Ok(Inventory { version: VERSION, images, blobs })
+        Ok(Inventory { version: VERSION, images, blobs: store.held()?, hosts: Vec::new() })
     }
 
     /// Reads an inventory.
@@ -47,7 +59,13 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// The digests of all blobs.
+    /// The digests of what every host has.
+    pub fn on_all_hosts(&self) -> BTreeSet<Digest> {
+        let sets = self.hosts.iter().map(|host| host.blobs.iter().map(|blob| blob.digest).collect::<BTreeSet<_>>());
+        sets.reduce(|all, one| &all & &one).unwrap_or_default()
+    }
+
+    /// The digests of the store's blobs.
     pub fn digests(&self) -> impl Iterator<Item = Digest> {
         self.blobs.iter().map(|blob| blob.digest)
     }

@@ -37,7 +37,7 @@ pub struct Loaded {
 pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) -> Result<Loaded> {
     let task = job.task("load", None, Unit::Bytes);
     let mut members = Members::new(archive);
-    let (mut layout, mut index, mut loaded) = (false, None, Loaded::default());
+    let (mut layout, mut index, mut delta, mut loaded) = (false, None, None, Loaded::default());
     while let Some(member) = members.next()? {
         job.check()?;
         let path = member.path.to_string_lossy();
@@ -48,7 +48,9 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
         } else if path == INDEX_FILE {
             index = Some(document(&mut members, member.size, INDEX_FILE)?);
         } else if path == DELTA_FILE {
-            Delta::parse(&document(&mut members, member.size, DELTA_FILE)?)?.check(store)?;
+            let read = Delta::parse(&document(&mut members, member.size, DELTA_FILE)?)?;
+            read.check(store)?;
+            delta = Some(read);
         } else if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
             take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
         }
@@ -62,7 +64,7 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
     let index = index.with_context(|| Failure::verification("the archive has no index.json"))?;
     let index: ImageIndex =
         serde_json::from_slice(&index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")))?;
-    loaded.images = name_images(store, &index, tag)?;
+    loaded.images = name_images(store, &index, tag, delta.as_ref(), job)?;
     task.done(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, BinaryBytes(loaded.new_bytes), loaded.known_blobs));
     Ok(loaded)
 }
@@ -175,7 +177,7 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
 }
 
 /// Points the archive's names at its images, after looking that each is whole, and keeps what refers to them.
-fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>) -> Result<Vec<Name>> {
+fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>, delta: Option<&Delta>, job: &Job) -> Result<Vec<Name>> {
     let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
     let named: Vec<(Name, &Descriptor)> = match (tag, images.as_slice()) {
         (Some(tag), [only]) => vec![(tag.clone(), *only)],
@@ -185,21 +187,28 @@ fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>) -> Result<
     if named.is_empty() {
         bail!(Failure::usage("the archive does not say what its image is called").hint("name it with `--tag NAME`"));
     }
+    let mut on_hosts = 0;
     for (name, descriptor) in &named {
-        whole(store, descriptor, &format!("image {}", name.familiar()))?;
+        on_hosts += whole(store, descriptor, &format!("image {}", name.familiar()), delta)?;
         check_image(store, descriptor).with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
     for referrer in &referrers {
-        whole(store, referrer, &format!("document {} about an image", referrer.digest()))?;
+        whole(store, referrer, &format!("document {} about an image", referrer.digest()), delta)?;
+    }
+    if on_hosts > 0 {
+        job.warn(format!("{on_hosts} blobs are on the hosts only: these images run there, but cannot be pushed or saved from this store"));
     }
     named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())
 }
 
-fn whole(store: &Store, root: &Descriptor, what: &str) -> Result<()> {
-    for node in store.walk(root).with_context(|| format!("{what} in the archive"))? {
-        ensure!(store.has(&node.blob), Failure::verification(format!("the archive is not whole: {what} lacks blob {}", node.blob.digest)));
+/// Looks that all of a document is here, but for what a delta left to the hosts; how many blobs that are.
+fn whole(store: &Store, root: &Descriptor, what: &str, delta: Option<&Delta>) -> Result<usize> {
+    let nodes = store.walk(root).with_context(|| format!("{what} in the archive"))?;
+    let lacking: Vec<Blob> = nodes.iter().map(|node| node.blob).filter(|blob| !store.has(blob)).collect();
+    if let Some(blob) = lacking.iter().find(|blob| !delta.is_some_and(|delta| delta.is_on_hosts(blob))) {
+        bail!(Failure::verification(format!("the archive is not whole: {what} lacks blob {}", blob.digest)));
     }
-    Ok(())
+    Ok(lacking.len())
 }

@@ -14,7 +14,7 @@ mod save;
 mod split;
 
 pub use delta::{Delta, Known};
-pub use inventory::{Held, Inventory};
+pub use inventory::{Held, HostHeld, Inventory};
 pub use load::{Loaded, ensure_room_for, load, load_parts};
 pub use parts::{Part, Parts, find_parts};
 pub use save::{Selection, select};

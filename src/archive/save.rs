@@ -1,6 +1,6 @@
 //! Writes images into an archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +10,7 @@ use tar::{EntryType, Header};
 use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
+use crate::image::{ANNOTATION_REF_NAME, Blob, Content, Digest, Name};
 use crate::store::Store;
 
 /// What goes into an archive: images and all that they reach, each blob once.
@@ -18,6 +18,8 @@ use crate::store::Store;
 pub struct Selection {
     images: Vec<(Name, Descriptor)>,
     blobs: BTreeMap<Digest, u64>,
+    /// Documents and configs among them, without which an image cannot even be looked at.
+    documents: BTreeSet<Digest>,
     index: Vec<u8>,
     /// The record of what is left out; none in a full archive.
     delta: Option<Vec<u8>>,
@@ -26,7 +28,7 @@ pub struct Selection {
 /// Gathers what the named images consist of, and what refers to them: signatures, SBOMs. An image of which something is missing is an error.
 pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     let mut images = Vec::new();
-    let mut blobs = BTreeMap::new();
+    let (mut blobs, mut documents) = (BTreeMap::new(), BTreeSet::new());
     let mut referrers: Vec<Descriptor> = Vec::new();
     for name in names {
         let descriptor = store.find(name)?;
@@ -42,6 +44,11 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
                     .hint(format!("`sealift pull {}` gets what is missing", name.familiar()))
             );
             blobs.insert(node.blob.digest, node.blob.size);
+            match &node.content {
+                Content::Leaf => {}
+                Content::Index(_) => drop(documents.insert(node.blob.digest)),
+                Content::Manifest(manifest) => documents.extend([node.blob.digest, manifest.config().digest().try_into()?]),
+            }
         }
         images.push((name.clone(), descriptor));
         referrers.extend(about);
@@ -51,7 +58,7 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     referrers.sort_by_key(|referrer| referrer.digest().to_string());
     referrers.dedup();
     let index = index_of(&images, referrers)?;
-    Ok(Selection { images, blobs, index, delta: None })
+    Ok(Selection { images, blobs, documents, index, delta: None })
 }
 
 fn index_of(images: &[(Name, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
@@ -90,12 +97,20 @@ impl Selection {
         if known.is_empty() {
             return Ok(0);
         }
-        let (left_out, kept): (BTreeMap<Digest, u64>, _) =
-            std::mem::take(&mut self.blobs).into_iter().partition(|(digest, _)| known.has(digest));
-        self.blobs = kept;
-        let saved = left_out.values().sum();
-        let left_out = left_out.into_iter().map(|(digest, size)| Blob { digest, size }).collect();
-        self.delta = Some(serde_json::to_vec(&known.delta(left_out))?);
+        let (mut left_out, mut on_hosts) = (Vec::new(), Vec::new());
+        for (&digest, &size) in &self.blobs {
+            if known.has(&digest) {
+                left_out.push(Blob { digest, size });
+            } else if known.on_hosts(&digest) && !self.documents.contains(&digest) {
+                on_hosts.push(Blob { digest, size });
+            }
+        }
+        let saved = left_out.iter().chain(&on_hosts).map(|blob| {
+            self.blobs.remove(&blob.digest);
+            blob.size
+        });
+        let saved = saved.sum();
+        self.delta = Some(serde_json::to_vec(&known.delta(left_out, on_hosts))?);
         Ok(saved)
     }
 

@@ -150,6 +150,11 @@ pub struct KnownArgs {
 }
 
 impl KnownArgs {
+    /// Whether a cluster is named.
+    pub fn is_given(&self) -> bool {
+        self.name.is_some() || self.file.is_some()
+    }
+
     /// The Clusterfile.
     pub fn clusterfile(&self, context: &Context) -> Result<Clusterfile> {
         let known = match &self.file {

@@ -104,6 +104,11 @@ impl Host {
         self.named(self.link.ask(Ask::Missing(blobs.to_vec())).await)
     }
 
+    /// The blobs that the names of the host's store keep.
+    pub async fn held(&self) -> Result<Vec<Blob>> {
+        self.named(self.link.ask(Ask::Held).await)
+    }
+
     /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it. The task counts bytes, those
     /// of the earlier try too. What an earlier try left and is damaged now is sent again.
     pub async fn send_blob(&self, blob: &Blob, from: &Store, task: &Task) -> Result<()> {

@@ -129,6 +129,12 @@ impl Store {
         Ok(true)
     }
 
+    /// The blobs that names keep and that are here: what `prune` takes nothing of.
+    pub fn held(&self) -> Result<Vec<Blob>> {
+        let reached = self.reachable(&self.roots()?)?;
+        Ok(reached.into_iter().filter_map(|digest| Some(Blob { digest, size: self.size_of(&digest)? })).collect())
+    }
+
     /// All blobs that are here, with the size they have.
     pub fn blobs(&self) -> Result<Vec<Blob>> {
         let mut blobs = Vec::new();

@@ -44,6 +44,8 @@ pub enum Ask {
     ReadFile(String),
     /// Which blobs the store lacks.
     Missing(Vec<Blob>),
+    /// Which blobs the names of the store keep.
+    Held,
     /// A blob comes, from this offset on.
     Receive { blob: Blob, offset: u64 },
     /// A piece of it, in the payload.

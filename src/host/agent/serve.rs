@@ -129,6 +129,7 @@ impl Agent {
             Ask::Forget { keep_store } => self.block(id, move |_| Ok((forget(&system, keep_store)?, Vec::new()))),
             Ask::ReadFile(path) => self.block(id, move |_| read_file(&system, &path)),
             Ask::Missing(blobs) => self.block(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),
+            Ask::Held => self.block(id, move |_| Ok((held(&system)?, Vec::new()))),
             Ask::Exec(command) => self.run(id, async move { spawn::run(&system, &command, &speaker).await }),
             Ask::Receive { blob, offset } => {
                 let (sender, pieces) = mpsc::unbounded_channel();
@@ -183,6 +184,11 @@ fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
     }
     let store = Store::open(&root)?;
     Ok(blobs.iter().filter(|blob| !store.has(blob)).map(|blob| (*blob, store.arrived(blob))).collect())
+}
+
+fn held(system: &System) -> Result<Vec<Blob>> {
+    let root = system.path(STORE);
+    if root.exists() { Store::open(&root)?.held() } else { Ok(Vec::new()) }
 }
 
 fn forget(system: &System, keep_store: bool) -> Result<()> {
