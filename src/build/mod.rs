@@ -21,6 +21,7 @@ mod origin;
 mod owner;
 mod place;
 mod plan;
+pub mod platforms;
 mod rootfs;
 mod sandbox;
 mod scope;

@@ -22,6 +22,7 @@ mod lint;
 mod load;
 mod login;
 mod logout;
+mod manifest;
 mod merge;
 mod plan;
 mod prune;
@@ -145,6 +146,7 @@ enum Command {
     Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Manifest(manifest::Args),
     Merge(merge::Args),
     Plan(plan::Args),
     Prune(prune::Args),
@@ -188,6 +190,7 @@ impl Command {
             Command::Load(args) => load::run(args, context).await,
             Command::Login(args) => login::run(args, context).await,
             Command::Logout(args) => logout::run(args, context).await,
+            Command::Manifest(args) => manifest::run(args, context).await,
             Command::Merge(args) => merge::run(args, context).await,
             Command::Plan(args) => plan::run(args, context).await,
             Command::Prune(args) => prune::run(args, context).await,

@@ -1,0 +1,89 @@
+//! `sealift manifest`
+
+use anyhow::Result;
+use oci_spec::image::Descriptor;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::{Context, push};
+use crate::build::platforms;
+use crate::image::{Name, parse_platform};
+
+/// Make one name of images for several platforms
+///
+/// A list names one image for each platform; pulled by its name, each machine gets its own. Images for several platforms, and cluster
+/// images, add all that they have.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Create(CreateArgs),
+    Add(AddArgs),
+    Inspect(InspectArgs),
+    /// Push a list, with all of its images
+    Push(push::Args),
+}
+
+/// Make a list of images in the store
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// What the list is called
+    list: Name,
+    /// Images to begin with
+    images: Vec<Name>,
+}
+
+/// Add an image of the store to a list; it replaces what the list has for the same platform
+#[derive(Debug, clap::Args)]
+struct AddArgs {
+    /// The list
+    list: Name,
+    /// The image
+    image: Name,
+    /// The platform that the image is for [default: what it says itself]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+}
+
+/// Print a list as it is
+#[derive(Debug, clap::Args)]
+struct InspectArgs {
+    /// The list
+    list: Name,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<()> {
+    let (store, job) = (context.store()?, context.job.clone());
+    match args.command {
+        Command::Push(args) => push::run(args, context).await,
+        Command::Inspect(InspectArgs { list }) => {
+            let index = spawn_blocking(move || platforms::index_of(&list, &store)).await??;
+            let text = serde_json::to_string_pretty(&index)? + "\n";
+            context.console.answer(&index, || text)
+        }
+        Command::Create(CreateArgs { list, images }) => {
+            let made = spawn_blocking(move || {
+                let _in_use = store.in_use()?;
+                platforms::create(&list, &images, &store, &job)
+            });
+            answer(&made.await??, context)
+        }
+        Command::Add(AddArgs { list, image, platform }) => {
+            let platform = platform.as_deref().map(parse_platform).transpose()?;
+            let made = spawn_blocking(move || {
+                let _in_use = store.in_use()?;
+                platforms::add(&list, &image, platform.as_ref(), &store, &job)
+            });
+            answer(&made.await??, context)
+        }
+    }
+}
+
+fn answer(list: &Descriptor, context: &Context) -> Result<()> {
+    context.console.answer(&json!({ "digest": list.digest() }), || format!("{}\n", list.digest()))
+}
