@@ -96,10 +96,12 @@ impl Names {
         }
     }
 
-    /// All repositories, with their registries.
+    /// All repositories, with their registries but for this one.
     pub fn repositories(&self) -> Vec<String> {
         let of = |(registry, repositories): (&String, &BTreeMap<String, Repository>)| {
-            repositories.keys().map(|repository| format!("{registry}/{repository}")).collect::<Vec<_>>()
+            let own = self.own.as_ref() == Some(registry);
+            let named = |repository: &String| if own { repository.clone() } else { format!("{registry}/{repository}") };
+            repositories.keys().map(named).collect::<Vec<_>>()
         };
         self.registries.iter().flat_map(of).collect()
     }
@@ -231,5 +233,6 @@ mod tests {
             let Found::One(found) = names.find(namespace, "a/b", tag) else { panic!("{tag}: not found") };
             assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
         }
+        assert_eq!(names.repositories(), ["docker.io/a/b", "a/b"]);
     }
 }

@@ -64,6 +64,10 @@ impl Site {
             Err(error) => reply::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", &format!("{error:#}")),
         };
         let status = response.status();
+        // whoever pushes asks first what is there
+        if self.writable && request.method == Method::HEAD && status == StatusCode::NOT_FOUND {
+            return response;
+        }
         if status.is_server_error() || (status.is_client_error() && status != StatusCode::UNAUTHORIZED) {
             let reason = response.extensions().get::<reply::Reason>().map_or("", |reason| reason.0.as_str());
             self.job.warn(format!("{} {}: {} {reason}", request.method, request.uri, status.as_u16()));
