@@ -30,7 +30,7 @@ pub struct Inventory {
 pub struct HostHeld {
     /// Its name.
     pub name: String,
-    /// What the images in its store consist of.
+    /// The blobs of its store.
     pub blobs: Vec<Blob>,
 }
 

@@ -104,7 +104,7 @@ impl Host {
         self.named(self.link.ask(Ask::Missing(blobs.to_vec())).await)
     }
 
-    /// The blobs that the names of the host's store keep.
+    /// The blobs of the host's store; nothing prunes it while the cluster is there.
     pub async fn held(&self) -> Result<Vec<Blob>> {
         self.named(self.link.ask(Ask::Held).await)
     }

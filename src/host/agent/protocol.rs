@@ -44,7 +44,7 @@ pub enum Ask {
     ReadFile(String),
     /// Which blobs the store lacks.
     Missing(Vec<Blob>),
-    /// Which blobs the names of the store keep.
+    /// Which blobs the store has.
     Held,
     /// A blob comes, from this offset on.
     Receive { blob: Blob, offset: u64 },

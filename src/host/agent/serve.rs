@@ -188,7 +188,7 @@ fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
 
 fn held(system: &System) -> Result<Vec<Blob>> {
     let root = system.path(STORE);
-    if root.exists() { Store::open(&root)?.held() } else { Ok(Vec::new()) }
+    if root.exists() { Store::open(&root)?.blobs() } else { Ok(Vec::new()) }
 }
 
 fn forget(system: &System, keep_store: bool) -> Result<()> {
