@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 mib=${1:-512} runs=${RUNS:-5}
-sealift=$(readlink -f target/*/release/sealift | head -n 1)
+sealift=${SEALIFT:-$(readlink -f target/*/release/sealift | head -n 1)}
 [ -x "$sealift" ] || { echo "peers.sh: no release build: cargo build --release" >&2; exit 1; }
 for tool in buildah skopeo docker-registry hyperfine jq zstd; do
   command -v "$tool" >/dev/null || { echo "peers.sh: $tool is missing: apt-get install buildah skopeo docker-registry hyperfine jq zstd" >&2; exit 1; }
