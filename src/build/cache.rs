@@ -16,7 +16,7 @@ use super::layout::Item;
 use crate::durable;
 use crate::events::Job;
 use crate::image::{Blob, ClusterConfig, Digest, Hasher, Name};
-use crate::layer::{Entry, Layer, Memory, PackOptions, Source, Tree};
+use crate::layer::{Entry, FORMAT, Layer, Memory, PackOptions, Source, Tree};
 use crate::store::Store;
 use crate::workloads::{Finds, Kind};
 
@@ -45,11 +45,23 @@ pub struct Record {
     pub named: BTreeMap<PathBuf, Digest>,
 }
 
+impl Record {
+    fn is_here(&self, store: &Store) -> bool {
+        self.layers.iter().all(|layer| layer.is_here(store))
+    }
+}
+
 /// A layer as it is written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedLayer {
     descriptor: Descriptor,
     diff_id: Digest,
+}
+
+impl RecordedLayer {
+    fn is_here(&self, store: &Store) -> bool {
+        Blob::try_from(&self.descriptor).is_ok_and(|blob| store.has(&blob))
+    }
 }
 
 impl From<&Layer> for RecordedLayer {
@@ -79,8 +91,7 @@ impl Cache {
     /// What the instruction with this key came to, if all its layers are still here.
     pub fn step(&self, key: &Digest, store: &Store) -> Option<Record> {
         let record: Record = self.read(&self.place("steps", key))?;
-        let here = |layer: &RecordedLayer| Blob::try_from(&layer.descriptor).is_ok_and(|blob| store.has(&blob));
-        record.layers.iter().all(here).then_some(record)
+        record.is_here(store).then_some(record)
     }
 
     /// Remembers what an instruction came to.
@@ -133,6 +144,20 @@ impl Cache {
     }
 }
 
+/// Whether a file of the memory speaks of blobs that the store no longer has.
+pub fn is_stale(path: &Path, store: &Store) -> bool {
+    let kind = path.parent().and_then(Path::file_name).unwrap_or_default();
+    match kind.as_encoded_bytes() {
+        b"steps" => !read_json::<Record>(path).is_some_and(|record| record.is_here(store)),
+        b"pieces" => !read_json::<RecordedLayer>(path).is_some_and(|layer| layer.is_here(store)),
+        b"layouts" => {
+            let manifest = path.file_name().and_then(|hex| format!("sha256:{}", hex.to_str()?).parse().ok());
+            manifest.is_none_or(|digest| store.size_of(&digest).is_none())
+        }
+        _ => false,
+    }
+}
+
 fn read_json<T: DeserializeOwned>(place: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(place).ok()?).ok()
 }
@@ -157,7 +182,7 @@ impl Pieces<'_> {
     fn place(&self, piece: &[(&Path, &Entry)]) -> Result<PathBuf> {
         let mut key = Key::new("piece");
         key.part(ClusterConfig::SCHEMA);
-        key.part(format!("{:?}", self.options.compression));
+        key.part(format!("{FORMAT} {:?}", self.options.compression));
         key.entries(piece, &self.cache.files, self.job)?;
         for (_, entry) in piece {
             key.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
@@ -169,8 +194,7 @@ impl Pieces<'_> {
 impl Memory for Pieces<'_> {
     fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
         let recorded: Option<RecordedLayer> = self.cache.read(&self.place(piece)?);
-        let here = |layer: &RecordedLayer| Blob::try_from(&layer.descriptor).is_ok_and(|blob| self.store.has(&blob));
-        Ok(recorded.filter(here).map(Layer::from))
+        Ok(recorded.filter(|layer| layer.is_here(self.store)).map(Layer::from))
     }
 
     fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {

@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use super::ignore::{Patterns, glob};
 use crate::layer::{Entry, Source, Tree};
 
+/// Left out always, so that writing a lock file does not change the image.
+const LOCK_FILES: &str = "**/Kubefile.lock";
+
 /// The context directory.
 #[derive(Debug)]
 pub struct Context {
@@ -34,11 +37,11 @@ impl Context {
     /// Opens a directory, with the rules of its `.kubeignore`, or else its `.dockerignore`.
     pub fn open(root: &Path) -> Result<Self> {
         let root = fs_err::canonicalize(root)?;
-        let mut ignore = Patterns::default();
+        let mut ignore = Patterns::parse(LOCK_FILES)?;
         for name in [".kubeignore", ".dockerignore"] {
             match fs_err::read_to_string(root.join(name)) {
                 Ok(text) => {
-                    ignore = Patterns::parse(&text).with_context(|| root.join(name).display().to_string())?;
+                    ignore = Patterns::parse(&format!("{text}\n{LOCK_FILES}")).with_context(|| root.join(name).display().to_string())?;
                     break;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

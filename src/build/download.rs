@@ -33,6 +33,8 @@ pub struct Fetched {
     pub path: PathBuf,
     /// Its bytes.
     pub size: u64,
+    /// Their digest.
+    pub digest: Digest,
 }
 
 /// Files by where they come from.
@@ -120,7 +122,7 @@ impl Downloads {
         let path = self.dir.join(digest.hex());
         let Ok(metadata) = path.metadata() else { return Ok(None) };
         let same = cache.files.digest(&path, job)? == *digest;
-        Ok(same.then_some(Fetched { path, size: metadata.len() }))
+        Ok(same.then_some(Fetched { path, size: metadata.len(), digest: *digest }))
     }
 
     fn seen(&self, url: &Url) -> Option<Seen> {
@@ -133,7 +135,7 @@ impl Downloads {
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
         let seen = Seen { digest: file.blob.digest, version: file.version };
         durable::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
-        Ok(Fetched { path, size: file.blob.size })
+        Ok(Fetched { path, size: file.blob.size, digest: file.blob.digest })
     }
 
     fn memory(&self, url: &Url) -> PathBuf {

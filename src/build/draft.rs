@@ -8,7 +8,8 @@ use oci_spec::image::Descriptor;
 use super::base::{self, Base};
 use super::cache::Cache;
 use super::context::Context;
-use super::download::{Downloaded, Downloads};
+use super::download::{Downloaded, Downloads, Remote};
+use super::lock::Lock;
 use super::options::Options;
 use super::origin::{Image, Origins};
 use super::plan::{Known, Lacking, Plan, plan};
@@ -35,6 +36,8 @@ pub struct Draft {
     pub origins: Origins,
     /// The build's directory.
     pub workdir: Workdir,
+    /// What it took by name so far.
+    pub taken: Lock,
     parsed: Parsed,
     /// What is wrong with the names of images.
     misnamed: Vec<Diagnostic>,
@@ -48,10 +51,15 @@ impl Draft {
         let parsed = parse(&options.kubefile, &options.text);
         let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
         let sound = !parsed.diagnostics.iter().chain(&misnamed).any(Diagnostic::is_error);
-        let mut roots = BTreeMap::new();
+        let (mut roots, mut taken) = (BTreeMap::new(), Lock::default());
         for image in origins.images() {
             let root = match sound {
-                true => Some(base::bring(&image.name, &parse_platform(&image.platform)?, options.pull, client, store, job).await?),
+                true => {
+                    let name = options.lock.as_ref().map_or_else(|| Ok(image.name.clone()), |lock| lock.image(&image.name))?;
+                    let root = base::bring(&name, &parse_platform(&image.platform)?, options.pull, client, store, job).await?;
+                    taken.add_image(&image.name, root.digest().try_into()?);
+                    Some(root)
+                }
                 false => store.resolve(&image.name)?,
             };
             roots.extend(root.map(|root| (image.clone(), root)));
@@ -61,8 +69,8 @@ impl Draft {
             let cache = Cache::open(&store, options.no_cache);
             let context = Context::open(&options.context)?;
             let bases = roots.into_iter().map(|(image, root)| read(image, &root, &cache, &store, &job)).collect::<Result<_>>()?;
-            let workdir = Workdir::new(&store)?;
-            Ok(Draft { workdir, options, context, cache, bases, origins, parsed, misnamed, downloaded: Downloaded::new() })
+            let workdir = Workdir::new(&store);
+            Ok(Draft { workdir, options, context, cache, bases, origins, taken, parsed, misnamed, downloaded: Downloaded::new() })
         })
         .await?
     }
@@ -72,13 +80,24 @@ impl Draft {
         let (mut draft, mut planned) = self.once(job).await?;
         while !planned.lacks.is_empty() {
             for lack in &planned.lacks {
-                let fetched = Downloads::of(store).bring(&lack.remote, &draft.cache, client, job).await;
+                let remote = draft.locked(&lack.remote).map_err(|error| draft.at(lack, error))?;
+                let fetched = Downloads::of(store).bring(&remote, &draft.cache, client, job).await;
                 let fetched = fetched.map_err(|error| draft.at(lack, error))?;
+                draft.taken.add_file(&lack.remote.url, fetched.digest);
                 draft.downloaded.insert(lack.remote.clone(), fetched);
             }
             (draft, planned) = draft.once(job).await?;
         }
         Ok((draft, planned))
+    }
+
+    /// A file with the checksum that the lock file has for it; one in the Kubefile counts more.
+    fn locked(&self, remote: &Remote) -> Result<Remote> {
+        let checksum = match (&self.options.lock, remote.checksum) {
+            (Some(lock), None) => Some(lock.file(&remote.url)?),
+            (_, checksum) => checksum,
+        };
+        Ok(Remote { url: remote.url.clone(), checksum })
     }
 
     /// Warnings are told when the plan is whole.

@@ -14,6 +14,7 @@ mod draft;
 mod files;
 mod ignore;
 mod layout;
+mod lock;
 mod merge;
 mod named;
 mod options;
@@ -22,6 +23,7 @@ mod owner;
 mod place;
 mod plan;
 pub mod platforms;
+mod prune;
 mod rootfs;
 mod sandbox;
 mod scope;
@@ -46,8 +48,10 @@ use crate::store::Store;
 use crate::workloads::list::{self, Ignore};
 use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
 
+pub use lock::Lock;
 pub use merge::merge;
 pub use options::{Options, Pull};
+pub use prune::prune;
 
 use assemble::Parts;
 use base::Base;
@@ -76,6 +80,9 @@ pub struct Built {
     /// Container images that are nowhere, which was allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Name>,
+    /// What it took by name.
+    #[serde(skip)]
+    pub taken: Lock,
 }
 
 /// What a check came to.
@@ -107,9 +114,10 @@ struct BuiltPart {
     layers: usize,
     images: usize,
     missing: Vec<Name>,
+    taken: Lock,
 }
 
-fn name_image(name: Name, parts: Vec<BuiltPart>, store: &Store) -> Result<Built> {
+fn name_image(name: Name, mut parts: Vec<BuiltPart>, store: &Store) -> Result<Built> {
     let index = assemble::index(parts.iter().flat_map(|part| part.manifests.clone()).collect(), store)?;
     let unchanged = store.resolve(&name)?.is_some_and(|before| before.digest() == index.digest());
     if !unchanged {
@@ -117,10 +125,12 @@ fn name_image(name: Name, parts: Vec<BuiltPart>, store: &Store) -> Result<Built>
     }
     let most = |count: fn(&BuiltPart) -> usize| parts.iter().map(count).max().unwrap_or_default();
     let (layers, images) = (most(|part| part.layers), most(|part| part.images));
+    let mut taken = Lock::default();
+    parts.iter_mut().for_each(|part| taken.merge(std::mem::take(&mut part.taken)));
     let mut missing: Vec<Name> = parts.into_iter().flat_map(|part| part.missing).collect();
     missing.sort();
     missing.dedup();
-    Ok(Built { name, digest: index.digest().try_into()?, unchanged, layers, images, missing })
+    Ok(Built { name, digest: index.digest().try_into()?, unchanged, layers, images, missing, taken })
 }
 
 async fn build_part(options: Options, client: &Client, store: &Store, job: &Job) -> Result<BuiltPart> {
@@ -165,6 +175,8 @@ struct Build {
     base: Base,
     cache: Cache,
     ignore: Ignore,
+    /// The images and files that the plan took by name.
+    taken: Lock,
     store: Store,
     job: Job,
 }
@@ -173,10 +185,10 @@ impl Build {
     /// Reads the Kubefile, brings what it builds on, and plans; fails with everything that is wrong at once.
     async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
         let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
-        let Draft { options, context, cache, bases, origins, workdir, .. } = draft;
+        let Draft { options, context, cache, bases, origins, workdir, taken, .. } = draft;
         let ignore = ignored(&context, &options, job)?;
         let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
-        Ok((Build { workdir, options, bases, base, cache, ignore, store: store.clone(), job: job.clone() }, plan))
+        Ok((Build { workdir, options, bases, base, cache, ignore, taken, store: store.clone(), job: job.clone() }, plan))
     }
 
     /// Goes through the stages, each by `work`, and gives what the last one made.
@@ -199,6 +211,9 @@ impl Build {
             wanted.add(name, None, &list::parse(text));
         }
         wanted.ignore(&self.ignore);
+        if self.options.with_images {
+            self.locked(&wanted)?;
+        }
         Ok(wanted)
     }
 
@@ -216,6 +231,11 @@ impl Build {
         }
     }
 
+    /// The digests that the wanted images must have; one that is not in the lock file is an error.
+    fn locked(&self, wanted: &Wanted) -> Result<BTreeMap<Name, Digest>> {
+        self.options.lock.as_ref().map(|lock| lock.containers(wanted.images.keys())).transpose().map(Option::unwrap_or_default)
+    }
+
     async fn fetch(&self, wanted: &Wanted, client: &Client) -> Result<Fetched> {
         if !self.options.with_images {
             return Ok(Fetched::default());
@@ -227,11 +247,16 @@ impl Build {
             known = self.cache.roots(&platform_string(&self.options.platform));
             known.extend(self.base.workloads.roots().map(|(name, root)| (name.clone(), root.clone())));
         }
-        let sources = Sources { archives, client: client.clone(), known, allow_missing: self.options.allow_missing };
+        let locked = self.locked(wanted)?;
+        let sources = Sources { archives, client: client.clone(), known, locked, allow_missing: self.options.allow_missing };
         sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await
     }
 
     fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<BuiltPart> {
+        let mut taken = self.taken.clone();
+        for (name, blobs) in &fetched.images {
+            taken.add_container(name, blobs[0].digest().try_into()?);
+        }
         let mut workloads = self.base.workloads.clone();
         self.add_images(&mut workloads, wanted, &fetched)?;
         let parts = Parts {
@@ -247,7 +272,7 @@ impl Build {
         let manifests = parts.manifests(&self.store)?;
         self.cache.remember_layout(&manifests[0].digest().try_into()?, &made.layout)?;
         self.cache.files.save()?;
-        Ok(BuiltPart { manifests, layers: made.layers.len(), images: workloads.len(), missing: fetched.missing })
+        Ok(BuiltPart { manifests, layers: made.layers.len(), images: workloads.len(), missing: fetched.missing, taken })
     }
 
     fn add_images(&self, workloads: &mut Workloads, wanted: &Wanted, fetched: &Fetched) -> Result<()> {

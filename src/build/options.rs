@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::image::Platform;
 
+use super::lock::Lock;
 use crate::image::{ClusterKind, Name};
 use crate::layer::Compression;
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub compression: Compression,
     /// Whether every instruction is carried out again.
     pub no_cache: bool,
+    /// What names have to stand for (`--locked`).
+    pub lock: Option<Lock>,
     /// When the base image and the container images are asked for in registries.
     pub pull: Pull,
     /// Whether container images are brought along (`--build-mode all`).

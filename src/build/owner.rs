@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::selection::Finished;
+use super::workdir::Workdir;
 use crate::error::Failure;
 use crate::events::Job;
 use crate::layer::{Source, pick};
@@ -41,12 +42,12 @@ impl Owner {
     }
 
     /// User and group, names looked up in the rootfs's `etc/passwd` and `etc/group`. A user's name alone brings its first group.
-    pub fn look_up(&self, rootfs: Finished<'_>, spool: &Path, store: &Store, job: &Job) -> Result<(u64, u64)> {
+    pub fn look_up(&self, rootfs: Finished<'_>, workdir: &Workdir, store: &Store, job: &Job) -> Result<(u64, u64)> {
         if let Some(numbers) = self.numbers() {
             return Ok(numbers);
         }
         let places = ["etc/passwd", "etc/group"].map(|file| rootfs.layout.resolve(Path::new(file)));
-        let tree = pick(store, rootfs.layers, |path| places.iter().any(|place| place == path), spool, job)?;
+        let tree = pick(store, rootfs.layers, |path| places.iter().any(|place| place == path), workdir.path()?, job)?;
         let text = |place: &Path| match tree.get(place).map(|entry| &entry.source) {
             Some(Source::File(file, _)) => fs_err::read_to_string(file),
             _ => Ok(String::new()),

@@ -134,6 +134,11 @@ impl Placement {
         let is_named = self.owner.as_ref().is_some_and(|owner| owner.numbers().is_none());
         is_named || self.pieces.iter().any(|piece| matches!(piece, Piece::From(_)))
     }
+
+    /// Whether it unpacks archives, so that what it puts is known only when that is done.
+    pub fn unpacks(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Archive(..)))
+    }
 }
 
 /// What a build can know before it begins.

@@ -21,7 +21,7 @@ use super::workdir::Workdir;
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{Layer, PackOptions, Source, Tree, pack, pack_anew};
+use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, pack, pack_anew};
 use crate::store::Store;
 
 /// An image has at most this many layers; some unpackers take no more than 127.
@@ -70,8 +70,7 @@ impl Site<'_> {
 /// What the instructions have made so far.
 pub struct Stage<'a> {
     site: &'a Site<'a>,
-    /// Its own directory, for its rootfs.
-    dir: PathBuf,
+    number: usize,
     options: &'a Options,
     cache: &'a Cache,
     store: &'a Store,
@@ -120,8 +119,7 @@ impl<'a> Stage<'a> {
         let Site { options, cache, store, job, .. } = *site;
         let mut made = site.start(&planned.start);
         made.carried_out = 0;
-        let dir = site.workdir.path().join(planned.number.to_string());
-        Stage { site, dir, options, cache, store, job, layout: made.layout.clone(), rootfs: None, made }
+        Stage { site, number: planned.number, options, cache, store, job, layout: made.layout.clone(), rootfs: None, made }
     }
 
     /// Carries out all instructions.
@@ -167,7 +165,7 @@ impl<'a> Stage<'a> {
         let task = self.job.task(format!("{count} {}", step.title), None, Unit::Items);
         let carried_out = self.made.carried_out;
         match &step.work {
-            Work::Place(placement) if placement.is_late() => self.place_late(placement, after)?,
+            Work::Place(placement) if placement.is_late() || placement.unpacks() => self.place_late(placement, after)?,
             Work::Place(placement) => self.place(placement, after)?,
             Work::Run { argv, env } => self.run(argv, env, &step.title, after)?,
             Work::Nothing => {}
@@ -205,7 +203,7 @@ impl<'a> Stage<'a> {
     fn placed(&self, placement: &Placement) -> Result<Tree> {
         let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
         let rootfs = Finished { layers: &self.made.layers, layout: &self.layout };
-        let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir.path(), self.store, self.job));
+        let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir, self.store, self.job));
         let attributes = Attributes { mode: placement.mode, owner: owner.transpose()? };
         Ok(place(items, &placement.destination, attributes, &self.layout))
     }
@@ -214,12 +212,12 @@ impl<'a> Stage<'a> {
         Ok(match piece {
             Piece::Item(item) => vec![item.clone()],
             Piece::Archive(path, format) => {
-                let tree = untar::read(path, *format, self.site.workdir.path()).with_context(|| path.display().to_string())?;
+                let tree = untar::read(path, *format, self.site.workdir.path()?).with_context(|| path.display().to_string())?;
                 vec![place::Item { name: PathBuf::new(), tree }]
             }
             Piece::From(selection) => {
                 let from = self.site.rootfs(&selection.origin)?;
-                selection.items(from, self.site.workdir.path(), self.store, self.job)?
+                selection.items(from, self.site.workdir.path()?, self.store, self.job)?
             }
         })
     }
@@ -292,7 +290,7 @@ impl<'a> Stage<'a> {
     fn run_anew(&mut self, key: &Digest, invocation: &Invocation, title: &str, max_layers: usize) -> Result<Record> {
         let mut rootfs = match self.rootfs.take() {
             Some(rootfs) => rootfs,
-            None => Rootfs::new(self.dir.clone())?,
+            None => Rootfs::new(self.site.workdir.path()?.join(self.number.to_string()))?,
         };
         rootfs.catch_up(&self.made.layers, self.store, self.job)?;
         let changes = rootfs.run(invocation, title, self.job)?;
@@ -337,7 +335,7 @@ impl<'a> Stage<'a> {
     fn key(&self, kind: &str, max_layers: usize) -> Key {
         let mut key = Key::new(kind);
         key.part(ClusterConfig::SCHEMA);
-        key.part(format!("{:?} {max_layers} {:?}", self.options.compression, self.options.source_date_epoch));
+        key.part(format!("{FORMAT} {:?} {max_layers} {:?}", self.options.compression, self.options.source_date_epoch));
         key
     }
 

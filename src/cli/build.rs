@@ -8,7 +8,8 @@ use clap::ValueEnum;
 use oci_spec::image::Platform;
 
 use super::{Context, RegistryArgs};
-use crate::build::{self, Built, Checked, Options, Pull};
+use crate::build::{self, Built, Checked, Lock, Options, Pull};
+use crate::durable;
 use crate::error::Failure;
 use crate::image::{ClusterKind, Name, host_platform, parse_platform};
 use crate::layer::Compression;
@@ -47,6 +48,12 @@ pub struct Args {
     /// Carry out every instruction again
     #[arg(long)]
     no_cache: bool,
+    /// Write down in Kubefile.lock what the names of images and files stood for
+    #[arg(long, conflicts_with_all = ["locked", "check"])]
+    lock: bool,
+    /// Take exactly what Kubefile.lock says; what is not in it is refused
+    #[arg(long)]
+    locked: bool,
     /// How layers are compressed; gzip for tools that read nothing else
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     compression: CompressionArg,
@@ -122,23 +129,36 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         [] => vec![host_platform()],
         texts => texts.iter().map(|text| parse_platform(text)).collect::<Result<_>>()?,
     };
+    let lock_file = args.lock_file()?;
     let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
     if check {
         let checked = build::check(options, &client, &store, &context.job).await?;
         return context.console.answer(&checked, || report(&checked));
     }
     let built = build::build(options, &platforms, &client, &store, &context.job).await?;
+    if let Some(file) = lock_file {
+        write_lock(&file, &built.taken.text()?)?;
+    }
     context.job.note(story(&built));
     context.console.answer(&built, || format!("{}\n", built.digest))
 }
 
 impl Args {
+    /// Where the lock file is to be written, if it is.
+    fn lock_file(&self) -> Result<Option<PathBuf>> {
+        self.lock.then(|| lock_file(&self.kubefile())).transpose()
+    }
+
+    fn kubefile(&self) -> PathBuf {
+        match &self.file {
+            Some(file) => file.clone(),
+            None if self.context == Path::new("-") => PathBuf::from("-"),
+            None => self.context.join("Kubefile"),
+        }
+    }
+
     fn resolve(self, platform: &Platform, nothing: Option<&Path>) -> Result<Options> {
-        let file = match (nothing, self.file) {
-            (_, Some(file)) => file,
-            (Some(_), None) => PathBuf::from("-"),
-            (None, None) => self.context.join("Kubefile"),
-        };
+        let file = self.kubefile();
         let text = read_text(&file)?;
         Ok(Options {
             name: self.tag.map_or_else(|| "check".parse(), Ok)?,
@@ -158,6 +178,7 @@ impl Args {
                 CompressionArg::Gzip => Compression::Gzip,
             },
             no_cache: self.no_cache,
+            lock: self.locked.then(|| read_lock(&file)).transpose()?,
             pull: match self.pull {
                 PullArg::Missing => Pull::Missing,
                 PullArg::Always => Pull::Always,
@@ -183,6 +204,31 @@ fn read_text(path: &Path) -> Result<String> {
         let failure = Failure::usage(format!("Kubefile {}: {error}", path.display()));
         failure.hint("name it with `-f FILE`; relative paths start at the working directory").into()
     })
+}
+
+/// The lock file stands beside its Kubefile.
+fn lock_file(kubefile: &Path) -> Result<PathBuf> {
+    if kubefile == Path::new("-") {
+        bail!(Failure::usage("the Kubefile comes from stdin, so there is no place for its lock file").hint("name it with `-f FILE`"));
+    }
+    let mut file = kubefile.as_os_str().to_owned();
+    file.push(".lock");
+    Ok(file.into())
+}
+
+fn read_lock(kubefile: &Path) -> Result<Lock> {
+    let file = lock_file(kubefile)?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failure::usage(format!("lock file {}: {error}", file.display())).hint("`sealift build --lock` writes it"))?;
+    Lock::parse(&file.display().to_string(), &text)
+}
+
+/// Leaves the file alone if it says the same already.
+fn write_lock(file: &Path, text: &str) -> Result<()> {
+    match std::fs::read_to_string(file) {
+        Ok(before) if before == text => Ok(()),
+        _ => durable::write(file, text.as_bytes(), 0o644),
+    }
 }
 
 fn named_text(path: &Path) -> Result<(String, String)> {
@@ -264,6 +310,7 @@ mod tests {
             layers: 1,
             images: 2,
             missing: Vec::new(),
+            taken: Lock::default(),
         };
         assert_eq!(story(&built), "unchanged shop:latest (1 layer, 2 container images)");
     }

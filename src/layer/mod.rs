@@ -37,6 +37,9 @@ pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, 
 pub use verify::{check_image, check_layers, check_manifest, check_members};
 pub use walk::{Snapshot, snapshot, walk};
 
+/// Another number whenever the same tree comes to other bytes than before.
+pub const FORMAT: u32 = 2;
+
 /// Where an entry's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -28,7 +28,7 @@ impl Store {
     }
 
     /// Waits until no other process uses the store, and keeps it so.
-    pub(super) fn lock_alone(&self, job: &Job) -> Result<File> {
+    pub fn lock_alone(&self, job: &Job) -> Result<File> {
         let mut told = false;
         loop {
             if let Some(lock) = self.try_lock_alone()? {

@@ -12,7 +12,7 @@ use super::gather::{Blobs, gather};
 use super::wanted::{Asked, Wanted};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Unit};
-use crate::image::{Blob, Name};
+use crate::image::{Blob, Digest, Name};
 use crate::registry::client::Client;
 use crate::store::Store;
 
@@ -27,6 +27,8 @@ pub struct Sources {
     pub client: Client,
     /// Roots that an earlier build fetched under these names.
     pub known: BTreeMap<Name, Descriptor>,
+    /// Digests that images must have.
+    pub locked: BTreeMap<Name, Digest>,
     /// Whether a missing image is only warned of.
     pub allow_missing: bool,
 }
@@ -83,19 +85,22 @@ impl Sources {
 
     async fn one(&self, name: &Name, platform: &Platform, store: &Store, job: &Job) -> Result<Blobs> {
         job.check()?;
+        let locked = self.locked.get(name);
+        let fits = |root: &&Descriptor| locked.is_none_or(|digest| digest.to_string() == root.digest().to_string());
         for archive in &self.archives {
-            if let Some(root) = archive.find(name) {
+            if let Some(root) = archive.find(name).filter(fits) {
                 let (archive, name, root, platform) = (archive.clone(), name.clone(), root.clone(), platform.clone());
                 let (store, job) = (store.clone(), job.clone());
                 return tokio::task::spawn_blocking(move || from_archive(&archive, &name, &root, &platform, &store, &job)).await?;
             }
         }
-        if let Some(root) = self.known.get(name)
+        if let Some(root) = self.known.get(name).filter(fits)
             && let Ok(blobs) = gather(name, root, platform, store, |blob| is_here(blob, store))
         {
             return Ok(blobs);
         }
-        let (root, _) = self.client.pull(name, std::slice::from_ref(platform), store, job).await?;
+        let exact = locked.map_or_else(|| name.clone(), |digest| name.with_digest(*digest));
+        let (root, _) = self.client.pull(&exact, std::slice::from_ref(platform), store, job).await?;
         gather(name, &root, platform, store, |blob| is_here(blob, store))
     }
 }

@@ -1,0 +1,144 @@
+//! The lock file: what the names in a Kubefile stood for when it was written, so that a later build takes the same.
+//!
+//! ```json
+//! {
+//!   "version": 1,
+//!   "images": {"docker.io/library/kubernetes:v1.20.2": "sha256:…"},
+//!   "containers": {"docker.io/library/nginx:1.25": "sha256:…"},
+//!   "files": {"https://example.com/tool": "sha256:…"}
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::error::Failure;
+use crate::image::{Digest, Name};
+use crate::registry::client::shown;
+
+/// Digests by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// What FROM and COPY --from name.
+    #[serde(default)]
+    images: BTreeMap<Name, Digest>,
+    /// The container images that come along.
+    #[serde(default)]
+    containers: BTreeMap<Name, Digest>,
+    /// What URLs gave, without passwords and queries.
+    #[serde(default)]
+    files: BTreeMap<String, Digest>,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Lock { version: Lock::VERSION, images: BTreeMap::new(), containers: BTreeMap::new(), files: BTreeMap::new() }
+    }
+}
+
+impl Lock {
+    const VERSION: u32 = 1;
+
+    /// Reads a lock file; `file` is what it is called in messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let broken = || Failure::usage(format!("{file} is no lock file")).hint("write it anew with `sealift build --lock`");
+        let lock: Lock = serde_json::from_str(text).with_context(broken)?;
+        let is_known = lock.version == Lock::VERSION;
+        ensure!(is_known, Failure::usage(format!("{file} is a lock file of version {}, not {}", lock.version, Lock::VERSION)));
+        Ok(lock)
+    }
+
+    /// The text of a lock file, the same for the same content.
+    pub fn text(&self) -> Result<String> {
+        Ok(format!("{}\n", serde_json::to_string_pretty(self)?))
+    }
+
+    /// An image of FROM or COPY --from, by its digest.
+    pub fn image(&self, name: &Name) -> Result<Name> {
+        let digest = self.images.get(name).copied().or(name.digest());
+        digest.map(|digest| name.with_digest(digest)).ok_or_else(|| missing(&[format!("image {}", name.familiar())]).into())
+    }
+
+    /// The digests of container images. All that are not in the lock are told at once.
+    pub fn containers<'a>(&self, names: impl Iterator<Item = &'a Name>) -> Result<BTreeMap<Name, Digest>> {
+        let (mut found, mut lacking) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            match self.containers.get(name).copied().or(name.digest()) {
+                Some(digest) => drop(found.insert(name.clone(), digest)),
+                None => lacking.push(format!("container image {}", name.familiar())),
+            }
+        }
+        ensure!(lacking.is_empty(), missing(&lacking));
+        Ok(found)
+    }
+
+    /// The checksum of what a URL gives.
+    pub fn file(&self, url: &Url) -> Result<Digest> {
+        self.files.get(&shown(url)).copied().ok_or_else(|| missing(&[shown(url)]).into())
+    }
+
+    /// Notes what FROM or COPY --from named.
+    pub fn add_image(&mut self, name: &Name, digest: Digest) {
+        self.images.insert(name.clone(), digest);
+    }
+
+    /// Notes a container image.
+    pub fn add_container(&mut self, name: &Name, digest: Digest) {
+        self.containers.insert(name.clone(), digest);
+    }
+
+    /// Notes what a URL gave.
+    pub fn add_file(&mut self, url: &Url, digest: Digest) {
+        self.files.insert(shown(url), digest);
+    }
+
+    /// Adds what another platform took.
+    pub fn merge(&mut self, other: Lock) {
+        self.images.extend(other.images);
+        self.containers.extend(other.containers);
+        self.files.extend(other.files);
+    }
+}
+
+fn missing(what: &[String]) -> Failure {
+    let verb = if what.len() == 1 { "is" } else { "are" };
+    Failure::failed(format!("{} {verb} not in the lock file", what.join(", "))).hint("write the lock file anew with `sealift build --lock`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_the_rest_is_refused() {
+        let (digest, url) = (Digest::of(b"x"), Url::parse("https://me:secret@example.com/a?token=b").unwrap());
+        let mut lock = Lock::default();
+        lock.add_image(&"base:1".parse().unwrap(), digest);
+        lock.add_container(&"nginx:1".parse().unwrap(), digest);
+        lock.add_file(&url, digest);
+        let text = lock.text().unwrap();
+        assert!(!text.contains("secret") && !text.contains("token"), "{text}");
+        let read = Lock::parse("Kubefile.lock", &text).unwrap();
+        assert_eq!(read, lock);
+        assert_eq!(read.image(&"base:1".parse().unwrap()).unwrap().digest(), Some(digest));
+        assert_eq!(read.file(&url).unwrap(), digest);
+        let names: Vec<Name> = ["nginx:1", "redis:7", "etcd:3"].iter().map(|name| name.parse().unwrap()).collect();
+        let refused = read.containers(names.iter()).unwrap_err().to_string();
+        assert_eq!(refused, "container image redis:7, container image etcd:3 are not in the lock file");
+        assert!(read.image(&"other:1".parse().unwrap()).is_err() && read.file(&"https://example.com/b".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_is_no_lock_file_is_refused() {
+        for (text, part) in [("", "no lock file"), ("{\"version\": 2}", "version 2"), ("{\"version\": 1, \"imgaes\": {}}", "no lock file")]
+        {
+            let error = Lock::parse("Kubefile.lock", text).unwrap_err();
+            assert!(format!("{error:#}").contains(part), "{error:#}");
+        }
+    }
+}
