@@ -9,64 +9,71 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use common::registry::DockerRegistry;
 use common::sealift::{Sealift, assert_says};
 use common::{images, run};
 
 const KUBEFILE: &str = "FROM scratch AS tools\nCOPY tool bin/\nRUN echo made > made\n\
     FROM scratch\nCOPY --from=tools bin/tool usr/bin/\nCOPY etc etc\nAPP web local://web.yaml\nRUN cp etc/a copied\n";
 
-/// Files, and a time later than any clock: with it every read of a file leaves its mark (`relatime`).
 const FILES: [(&str, &str); 5] =
     [("Kubefile", KUBEFILE), ("tool", "tool"), ("etc/a", "a"), ("etc/deep/b", "b"), ("web.yaml", "kind: ConfigMap\napiVersion: v1\n")];
-const LATER: &str = "@4000000000";
 
+/// Writes files, their times fixed.
 fn write_context(dir: &Path, files: &[(&str, &str)]) -> String {
+    write_at(dir, files, "@1600000000")
+}
+
+fn write_at(dir: &Path, files: &[(&str, &str)], time: &str) -> String {
     for (path, text) in files {
         let path = dir.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
     let dir = dir.display().to_string();
-    run("find", &[&dir, "-exec", "touch", "-h", "-m", "-d", LATER, "{}", "+"]);
+    run("find", &[&dir, "-exec", "touch", "-h", "-m", "-d", time, "{}", "+"]);
     // what changed just now is read again: it might change once more within the clock's tick
     std::thread::sleep(std::time::Duration::from_millis(250));
     dir
 }
 
-/// Everything below a directory: what it is, how big, when written, and when read if it is a file.
-fn state(dir: &Path) -> BTreeMap<PathBuf, String> {
-    let mut found = BTreeMap::new();
-    let metadata = fs::symlink_metadata(dir).unwrap();
-    let (written, read) = ((metadata.mtime(), metadata.mtime_nsec()), (metadata.atime(), metadata.atime_nsec()));
-    let read = if metadata.is_file() { format!("{read:?}") } else { String::new() };
-    found.insert(dir.to_owned(), format!("{} {} {written:?} {read}", metadata.ino(), metadata.len()));
-    if metadata.is_dir() {
-        fs::read_dir(dir).unwrap().for_each(|entry| found.extend(state(&entry.unwrap().path())));
-    }
-    found
+/// Everything below a directory: how big it is, and when it was written.
+fn written(dir: &Path) -> BTreeMap<PathBuf, String> {
+    look(dir, &|metadata| format!("{} {} {}.{}", metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// As [`state`], but not when anything was read.
-fn writings(dir: &Path) -> BTreeMap<PathBuf, String> {
-    state(dir).into_iter().map(|(path, state)| (path, state.rsplit_once(' ').unwrap().0.to_owned())).collect()
+/// When each file below a directory was read.
+fn read(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut times = look(dir, &|metadata| format!("{}.{} {}", metadata.atime(), metadata.atime_nsec(), metadata.is_file()));
+    times.retain(|_, time| time.ends_with("true"));
+    times
+}
+
+fn look(dir: &Path, what: &dyn Fn(&fs::Metadata) -> String) -> BTreeMap<PathBuf, String> {
+    let metadata = fs::symlink_metadata(dir).unwrap();
+    let mut found = BTreeMap::from([(dir.to_owned(), what(&metadata))]);
+    if metadata.is_dir() {
+        fs::read_dir(dir).unwrap().for_each(|entry| found.extend(look(&entry.unwrap().path(), what)));
+    }
+    found
 }
 
 #[test]
 fn an_unchanged_build_reads_no_file_of_the_context_and_writes_nothing() {
     let sealift = Sealift::new();
     let dir = sealift.home().join("context");
-    let context = write_context(&dir, &FILES);
+    // a file that was written later than read shows every read (`relatime`), so it was written in the future
+    let context = write_at(&dir, &FILES, "@4000000000");
     let build = || sealift.ok(&["build", "-t", "shop:1", &context]);
-    let before = state(&dir);
-    let first = build();
-    let (read, written) = (state(&dir), writings(sealift.store_root()));
-    assert_ne!(before[&dir.join("etc/a")], read[&dir.join("etc/a")], "what is read can be seen");
+    let (before, first, after) = (read(&dir), build(), read(&dir));
+    assert_ne!(before[&dir.join("etc/a")], after[&dir.join("etc/a")], "reads can be seen");
+    let store = written(sealift.store_root());
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert_eq!(build(), first);
-    let mut again = state(&dir);
-    again.insert(dir.join("Kubefile"), read[&dir.join("Kubefile")].clone());
-    assert_eq!(again, read, "only the Kubefile is read");
-    assert_eq!(writings(sealift.store_root()), written);
+    let mut again = read(&dir);
+    again.insert(dir.join("Kubefile"), after[&dir.join("Kubefile")].clone());
+    assert_eq!(again, after, "only the Kubefile is read");
+    assert_eq!(written(sealift.store_root()), store);
 }
 
 #[test]
@@ -78,9 +85,9 @@ fn an_archive_that_is_added_is_unpacked_once() {
     run("tar", &["-C", dir.join("in").to_str().unwrap(), "-cf", dir.join("a.tar").to_str().unwrap(), "file", "web"]);
     std::thread::sleep(std::time::Duration::from_millis(250));
     let first = sealift.ok(&["build", "-t", "shop:1", &context]);
-    let written = writings(sealift.store_root());
+    let store = written(sealift.store_root());
     assert_eq!(sealift.ok(&["build", "-t", "shop:1", &context]), first);
-    assert_eq!(writings(sealift.store_root()), written);
+    assert_eq!(written(sealift.store_root()), store);
 }
 
 #[test]
@@ -171,4 +178,38 @@ fn the_same_inputs_give_the_same_image_in_any_surroundings() {
     let context = write_context(&later.home().join("context"), &FILES);
     assert_eq!(later.ok(&["build", "-t", "shop:1", &context]), expected);
     fs::set_permissions(later.home(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn layers_are_taken_from_an_image_that_another_machine_pushed() {
+    let (sealift, registry) = (Sealift::new(), DockerRegistry::start());
+    let name = registry.name("shop:cache");
+    let files = [
+        (
+            "Kubefile",
+            "FROM scratch AS tools\nCOPY tool bin/\nFROM scratch\nCOPY etc etc\nCOPY --from=tools bin usr/\nRUN rm etc/a && mkdir manifests && echo quay.io/a/b:1 > manifests/imageList\n",
+        ),
+        ("tool", "tool"),
+        ("etc/a", "a"),
+        ("etc/deep/b", "b"),
+        (".imageignore", "quay.io/a/b:1\n"),
+    ];
+    let context = write_context(&sealift.home().join("context"), &files);
+    let expected = sealift.ok(&["build", "--plain-http", "-t", &name, &context]);
+    sealift.ok(&["push", "--plain-http", &name]);
+
+    let other = Sealift::new();
+    let dir = other.home().join("context");
+    let context = write_context(&dir, &files);
+    let build = |more: &[&str]| other.run(&[&["build", "--plain-http", "-t", "shop:1", "--cache-from", &name, &context], more].concat());
+    let first = build(&[]).expect_code(0);
+    assert_eq!(first.stdout, expected);
+    // the stage that nothing is taken from is not in the image: it alone is packed
+    assert_eq!(first.stderr.lines().filter(|line| line.contains(" pack ")).count(), 1, "{}", first.stderr);
+    assert_says(&build(&["--no-cache"]).expect_code(0).stderr, &["pack"]);
+    write_context(&dir, &[("etc/a", "another")]);
+    assert_ne!(build(&[]).expect_code(0).stdout, expected);
+    let nowhere = registry.name("nowhere:1");
+    let said = other.run(&["build", "--plain-http", "-t", "shop:1", "--cache-from", &nowhere, &context]).expect_code(0).stderr;
+    assert_says(&said, &["nothing is taken from", "nowhere:1"]);
 }

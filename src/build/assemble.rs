@@ -10,6 +10,7 @@ use oci_spec::image::{
 use serde::Serialize;
 
 use super::base::Base;
+use super::borrow::comment;
 use super::stage::Made;
 use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_SEALER, ClusterConfig, TYPE_CLUSTER, canonical, platform_string};
 use crate::store::Store;
@@ -95,9 +96,11 @@ impl Parts<'_> {
             // tools take history and layers apart in step: better none of the base's than a wrong one
             history = (0..self.made.from_base).map(|_| self.entry("base image", false)).collect::<Result<_>>()?;
         }
-        for (text, layers) in &self.made.history {
-            for _ in 0..(*layers).max(1) {
-                history.push(self.entry(text, *layers == 0)?);
+        for told in &self.made.history {
+            for number in 0..told.layers.max(1) {
+                let mut entry = self.entry(&told.text, told.layers == 0)?;
+                entry.set_comment(told.key.map(|key| comment(&key, number)));
+                history.push(entry);
             }
         }
         Ok(history)

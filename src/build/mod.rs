@@ -7,6 +7,7 @@
 mod app;
 mod assemble;
 mod base;
+mod borrow;
 mod cache;
 mod context;
 mod download;
@@ -55,6 +56,7 @@ pub use prune::prune;
 
 use assemble::Parts;
 use base::Base;
+use borrow::Lenders;
 use cache::Cache;
 use context::Context;
 use draft::Draft;
@@ -177,6 +179,7 @@ struct Build {
     ignore: Ignore,
     /// The images and files that the plan took by name.
     taken: Lock,
+    lenders: Lenders,
     store: Store,
     job: Job,
 }
@@ -187,14 +190,15 @@ impl Build {
         let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
         let Draft { options, context, cache, bases, origins, workdir, taken, .. } = draft;
         let ignore = ignored(&context, &options, job)?;
+        let lenders = Lenders::open(&options.cache_from, &options.platform, client, store, job).await?;
         let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
-        Ok((Build { workdir, options, bases, base, cache, ignore, taken, store: store.clone(), job: job.clone() }, plan))
+        Ok((Build { workdir, options, bases, base, cache, ignore, taken, lenders, store: store.clone(), job: job.clone() }, plan))
     }
 
     /// Goes through the stages, each by `work`, and gives what the last one made.
     fn stages(&self, plan: &Plan, work: impl Fn(Stage<'_>, &[Planned]) -> Result<Made>) -> Result<Made> {
-        let Build { workdir, options, cache, store, job, bases, .. } = self;
-        let mut site = Site { options, cache, store, workdir, job, bases, finished: BTreeMap::new() };
+        let Build { workdir, options, cache, lenders, store, job, bases, .. } = self;
+        let mut site = Site { options, cache, lenders, store, workdir, job, bases, finished: BTreeMap::new() };
         let mut last = Made::default();
         for stage in &plan.stages {
             last = work(Stage::new(stage, &site), &stage.steps)?;

@@ -34,6 +34,8 @@ pub struct Options {
     pub compression: Compression,
     /// Whether every instruction is carried out again.
     pub no_cache: bool,
+    /// Images whose layers are taken for instructions that are the same.
+    pub cache_from: Vec<Name>,
     /// What names have to stand for (`--locked`).
     pub lock: Option<Lock>,
     /// When the base image and the container images are asked for in registries.

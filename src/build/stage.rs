@@ -1,11 +1,12 @@
 //! A stage under construction: carries out a plan's instructions, one layer set after another.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
 use super::base::Base;
+use super::borrow::Lenders;
 use super::cache::{Cache, Key, Pieces, Record};
 use super::layout::{Item, Layout};
 use super::named::Named;
@@ -21,8 +22,9 @@ use super::workdir::Workdir;
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, pack, pack_anew};
+use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, pack, pack_anew, pick};
 use crate::store::Store;
+use crate::workloads::Kind;
 
 /// An image has at most this many layers; some unpackers take no more than 127.
 const MOST_LAYERS: usize = 100;
@@ -35,6 +37,8 @@ pub struct Site<'a> {
     pub options: &'a Options,
     /// What earlier builds remembered.
     pub cache: &'a Cache,
+    /// The images that lend their layers.
+    pub lenders: &'a Lenders,
     /// Where layers go.
     pub store: &'a Store,
     /// The build's directory.
@@ -88,8 +92,8 @@ pub struct Made {
     pub layers: Vec<Layer>,
     /// How many of them are the base image's.
     pub from_base: usize,
-    /// Each instruction's text and number of layers.
-    pub history: Vec<(String, usize)>,
+    /// What was done, in order.
+    pub history: Vec<Told>,
     /// The newest time of anything that went in, seconds since 1970.
     pub newest: i64,
     /// Files that may name container images.
@@ -98,6 +102,17 @@ pub struct Made {
     pub layout: Layout,
     /// How many instructions had to be carried out, not counting those that only say something.
     pub carried_out: usize,
+}
+
+/// An instruction that was carried out.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its text.
+    pub text: String,
+    /// How many layers it made.
+    pub layers: usize,
+    /// What it is remembered under, if it can make layers.
+    pub key: Option<Digest>,
 }
 
 impl Made {
@@ -129,11 +144,12 @@ impl<'a> Stage<'a> {
         for step in steps {
             self.job.check()?;
             let before = self.made.layers.len();
+            let mut key = None;
             if !matches!(step.work, Work::Nothing) {
                 number += 1;
-                self.step(step, &format!("[{number}/{work}]"), work - number).map_err(|error| self.at(step, error))?;
+                key = self.step(step, &format!("[{number}/{work}]"), work - number).map_err(|error| self.at(step, error))?;
             }
-            self.made.history.push((step.title.clone(), self.made.layers.len() - before));
+            self.made.history.push(Told { text: step.title.clone(), layers: self.made.layers.len() - before, key });
         }
         self.made.layout = self.layout;
         Ok(self.made)
@@ -161,24 +177,24 @@ impl<'a> Stage<'a> {
         error.context(failure)
     }
 
-    fn step(&mut self, step: &Planned, count: &str, after: usize) -> Result<()> {
+    fn step(&mut self, step: &Planned, count: &str, after: usize) -> Result<Option<Digest>> {
         let task = self.job.task(format!("{count} {}", step.title), None, Unit::Items);
         let carried_out = self.made.carried_out;
-        match &step.work {
-            Work::Place(placement) if placement.is_late() || placement.unpacks() => self.place_late(placement, after)?,
-            Work::Place(placement) => self.place(placement, after)?,
-            Work::Run { argv, env } => self.run(argv, env, &step.title, after)?,
-            Work::Nothing => {}
-        }
+        let key = match &step.work {
+            Work::Place(placement) if placement.is_late() || placement.unpacks() => Some(self.place_late(placement, after)?),
+            Work::Place(placement) => Some(self.place(placement, after)?),
+            Work::Run { argv, env } => Some(self.run(argv, env, &step.title, after)?),
+            Work::Nothing => None,
+        };
         if self.made.carried_out == carried_out {
             task.unchanged()
         } else {
             task.done("")
         }
-        Ok(())
+        Ok(key)
     }
 
-    fn place(&mut self, placement: &Placement, after: usize) -> Result<()> {
+    fn place(&mut self, placement: &Placement, after: usize) -> Result<Digest> {
         let tree = self.placed(placement)?;
         let max_layers = self.max_layers(after);
         let mut key = self.key("place", max_layers);
@@ -188,7 +204,10 @@ impl<'a> Stage<'a> {
             Some(record) => record,
             None => {
                 let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
-                let record = self.pack(&tree, newest, max_layers, true)?;
+                let record = match self.borrowed(&key)? {
+                    Some(layers) => self.record(&layers, newest),
+                    None => self.pack(&tree, newest, max_layers, true)?,
+                };
                 self.cache.remember_step(&key, &record)?;
                 record
             }
@@ -196,7 +215,7 @@ impl<'a> Stage<'a> {
         self.layout.apply(&tree);
         self.made.named.apply(&tree, self.cache, self.job)?;
         self.take(record);
-        Ok(())
+        Ok(key)
     }
 
     /// The layer that a placement makes.
@@ -223,7 +242,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Places what comes from other stages and images: what that is, is looked up only if it is not remembered.
-    fn place_late(&mut self, placement: &Placement, after: usize) -> Result<()> {
+    fn place_late(&mut self, placement: &Placement, after: usize) -> Result<Digest> {
         let max_layers = self.max_layers(after);
         let mut key = self.key("copy", max_layers);
         key.part(format!("{:?} {:?} {:?}", placement.destination, placement.mode, placement.owner));
@@ -237,7 +256,7 @@ impl<'a> Stage<'a> {
         key.part("on");
         self.made.layers.iter().for_each(|layer| key.part(layer.diff_id.to_string()));
         let key = key.finish();
-        let record = match self.cache.step(&key, self.store) {
+        let record = match self.remembered(&key)? {
             Some(record) => record,
             None => {
                 let tree = self.placed(placement)?;
@@ -246,10 +265,10 @@ impl<'a> Stage<'a> {
             }
         };
         self.follow(record);
-        Ok(())
+        Ok(key)
     }
 
-    fn run(&mut self, argv: &[String], env: &BTreeMap<String, String>, title: &str, after: usize) -> Result<()> {
+    fn run(&mut self, argv: &[String], env: &BTreeMap<String, String>, title: &str, after: usize) -> Result<Digest> {
         let mode = if self.layout.is_file("bin/sh".as_ref()) { Mode::Own } else { Mode::Host };
         let invocation = Invocation::new(argv.to_vec(), env.clone(), mode);
         let max_layers = self.max_layers(after);
@@ -259,7 +278,7 @@ impl<'a> Stage<'a> {
             key.part(layer.diff_id.to_string());
         }
         let key = key.finish();
-        let record = match self.cache.step(&key, self.store) {
+        let record = match self.remembered(&key)? {
             Some(record) => record,
             None if mode == Mode::Own && !sandbox::can_run(&self.options.platform) => {
                 return Err(sandbox::cannot_run(&self.options.platform));
@@ -267,7 +286,28 @@ impl<'a> Stage<'a> {
             None => self.run_anew(&key, &invocation, title, max_layers)?,
         };
         self.follow(record);
-        Ok(())
+        Ok(key)
+    }
+
+    /// What an instruction came to in an earlier build, or in one that lends its layers.
+    fn remembered(&self, key: &Digest) -> Result<Option<Record>> {
+        if let Some(record) = self.cache.step(key, self.store) {
+            return Ok(Some(record));
+        }
+        let Some(layers) = self.borrowed(key)? else { return Ok(None) };
+        let changes = changes(self.store, &layers, self.job)?;
+        let newest = changes.values().map(|entry| entry.mtime).max().unwrap_or(0);
+        let may_name = |path: &Path| Kind::of(path).is_some();
+        let files = match changes.keys().any(|path| may_name(path)) {
+            true => pick(self.store, &layers, may_name, self.site.workdir.path()?, self.job)?,
+            false => Tree::new(),
+        };
+        let record = self.record(&layers, newest);
+        self.with_names(key, record, &changes, &files).map(Some)
+    }
+
+    fn borrowed(&self, key: &Digest) -> Result<Option<Vec<Layer>>> {
+        if self.cache.is_write_only() { Ok(None) } else { self.site.lenders.borrow(key) }
     }
 
     /// Takes what an instruction came to, and what it changed.
@@ -302,9 +342,15 @@ impl<'a> Stage<'a> {
 
     /// Packs what lies in the build's directory, and remembers what of it later instructions and builds want to know.
     fn pack_for_later(&mut self, key: &Digest, changes: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
-        let mut record = self.pack(changes, newest, max_layers, false)?;
+        let record = self.pack(changes, newest, max_layers, false)?;
+        self.with_names(key, record, changes, changes)
+    }
+
+    /// Adds what later instructions and builds want to know of changes, and remembers the record. `files` has the bytes of those that
+    /// may name container images.
+    fn with_names(&self, key: &Digest, mut record: Record, changes: &Tree, files: &Tree) -> Result<Record> {
         let mut named = Named::default();
-        named.apply(changes, self.cache, self.job)?;
+        named.apply(files, self.cache, self.job)?;
         // the files are gone with the build directory, so what they name is read now
         named.wanted(self.cache)?;
         record.named = named.within(changes);
@@ -316,14 +362,23 @@ impl<'a> Stage<'a> {
     /// Packs a tree; `lasting` files are those whose digests are known, so that pieces are remembered by them.
     fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize, lasting: bool) -> Result<Record> {
         self.made.carried_out += 1;
-        let newest = self.options.source_date_epoch.map_or(newest, |epoch| epoch.min(newest));
+        let newest = self.newest(newest);
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
         let pieces = Pieces { cache: self.cache, options: &options, store: self.store, job: self.job };
         let layers = match lasting {
             true => pack_anew(tree, &options, &pieces, self.store, self.job)?,
             false => pack(tree, &options, self.store, self.job)?,
         };
-        Ok(Record { layers: layers.iter().map(Into::into).collect(), newest, ..Record::default() })
+        Ok(self.record(&layers, newest))
+    }
+
+    fn record(&self, layers: &[Layer], newest: i64) -> Record {
+        Record { layers: layers.iter().map(Into::into).collect(), newest: self.newest(newest), ..Record::default() }
+    }
+
+    /// No time in the image is later than the epoch that is asked for.
+    fn newest(&self, newest: i64) -> i64 {
+        self.options.source_date_epoch.map_or(newest, |epoch| epoch.min(newest))
     }
 
     fn take(&mut self, record: Record) {

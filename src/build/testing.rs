@@ -20,6 +20,7 @@ pub fn options(context: &Path, text: &str) -> Options {
         kind: ClusterKind::KubeInstaller,
         compression: Compression::Zstd,
         no_cache: false,
+        cache_from: Vec::new(),
         lock: None,
         pull: Pull::Missing,
         with_images: true,

@@ -48,6 +48,9 @@ pub struct Args {
     /// Carry out every instruction again
     #[arg(long)]
     no_cache: bool,
+    /// Take layers of this image, of the store or a registry, for instructions that are the same
+    #[arg(long, value_name = "NAME")]
+    cache_from: Vec<Name>,
     /// Write down in Kubefile.lock what the names of images and files stood for
     #[arg(long, conflicts_with_all = ["locked", "check"])]
     lock: bool,
@@ -178,6 +181,7 @@ impl Args {
                 CompressionArg::Gzip => Compression::Gzip,
             },
             no_cache: self.no_cache,
+            cache_from: self.cache_from,
             lock: self.locked.then(|| read_lock(&file)).transpose()?,
             pull: match self.pull {
                 PullArg::Missing => Pull::Missing,

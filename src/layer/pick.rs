@@ -39,6 +39,18 @@ pub fn outline(store: &Store, layers: &[Layer], job: &Job, read: impl FnMut()) -
     Ok(Outline::read(store, layers, job, read)?.picked(|_| true).0)
 }
 
+/// As [`outline`], with a whiteout for what the layers take away from those below them.
+pub fn changes(store: &Store, layers: &[Layer], job: &Job) -> Result<Tree> {
+    let mut all = Outline::read(store, layers, job, || {})?;
+    let removed = std::mem::take(&mut all.removed);
+    let mut tree = all.picked(|_| true).0;
+    for path in removed {
+        let gone = Entry { source: Source::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
+        tree.entry(path).or_insert(gone);
+    }
+    Ok(tree)
+}
+
 /// What layers (lowest first) hold together, and the digests of the files' bytes. Every layer is verified.
 pub fn listing(store: &Store, layers: &[Layer], job: &Job) -> Result<BTreeMap<PathBuf, Listing>> {
     let mut digests: HashMap<Content, Digest> = HashMap::new();
@@ -79,6 +91,8 @@ struct Outline {
     older: BTreeMap<PathBuf, Listed>,
     /// What the layer that is being read brings: its whiteouts only hide what is older.
     newer: BTreeMap<PathBuf, Listed>,
+    /// The whiteouts of all layers.
+    removed: Vec<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -105,6 +119,9 @@ impl Outline {
         }
         if let Some(hidden) = hidden_by(&member.path) {
             remove(&mut self.older, hidden.root(), |path| hidden.covers(path));
+            if hidden.covers(hidden.root()) {
+                self.removed.push(hidden.root().to_owned());
+            }
             return Ok(());
         }
         let (source, content) = match member.kind {
