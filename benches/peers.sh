@@ -1,8 +1,9 @@
 #!/bin/bash
 # usage: benches/peers.sh [MIB]     (default 512)
 #   Times build, rebuild, push, pull, save, load and unpack of a tree of MIB MiB against buildah, skopeo, tar and zstd on this
-#   machine, in one run, and prints ratios of medians (of RUNS, default 5) beside the bar that each must stay below; then the
-#   peak memory of each. Needs: buildah skopeo docker-registry hyperfine jq zstd, root, a release build of sealift.
+#   machine, in one run, and prints ratios of medians (of RUNS, default 5) beside the bar that each must stay below, and of CPU
+#   time, which other work on the machine disturbs less; then the peak memory of each. SEALIFT names another binary than
+#   target's. Needs: buildah skopeo docker-registry hyperfine jq zstd, root, a release build of sealift.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -41,8 +42,9 @@ race() {
   hyperfine --warmup 0 --runs "$runs" --export-json "$work/race.json" --style none --prepare "$3" "$4" --prepare "$5" "$6" \
     > "$work/race.log" 2>&1 || { cat "$work/race.log" >&2; exit 1; }
   jq -r --arg name "$1" --arg bar "$2" '.results as $r | ($r[0].median / $r[1].median) as $ratio |
-    "| \($name) | \($r[0].median * 100 | round / 100) | \($r[1].median * 100 | round / 100) | \($ratio * 1000 | round / 1000) | \($bar)\(
-    if $ratio > ($bar | tonumber) then " **missed**" else "" end) |"' "$work/race.json"
+    def seconds: . * 100 | round / 100; def cpu: .user + .system; def share: . * 1000 | round / 1000;
+    "| \($name) | \($r[0].median | seconds) | \($r[1].median | seconds) | \($ratio | share) | \($bar)\(
+    if $ratio > ($bar | tonumber) then " **missed**" else "" end) | \(($r[0] | cpu) / ($r[1] | cpu) | share) |"' "$work/race.json"
 }
 
 # peak NAME PREPARE COMMAND: the memory that a command takes at most.
@@ -68,8 +70,8 @@ copy="skopeo copy -q --all --insecure-policy"
 tarred="tar --sort=name -C $tree -cf - . | zstd -q -3 -T0 -f -o $work/tree.tar.zst"
 
 echo one > "$tree/changed"
-echo "| work ($mib MiB) | sealift s | peer s | ratio | bar |"
-echo "|---|---|---|---|---|"
+echo "| work ($mib MiB) | sealift s | peer s | ratio | bar | ratio of CPU time |"
+echo "|---|---|---|---|---|---|"
 race "build, zstd, vs tar and zstd -3 -T0" 1.25 "rm -rf $store" "$build_ours" true "$tarred"
 race "build, zstd, vs buildah" 1 "rm -rf $store" "$build_ours" "rm -rf $work/buildah $work/buildah-run" "$build_theirs"
 race "build, gzip, vs buildah" 0.35 "rm -rf $store" "$build_gzip" "rm -rf $work/buildah $work/buildah-run" "$build_theirs"
