@@ -6,6 +6,8 @@
 set -eu
 mode=$1 build=$2
 shift 2
+# as in any container: what the caller has set must not show in the image
+umask 022
 
 die() { echo "sandbox: $*" >&2; exit 125; }
 

@@ -227,12 +227,15 @@ fn read_lock(kubefile: &Path) -> Result<Lock> {
     Lock::parse(&file.display().to_string(), &text)
 }
 
-/// Leaves the file alone if it says the same already.
+/// Leaves the file alone if it says the same already. The directory keeps its time: it is part of images, and would be another then.
 fn write_lock(file: &Path, text: &str) -> Result<()> {
-    match std::fs::read_to_string(file) {
-        Ok(before) if before == text => Ok(()),
-        _ => durable::write(file, text.as_bytes(), 0o644),
+    if std::fs::read_to_string(file).is_ok_and(|before| before == text) {
+        return Ok(());
     }
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let before = fs_err::metadata(parent)?.modified()?;
+    durable::write(file, text.as_bytes(), 0o644)?;
+    std::fs::File::open(parent)?.set_modified(before).with_context(|| parent.display().to_string())
 }
 
 fn named_text(path: &Path) -> Result<(String, String)> {
