@@ -105,8 +105,7 @@ impl Draft {
         let job = job.clone();
         tokio::task::spawn_blocking(move || {
             let Draft { options, context, bases, origins, downloaded, .. } = &self;
-            let (plan, found) =
-                plan(&self.parsed.kubefile, Known { origins, bases, context, options, downloaded, spool: self.workdir.path() });
+            let (plan, found) = plan(&self.parsed.kubefile, Known { origins, bases, context, options, downloaded, workdir: &self.workdir });
             let diagnostics = joined(&self.parsed.diagnostics, found.into_iter().chain(self.misnamed.clone()).collect());
             refuse_errors(&options.text, &diagnostics)?;
             for warning in diagnostics.iter().filter(|_| plan.lacks.is_empty()) {

@@ -4,7 +4,6 @@ mod apps;
 mod copy;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use super::base::Base;
 use super::context::Context;
@@ -16,6 +15,7 @@ use super::place::{Destination, Item};
 use super::scope::Scope;
 use super::selection::Selection;
 use super::untar::Format;
+use super::workdir::Workdir;
 use crate::diagnostic::{Diagnostic, Span};
 use url::Url;
 
@@ -155,7 +155,7 @@ pub struct Known<'a> {
     /// What was fetched.
     pub downloaded: &'a Downloaded,
     /// A directory for what comes out of archives; it is there as long as the build.
-    pub spool: &'a Path,
+    pub workdir: &'a Workdir,
 }
 
 /// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.

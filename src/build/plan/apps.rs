@@ -77,7 +77,7 @@ impl Planner<'_> {
     fn chart(&mut self, file: &Path, name: &Path, span: &Span) -> Option<Item> {
         let read = || match format_by_name(file, name)? {
             Format::Other => Ok(None),
-            format => anyhow::Ok(chart(untar::read(file, format, self.known.spool)?)),
+            format => anyhow::Ok(chart(untar::read(file, format, self.known.workdir.path()?)?)),
         };
         match read() {
             Ok(tree) => Some(Item { name: PathBuf::new(), tree: tree? }),

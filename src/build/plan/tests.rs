@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::testing::options;
+use super::super::workdir::Workdir;
 use super::*;
 use crate::image::{AppKind, ClusterKind, Role};
 use crate::kubefile::parse;
@@ -21,9 +22,11 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
         .images()
         .map(|image| (image.clone(), Base { is_cluster: image.name.repository().ends_with("base"), ..Base::default() }))
         .collect();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let workdir = Workdir::new(&crate::store::Store::open(elsewhere.path()).unwrap());
     let (plan, mut diagnostics) = plan(
         &parsed.kubefile,
-        Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new(), spool: dir.path() },
+        Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new(), workdir: &workdir },
     );
     diagnostics.splice(0..0, parsed.diagnostics.into_iter().chain(misnamed));
     let errors = diagnostics.iter().filter(|one| one.is_error()).map(|one| one.message.clone()).collect();
