@@ -98,6 +98,43 @@ fn files_are_copied_out_of_container_images() {
 }
 
 #[test]
+fn any_user_builds_the_same_stages_with_either_way_of_run() {
+    let (sealift, context) = context(&[
+        (
+            "Kubefile",
+            "FROM scratch AS made\n\
+             COPY root /\n\
+             COPY --chown=7:8 note opt/\n\
+             RUN echo own > /made && echo x > /opt/x\n\
+             FROM scratch\n\
+             COPY --from=made made opt/x opt/note etc/\n\
+             COPY note .\n\
+             RUN cat note etc/made > both\n",
+        ),
+        ("note", "note\n"),
+    ]);
+    let root = Path::new(&context).join("root");
+    for file in run("ldd", &["/bin/sh"]).split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
+        let target = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(file, target).unwrap();
+    }
+    run("find", &[&context, "-exec", "touch", "-h", "-d", "@1600000000", "{}", "+"]);
+    let mine = sealift.ok(&["build", "-t", "shop:1", &context]);
+
+    let other = tempfile::tempdir().unwrap();
+    let at = |path: &str| other.path().join(path).display().to_string();
+    run("cp", &["-a", &context, &at("context")]);
+    fs::copy(env!("CARGO_BIN_EXE_sealift"), at("sealift")).unwrap();
+    run("chown", &["-R", "12345:12345", &at("")]);
+    let home = format!("HOME={}", at(""));
+    let user = ["--reuid=12345", "--regid=12345", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin", &home];
+    let build = [&at("sealift"), "--store", &at("store"), "build", "-t", "shop:1", &at("context")];
+    let theirs = run("setpriv", &[&user[..], &build].concat());
+    assert_eq!(mine, theirs);
+}
+
+#[test]
 fn stages_that_are_not_there_are_told_before_anything_is_built() {
     let (sealift, context) = context(&[(
         "Kubefile",

@@ -1,11 +1,17 @@
 //! Every Kubefile of Sealer's and ACK-Distro's repositories that Sealer reads, sealift reads.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::building::write;
+use common::run;
+use common::sealift::Sealift;
+use common::web::{Answer, Web};
 use sealift::diagnostic::render_all;
-use sealift::kubefile::{Instruction, parse};
+use sealift::kubefile::{Escape, Instruction, Kubefile, Source, expand, parse};
 
 /// The Kubefiles of `testdata/cases`, with what Sealer does with each.
 fn cases() -> Vec<(PathBuf, String)> {
@@ -57,4 +63,91 @@ fn a_comment_after_copy_is_cut_off() {
     assert_eq!(parsed.diagnostics.len(), 1);
     let Instruction::Copy(files) = &parsed.kubefile.stages[0].steps[1].instruction else { panic!("{:?}", parsed.kubefile) };
     assert_eq!((files.sources.len(), files.dest.value.as_str()), (1, "bin"));
+}
+
+/// The text of a word, with this value for every variable that has none of its own.
+fn meaning(word: &str) -> String {
+    let value = |name: &str| if name == "ARCH" { "amd64" } else { "v1" };
+    expand(word, Escape::Backslash, |name| Some(value(name).to_owned())).unwrap().text
+}
+
+/// Makes what a source names: a directory with a manifest for a name without an ending or for `local://`, else a file.
+fn make(context: &Path, source: &str) {
+    let path = meaning(source).replace(['*', '?'], "x");
+    let at = context.join(path.trim_start_matches('/'));
+    if at.exists() || path.contains("://") {
+        return;
+    }
+    match at.extension() {
+        Some(_) => write(&at, "text\n"),
+        None => write(&at.join("a.yaml"), "kind: List\n"),
+    }
+}
+
+/// A context in which everything is that a Kubefile names.
+fn make_context(context: &Path, kubefile: &Kubefile) {
+    for step in kubefile.stages.iter().flat_map(|stage| &stage.steps) {
+        match &step.instruction {
+            Instruction::Copy(files) | Instruction::Add(files) => files.sources.iter().for_each(|source| match source {
+                Source::Path(word) => make(context, &word.value),
+                Source::Inline(_) => {}
+            }),
+            Instruction::App(app) => {
+                app.sources.iter().filter_map(|word| word.value.strip_prefix("local://")).for_each(|path| make(context, path));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Makes the cluster image that a Kubefile starts from, with the applications that it launches and does not declare.
+fn make_base(sealift: &Sealift, kubefile: &Kubefile, name: &str) {
+    let steps = || kubefile.stages.iter().flat_map(|stage| &stage.steps);
+    let declared = |name: &str| steps().any(|step| matches!(&step.instruction, Instruction::App(app) if app.name.value == name));
+    let launched = steps().filter_map(|step| match &step.instruction {
+        Instruction::Launch(apps) => Some(apps),
+        _ => None,
+    });
+    let inherited: Vec<&str> = launched.flatten().map(|app| app.value.trim()).filter(|app| !declared(app)).collect();
+    let base = sealift.home().join("base");
+    write(&base.join("a.sh"), "true\n");
+    let apps: String = inherited.iter().map(|app| format!("APP {app} local://a.sh\n")).collect();
+    write(&base.join("Kubefile"), &format!("FROM scratch\nCOPY a.sh bin/\n{apps}"));
+    sealift.ok(&["build", "-t", name, &base.display().to_string()]);
+}
+
+/// Files that no builder takes as they are (a script fills them in first), and what is said of them.
+const REFUSED: [(&str, &str); 1] = [("ackdistro-4b9b7e8__build__Kubefile1", "declare it with `ARG TAG`")];
+
+#[test]
+fn kubefiles_build_in_a_context_that_has_what_they_name() {
+    let web = Web::start();
+    let chart = tempfile::tempdir().unwrap();
+    write(&chart.path().join("c/Chart.yaml"), "apiVersion: v2\nname: c\nversion: 1.0.0\n");
+    let archive = chart.path().join("c.tgz").display().to_string();
+    run("tar", &["-C", &chart.path().display().to_string(), "-czf", &archive, "c"]);
+    for name in ["mysql.tgz", "elasticsearch.tgz"] {
+        web.put(name, Answer::File(fs::read(&archive).unwrap()));
+    }
+    for (path, sealer) in cases() {
+        let text = text(&path, &sealer).replace("https://charts/", &web.url(""));
+        let kubefile = parse("K", &text).kubefile;
+        let sealift = Sealift::new();
+        let context = sealift.home().join("context");
+        write(&context.join("Kubefile"), &text);
+        make_context(&context, &kubefile);
+        let base = meaning(&kubefile.stages[0].from.value.image.value);
+        if base != "scratch" {
+            make_base(&sealift, &kubefile, &base);
+        }
+        // what RUN does there wants the network and programs of a cluster: it is planned, not run
+        let runs = text.lines().any(|line| line.trim_start().starts_with("RUN"));
+        let how: &[&str] = if runs { &["--check"] } else { &["-t", "case:1", "--build-mode", "lite"] };
+        let ended = sealift.run(&[&["build", "--pull", "never"], how, &[context.to_str().unwrap()]].concat());
+        let refused = REFUSED.iter().find(|(name, _)| path.ends_with(name)).map(|(_, why)| *why);
+        match refused {
+            None => assert_eq!(ended.code, 0, "{}\n{text}\n{}", path.display(), ended.stderr),
+            Some(why) => assert!(ended.code == 2 && ended.stderr.contains(why), "{}: want {why}\n{}", path.display(), ended.stderr),
+        }
+    }
 }
