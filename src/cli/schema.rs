@@ -7,8 +7,12 @@ use super::Context;
 use crate::clusterfile::{SCHEMAS, schema};
 use crate::diagnostic::did_you_mean;
 use crate::error::Failure;
+use crate::trust::policy_schema;
 
-/// Print the JSON Schema of a kind of Clusterfile document, or the kinds that have one
+/// What the schema of a trust policy is called.
+const TRUST_POLICY: &str = "TrustPolicy";
+
+/// Print the JSON Schema of a kind of Clusterfile document or of the trust policy, or the kinds that have one
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The kind, such as `Cluster`
@@ -18,19 +22,28 @@ pub struct Args {
 /// Prints it.
 pub fn run(args: Args, context: &Context) -> Result<()> {
     let Some(kind) = args.kind else {
-        return context.console.answer(SCHEMAS, || SCHEMAS.join("\n") + "\n");
+        let kinds = kinds();
+        return context.console.answer(&kinds, || kinds.join("\n") + "\n");
     };
     let schema = find(&kind)?;
     let text = serde_json::to_string_pretty(&schema)? + "\n";
     context.console.answer(&schema, || text)
 }
 
+/// The kinds that have a schema.
+fn kinds() -> Vec<&'static str> {
+    SCHEMAS.iter().copied().chain([TRUST_POLICY]).collect()
+}
+
 /// The schema of a kind, in whatever case it is written.
 fn find(kind: &str) -> Result<Value> {
-    let found = SCHEMAS.iter().find(|own| own.eq_ignore_ascii_case(kind)).and_then(|own| schema(own));
+    let found = kinds().into_iter().find(|own| own.eq_ignore_ascii_case(kind)).and_then(|own| match own {
+        TRUST_POLICY => Some(policy_schema()),
+        own => schema(own),
+    });
     found.ok_or_else(|| {
-        let hint = did_you_mean(kind, SCHEMAS.iter().copied())
-            .map_or_else(|| format!("kinds with a schema: {}", SCHEMAS.join(", ")), |meant| format!("did you mean `{meant}`?"));
+        let hint = did_you_mean(kind, kinds().into_iter())
+            .map_or_else(|| format!("kinds with a schema: {}", kinds().join(", ")), |meant| format!("did you mean `{meant}`?"));
         Failure::usage(format!("no schema for kind `{kind}`")).hint(hint).into()
     })
 }
