@@ -44,6 +44,8 @@ impl Scope {
     /// Goes on in a stage whose base has this environment.
     pub fn enter_stage(&mut self, env: BTreeMap<String, String>) {
         self.global = std::mem::take(&mut self.args);
+        let proxies = self.given.iter().filter(|(name, _)| is_proxy(name));
+        self.args = proxies.map(|(name, value)| (name.clone(), value.clone())).collect();
         self.env = env;
     }
 
@@ -78,6 +80,12 @@ impl Scope {
     }
 }
 
+/// Whether a build argument needs no ARG, as in docker: commands reach the network through it.
+pub fn is_proxy(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"].contains(&name.as_str())
+}
+
 fn predefined(target: &Platform) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([("ARCH".to_owned(), target.architecture().to_string())]);
     for (prefix, platform) in [("TARGET", target), ("BUILD", &host_platform())] {
@@ -101,10 +109,11 @@ mod tests {
 
     #[test]
     fn arguments_and_environment_count_as_in_docker() {
-        let given = BTreeMap::from([("A".to_owned(), "given".to_owned())]);
+        let given = BTreeMap::from([("A".to_owned(), "given".to_owned()), ("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
         let mut scope = Scope::new(&given, &parse_platform("linux/arm64").unwrap());
         scope.declare("VERSION", Some("1".to_owned()));
         scope.enter_stage(BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
+        assert_eq!(scope.variables()["HTTP_PROXY"], "http://p", "without an ARG");
         assert_eq!(scope.get("VERSION"), None, "not before it is declared again");
         scope.declare("VERSION", None);
         scope.declare("A", Some("default".to_owned()));
