@@ -5,6 +5,7 @@
 pub mod app;
 pub mod archive;
 pub mod build;
+pub mod chart;
 pub mod cli;
 pub mod cluster;
 pub mod clusterfile;

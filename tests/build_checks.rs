@@ -115,15 +115,22 @@ fn a_check_tells_what_is_wanted_and_builds_nothing() {
             ("m/y.yaml.tmpl", "{{ if .X }}\nimage: {{ .Image }}\n{{ end }}\nb: {image: c/d:1}\n"),
             ("net.yaml", "kind: DaemonSet\nspec: {template: {spec: {containers: [{image: 'nginx:1'}]}}}\n"),
             ("c/Chart.yaml", "name: web\n"),
+            ("c/templates/x.yaml", "image: \"{{ .Chart.Name }}:3\"\n"),
         ],
     );
     let ended = sealift.run(&["build", "--check", &context]).expect_code(0);
     assert_says(
         &ended.stdout,
-        &["2 container images wanted", "nginx:1", "Kubefile:2", "application/apps/net/net.yaml:2", "manifests/y.yaml.tmpl:4"],
+        &[
+            "3 container images wanted",
+            "web:3  charts/web/templates/x.yaml:1",
+            "nginx:1",
+            "Kubefile:2",
+            "application/apps/net/net.yaml:2",
+            "manifests/y.yaml.tmpl:4",
+        ],
     );
     assert_says(&ended.stdout, &["not decided", "manifests/y.yaml.tmpl:2"]);
-    assert_says(&ended.stderr, &["chart charts/web is not rendered yet"]);
     assert_eq!(fs::read_dir(sealift.store_root().join("blobs/sha256")).map_or(0, Iterator::count), 0);
 }
 

@@ -9,6 +9,7 @@ mod assemble;
 mod base;
 mod borrow;
 mod cache;
+mod charts;
 mod context;
 mod download;
 mod draft;
@@ -144,7 +145,7 @@ async fn build_part(options: Options, client: &Client, store: &Store, job: &Job)
         Ok((wanted, plan, made))
     })
     .await?;
-    build.warn_of(&wanted, &made);
+    build.warn_of(&wanted);
     let fetched = build.fetch(&wanted, client).await?;
     blocking(build, move |build| build.finish(&plan, &made, &wanted, fetched)).await
 }
@@ -157,7 +158,6 @@ pub async fn check(options: Options, client: &Client, store: &Store, job: &Job) 
         let runs = plan.has_surprises();
         let made = build.stages(&plan, |stage, steps| stage.look_only(steps))?;
         let wanted = build.wanted(&plan, &made)?;
-        build.warn_of_charts(&made);
         Ok(Checked { wanted, runs })
     })
     .await
@@ -214,6 +214,7 @@ impl Build {
         for (name, text) in &self.options.image_lists {
             wanted.add(name, None, &list::parse(text));
         }
+        charts::add_images(made.named.charts()?, &plan.image().cluster, &plan.image().env, &mut wanted)?;
         wanted.ignore(&self.ignore);
         if self.options.with_images {
             self.locked(&wanted)?;
@@ -221,17 +222,9 @@ impl Build {
         Ok(wanted)
     }
 
-    fn warn_of(&self, wanted: &Wanted, made: &Made) {
+    fn warn_of(&self, wanted: &Wanted) {
         for doubt in &wanted.undecided {
             self.job.warn(format!("{}: `{}`: {}", doubt.place, doubt.text, doubt.why));
-        }
-        self.warn_of_charts(made);
-    }
-
-    fn warn_of_charts(&self, made: &Made) {
-        for chart in made.named.charts() {
-            let chart = chart.display();
-            self.job.warn(format!("chart {chart} is not rendered yet: name the container images it needs with IMAGES or an imageList"));
         }
     }
 

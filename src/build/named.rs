@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::cache::Cache;
+use super::charts::{Chart, among};
+use crate::chart::{Files, archive};
 use crate::events::Job;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
@@ -63,10 +65,12 @@ impl Named {
 
     /// Reads what they name.
     pub fn wanted(&self, cache: &Cache) -> Result<Wanted> {
-        let charts: BTreeSet<&Path> = self.charts().collect();
+        let charts: BTreeSet<PathBuf> = among(self.files.keys().map(PathBuf::as_path)).into_iter().collect();
         let mut all = BTreeMap::new();
         for (path, content) in &self.files {
-            let Some(kind) = Kind::of(path) else { continue };
+            let Some(kind) = Kind::of(path).filter(|kind| !matches!(kind, Kind::Chart | Kind::PackedChart | Kind::ChartPart)) else {
+                continue;
+            };
             // a chart's own files mean something only when it is rendered
             if kind != Kind::List && path.ancestors().any(|dir| charts.contains(dir)) {
                 continue;
@@ -84,9 +88,26 @@ impl Named {
         Ok(wanted)
     }
 
-    /// The charts among them: their container images are only known when they are rendered.
-    pub fn charts(&self) -> impl Iterator<Item = &Path> {
-        let charts = self.files.keys().filter(|path| Kind::of(path) == Some(Kind::Chart));
-        charts.filter_map(|path| path.parent())
+    /// The charts among them, with their files.
+    pub fn charts(&self) -> Result<Vec<Chart>> {
+        let roots = among(self.files.keys().map(PathBuf::as_path));
+        roots.into_iter().map(|path| Ok(Chart { files: self.chart_files(&path)?, path })).collect()
+    }
+
+    /// The files of a chart by their paths in it; `None` if some are forgotten.
+    fn chart_files(&self, root: &Path) -> Result<Option<Files>> {
+        let mut files = Files::new();
+        for (path, content) in self.files.iter().filter(|(path, _)| path.starts_with(root)) {
+            let bytes = match &content.source {
+                Some(Source::File(file, _)) => fs_err::read(file)?,
+                Some(Source::Bytes(bytes)) => bytes.clone(),
+                _ => return Ok(None),
+            };
+            match path.strip_prefix(root) {
+                Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
+                _ => return archive(&bytes).map(Some),
+            }
+        }
+        Ok(Some(files))
     }
 }

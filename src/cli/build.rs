@@ -13,6 +13,7 @@ use crate::durable;
 use crate::error::Failure;
 use crate::image::{ClusterKind, Name, host_platform, parse_platform};
 use crate::layer::Compression;
+use crate::workloads::Asked;
 
 /// Build a cluster image from a Kubefile and a directory
 ///
@@ -33,6 +34,9 @@ pub struct Args {
     /// Say what is wrong and which container images are wanted; build nothing
     #[arg(long)]
     check: bool,
+    /// With --check: say only which files and lines ask for this container image
+    #[arg(long, value_name = "IMAGE", requires = "check")]
+    why: Option<Name>,
     /// Give a build argument (ARG) its value; without `=` the value comes from the environment
     #[arg(long = "build-arg", value_name = "K=V")]
     build_args: Vec<String>,
@@ -125,7 +129,7 @@ enum PullArg {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let client = args.registry.client()?;
     let store = context.store()?;
-    let (check, empty) = (args.check, args.context == Path::new("-"));
+    let (check, why, empty) = (args.check, args.why.clone(), args.context == Path::new("-"));
     // a context without files is a directory that lives as long as the build
     let nothing = empty.then(tempfile::tempdir).transpose()?;
     let platforms = match args.platform.as_slice() {
@@ -136,6 +140,10 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
     if check {
         let checked = build::check(options, &client, &store, &context.job).await?;
+        if let Some(image) = why {
+            let asked = asked(&checked, &image)?;
+            return context.console.answer(&asked.places, || asked.places.iter().map(|place| format!("{place}\n")).collect());
+        }
         return context.console.answer(&checked, || report(&checked));
     }
     let built = build::build(options, &platforms, &client, &store, &context.job).await?;
@@ -273,6 +281,13 @@ fn story(built: &Built) -> String {
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Who asks for an image.
+fn asked<'a>(checked: &'a Checked, image: &Name) -> Result<&'a Asked> {
+    let nobody =
+        || Failure::failed(format!("nothing asks for {}", image.familiar())).hint("`sealift build --check` lists what is asked for");
+    Ok(checked.wanted.images.get(image).ok_or_else(nobody)?)
 }
 
 fn report(checked: &Checked) -> String {

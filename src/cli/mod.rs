@@ -4,6 +4,7 @@ mod agent;
 mod apply;
 mod balance;
 mod build;
+mod chart;
 mod check;
 pub mod cluster_args;
 mod completion;
@@ -129,6 +130,7 @@ enum Command {
     #[command(hide = true)]
     Balance(balance::Args),
     Build(Box<build::Args>),
+    Chart(chart::Args),
     Check(check::Args),
     Completion(completion::Args),
     Diff(diff::Args),
@@ -174,6 +176,7 @@ impl Command {
             Command::Apply(args) => apply::run(args, context).await,
             Command::Balance(args) => balance::run(args, context).await,
             Command::Build(args) => build::run(*args, context).await,
+            Command::Chart(args) => chart::run(args, context).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Completion(args) => completion::run(args, context),
             Command::Diff(args) => diff::run(args, context).await,

@@ -18,6 +18,10 @@ pub enum Kind {
     Chart,
     /// A `kustomization.yaml`.
     Kustomization,
+    /// A Helm chart in an archive.
+    PackedChart,
+    /// A file that means something only if it is in a chart.
+    ChartPart,
 }
 
 impl Kind {
@@ -27,12 +31,15 @@ impl Kind {
         let inside = top(path);
         match (inside, name) {
             (Some(_), "Chart.yaml") => Some(Kind::Chart),
-            (Some("charts") | None, _) => None,
+            (Some("charts"), name) if name.ends_with(".tgz") && path.components().count() == 2 => Some(Kind::PackedChart),
+            (Some("charts"), _) => Some(Kind::ChartPart),
+            (None, _) => None,
             (_, "imageList") => Some(Kind::List),
             (_, name) if kustomization::FILE_NAMES.contains(&name) => Some(Kind::Kustomization),
-            _ => match path.extension()?.to_str()? {
-                "yaml" | "yml" | "json" => Some(Kind::Manifests),
-                "tmpl" => Some(Kind::Template),
+            _ => match path.extension().and_then(|extension| extension.to_str()) {
+                Some("yaml" | "yml" | "json") => Some(Kind::Manifests),
+                Some("tmpl") => Some(Kind::Template),
+                _ if inside != Some("manifests") => Some(Kind::ChartPart),
                 _ => None,
             },
         }
@@ -46,7 +53,7 @@ impl Kind {
             Kind::Template => in_manifests(&text, true),
             Kind::List => list::parse(&text),
             Kind::Kustomization => kustomization::read(&text),
-            Kind::Chart => Finds::default(),
+            Kind::Chart | Kind::PackedChart | Kind::ChartPart => Finds::default(),
         }
     }
 }
@@ -89,7 +96,9 @@ mod tests {
             ("application/apps/web/Chart.yaml", Some(Kind::Chart), Some("web")),
             ("application/apps/web/base/kustomization.yaml", Some(Kind::Kustomization), Some("web")),
             ("charts/web/Chart.yaml", Some(Kind::Chart), None),
-            ("charts/web/values.yaml", None, None),
+            ("charts/web/values.yaml", Some(Kind::ChartPart), None),
+            ("charts/web-1.0.0.tgz", Some(Kind::PackedChart), None),
+            ("application/apps/web/templates/NOTES.txt", Some(Kind::ChartPart), Some("web")),
             ("etc/kubeadm.yml", None, None),
             ("imageList", None, None),
         ] {

@@ -1,0 +1,87 @@
+//! `.Capabilities`: what the cluster can do.
+
+use std::rc::Rc;
+
+use super::functions::version::Version;
+use super::objects::Object;
+use super::template::Value;
+
+/// The version of Kubernetes that is rendered for where none is given, as in Helm 3.6.
+pub const DEFAULT_KUBE_VERSION: &str = "v1.20.0";
+
+/// The API versions that every cluster has, as Helm 3.6 knows them.
+const API_VERSIONS: [&str; 45] = [
+    "v1",
+    "admissionregistration.k8s.io/v1",
+    "admissionregistration.k8s.io/v1beta1",
+    "internal.apiserver.k8s.io/v1alpha1",
+    "apps/v1",
+    "apps/v1beta1",
+    "apps/v1beta2",
+    "authentication.k8s.io/v1",
+    "authentication.k8s.io/v1beta1",
+    "authorization.k8s.io/v1",
+    "authorization.k8s.io/v1beta1",
+    "autoscaling/v1",
+    "autoscaling/v2beta1",
+    "autoscaling/v2beta2",
+    "batch/v1",
+    "batch/v1beta1",
+    "certificates.k8s.io/v1",
+    "certificates.k8s.io/v1beta1",
+    "coordination.k8s.io/v1",
+    "coordination.k8s.io/v1beta1",
+    "discovery.k8s.io/v1",
+    "discovery.k8s.io/v1beta1",
+    "events.k8s.io/v1",
+    "events.k8s.io/v1beta1",
+    "extensions/v1beta1",
+    "flowcontrol.apiserver.k8s.io/v1alpha1",
+    "flowcontrol.apiserver.k8s.io/v1beta1",
+    "networking.k8s.io/v1",
+    "networking.k8s.io/v1beta1",
+    "node.k8s.io/v1",
+    "node.k8s.io/v1alpha1",
+    "node.k8s.io/v1beta1",
+    "policy/v1",
+    "policy/v1beta1",
+    "rbac.authorization.k8s.io/v1",
+    "rbac.authorization.k8s.io/v1beta1",
+    "rbac.authorization.k8s.io/v1alpha1",
+    "scheduling.k8s.io/v1alpha1",
+    "scheduling.k8s.io/v1beta1",
+    "scheduling.k8s.io/v1",
+    "storage.k8s.io/v1beta1",
+    "storage.k8s.io/v1",
+    "storage.k8s.io/v1alpha1",
+    "apiextensions.k8s.io/v1beta1",
+    "apiextensions.k8s.io/v1",
+];
+
+/// `.Capabilities` for a version of Kubernetes and the API versions it has besides the usual.
+///
+/// # Errors
+/// Fails where the version is none.
+pub fn capabilities(kube_version: &str, more: &[String]) -> Result<Value, String> {
+    let version = Version::parse(kube_version).map_err(|_| format!("invalid kube version {kube_version:?}"))?;
+    let number = |name: &str| match version.method(name, &[]) {
+        Some(Ok(value)) => Value::text(super::template::display(&value)),
+        _ => Value::text(""),
+    };
+    let full = format!("v{}", kube_version.trim_start_matches('v'));
+    let object = |ty, fields| Value::Object(Rc::new(Object::Struct { ty, fields }));
+    let kube =
+        object("chartutil.KubeVersion", vec![("Version", Value::text(full)), ("Major", number("Major")), ("Minor", number("Minor"))]);
+    let versions = API_VERSIONS.iter().map(|version| (*version).to_owned()).chain(more.iter().cloned()).collect();
+    let versions = Value::Object(Rc::new(Object::ApiVersions(versions)));
+    let helm = object(
+        "version.BuildInfo",
+        vec![
+            ("Version", Value::text("v3.6.2")),
+            ("GitCommit", Value::text("")),
+            ("GitTreeState", Value::text("clean")),
+            ("GoVersion", Value::text("")),
+        ],
+    );
+    Ok(object("*chartutil.Capabilities", vec![("KubeVersion", kube), ("APIVersions", versions), ("HelmVersion", helm)]))
+}

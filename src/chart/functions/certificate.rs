@@ -1,0 +1,112 @@
+//! Certificates, after sprig's `crypto.go`. Keys are ECDSA P-256, where sprig makes RSA.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+use super::{Result, Row, int, string, text};
+use crate::chart::objects::Object;
+use crate::chart::template::Value;
+
+/// Functions by name.
+pub const TABLE: &[Row] = &[
+    ("genCA", "si", |_, a| authority(string(a, 0), int(a, 1), new_key()?)),
+    ("genCAWithKey", "sis", |_, a| authority(string(a, 0), int(a, 1), key(string(a, 2))?)),
+    ("genSelfSignedCert", "saai", |_, a| self_signed(a, new_key()?)),
+    ("genSelfSignedCertWithKey", "saais", |_, a| self_signed(a, key(string(a, 4))?)),
+    ("genSignedCert", "saaia", |_, a| signed(a, new_key()?)),
+    ("genSignedCertWithKey", "saaias", |_, a| signed(a, key(string(a, 5))?)),
+    ("buildCustomCert", "ss", |_, a| Ok(pair(super::crypto::decoded(string(a, 0))?, super::crypto::decoded(string(a, 1))?))),
+    ("genPrivateKey", "s", |_, a| match string(a, 0) {
+        "ecdsa" => text(new_key()?.serialize_pem()),
+        "ed25519" => text(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(wrong)?.serialize_pem()),
+        other => Err(format!("keys of type {other} are not made here; ecdsa and ed25519 are")),
+    }),
+];
+
+fn wrong(error: rcgen::Error) -> String {
+    error.to_string()
+}
+
+fn new_key() -> Result<KeyPair> {
+    KeyPair::generate().map_err(wrong)
+}
+
+fn key(pem: &str) -> Result<KeyPair> {
+    KeyPair::from_pem(pem).map_err(wrong)
+}
+
+fn pair(certificate: String, key: String) -> Value {
+    Value::Object(Rc::new(Object::Struct {
+        ty: "sprig.certificate",
+        fields: vec![("Cert", Value::text(certificate)), ("Key", Value::text(key))],
+    }))
+}
+
+fn params(name: &str, days: i64) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = std::time::SystemTime::now();
+    let length = std::time::Duration::from_secs(u64::try_from(days).unwrap_or(0).min(365_000) * 86_400);
+    params.not_before = now.into();
+    params.not_after = (now + length).into();
+    params.key_usages = vec![KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
+}
+
+fn authority_params(name: &str, days: i64) -> Result<CertificateParams> {
+    let mut params = params(name, days)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages.push(KeyUsagePurpose::KeyCertSign);
+    Ok(params)
+}
+
+fn authority(name: &str, days: i64, key: KeyPair) -> Result {
+    let certificate = authority_params(name, days)?.self_signed(&key).map_err(wrong)?;
+    Ok(pair(certificate.pem(), key.serialize_pem()))
+}
+
+/// Name, addresses, other names and days, as `genSelfSignedCert` and `genSignedCert` take them.
+fn host(a: &[Value]) -> Result<CertificateParams> {
+    let mut params = params(string(a, 0), int(a, 3))?;
+    for address in super::strslice(&a[1]) {
+        let address: IpAddr = address.parse().map_err(|_| "error parsing ip".to_owned())?;
+        params.subject_alt_names.push(SanType::IpAddress(address));
+    }
+    for name in super::strslice(&a[2]) {
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(wrong)?));
+    }
+    Ok(params)
+}
+
+fn self_signed(a: &[Value], key: KeyPair) -> Result {
+    let certificate = host(a)?.self_signed(&key).map_err(wrong)?;
+    Ok(pair(certificate.pem(), key.serialize_pem()))
+}
+
+fn signed(a: &[Value], own: KeyPair) -> Result {
+    let Value::Object(authority) = &a[4] else {
+        return Err(format!("wrong type for value; expected sprig.certificate; got {}", a[4].type_name()));
+    };
+    let part = |name: &str| match authority.member(name, &[]) {
+        Some(Ok(Value::Text(text))) => Ok(text.to_string()),
+        _ => Err(format!("wrong type for value; expected sprig.certificate; got {}", a[4].type_name())),
+    };
+    let issuer_key = key(&part("Key")?)?;
+    let certificate = part("Cert")?;
+    let subject = common_name(&certificate)?;
+    let issuer = Issuer::new(authority_params(&subject, 0)?, issuer_key);
+    let certificate = host(a)?.signed_by(&own, &issuer).map_err(wrong)?;
+    Ok(pair(certificate.pem(), own.serialize_pem()))
+}
+
+/// The name of an authority, which goes into what it signs.
+fn common_name(pem: &str) -> Result<String> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|error| error.to_string())?;
+    let certificate = pem.parse_x509().map_err(|error| error.to_string())?;
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    Ok(name.unwrap_or_default().to_owned())
+}

@@ -1,0 +1,72 @@
+//! Regular expressions; Go's and Rust's are both RE2.
+
+use regex::Regex;
+
+use super::{Result, Row, int, string, text};
+use crate::chart::template::{Engine, Value};
+
+/// Functions by name.
+pub const TABLE: &[Row] = &[
+    ("regexMatch", "ss", is_match),
+    ("mustRegexMatch", "ss", is_match),
+    ("regexFind", "ss", find),
+    ("mustRegexFind", "ss", find),
+    ("regexFindAll", "ssi", find_all),
+    ("mustRegexFindAll", "ssi", find_all),
+    ("regexReplaceAll", "sss", replace),
+    ("mustRegexReplaceAll", "sss", replace),
+    ("regexReplaceAllLiteral", "sss", replace_literal),
+    ("mustRegexReplaceAllLiteral", "sss", replace_literal),
+    ("regexSplit", "ssi", split),
+    ("mustRegexSplit", "ssi", split),
+    ("regexQuoteMeta", "s", |_, a| text(quote_meta(string(a, 0)))),
+];
+
+fn compiled(a: &[Value]) -> Result<Regex> {
+    Regex::new(string(a, 0)).map_err(|error| format!("error parsing regexp: {}", error.to_string().lines().last().unwrap_or_default()))
+}
+
+fn is_match(_: &Engine, a: &[Value]) -> Result {
+    Ok(Value::Bool(compiled(a)?.is_match(string(a, 1))))
+}
+
+fn find(_: &Engine, a: &[Value]) -> Result {
+    text(compiled(a)?.find(string(a, 1)).map_or("", |found| found.as_str()))
+}
+
+/// At most so many; all where the number is negative.
+fn most(count: i64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn find_all(_: &Engine, a: &[Value]) -> Result {
+    Ok(Value::texts(compiled(a)?.find_iter(string(a, 1)).take(most(int(a, 2))).map(|found| found.as_str())))
+}
+
+fn replace(_: &Engine, a: &[Value]) -> Result {
+    text(compiled(a)?.replace_all(string(a, 1), string(a, 2)))
+}
+
+fn replace_literal(_: &Engine, a: &[Value]) -> Result {
+    text(compiled(a)?.replace_all(string(a, 1), regex::NoExpand(string(a, 2))))
+}
+
+fn split(_: &Engine, a: &[Value]) -> Result {
+    let pattern = compiled(a)?;
+    match int(a, 2) {
+        0 => Ok(Value::list([])),
+        count if count > 0 => Ok(Value::texts(pattern.splitn(string(a, 1), most(count)))),
+        _ => Ok(Value::texts(pattern.split(string(a, 1)))),
+    }
+}
+
+fn quote_meta(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(character) {
+            out.push('\\');
+        }
+        out.push(character);
+    }
+    out
+}

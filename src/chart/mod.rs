@@ -1,0 +1,26 @@
+//! Renders helm charts as Helm does (v3): Go templates, sprig, value coalescing, charts inside charts, install order.
+//!
+//! Pure but for [`load`], which reads a chart's files: files and values to manifests.
+
+mod capabilities;
+mod coalesce;
+mod dependency;
+mod files;
+mod functions;
+pub mod given;
+mod json;
+mod objects;
+mod order;
+mod render;
+mod schema;
+mod template;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod tree;
+mod yaml;
+
+pub use capabilities::DEFAULT_KUBE_VERSION;
+pub use files::{Files, archive, load};
+pub use order::{Hook, Manifest};
+pub use render::{Release, Rendered, render};

@@ -1,0 +1,239 @@
+//! A chart and values to manifests.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
+use super::coalesce::coalesce_values;
+use super::files::Files;
+use super::functions::{execution_error, parse_error, version::satisfies};
+use super::objects::Object;
+use super::order::{Hook, Manifest, sort};
+use super::template::{Engine, Value, new_map};
+use super::tree::Chart;
+use super::{dependency, json, schema};
+
+/// What a chart is rendered for.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// `.Release.Name`
+    pub name: String,
+    /// `.Release.Namespace`
+    pub namespace: String,
+    /// Whether it is an upgrade rather than an install.
+    pub upgrade: bool,
+    /// The version of Kubernetes.
+    pub kube_version: String,
+    /// API versions that the cluster has besides the usual.
+    pub api_versions: Vec<String>,
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Release {
+            name: "release-name".to_owned(),
+            namespace: "default".to_owned(),
+            upgrade: false,
+            kube_version: DEFAULT_KUBE_VERSION.to_owned(),
+            api_versions: Vec::new(),
+        }
+    }
+}
+
+/// What a chart renders to.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// The text of each template that made one, by the path of the template.
+    pub files: BTreeMap<String, String>,
+    /// The objects, in the order they are installed.
+    pub manifests: Vec<Manifest>,
+    /// The hooks, in the order of their kinds.
+    pub hooks: Vec<Hook>,
+    /// The custom resource definitions of `crds/`: path and text.
+    pub definitions: Vec<(String, String)>,
+}
+
+/// Templates may call each other deeply: they get a stack of this many bytes, of which only what is used is taken.
+const STACK: usize = 1 << 30;
+
+/// Renders the chart of `files` with what the user gives over its values.
+///
+/// # Errors
+/// Fails with Helm's message, which names the template and the line.
+pub fn render(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
+    with_stack(|| {
+        let (files, definitions) = all(files, given, release)?;
+        let (manifests, hooks) = sort(&files)?;
+        Ok(Rendered { files, manifests, hooks, definitions })
+    })
+}
+
+/// The text of each template alone, whether it is YAML or not.
+#[cfg(test)]
+pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Result<BTreeMap<String, String>, String> {
+    with_stack(|| all(files, given, release).map(|(files, _)| files))
+}
+
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let rendering = rendering.map_err(|error| format!("no thread to render in: {error}"))?;
+        rendering.join().unwrap_or_else(|_| Err("the renderer gave up on this chart".to_owned()))
+    })
+}
+
+/// The text of each template, and the custom resource definitions.
+type Texts = (BTreeMap<String, String>, Vec<(String, String)>);
+
+fn all(files: Files, given: &serde_json::Value, release: &Release) -> Result<Texts, String> {
+    let mut chart = Chart::read(files)?;
+    let given = json::from_serde(given);
+    fits(&chart, release)?;
+    dependency::resolve(&mut chart, &given)?;
+    let values = coalesce_values(&chart, &given)?;
+    schema::check(&chart, &values)?;
+    let mut templates = BTreeMap::new();
+    let top = Top { release: release_value(release), capabilities: capabilities(&release.kube_version, &release.api_versions)? };
+    gather(&chart, &chart.name(), &values, &top, &mut templates);
+    Ok((execute(&templates)?, chart.definitions(&chart.name())))
+}
+
+/// Whether the chart wants this version of Kubernetes, and may be installed at all.
+fn fits(chart: &Chart, release: &Release) -> Result<(), String> {
+    if chart.is_library() {
+        return Err("library charts are not installable".to_owned());
+    }
+    let wanted = chart.field("kubeVersion");
+    if !wanted.is_empty() && !satisfies(&wanted, &release.kube_version).unwrap_or(false) {
+        return Err(format!("chart requires kubeVersion: {wanted} which is incompatible with Kubernetes {}", release.kube_version));
+    }
+    Ok(())
+}
+
+/// What all charts of a release share.
+struct Top {
+    release: Value,
+    capabilities: Value,
+}
+
+/// A template and what it sees.
+struct Renderable {
+    text: String,
+    values: Value,
+    base: String,
+}
+
+fn release_value(release: &Release) -> Value {
+    Value::map([
+        ("Name", Value::text(&release.name)),
+        ("Namespace", Value::text(&release.namespace)),
+        ("IsUpgrade", Value::Bool(release.upgrade)),
+        ("IsInstall", Value::Bool(!release.upgrade)),
+        ("Revision", Value::Int(1)),
+        ("Service", Value::text("Helm")),
+    ])
+}
+
+/// The templates of a chart and of those inside it, by their paths.
+fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut BTreeMap<String, Renderable>) {
+    let files = chart.files.iter().map(|(name, bytes)| (name.clone(), Rc::from(bytes.as_slice()))).collect();
+    let seen = Value::map([
+        ("Chart", metadata(chart)),
+        ("Files", Value::Object(Rc::new(Object::Files(Rc::new(files))))),
+        ("Release", top.release.clone()),
+        ("Capabilities", top.capabilities.clone()),
+        ("Values", values.clone()),
+    ]);
+    for inner in &chart.inner {
+        let section = match values.get(&inner.name()) {
+            Value::Map(section) => Value::Map(section),
+            _ => Value::Map(new_map::<String>([])),
+        };
+        gather(inner, &format!("{path}/charts/{}", inner.name()), &section, top, templates);
+    }
+    for (name, text) in &chart.templates {
+        if !chart.is_library() || is_partial(name) {
+            let base = format!("{path}/templates");
+            templates.insert(format!("{path}/{name}"), Renderable { text: text.clone(), values: seen.clone(), base });
+        }
+    }
+}
+
+/// `.Chart`
+fn metadata(chart: &Chart) -> Value {
+    let text = |name: &str| Value::text(chart.field(name));
+    let own = |name: &str| match chart.metadata.get(name) {
+        Value::Nil => Value::list([]),
+        value => value,
+    };
+    let annotations = match chart.metadata.get("annotations") {
+        Value::Map(map) => Value::Map(map),
+        _ => Value::map::<String>([]),
+    };
+    let list_of = |name: &str, ty: &'static str, fields: &'static [(&'static str, &'static str)]| match own(name) {
+        Value::List(items) => Value::list(items.iter().map(|item| {
+            let fields = fields.iter().map(|(field, key)| match item.get(key) {
+                Value::Nil => (*field, Value::text("")),
+                value => (*field, value),
+            });
+            Value::Object(Rc::new(Object::Struct { ty, fields: fields.collect() }))
+        })),
+        other => other,
+    };
+    let maintainers = list_of("maintainers", "*chart.Maintainer", &[("Name", "name"), ("Email", "email"), ("URL", "url")]);
+    let dependencies = list_of(
+        "dependencies",
+        "*chart.Dependency",
+        &[("Name", "name"), ("Version", "version"), ("Repository", "repository"), ("Condition", "condition"), ("Alias", "alias")],
+    );
+    Value::Object(Rc::new(Object::Struct {
+        ty: "*chart.Metadata",
+        fields: vec![
+            ("Name", text("name")),
+            ("Home", text("home")),
+            ("Sources", own("sources")),
+            ("Version", text("version")),
+            ("Description", text("description")),
+            ("Keywords", own("keywords")),
+            ("Maintainers", maintainers),
+            ("Icon", text("icon")),
+            ("APIVersion", text("apiVersion")),
+            ("Condition", text("condition")),
+            ("Tags", text("tags")),
+            ("AppVersion", text("appVersion")),
+            ("Deprecated", Value::Bool(chart.field("deprecated") == "true")),
+            ("Annotations", annotations),
+            ("KubeVersion", text("kubeVersion")),
+            ("Dependencies", dependencies),
+            ("Type", text("type")),
+        ],
+    }))
+}
+
+fn is_partial(path: &str) -> bool {
+    path.rsplit('/').next().unwrap_or(path).starts_with('_')
+}
+
+/// Reads all templates, the deepest first, so that a parent's definitions replace those of the charts inside it; then runs them.
+fn execute(templates: &BTreeMap<String, Renderable>) -> Result<BTreeMap<String, String>, String> {
+    let mut names: Vec<&String> = templates.keys().collect();
+    names.sort_by(|a, b| b.matches('/').count().cmp(&a.matches('/').count()).then_with(|| b.cmp(a)));
+    let mut engine = Engine::default();
+    for name in &names {
+        engine.add(name, &templates[*name].text).map_err(|message| parse_error(name, &message))?;
+    }
+    let mut rendered = BTreeMap::new();
+    for name in names.into_iter().filter(|name| !is_partial(name)) {
+        let template = &templates[name];
+        if let Some(seen) = template.values.as_map() {
+            let own = Value::map([("Name", Value::text(name)), ("BasePath", Value::text(&template.base))]);
+            seen.borrow_mut().insert("Template".to_owned(), own);
+        }
+        let text = engine.execute(name, &template.values).map_err(|message| execution_error(name, &message))?;
+        let text = text.replace("<no value>", "");
+        if !text.trim().is_empty() {
+            rendered.insert(name.clone(), text);
+        }
+    }
+    Ok(rendered)
+}

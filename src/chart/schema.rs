@@ -1,0 +1,86 @@
+//! `values.schema.json`: whether the values are what a chart expects.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+
+use super::json;
+use super::template::Value;
+use super::tree::Chart;
+
+/// Checks the values of a chart and of those inside it.
+///
+/// # Errors
+/// Fails with Helm's message, which lists all that is wrong.
+pub fn check(chart: &Chart, values: &Value) -> Result<(), String> {
+    let mut wrong = String::new();
+    collect(chart, values, &mut wrong);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("values don't meet the specifications of the schema(s) in the following chart(s):\n{wrong}"))
+}
+
+fn collect(chart: &Chart, values: &Value, wrong: &mut String) {
+    if let Some(schema) = &chart.schema {
+        let found = check_one(schema, values).unwrap_or_else(|message| vec![message]);
+        if !found.is_empty() {
+            wrong.push_str(&format!("{}:\n", chart.name()));
+            found.iter().for_each(|message| wrong.push_str(&format!("{message}\n")));
+        }
+    }
+    for inner in &chart.inner {
+        collect(inner, &values.get(&inner.name()), wrong);
+    }
+}
+
+fn check_one(schema: &[u8], values: &Value) -> Result<Vec<String>, String> {
+    let schema: serde_json::Value = serde_json::from_slice(schema).map_err(|error| error.to_string())?;
+    let text = json::write(values, json::Style::Raw)?;
+    let values: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
+    Ok(validator.iter_errors(&values).map(|error| format!("- {}", said_by_helm(&error))).collect())
+}
+
+/// The words of the validator that Helm uses.
+fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> String {
+    let path = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
+    let place = if path.is_empty() { "(root)".to_owned() } else { path };
+    let what = match error.kind() {
+        ValidationErrorKind::Required { property } => format!("{} is required", property.as_str().unwrap_or_default()),
+        ValidationErrorKind::Type { kind } => format!("Invalid type. Expected: {}, given: {}", expected(kind), given(error.instance())),
+        ValidationErrorKind::AdditionalProperties { unexpected } => format!("Additional property {} is not allowed", unexpected.join(", ")),
+        ValidationErrorKind::Minimum { limit } => format!("Must be greater than or equal to {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("Must be less than or equal to {limit}"),
+        ValidationErrorKind::ExclusiveMinimum { limit } => format!("Must be greater than {limit}"),
+        ValidationErrorKind::ExclusiveMaximum { limit } => format!("Must be less than {limit}"),
+        ValidationErrorKind::MinLength { limit } => format!("String length must be greater than or equal to {limit}"),
+        ValidationErrorKind::MaxLength { limit } => format!("String length must be less than or equal to {limit}"),
+        ValidationErrorKind::MinItems { limit } => format!("Array must have at least {limit} items"),
+        ValidationErrorKind::MaxItems { limit } => format!("Array must have at most {limit} items"),
+        ValidationErrorKind::Pattern { pattern } => format!("Does not match pattern '{pattern}'"),
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<String> = options.as_array().into_iter().flatten().map(ToString::to_string).collect();
+            format!("{place} must be one of the following: {}", options.join(", "))
+        }
+        _ => error.to_string(),
+    };
+    format!("{place}: {what}")
+}
+
+fn expected(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(one) => one.to_string(),
+        TypeKind::Multiple(types) => types.iter().map(|one| one.to_string()).collect::<Vec<_>>().join("/"),
+    }
+}
+
+fn given(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(number) if number.is_f64() => "number",
+        serde_json::Value::Number(_) => "integer",
+        serde_json::Value::String(_) => "string",
+        serde_json::Value::Array(_) => "array",
+        serde_json::Value::Object(_) => "object",
+    }
+}

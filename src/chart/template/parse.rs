@@ -1,0 +1,442 @@
+//! Text to trees, after Go's `text/template/parse/parse.go`.
+
+use std::rc::Rc;
+
+use super::lex::{Kind, Token, lex};
+use super::node::{Branch, Command, Expr, Node, Pipe, Source, Tree, Word};
+use super::number;
+
+/// Parentheses and branches go this deep.
+const DEEPEST: usize = 400;
+
+/// Reads a template file: its own body first, then what it defines. `known` tells which functions there are.
+///
+/// # Errors
+/// Fails with Go's message, `template: file:line: …`.
+pub fn parse(file: &str, text: &str, known: &dyn Fn(&str) -> bool) -> Result<Vec<Tree>, String> {
+    let source = Rc::new(Source { file: file.to_owned(), text: text.to_owned() });
+    let mut parser = Parser {
+        source: Rc::clone(&source),
+        tokens: lex(text),
+        at: 0,
+        line: 1,
+        variables: vec!["$".to_owned()],
+        loops: 0,
+        depth: 0,
+        defined: Vec::new(),
+        known,
+    };
+    let body = parser.file().map_err(|message| format!("template: {file}:{}: {message}", parser.line))?;
+    let mut trees = vec![Tree { name: file.to_owned(), source, body }];
+    trees.append(&mut parser.defined);
+    Ok(trees)
+}
+
+/// Whether a body prints nothing but blanks: such a definition replaces no other.
+pub fn is_empty(body: &[Node]) -> bool {
+    body.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
+}
+
+struct Parser<'a> {
+    source: Rc<Source>,
+    tokens: Vec<Token>,
+    at: usize,
+    line: usize,
+    variables: Vec<String>,
+    loops: usize,
+    depth: usize,
+    defined: Vec<Tree>,
+    known: &'a dyn Fn(&str) -> bool,
+}
+
+/// What ended a list of nodes.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    End,
+    Else,
+    File,
+}
+
+type Parsed<T> = Result<T, String>;
+
+impl Parser<'_> {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.at.min(self.tokens.len() - 1)]
+    }
+
+    fn next(&mut self) -> Token {
+        let token = self.peek().clone();
+        self.at += 1;
+        self.line = token.line;
+        token
+    }
+
+    fn skip_space(&mut self) {
+        while self.peek().kind == Kind::Space {
+            self.at += 1;
+        }
+    }
+
+    fn next_word(&mut self) -> Token {
+        self.skip_space();
+        self.next()
+    }
+
+    fn peek_word(&mut self) -> Token {
+        self.skip_space();
+        self.peek().clone()
+    }
+
+    fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Token> {
+        let token = self.next_word();
+        if token.kind == kind { Ok(token) } else { Err(unexpected(&token, context)) }
+    }
+
+    fn file(&mut self) -> Parsed<Vec<Node>> {
+        let (body, ended) = self.nodes(true)?;
+        match ended {
+            Ended::File => Ok(body),
+            Ended::End => Err("unexpected {{end}}".to_owned()),
+            Ended::Else => Err("unexpected {{else}}".to_owned()),
+        }
+    }
+
+    fn nodes(&mut self, top: bool) -> Parsed<(Vec<Node>, Ended)> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("nested too deep".to_owned());
+        }
+        let mut nodes = Vec::new();
+        let ended = loop {
+            let token = self.next();
+            match token.kind {
+                Kind::Text => nodes.push(Node::Text(token.text)),
+                Kind::Open => {
+                    let word = self.peek_word();
+                    match (word.kind, word.text.as_str()) {
+                        (Kind::Keyword, "end") => {
+                            self.next_word();
+                            self.expect(Kind::Close, "end")?;
+                            break Ended::End;
+                        }
+                        (Kind::Keyword, "else") => {
+                            self.next_word();
+                            break Ended::Else;
+                        }
+                        (Kind::Keyword, "define") if top => {
+                            self.next_word();
+                            self.define()?;
+                        }
+                        _ => nodes.extend(self.action()?),
+                    }
+                }
+                Kind::End if top => break Ended::File,
+                _ => return Err(unexpected(&token, "input")),
+            }
+        };
+        self.depth -= 1;
+        Ok((nodes, ended))
+    }
+
+    fn name(&mut self, context: &str) -> Parsed<String> {
+        let token = self.next_word();
+        match token.kind {
+            Kind::Quoted => number::unquote(&token.text).ok_or_else(|| "invalid syntax".to_owned()),
+            Kind::Raw => Ok(token.text[1..token.text.len() - 1].to_owned()),
+            _ => Err(unexpected(&token, context)),
+        }
+    }
+
+    fn define(&mut self) -> Parsed<()> {
+        let name = self.name("define clause")?;
+        self.expect(Kind::Close, "define clause")?;
+        self.definition(name, "define clause")
+    }
+
+    /// The body of `define` and `block`, with variables of its own.
+    fn definition(&mut self, name: String, context: &str) -> Parsed<()> {
+        let outer = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
+        let loops = std::mem::take(&mut self.loops);
+        let (body, ended) = self.nodes(false)?;
+        if ended != Ended::End {
+            return Err(format!("unexpected {{{{else}}}} in {context}"));
+        }
+        (self.variables, self.loops) = (outer, loops);
+        match self.defined.iter().position(|tree| tree.name == name) {
+            Some(at) if is_empty(&self.defined[at].body) => {
+                self.defined.remove(at);
+            }
+            Some(_) if is_empty(&body) => return Ok(()),
+            Some(_) => return Err(format!("template: multiple definition of template {name:?}")),
+            None => {}
+        }
+        self.defined.push(Tree { name, source: Rc::clone(&self.source), body });
+        Ok(())
+    }
+
+    fn action(&mut self) -> Parsed<Option<Node>> {
+        let token = self.peek_word();
+        if token.kind != Kind::Keyword {
+            let pipe = self.pipe(token.pos, Kind::Close, "command")?;
+            return Ok(Some(Node::Action(pipe)));
+        }
+        self.next_word();
+        Ok(Some(match token.text.as_str() {
+            "if" => Node::If(self.branch("if")?),
+            "with" => Node::With(self.branch("with")?),
+            "range" => Node::Range(self.branch("range")?),
+            "template" => {
+                let name = self.name("template clause")?;
+                Node::Template { pos: token.pos, name, pipe: self.argument("template clause")? }
+            }
+            "block" => {
+                let name = self.name("block clause")?;
+                let pipe = Some(self.pipe(token.pos, Kind::Close, "block clause")?);
+                self.definition(name.clone(), "block clause")?;
+                Node::Template { pos: token.pos, name, pipe }
+            }
+            word @ ("break" | "continue") => {
+                self.expect(Kind::Close, word)?;
+                if self.loops == 0 {
+                    return Err(format!("{{{{{word}}}}} outside {{{{range}}}}"));
+                }
+                if word == "break" { Node::Break } else { Node::Continue }
+            }
+            _ => return Err(unexpected(&token, "command")),
+        }))
+    }
+
+    fn argument(&mut self, context: &str) -> Parsed<Option<Pipe>> {
+        let token = self.peek_word();
+        if token.kind == Kind::Close {
+            self.next_word();
+            return Ok(None);
+        }
+        self.pipe(token.pos, Kind::Close, context).map(Some)
+    }
+
+    fn branch(&mut self, word: &str) -> Parsed<Branch> {
+        let scope = self.variables.len();
+        let pos = self.peek_word().pos;
+        let pipe = self.pipe(pos, Kind::Close, word)?;
+        let is_range = word == "range";
+        self.loops += usize::from(is_range);
+        let (body, ended) = self.nodes(false)?;
+        self.loops -= usize::from(is_range);
+        let otherwise = if ended == Ended::Else { self.otherwise(word)? } else { Vec::new() };
+        self.variables.truncate(scope);
+        Ok(Branch { pipe, body, otherwise })
+    }
+
+    /// After `{{ else`: another branch, or a body up to `{{ end }}`.
+    fn otherwise(&mut self, word: &str) -> Parsed<Vec<Node>> {
+        let token = self.peek_word();
+        if token.kind == Kind::Keyword && token.text == word && word != "range" {
+            self.next_word();
+            let branch = self.branch(word)?;
+            return Ok(vec![if word == "if" { Node::If(branch) } else { Node::With(branch) }]);
+        }
+        self.expect(Kind::Close, "else")?;
+        let (body, ended) = self.nodes(false)?;
+        if ended != Ended::End {
+            return Err("expected end; found {{else}}".to_owned());
+        }
+        Ok(body)
+    }
+
+    /// A pipeline up to the token that closes it.
+    fn pipe(&mut self, pos: usize, close: Kind, context: &str) -> Parsed<Pipe> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("nested too deep".to_owned());
+        }
+        let mut pipe = Pipe { pos, variables: Vec::new(), assigns: false, commands: Vec::new() };
+        self.declarations(&mut pipe, context)?;
+        let declared = if pipe.assigns { Vec::new() } else { pipe.variables.clone() };
+        loop {
+            let token = self.peek_word();
+            match token.kind {
+                kind if kind == close => {
+                    self.next_word();
+                    break;
+                }
+                Kind::Bool
+                | Kind::Char
+                | Kind::Dot
+                | Kind::Field
+                | Kind::Identifier
+                | Kind::Number
+                | Kind::Nil
+                | Kind::Raw
+                | Kind::Quoted
+                | Kind::Variable
+                | Kind::LeftParen => pipe.commands.push(self.command()?),
+                _ => {
+                    self.next_word();
+                    return Err(unexpected(&token, context));
+                }
+            }
+        }
+        self.check(&pipe, context)?;
+        self.variables.extend(declared);
+        self.depth -= 1;
+        Ok(pipe)
+    }
+
+    fn check(&self, pipe: &Pipe, context: &str) -> Parsed<()> {
+        if pipe.commands.is_empty() {
+            return Err(format!("missing value for {context}"));
+        }
+        for (at, command) in pipe.commands.iter().enumerate().skip(1) {
+            if matches!(command.words[0].kind, Word::Bool(_) | Word::Dot | Word::Nil | Word::Number(..) | Word::Text(..)) {
+                return Err(format!("non executable command in pipeline stage {}", at + 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// `$a, $b :=` before a pipeline.
+    fn declarations(&mut self, pipe: &mut Pipe, context: &str) -> Parsed<()> {
+        let start = self.at;
+        let mut names = Vec::new();
+        loop {
+            let token = self.peek_word();
+            if token.kind != Kind::Variable {
+                break;
+            }
+            self.next_word();
+            names.push(token.text);
+            let sign = self.peek_word();
+            match sign.kind {
+                Kind::Declare | Kind::Assign => {
+                    self.next_word();
+                    if names.len() > 1 && context != "range" || names.len() > 2 {
+                        return Err(format!("too many declarations in {context}"));
+                    }
+                    pipe.assigns = sign.kind == Kind::Assign;
+                    if pipe.assigns {
+                        names.iter().try_for_each(|name| self.declared(name))?;
+                    }
+                    pipe.variables = names;
+                    return Ok(());
+                }
+                Kind::Comma if context == "range" => {
+                    self.next_word();
+                }
+                _ => break,
+            }
+        }
+        self.at = start;
+        Ok(())
+    }
+
+    fn declared(&self, name: &str) -> Parsed<()> {
+        if self.variables.iter().any(|known| known == name) { Ok(()) } else { Err(format!("undefined variable {name:?}")) }
+    }
+
+    fn command(&mut self) -> Parsed<Command> {
+        let mut command = Command { pos: self.peek_word().pos, words: Vec::new() };
+        loop {
+            self.skip_space();
+            command.words.extend(self.operand()?);
+            let token = self.next();
+            match token.kind {
+                Kind::Space => continue,
+                Kind::Close | Kind::RightParen => self.at -= 1,
+                Kind::Pipe => {
+                    let after = self.peek_word();
+                    if matches!(after.kind, Kind::Close | Kind::RightParen) {
+                        return Err("missing value for command".to_owned());
+                    }
+                }
+                _ => return Err(unexpected(&token, "operand")),
+            }
+            break;
+        }
+        if command.words.is_empty() {
+            return Err("empty command".to_owned());
+        }
+        Ok(command)
+    }
+
+    /// A word with the fields behind it.
+    fn operand(&mut self) -> Parsed<Option<Expr>> {
+        let Some(term) = self.term()? else { return Ok(None) };
+        if self.peek().kind != Kind::Field {
+            return Ok(Some(term));
+        }
+        let pos = self.peek().pos;
+        let mut fields = Vec::new();
+        while self.peek().kind == Kind::Field {
+            fields.push(self.next().text[1..].to_owned());
+        }
+        let kind = match term.kind {
+            Word::Field(first) => Word::Field([first, fields].concat()),
+            Word::Variable(first) => Word::Variable([first, fields].concat()),
+            Word::Bool(_) | Word::Text(..) | Word::Number(..) | Word::Nil | Word::Dot => {
+                return Err(format!("unexpected . after term {:?}", term.to_string()));
+            }
+            _ => Word::Chain(Box::new(term), fields),
+        };
+        Ok(Some(Expr { pos, kind }))
+    }
+
+    fn term(&mut self) -> Parsed<Option<Expr>> {
+        let token = self.peek_word();
+        let pos = token.pos;
+        let kind = match token.kind {
+            Kind::Identifier => {
+                if !(self.known)(&token.text) {
+                    self.line = token.line;
+                    return Err(format!("function {:?} not defined", token.text));
+                }
+                Word::Function(token.text)
+            }
+            Kind::Dot => Word::Dot,
+            Kind::Nil => Word::Nil,
+            Kind::Variable => {
+                self.line = token.line;
+                self.declared(&token.text)?;
+                Word::Variable(vec![token.text])
+            }
+            Kind::Field => Word::Field(vec![token.text[1..].to_owned()]),
+            Kind::Bool => Word::Bool(token.text == "true"),
+            Kind::Number => {
+                let value = number::parse(&token.text).ok_or_else(|| format!("illegal number syntax: {:?}", token.text))?;
+                Word::Number(token.text, value)
+            }
+            Kind::Char => {
+                let text = number::unquote(&token.text).filter(|text| text.chars().count() == 1);
+                let code =
+                    text.and_then(|text| text.chars().next()).ok_or_else(|| format!("malformed character constant: {}", token.text))?;
+                let int = i64::from(u32::from(code));
+                Word::Number(token.text, super::node::Number { int: Some(int), float: int as f64, is_float: false })
+            }
+            Kind::Quoted => {
+                let text = number::unquote(&token.text).ok_or("invalid syntax")?;
+                Word::Text(token.text, text.into())
+            }
+            Kind::Raw => {
+                let text = token.text[1..token.text.len() - 1].replace('\r', "");
+                Word::Text(token.text, text.into())
+            }
+            Kind::LeftParen => {
+                self.next_word();
+                let pipe = self.pipe(pos, Kind::RightParen, "parenthesized pipeline")?;
+                return Ok(Some(Expr { pos, kind: Word::Pipe(Box::new(pipe)) }));
+            }
+            _ => return Ok(None),
+        };
+        self.next_word();
+        Ok(Some(Expr { pos, kind }))
+    }
+}
+
+fn unexpected(token: &Token, context: &str) -> String {
+    match token.kind {
+        Kind::Error => token.text.clone(),
+        Kind::End => "unexpected EOF".to_owned(),
+        Kind::Keyword => format!("unexpected <{}> in {context}", token.text),
+        _ => format!("unexpected {:?} in {context}", token.text),
+    }
+}

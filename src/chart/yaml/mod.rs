@@ -1,0 +1,10 @@
+//! YAML 1.1 as `sigs.k8s.io/yaml` over `yaml.v2` reads and writes it.
+
+mod emit;
+mod read;
+mod resolve;
+
+pub use emit::write;
+#[cfg(test)]
+pub use read::documents;
+pub use read::{read, strings};

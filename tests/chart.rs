@@ -1,0 +1,95 @@
+//! Helm charts: printed as helm prints them, and rendered in builds to find their container images.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::sealift::{Sealift, assert_says};
+
+const DEPLOYMENT: &str = "{{- if .Values.enabled }}
+kind: Deployment
+metadata: {name: {{ .Release.Name }}-{{ .Chart.Name }}}
+spec:
+  template:
+    spec:
+      containers:
+        - image: \"{{ .Values.image }}:{{ .Values.tag | default .Chart.AppVersion }}\"
+{{- end }}
+";
+
+/// A chart `web` with a chart `db` inside that a condition turns off.
+fn chart(dir: &Path) {
+    let files = [
+        (
+            "Chart.yaml",
+            "apiVersion: v2\nname: web\nversion: 0.1.0\nappVersion: \"2.0\"\ndependencies:\n- {name: db, version: 1.x, condition: db.enabled}\n",
+        ),
+        ("values.yaml", "enabled: true\nimage: quay.io/a/web\ndb: {enabled: false}\n"),
+        ("templates/deployment.yaml", DEPLOYMENT),
+        ("templates/hook.yaml", "kind: Job\nmetadata: {name: h, annotations: {helm.sh/hook: pre-install}}\nimage: quay.io/a/hook:1\n"),
+        ("templates/NOTES.txt", "image: quay.io/a/notes:1\n"),
+        ("crds/c.yaml", "kind: CustomResourceDefinition\nmetadata: {name: c}\n"),
+        ("charts/db/Chart.yaml", "apiVersion: v2\nname: db\nversion: 1.2.0\nappVersion: \"9\"\n"),
+        ("charts/db/values.yaml", "enabled: true\nimage: quay.io/a/db\n"),
+        ("charts/db/templates/deployment.yaml", DEPLOYMENT),
+    ];
+    for (file, text) in files {
+        let file = dir.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+}
+
+#[test]
+fn render_prints_what_helm_template_would() {
+    let sealift = Sealift::new();
+    let dir = sealift.home().join("web");
+    chart(&dir);
+    let path = dir.display().to_string();
+    let printed = sealift.run(&["chart", "render", &path, "--name", "rel", "--set", "db.enabled=true"]).expect_code(0).stdout;
+    let sources: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("# Source: ")).collect();
+    assert_eq!(sources, ["web/charts/db/templates/deployment.yaml", "web/templates/deployment.yaml", "web/templates/hook.yaml"]);
+    assert_says(&printed, &["---\n# Source: web/charts/db", "name: rel-web", "quay.io/a/web:2.0", "quay.io/a/db:9"]);
+    let only = ["chart", "render", &path, "--include-crds", "--no-hooks", "--show-only", "crds/c.yaml"];
+    assert_eq!(sealift.json(&only)[0]["source"], "web/crds/c.yaml");
+
+    let packed = sealift.home().join("web-0.1.0.tgz").display().to_string();
+    common::run("tar", &["-czf", &packed, "-C", &sealift.home().display().to_string(), "web"]);
+    let again = sealift.run(&["chart", "render", &packed, "--name", "rel", "--set", "db.enabled=true"]).expect_code(0).stdout;
+    assert_eq!(again, printed);
+}
+
+#[test]
+fn errors_name_template_and_line() {
+    let sealift = Sealift::new();
+    let dir = sealift.home().join("web");
+    chart(&dir);
+    fs::write(dir.join("templates/bad.yaml"), "a: 1\nb: {{ .Values.x.y }}\n").unwrap();
+    let said = sealift.fails(2, &["chart", "render", &dir.display().to_string()]);
+    assert_says(&said, &["web/templates/bad.yaml:2:13", "nil pointer evaluating interface {}.y"]);
+}
+
+#[test]
+fn builds_find_the_images_of_charts_with_the_values_of_the_launch() {
+    let sealift = Sealift::new();
+    let context = sealift.home().join("context");
+    chart(&context.join("web"));
+    chart(&context.join("packed"));
+    common::run("tar", &["-czf", &context.join("packed.tgz").display().to_string(), "-C", &context.display().to_string(), "packed"]);
+    fs::write(context.join("web/values.yaml.tmpl"), "enabled: true\nimage: {{ .MIRROR }}/web\ndb: {enabled: true}\n").unwrap();
+    let kubefile = "FROM scratch\nAPP shop local://web\nAPPENV shop MIRROR=mirror.io\nCOPY packed.tgz charts/\n";
+    fs::write(context.join("Kubefile"), kubefile).unwrap();
+    let context = context.display().to_string();
+    let said = sealift.run(&["build", "--check", &context]).expect_code(0).stdout;
+    let place = "application/apps/shop/templates/deployment.yaml:";
+    assert_says(&said, &["mirror.io/web:2.0", place, "quay.io/a/db:9", "quay.io/a/hook:1", "quay.io/a/web:2.0"]);
+    assert!(!said.contains("notes"), "{said}");
+    let why = sealift.run(&["build", "--check", "--why", "mirror.io/web:2.0", &context]).expect_code(0).stdout;
+    assert!(why.starts_with(place) && why.lines().count() == 1, "{why}");
+    assert_says(&sealift.fails(1, &["build", "--check", "--why", "nobody:1", &context]), &["nothing asks for nobody:1"]);
+
+    fs::write(Path::new(&context).join("web/templates/bad.yaml"), "{{ nosuch }}\n").unwrap();
+    assert_says(&sealift.fails(2, &["build", "--check", &context]), &["web/templates/bad.yaml:1", "function \"nosuch\" not defined"]);
+}
