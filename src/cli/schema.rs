@@ -42,7 +42,7 @@ fn find(kind: &str) -> Result<Value> {
         own => schema(own),
     });
     found.ok_or_else(|| {
-        let hint = did_you_mean(kind, kinds().into_iter())
+        let hint = did_you_mean(kind, kinds())
             .map_or_else(|| format!("kinds with a schema: {}", kinds().join(", ")), |meant| format!("did you mean `{meant}`?"));
         Failure::usage(format!("no schema for kind `{kind}`")).hint(hint).into()
     })
