@@ -2,7 +2,7 @@
 //!
 //! `scripts/fuzz.sh` runs this for longer: `SEALIFT_FUZZ_SECONDS` says how long each target is tried, `SEALIFT_FUZZ_SEED` where chance begins.
 //! What made a target panic is kept in `target/fuzz/`; put into `testdata/fuzz/TARGET/`, it is tried first from then on.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and tells how much it tried")]
 
 mod common;
 
@@ -81,7 +81,7 @@ fn fuzz(target: &str, mut seeds: Vec<Vec<u8>>, words: &[&str], least: usize, try
         attempt(target, &change(&seeds, words, &mut chance), &try_one);
         tried += 1;
     }
-    println!("{target}: {tried} inputs");
+    eprintln!("{target}: {tried} inputs");
 }
 
 fn attempt(target: &str, bytes: &[u8], try_one: &impl Fn(&[u8])) {
