@@ -38,7 +38,6 @@ fn globbed(files: &Files, pattern: &str) -> Value {
 }
 
 fn lines(text: &str) -> Value {
-    let text = text.strip_suffix('\n').unwrap_or(text);
     if text.is_empty() { Value::list([]) } else { Value::texts(text.split('\n')) }
 }
 

@@ -176,9 +176,9 @@ impl Run<'_> {
             Value::Object(object) => match (object.kind_name(), object.to_map()) {
                 ("map", Value::Map(map)) => map.borrow().iter().map(|(key, value)| (Value::text(key), value.clone())).collect(),
                 ("slice", Value::List(items)) => items.iter().enumerate().map(|(at, item)| (position(at), item.clone())).collect(),
-                _ => return self.fault(branch.pipe.pos, &branch.pipe, &format!("range can't iterate over {}", display(value))),
+                _ => return self.not_a_range(branch, value),
             },
-            other => return self.fault(branch.pipe.pos, &branch.pipe, &format!("range can't iterate over {}", display(other))),
+            other => return self.not_a_range(branch, other),
         };
         if entries.is_empty() {
             return self.walk(dot, &branch.otherwise);
@@ -202,6 +202,13 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn not_a_range<T>(&self, branch: &Branch, value: &Value) -> Step<T> {
+        match last_word(&branch.pipe) {
+            Some(word) => self.fault(word.pos, word, &format!("range can't iterate over {}", display(value))),
+            None => self.fault(branch.pipe.pos, &branch.pipe, &format!("range can't iterate over {}", display(value))),
+        }
     }
 
     fn assign(&mut self, name: &str, value: &Value) {
@@ -438,8 +445,21 @@ impl Run<'_> {
         if fits {
             return Ok(value);
         }
+        let at = match &at.kind {
+            Word::Pipe(pipe) => last_word(pipe).unwrap_or(at),
+            _ => at,
+        };
         let got = if value.is_nil() { "interface {}" } else { value.type_name() };
         self.fault(at.pos, at, &format!("wrong type for value; expected {}; got {got}", type_of(ty)))
+    }
+}
+
+/// The word of a pipeline that is looked at last: that is where Go says an error is.
+fn last_word(pipe: &Pipe) -> Option<&Expr> {
+    let word = pipe.commands.last()?.words.last()?;
+    match &word.kind {
+        Word::Pipe(inner) => last_word(inner).or(Some(word)),
+        _ => Some(word),
     }
 }
 

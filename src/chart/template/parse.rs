@@ -186,14 +186,16 @@ impl Parser<'_> {
             "with" => Node::With(self.branch("with")?),
             "range" => Node::Range(self.branch("range")?),
             "template" => {
+                let pos = self.peek_word().pos;
                 let name = self.name("template clause")?;
-                Node::Template { pos: token.pos, name, pipe: self.argument("template clause")? }
+                Node::Template { pos, name, pipe: self.argument("template clause")? }
             }
             "block" => {
+                let pos = self.peek_word().pos;
                 let name = self.name("block clause")?;
-                let pipe = Some(self.pipe(token.pos, Kind::Close, "block clause")?);
+                let pipe = Some(self.pipe(pos, Kind::Close, "block clause")?);
                 self.definition(name.clone(), "block clause")?;
-                Node::Template { pos: token.pos, name, pipe }
+                Node::Template { pos, name, pipe }
             }
             word @ ("break" | "continue") => {
                 self.expect(Kind::Close, word)?;
@@ -422,6 +424,7 @@ impl Parser<'_> {
             }
             Kind::LeftParen => {
                 self.next_word();
+                let pos = self.peek_word().pos;
                 let pipe = self.pipe(pos, Kind::RightParen, "parenthesized pipeline")?;
                 return Ok(Some(Expr { pos, kind: Word::Pipe(Box::new(pipe)) }));
             }
