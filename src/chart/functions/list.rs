@@ -121,7 +121,7 @@ fn slice(_: &Engine, a: &[Value]) -> Result {
     if list.is_empty() {
         return Ok(Value::Nil);
     }
-    let bound = |at: usize| a.get(at).map(|value| super::math::to_int(value));
+    let bound = |at: usize| a.get(at).map(super::math::to_int);
     let start = bound(1).unwrap_or(0);
     let end = bound(2).unwrap_or(i64::try_from(list.len()).unwrap_or(i64::MAX));
     match (usize::try_from(start), usize::try_from(end)) {

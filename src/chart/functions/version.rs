@@ -177,8 +177,7 @@ fn condition(sign: &str, text: &str) -> Option<Condition> {
     let plain = text.strip_prefix('v').unwrap_or(text);
     let core_end = plain.find(['-', '+']).unwrap_or(plain.len());
     let parts: Vec<&str> = plain[..core_end].split('.').collect();
-    let wild = |part: &&str| matches!(*part, "x" | "X" | "*");
-    let given = parts.iter().position(|part| wild(part)).unwrap_or(parts.len());
+    let given = parts.iter().position(|part| matches!(*part, "x" | "X" | "*")).unwrap_or(parts.len());
     if parts.len() > 3 {
         return None;
     }

@@ -90,10 +90,12 @@ fn is_date(word: &str) -> bool {
     let parts: Vec<&str> = word[..day_end].split('-').collect();
     let [year, month, day] = parts[..] else { return false };
     let number = |part: &str| part.parse::<u8>().unwrap_or(0);
-    if !(digits(year, 4..=4) && digits(month, 1..=2) && digits(day, 1..=2))
-        || !(1..=12).contains(&number(month))
-        || !(1..=31).contains(&number(day))
-    {
+    let is_day = digits(year, 4..=4)
+        && digits(month, 1..=2)
+        && digits(day, 1..=2)
+        && (1..=12).contains(&number(month))
+        && (1..=31).contains(&number(day));
+    if !is_day {
         return false;
     }
     if day_end == word.len() {
