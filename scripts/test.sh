@@ -16,7 +16,7 @@ step() { say "==> [$((SECONDS / 60)):$(printf %02d $((SECONDS % 60)))] $*"; }
 # What sealift is tested against, and what its tests and their hosts are made with.
 packages=(
   skopeo umoci buildah docker-registry containerd runc containernetworking-plugins etcd-server etcd-client apache2-utils
-  build-essential ca-certificates curl debootstrap debian-archive-keyring dpkg-dev golang-go jq kmod openssh-client procps
+  build-essential ca-certificates curl debootstrap debian-archive-keyring dpkg-dev faketime golang-go jq kmod openssh-client procps
   bsdutils bzip2 iproute2 openssl python3 shellcheck sudo util-linux xz-utils zstd
 )
 

@@ -1,12 +1,11 @@
-//! What `sealift build` remembers: what did not change is neither read nor written nor made again, and the same inputs are the same
-//! image in whatever surroundings.
+//! What `sealift build` remembers: what did not change is neither read nor written nor made again.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use common::registry::DockerRegistry;
@@ -145,41 +144,6 @@ fn prune_forgets_what_is_gone_and_with_cache_everything() {
     assert_eq!(again.stdout, first.stdout);
     assert_says(&again.stderr, &["pack"]);
     sealift.ok(&["fsck"]);
-}
-
-#[test]
-fn the_same_inputs_give_the_same_image_in_any_surroundings() {
-    let sealift = Sealift::new();
-    let context = write_context(&sealift.home().join("context"), &FILES);
-    let build = |command: &mut std::process::Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let expected = build(&mut sealift.command(&["build", "-t", "shop:1", &context]));
-    let mut shuffled = FILES;
-    shuffled.reverse();
-    for (name, files, mask, variables) in [
-        ("another order of files", &shuffled, "022", vec![]),
-        ("another umask", &FILES, "077", vec![]),
-        ("another time zone", &FILES, "022", vec![("TZ", "Pacific/Kiritimati")]),
-        ("another language", &FILES, "022", vec![("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")]),
-    ] {
-        let other = Sealift::new();
-        let context = write_context(&other.home().join("some/where/else"), files);
-        run("chmod", &["-R", "u=rwX,go=rX", &context]);
-        let command = other.command(&[]);
-        let mut shell = std::process::Command::new("sh");
-        shell.env_clear().envs(command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))).envs(variables);
-        shell.args(["-c", "umask \"$1\"; shift; exec \"$@\"", "sh", mask]).arg(command.get_program());
-        assert_eq!(build(shell.args(["-j", "1", "build", "-t", "shop:1", &context])), expected, "{name}");
-    }
-    // and on another day: nothing of the clock goes in
-    let later = Sealift::new();
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    let context = write_context(&later.home().join("context"), &FILES);
-    assert_eq!(later.ok(&["build", "-t", "shop:1", &context]), expected);
-    fs::set_permissions(later.home(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]

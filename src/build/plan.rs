@@ -12,7 +12,7 @@ use super::options::Options;
 use super::origin::{Image, Origin, Origins};
 use super::owner::Owner;
 use super::place::{Destination, Item};
-use super::scope::{Scope, is_proxy};
+use super::scope::{Scope, is_predefined};
 use super::selection::Selection;
 use super::untar::Format;
 use super::workdir::Workdir;
@@ -184,7 +184,7 @@ fn unused_arguments(kubefile: &Kubefile, options: &Options) -> Vec<Diagnostic> {
     });
     let taken: BTreeSet<&str> =
         kubefile.args.iter().map(|arg| &arg.value).chain(in_stages.flatten()).map(|arg| arg.name.value.as_str()).collect();
-    let unused = options.build_args.keys().filter(|name| !taken.contains(name.as_str()) && !is_proxy(name));
+    let unused = options.build_args.keys().filter(|name| !taken.contains(name.as_str()) && !is_predefined(name));
     unused.map(|name| Diagnostic::warning(&options.kubefile, 0..0, format!("no ARG takes the build argument `{name}`"))).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The unpacked rootfs of a stage, made only when a RUN needs it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -41,11 +42,24 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Runs a command in it; what it changed, as a layer.
-    pub fn run(&self, invocation: &Invocation, title: &str, job: &Job) -> Result<Tree> {
+    /// Runs a command in it; what it changed, as a layer. What was written meanwhile is as old as `newest`, whatever the day.
+    pub fn run(&self, invocation: &Invocation, title: &str, newest: i64, job: &Job) -> Result<Tree> {
         let before = self.snapshot()?;
+        let began = self.clock()?;
         invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), job)?;
-        Ok(before.changes(&self.snapshot()?))
+        let ended = self.clock()?;
+        let mut changes = before.changes(&self.snapshot()?);
+        for entry in changes.values_mut().filter(|entry| (began..=ended).contains(&entry.mtime)) {
+            entry.mtime = newest;
+        }
+        Ok(changes)
+    }
+
+    /// The time that a file gets which is written now, in seconds since 1970.
+    fn clock(&self) -> Result<i64> {
+        let probe = self.build.join("clock");
+        fs_err::write(&probe, "")?;
+        Ok(fs_err::metadata(&probe)?.mtime())
     }
 
     /// Counts layers that it has because they were made from it.

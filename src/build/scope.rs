@@ -8,6 +8,9 @@ use super::options::Options;
 use crate::image::{host_platform, platform_string};
 use crate::kubefile::{Arg, Kubefile, expand};
 
+/// What commands that know of reproducible builds look at (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// Which variables have which values at one point of a Kubefile.
 #[derive(Debug, Clone)]
 pub struct Scope {
@@ -34,6 +37,8 @@ impl Scope {
     /// A scope with the arguments before a Kubefile's first FROM.
     pub fn global(kubefile: &Kubefile, options: &Options) -> Self {
         let mut scope = Scope::new(&options.build_args, &options.platform);
+        let epoch = options.source_date_epoch.map(|epoch| (SOURCE_DATE_EPOCH.to_owned(), epoch.to_string()));
+        scope.predefined.extend(epoch);
         for Arg { name, default } in kubefile.args.iter().map(|arg| &arg.value) {
             let default = default.as_ref().and_then(|word| expand(&word.value, kubefile.escape, |name| scope.get(name)).ok());
             scope.declare(&name.value, default.map(|word| word.text));
@@ -80,8 +85,13 @@ impl Scope {
     }
 }
 
-/// Whether a build argument needs no ARG, as in docker: commands reach the network through it.
-pub fn is_proxy(name: &str) -> bool {
+/// Whether a build argument needs no ARG, as in docker.
+pub fn is_predefined(name: &str) -> bool {
+    name == SOURCE_DATE_EPOCH || is_proxy(name)
+}
+
+/// Whether commands reach the network through it.
+fn is_proxy(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"].contains(&name.as_str())
 }

@@ -333,7 +333,7 @@ impl<'a> Stage<'a> {
             None => Rootfs::new(self.site.workdir.path()?.join(self.number.to_string()))?,
         };
         rootfs.catch_up(&self.made.layers, self.store, self.job)?;
-        let changes = rootfs.run(invocation, title, self.job)?;
+        let changes = rootfs.run(invocation, title, self.newest(self.made.newest), self.job)?;
         let record = self.pack_for_later(key, &changes, self.made.newest, max_layers)?;
         rootfs.has(record.layers.len());
         self.rootfs = Some(rootfs);

@@ -1,5 +1,6 @@
 //! `sealift build`
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -171,13 +172,15 @@ impl Args {
     fn resolve(self, platform: &Platform, nothing: Option<&Path>) -> Result<Options> {
         let file = self.kubefile();
         let text = read_text(&file)?;
+        let build_args = self.build_args.iter().map(|text| build_arg(text)).collect::<Result<BTreeMap<_, _>>>()?;
         Ok(Options {
             name: self.tag.map_or_else(|| "check".parse(), Ok)?,
             kubefile: if file == Path::new("-") { "Kubefile".to_owned() } else { file.display().to_string() },
             text,
             context: nothing.unwrap_or(&self.context).to_owned(),
             platform: platform.clone(),
-            build_args: self.build_args.iter().map(|text| build_arg(text)).collect::<Result<_>>()?,
+            source_date_epoch: source_date_epoch(&build_args)?,
+            build_args,
             labels: self.labels.into_iter().collect(),
             annotations: self.annotations.into_iter().collect(),
             kind: match self.kind {
@@ -201,7 +204,6 @@ impl Args {
             ignored_image_lists: self.ignored_image_lists.iter().map(|path| named_text(path)).collect::<Result<_>>()?,
             archives: self.archives,
             allow_missing: self.allow_missing,
-            source_date_epoch: source_date_epoch()?,
         })
     }
 }
@@ -267,11 +269,11 @@ fn build_arg(text: &str) -> Result<(String, String)> {
     }
 }
 
-fn source_date_epoch() -> Result<Option<i64>> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => Ok(Some(text.parse().map_err(|_| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: want seconds since 1970")))?)),
-        Err(_) => Ok(None),
-    }
+/// The build argument counts over the environment, as with docker.
+fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>> {
+    let text = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
+    let wrong = |text: &str| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: want seconds since 1970"));
+    Ok(text.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()?)
 }
 
 fn story(built: &Built) -> String {
