@@ -93,3 +93,27 @@ fn builds_find_the_images_of_charts_with_the_values_of_the_launch() {
     fs::write(Path::new(&context).join("web/templates/bad.yaml"), "{{ nosuch }}\n").unwrap();
     assert_says(&sealift.fails(2, &["build", "--check", &context]), &["web/templates/bad.yaml:1", "function \"nosuch\" not defined"]);
 }
+
+#[test]
+fn charts_that_run_makes_are_rendered_like_others() {
+    let sealift = Sealift::new();
+    let context = sealift.home().join("context");
+    chart(&context.join("web"));
+    fs::write(context.join("Kubefile"), "FROM scratch\n").unwrap();
+    let path = context.display().to_string();
+    sealift.ok(&["build", "-t", "shop:1", "--lock", &path]);
+    // a chart from the context that RUN changes, and one that RUN packs
+    let kubefile = "FROM scratch
+COPY web charts/web
+COPY web web
+RUN sed -i s,quay.io/a/web,quay.io/run/web, charts/web/values.yaml && tar -czf charts/packed.tgz web && rm -r web
+";
+    fs::write(context.join("Kubefile"), kubefile).unwrap();
+    for arguments in [vec![], vec![], vec!["--no-cache"]] {
+        // the lock file has none of the images that are wanted, so all are told
+        let said = sealift.fails(1, &[&["build", "-t", "shop:1", "--locked", &path], arguments.as_slice()].concat());
+        let wanted = ["quay.io/a/hook:1", "quay.io/a/web:2.0", "quay.io/run/web:2.0"].map(|image| format!("container image {image}"));
+        assert_says(&said, &[&format!("{} are not in the lock file", wanted.join(", "))]);
+        assert!(!said.contains("warning"), "{said}");
+    }
+}

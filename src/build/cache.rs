@@ -111,6 +111,17 @@ impl Cache {
         Ok(finds)
     }
 
+    /// What a chart asks for; the key says all that it depends on.
+    pub fn chart<T: Serialize + DeserializeOwned>(&self, key: &Digest, render: impl FnOnce() -> Result<T>) -> Result<T> {
+        let place = self.place("charts", key);
+        if let Some(known) = read_json(&place) {
+            return Ok(known);
+        }
+        let rendered = render()?;
+        write(&place, &rendered)?;
+        Ok(rendered)
+    }
+
     /// The paths of the rootfs with this manifest.
     pub fn layout<T: DeserializeOwned>(&self, manifest: &Digest) -> Option<T> {
         read_json(&self.place("layouts", manifest))

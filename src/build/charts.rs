@@ -1,51 +1,238 @@
 //! The charts of a rootfs: rendered as they will be launched, to find the container images that they need.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
-use crate::chart::{self, Files, Release};
-use crate::error::Failure;
-use crate::image::ClusterConfig;
+use super::cache::{Cache, Key};
+use super::named::{Content, HELM};
+use super::stage::Made;
+use super::workdir::Workdir;
+use crate::chart::{self, Engine, Files, Release};
+use crate::error::{Failure, hints_of, kind_of};
+use crate::events::Job;
+use crate::image::{ClusterConfig, Digest};
+use crate::layer::{Source, Tree, pick};
+use crate::store::Store;
 use crate::template;
-use crate::workloads::{Doubt, Kind, Place, Wanted, app_of, in_manifests};
+use crate::workloads::{Doubt, Finds, Kind, Place, Wanted, app_of, in_manifests};
 
 /// A chart in a rootfs.
 #[derive(Debug)]
 pub struct Chart {
     /// The folder of the chart, or its archive.
     pub path: PathBuf,
-    /// The files; `None` where an earlier RUN made them and they are forgotten.
-    pub files: Option<Files>,
+    /// The files, by their paths in the rootfs.
+    pub files: BTreeMap<PathBuf, Content>,
 }
 
-/// Renders charts for a cluster, and adds the images that they name.
-///
-/// # Errors
-/// Fails with template and line where one does not render.
-pub fn add_images(charts: Vec<Chart>, cluster: &ClusterConfig, env: &Env, wanted: &mut Wanted) -> Result<()> {
-    for Chart { path, files } in charts {
-        let app = app_of(&path);
-        let Some(mut files) = files else {
-            wanted.undecided.push(doubt(&path, "what an earlier RUN made is forgotten; build with `--no-cache`".to_owned()));
-            continue;
-        };
-        let own = app.and_then(|app| cluster.app(app)).map(|app| app.env.clone()).unwrap_or_default();
-        let env = env.iter().chain(&own).map(|(name, value)| (name.clone(), value.clone())).collect();
-        wanted.undecided.extend(fill(&path, &mut files, &env));
-        let name = app.or_else(|| path.file_stem()?.to_str()).unwrap_or("release").to_owned();
-        for (template, text) in render(&path, files, &release(name, cluster))? {
-            wanted.add(&template, app, &in_manifests(&text, false));
-        }
-    }
-    Ok(())
+/// What charts are rendered with and for.
+pub struct Launch<'a> {
+    /// What renders them.
+    pub engine: &'a Engine,
+    /// Whether programs of the image run on this machine.
+    pub native: bool,
+    /// The cluster that they are launched in.
+    pub cluster: &'a ClusterConfig,
+    /// The image's environment.
+    pub env: &'a Env,
+    /// The finished stage.
+    pub made: &'a Made,
+    /// What earlier builds remembered.
+    pub cache: &'a Cache,
+    /// The build's directory.
+    pub workdir: &'a Workdir,
+    /// Where layers are.
+    pub store: &'a Store,
+    /// What to report to.
+    pub job: &'a Job,
 }
 
 type Env = BTreeMap<String, String>;
 
+/// What one chart asks for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Asks {
+    templates: Vec<Template>,
+    doubts: Vec<Doubt>,
+}
+
+/// What one of its templates names.
+#[derive(Debug, Serialize, Deserialize)]
+struct Template {
+    /// Where it is in the rootfs.
+    path: String,
+    finds: Finds,
+    /// Whether lines are those of what it makes.
+    rendered: bool,
+}
+
+impl Launch<'_> {
+    /// Renders the charts of the rootfs, and adds the images that they name.
+    ///
+    /// # Errors
+    /// Fails with template and line where one does not render.
+    pub fn add_images(&self, wanted: &mut Wanted) -> Result<()> {
+        let charts = self.made.named.charts();
+        if charts.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine()?;
+        for chart in charts {
+            let asks = match engine.program()? {
+                None => self.cache.chart(&self.key(&chart), || self.asks(&chart, None))?,
+                helm => self.asks(&chart, helm)?,
+            };
+            wanted.undecided.extend(asks.doubts);
+            let app = app_of(&chart.path);
+            for template in &asks.templates {
+                match template.rendered {
+                    true => wanted.add_rendered(&template.path, app, &template.finds),
+                    false => wanted.add(&template.path, app, &template.finds),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine; a `helm` that the image brings goes before that of this machine.
+    fn engine(&self) -> Result<Engine> {
+        if !self.native || *self.engine == Engine::Sealift {
+            return Ok(self.engine.clone());
+        }
+        if let Some(helm) = self.made.named.helm() {
+            return Ok(Engine::Helm(Some(helm.to_owned())));
+        }
+        let brought = pick(self.store, &self.made.layers, |path| path == Path::new(HELM), self.workdir.path()?, self.job)?;
+        let Some(Source::File(program, _)) = brought.into_values().next().map(|entry| entry.source) else { return Ok(self.engine.clone()) };
+        fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Engine::Helm(Some(program)))
+    }
+
+    /// All that the answer depends on.
+    fn key(&self, chart: &Chart) -> Digest {
+        let mut key = Key::new("chart");
+        key.part(env!("CARGO_PKG_VERSION"));
+        key.part(chart.path.as_os_str().as_bytes());
+        for (path, content) in &chart.files {
+            key.part(path.as_os_str().as_bytes());
+            key.part(content.digest.to_string());
+        }
+        for (name, value) in self.env(chart) {
+            key.part(name);
+            key.part(value);
+        }
+        key.part(format!("{:?}", self.release(chart)));
+        key.finish()
+    }
+
+    /// The image's environment, under that of the application.
+    fn env(&self, chart: &Chart) -> Env {
+        let own = app_of(&chart.path).and_then(|app| self.cluster.app(app)).map(|app| app.env.clone()).unwrap_or_default();
+        self.env.iter().chain(&own).map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// The release that the launch makes, for the Kubernetes that the image brings, if it says which.
+    fn release(&self, chart: &Chart) -> Release {
+        let name = app_of(&chart.path).or_else(|| chart.path.file_stem()?.to_str()).unwrap_or("release").to_owned();
+        match &self.cluster.runtime_version {
+            Some(version) => Release { name, kube_version: version.clone(), ..Release::default() },
+            None => Release { name, ..Release::default() },
+        }
+    }
+
+    fn asks(&self, chart: &Chart, helm: Option<&Path>) -> Result<Asks> {
+        let mut files = self.files(chart)?;
+        let doubts = fill(&chart.path, &mut files, &self.env(chart));
+        let release = self.release(chart);
+        let texts = match helm {
+            Some(helm) => by_helm(helm, &files, &release),
+            None => by_sealift(files, &release),
+        };
+        let texts = texts.map_err(|error| failed(&chart.path, &error))?;
+        let texts = texts.into_iter().filter(|text| !text.template.ends_with("NOTES.txt"));
+        Ok(Asks { templates: texts.map(|text| text.read(&chart.path)).collect(), doubts })
+    }
+
+    /// The files of a chart by their paths in it; what is only in layers is read from there.
+    fn files(&self, chart: &Chart) -> Result<Files> {
+        let lost = |path: &Path| chart.files.get(path).is_some_and(|content| content.source.is_none());
+        let found = match chart.files.keys().any(|path| lost(path)) {
+            true => pick(self.store, &self.made.layers, lost, self.workdir.path()?, self.job)?,
+            false => Tree::new(),
+        };
+        let mut files = Files::new();
+        for (path, content) in &chart.files {
+            let source = content.source.as_ref().or_else(|| found.get(path).map(|entry| &entry.source));
+            let bytes = match source {
+                Some(Source::File(file, _)) => fs_err::read(file)?,
+                Some(Source::Bytes(bytes)) => bytes.clone(),
+                _ => return Err(Failure::failed(format!("{}: not in the image's layers", path.display())).into()),
+            };
+            match path.strip_prefix(&chart.path) {
+                Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
+                _ => return chart::archive(&bytes).with_context(|| path.display().to_string()),
+            }
+        }
+        chart::ignore(&mut files);
+        Ok(files)
+    }
+}
+
+fn failed(path: &Path, error: &anyhow::Error) -> anyhow::Error {
+    let mut failure = Failure::new(kind_of(error), format!("chart {}: {error:#}", path.display()));
+    failure.hints = hints_of(error).to_vec();
+    let failure = failure.hint("see what it makes with `sealift chart render CHART --values FILE`");
+    failure.hint("give the chart the values that it needs in its values.yaml or values.yaml.tmpl").into()
+}
+
+/// What a template makes.
+struct Text {
+    template: String,
+    text: String,
+    /// The lines of the template that wrote those of the text, if that is known.
+    lines: Option<Vec<usize>>,
+}
+
+impl Text {
+    /// What it names, with the lines of the template where those are known.
+    fn read(self, chart: &Path) -> Template {
+        let mut finds = in_manifests(&self.text, false);
+        if let Some(lines) = &self.lines {
+            let places = finds.images.iter_mut().map(|found| &mut found.line).chain(finds.undecided.iter_mut().map(|one| &mut one.line));
+            places.for_each(|line| *line = lines.get(line.saturating_sub(1)).copied().unwrap_or(*line));
+        }
+        let path = match self.template.split_once('/') {
+            Some((_, inside)) => chart.join(inside).display().to_string(),
+            None => self.template,
+        };
+        Template { path, finds, rendered: self.lines.is_none() }
+    }
+}
+
+fn nothing() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+fn by_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
+    let mut rendered = chart::render(files, &nothing(), release).map_err(Failure::usage)?;
+    let definitions = rendered.definitions.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
+    let texts = rendered.files.into_iter().map(|(template, text)| Text { lines: rendered.lines.remove(&template), template, text });
+    Ok(texts.chain(definitions).collect())
+}
+
+fn by_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec<Text>> {
+    let documents = chart::helm_template(helm, files, &nothing(), release, &["--include-crds"])?;
+    let text = |one: chart::Document| Text { template: one.source, text: one.text, lines: None };
+    Ok(documents.into_iter().map(text).collect())
+}
+
 fn doubt(path: &Path, why: String) -> Doubt {
-    Doubt { place: Place { source: path.display().to_string(), line: 1 }, text: "chart".to_owned(), why }
+    Doubt { place: Place { source: path.display().to_string(), line: 1, rendered: false }, text: "chart".to_owned(), why }
 }
 
 /// Renders the chart's `*.tmpl` with the environment, as the launch does; what needs more than is known now is told.
@@ -61,30 +248,6 @@ fn fill(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
         }
     }
     doubts
-}
-
-/// The Kubernetes that the image brings, if it says which.
-fn release(name: String, cluster: &ClusterConfig) -> Release {
-    match &cluster.runtime_version {
-        Some(version) => Release { name, kube_version: version.clone(), ..Release::default() },
-        None => Release { name, ..Release::default() },
-    }
-}
-
-/// Renders one chart: what each of its templates makes, by where it is in the rootfs.
-fn render(path: &Path, files: Files, release: &Release) -> Result<Env> {
-    let nothing = serde_json::Value::Object(serde_json::Map::new());
-    let rendered = chart::render(files, &nothing, release).map_err(|message| {
-        Failure::usage(format!("chart {}: {message}", path.display()))
-            .hint("see what it makes with `sealift chart render CHART --values FILE`")
-            .hint("give the chart the values that it needs in its values.yaml or values.yaml.tmpl")
-    })?;
-    let inside = |template: String| match template.split_once('/') {
-        Some((_, inside)) => path.join(inside).display().to_string(),
-        None => template,
-    };
-    let texts = rendered.files.into_iter().chain(rendered.definitions).filter(|(name, _)| !name.ends_with("NOTES.txt"));
-    Ok(texts.map(|(name, text)| (inside(name), text)).collect())
 }
 
 /// The charts among files, by their paths in the rootfs; charts inside charts belong to those.

@@ -44,7 +44,7 @@ use oci_spec::image::{Descriptor, Platform};
 use serde::Serialize;
 
 use crate::events::Job;
-use crate::image::{Digest, Name, platform_string};
+use crate::image::{Digest, Name, host_platform, platform_string};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::workloads::list::{self, Ignore};
@@ -214,7 +214,18 @@ impl Build {
         for (name, text) in &self.options.image_lists {
             wanted.add(name, None, &list::parse(text));
         }
-        charts::add_images(made.named.charts()?, &plan.image().cluster, &plan.image().env, &mut wanted)?;
+        let launch = charts::Launch {
+            engine: &self.options.engine,
+            native: self.options.platform == host_platform(),
+            cluster: &plan.image().cluster,
+            env: &plan.image().env,
+            made,
+            cache: &self.cache,
+            workdir: &self.workdir,
+            store: &self.store,
+            job: &self.job,
+        };
+        launch.add_images(&mut wanted)?;
         wanted.ignore(&self.ignore);
         if self.options.with_images {
             self.locked(&wanted)?;

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::cache::Cache;
 use super::charts::{Chart, among};
-use crate::chart::{Files, archive};
 use crate::events::Job;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
@@ -17,13 +16,20 @@ use crate::workloads::{Kind, Wanted, kustomization};
 #[derive(Debug, Clone, Default)]
 pub struct Named {
     files: BTreeMap<PathBuf, Content>,
+    /// `bin/helm`, if it comes from the context.
+    helm: Option<PathBuf>,
 }
 
+/// Where images keep the helm that launches their charts.
+pub const HELM: &str = "bin/helm";
+
+/// What a file holds.
 #[derive(Debug, Clone)]
-struct Content {
-    digest: Digest,
-    /// Where the bytes are; not known for what a RUN of an earlier build made.
-    source: Option<Source>,
+pub struct Content {
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Where the bytes are; not known for what is only in layers, as RUN makes it.
+    pub source: Option<Source>,
 }
 
 impl Named {
@@ -43,6 +49,11 @@ impl Named {
                 Source::Directory => {}
                 _ => self.remove(path),
             }
+            if let Source::File(file, _) = &entry.source
+                && path == Path::new(HELM)
+            {
+                self.helm = Some(file.clone());
+            }
         }
         Ok(())
     }
@@ -50,9 +61,10 @@ impl Named {
     /// Removes a file, or all below a directory.
     pub fn remove(&mut self, path: &Path) {
         self.files.retain(|other, _| !other.starts_with(path));
+        self.helm.take_if(|_| Path::new(HELM).starts_with(path));
     }
 
-    /// Adds what a RUN of an earlier build made.
+    /// Adds what a RUN made.
     pub fn add_known(&mut self, path: PathBuf, digest: Digest) {
         self.files.insert(path, Content { digest, source: None });
     }
@@ -89,25 +101,16 @@ impl Named {
     }
 
     /// The charts among them, with their files.
-    pub fn charts(&self) -> Result<Vec<Chart>> {
+    pub fn charts(&self) -> Vec<Chart> {
         let roots = among(self.files.keys().map(PathBuf::as_path));
-        roots.into_iter().map(|path| Ok(Chart { files: self.chart_files(&path)?, path })).collect()
+        let files = |root: &Path| {
+            self.files.iter().filter(|(path, _)| path.starts_with(root)).map(|(path, content)| (path.clone(), content.clone())).collect()
+        };
+        roots.into_iter().map(|path| Chart { files: files(&path), path }).collect()
     }
 
-    /// The files of a chart by their paths in it; `None` if some are forgotten.
-    fn chart_files(&self, root: &Path) -> Result<Option<Files>> {
-        let mut files = Files::new();
-        for (path, content) in self.files.iter().filter(|(path, _)| path.starts_with(root)) {
-            let bytes = match &content.source {
-                Some(Source::File(file, _)) => fs_err::read(file)?,
-                Some(Source::Bytes(bytes)) => bytes.clone(),
-                _ => return Ok(None),
-            };
-            match path.strip_prefix(root) {
-                Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
-                _ => return archive(&bytes).map(Some),
-            }
-        }
-        Ok(Some(files))
+    /// The `helm` program that the rootfs brings, if it is a file on this machine.
+    pub fn helm(&self) -> Option<&Path> {
+        self.helm.as_deref()
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use oci_spec::image::Platform;
 
 use super::lock::Lock;
+use crate::chart::Engine;
 use crate::image::{ClusterKind, Name};
 use crate::layer::Compression;
 
@@ -38,6 +39,8 @@ pub struct Options {
     pub cache_from: Vec<Name>,
     /// What names have to stand for (`--locked`).
     pub lock: Option<Lock>,
+    /// What renders helm charts; a `helm` in the image's `bin/` goes before the one given here.
+    pub engine: Engine,
     /// When the base image and the container images are asked for in registries.
     pub pull: Pull,
     /// Whether container images are brought along (`--build-mode all`).

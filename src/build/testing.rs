@@ -22,6 +22,7 @@ pub fn options(context: &Path, text: &str) -> Options {
         no_cache: false,
         cache_from: Vec::new(),
         lock: None,
+        engine: Default::default(),
         pull: Pull::Missing,
         with_images: true,
         image_lists: Vec::new(),

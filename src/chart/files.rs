@@ -79,7 +79,7 @@ pub fn archive(bytes: &[u8]) -> Result<Files> {
 }
 
 /// Leaves out what `.helmignore` names; its rules are those of shell globs, `!` takes back.
-fn ignore(files: &mut Files) {
+pub fn ignore(files: &mut Files) {
     let Some(rules) = files.get(".helmignore").map(|bytes| String::from_utf8_lossy(bytes).into_owned()) else { return };
     let rules: Vec<&str> = rules.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     files.retain(|path, _| {

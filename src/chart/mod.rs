@@ -1,6 +1,6 @@
 //! Renders helm charts as Helm does (v3): Go templates, sprig, value coalescing, charts inside charts, install order.
 //!
-//! Pure but for [`load`], which reads a chart's files: files and values to manifests.
+//! Pure but for [`load`], which reads a chart's files, and [`helm_template`], which runs a `helm` instead: files and values to manifests.
 
 mod capabilities;
 mod coalesce;
@@ -11,6 +11,7 @@ pub mod given;
 mod json;
 mod objects;
 mod order;
+mod program;
 mod render;
 mod schema;
 mod template;
@@ -21,6 +22,7 @@ mod tree;
 mod yaml;
 
 pub use capabilities::DEFAULT_KUBE_VERSION;
-pub use files::{Files, archive, load};
+pub use files::{Files, archive, ignore, load};
 pub use order::{Hook, Manifest};
+pub use program::{Document, Engine, helm_template};
 pub use render::{Release, Rendered, render};

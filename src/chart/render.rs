@@ -45,6 +45,8 @@ impl Default for Release {
 pub struct Rendered {
     /// The text of each template that made one, by the path of the template.
     pub files: BTreeMap<String, String>,
+    /// For each line of these texts, the line of the template that wrote it; all count from 1.
+    pub lines: BTreeMap<String, Vec<usize>>,
     /// The objects, in the order they are installed.
     pub manifests: Vec<Manifest>,
     /// The hooks, in the order of their kinds.
@@ -62,16 +64,16 @@ const STACK: usize = 1 << 30;
 /// Fails with Helm's message, which names the template and the line.
 pub fn render(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
     with_stack(|| {
-        let (files, definitions) = all(files, given, release)?;
-        let (manifests, hooks) = sort(&files)?;
-        Ok(Rendered { files, manifests, hooks, definitions })
+        let mut rendered = all(files, given, release)?;
+        (rendered.manifests, rendered.hooks) = sort(&rendered.files)?;
+        Ok(rendered)
     })
 }
 
 /// The text of each template alone, whether it is YAML or not.
 #[cfg(test)]
 pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Result<BTreeMap<String, String>, String> {
-    with_stack(|| all(files, given, release).map(|(files, _)| files))
+    with_stack(|| all(files, given, release).map(|rendered| rendered.files))
 }
 
 fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
@@ -82,10 +84,8 @@ fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Resul
     })
 }
 
-/// The text of each template, and the custom resource definitions.
-type Texts = (BTreeMap<String, String>, Vec<(String, String)>);
-
-fn all(files: Files, given: &serde_json::Value, release: &Release) -> Result<Texts, String> {
+/// All but the objects.
+fn all(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
     let mut chart = Chart::read(files)?;
     let given = json::from_serde(given);
     fits(&chart, release)?;
@@ -95,7 +95,7 @@ fn all(files: Files, given: &serde_json::Value, release: &Release) -> Result<Tex
     let mut templates = BTreeMap::new();
     let top = Top { release: release_value(release), capabilities: capabilities(&release.kube_version, &release.api_versions)? };
     gather(&chart, &chart.name(), &values, &top, &mut templates);
-    Ok((execute(&templates)?, chart.definitions(&chart.name())))
+    Ok(Rendered { definitions: chart.definitions(&chart.name()), ..execute(&templates)? })
 }
 
 /// Whether the chart wants this version of Kubernetes, and may be installed at all.
@@ -215,24 +215,25 @@ fn is_partial(path: &str) -> bool {
 }
 
 /// Reads all templates, the deepest first, so that a parent's definitions replace those of the charts inside it; then runs them.
-fn execute(templates: &BTreeMap<String, Renderable>) -> Result<BTreeMap<String, String>, String> {
+fn execute(templates: &BTreeMap<String, Renderable>) -> Result<Rendered, String> {
     let mut names: Vec<&String> = templates.keys().collect();
     names.sort_by(|a, b| b.matches('/').count().cmp(&a.matches('/').count()).then_with(|| b.cmp(a)));
     let mut engine = Engine::default();
     for name in &names {
         engine.add(name, &templates[*name].text).map_err(|message| parse_error(name, &message))?;
     }
-    let mut rendered = BTreeMap::new();
+    let mut rendered = Rendered::default();
     for name in names.into_iter().filter(|name| !is_partial(name)) {
         let template = &templates[name];
         if let Some(seen) = template.values.as_map() {
             let own = Value::map([("Name", Value::text(name)), ("BasePath", Value::text(&template.base))]);
             seen.borrow_mut().insert("Template".to_owned(), own);
         }
-        let text = engine.execute(name, &template.values).map_err(|message| execution_error(name, &message))?;
-        let text = text.replace("<no value>", "");
+        let written = engine.run(name, &template.values).map_err(|message| execution_error(name, &message))?;
+        let text = written.text.replace("<no value>", "");
         if !text.trim().is_empty() {
-            rendered.insert(name.clone(), text);
+            rendered.lines.insert(name.clone(), written.lines());
+            rendered.files.insert(name.clone(), text);
         }
     }
     Ok(rendered)

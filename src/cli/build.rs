@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use oci_spec::image::Platform;
 
-use super::{Context, RegistryArgs};
+use super::{Context, EngineArg, RegistryArgs};
 use crate::build::{self, Built, Checked, Lock, Options, Pull};
 use crate::durable;
 use crate::error::Failure;
@@ -71,6 +71,9 @@ pub struct Args {
     /// Whether container images are brought along
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     build_mode: Mode,
+    /// What renders helm charts: sealift itself, or the helm of the image's bin/ or PATH
+    #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
+    engine: EngineArg,
     /// When to ask registries for images that the store has
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pull: PullArg,
@@ -194,6 +197,7 @@ impl Args {
             no_cache: self.no_cache,
             cache_from: self.cache_from,
             lock: self.locked.then(|| read_lock(&file)).transpose()?,
+            engine: self.engine.resolve(),
             pull: match self.pull {
                 PullArg::Missing => Pull::Missing,
                 PullArg::Always => Pull::Always,

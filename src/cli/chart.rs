@@ -1,14 +1,11 @@
 //! `sealift chart`
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
-use serde::Serialize;
 
-use super::Context;
-use crate::chart::{self, DEFAULT_KUBE_VERSION, Release, Rendered, given};
+use super::{Context, EngineArg};
+use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, given};
 use crate::error::Failure;
 
 /// Look into helm charts
@@ -65,34 +62,14 @@ struct Render {
     #[arg(short, long, value_name = "TEMPLATE")]
     show_only: Vec<String>,
     /// What renders: sealift itself, or the helm in PATH
-    #[arg(long, value_enum, default_value_t)]
-    engine: Engine,
-}
-
-/// What renders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Engine {
-    /// sealift itself.
-    #[default]
-    Own,
-    /// A `helm` in PATH.
-    Helm,
-}
-
-/// A document and the template that made it.
-#[derive(Debug, Serialize)]
-struct Document {
-    source: String,
-    text: String,
+    #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
+    engine: EngineArg,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let Verb::Render(args) = args.verb;
-    let documents = match args.engine {
-        Engine::Own => tokio::task::spawn_blocking(move || args.documents()).await??,
-        Engine::Helm => return args.run_helm(context).await,
-    };
+    let documents = tokio::task::spawn_blocking(move || args.documents()).await??;
     context.console.answer(&documents, || text(&documents))
 }
 
@@ -110,9 +87,21 @@ impl Render {
             kube_version: self.kube_version.clone(),
             api_versions: self.api_versions.clone(),
         };
-        let rendered = chart::render(files, &self.given()?, &release);
+        let given = self.given()?;
+        let engine = self.engine.resolve();
+        if let Some(helm) = engine.program()? {
+            let place = || self.chart.display().to_string();
+            return chart::helm_template(helm, &files, &given, &release, &self.options_of_helm()).with_context(place);
+        }
+        let rendered = chart::render(files, &given, &release);
         let rendered = rendered.map_err(|message| Failure::usage(format!("{}: {message}", self.chart.display())))?;
         self.only(self.all(rendered))
+    }
+
+    fn options_of_helm(&self) -> Vec<&str> {
+        let flags = [(self.include_crds, "--include-crds"), (self.no_hooks, "--no-hooks")];
+        let flags = flags.into_iter().filter_map(|(on, flag)| on.then_some(flag));
+        flags.chain(self.show_only.iter().flat_map(|template| ["--show-only", template])).collect()
     }
 
     fn given(&self) -> Result<serde_json::Value> {
@@ -148,31 +137,5 @@ impl Render {
         }
         documents.retain(|one| self.show_only.is_empty() || self.show_only.iter().any(|wanted| inside(&one.source, wanted)));
         Ok(documents)
-    }
-
-    async fn run_helm(&self, context: &Context) -> Result<()> {
-        let mut helm = tokio::process::Command::new("helm");
-        helm.arg("template").arg(&self.name).arg(&self.chart).args(["--namespace", &self.namespace, "--kube-version", &self.kube_version]);
-        for (flag, values) in [
-            ("--set", &self.set),
-            ("--set-string", &self.set_string),
-            ("--api-versions", &self.api_versions),
-            ("--show-only", &self.show_only),
-        ] {
-            for value in values {
-                helm.arg(flag).arg(value);
-            }
-        }
-        for file in &self.values {
-            helm.arg("--values").arg(file);
-        }
-        for (flag, on) in [("--is-upgrade", self.is_upgrade), ("--include-crds", self.include_crds), ("--no-hooks", self.no_hooks)] {
-            helm.args(on.then_some(flag));
-        }
-        let missing =
-            || Failure::failed("no helm to run").hint("put `helm` into PATH, or leave out `--engine helm`: sealift renders charts itself");
-        let output = helm.stdin(Stdio::null()).stderr(Stdio::inherit()).output().await.with_context(missing)?;
-        context.console.raw(&output.stdout)?;
-        if output.status.success() { Ok(()) } else { Err(Failure::failed(format!("helm ended with {}", output.status)).into()) }
     }
 }

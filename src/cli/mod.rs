@@ -10,6 +10,7 @@ pub mod cluster_args;
 mod completion;
 mod console;
 mod diff;
+pub mod engine_args;
 mod exec;
 mod fsck;
 mod history;
@@ -61,6 +62,7 @@ use crate::events::Job;
 use crate::store::Store;
 
 pub use console::{Console, bytes, table};
+pub use engine_args::EngineArg;
 pub use registry_args::RegistryArgs;
 
 /// Packs a Kubernetes cluster and its applications into one OCI image, moves it, and brings it up on bare hosts, offline.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::files::app_of;
 use super::find::Finds;
@@ -11,17 +11,23 @@ use super::list::Ignore;
 use crate::image::Name;
 
 /// Where an image is asked for: file and line, or an option.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// A file of the rootfs, or what else asked.
     pub source: String,
     /// Counted from 1.
     pub line: usize,
+    /// Whether the line is that of what a template made, as it is not known which line of the template made it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rendered: bool,
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.source, self.line)
+        match self.rendered {
+            true => write!(f, "{} (rendered line {})", self.source, self.line),
+            false => write!(f, "{}:{}", self.source, self.line),
+        }
     }
 }
 
@@ -35,7 +41,7 @@ pub struct Asked {
 }
 
 /// A text that may name an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// Where it stands.
     pub place: Place,
@@ -64,7 +70,15 @@ impl Wanted {
 
     /// Adds what another source says, such as the Kubefile's IMAGES.
     pub fn add(&mut self, source: &str, app: Option<&str>, finds: &Finds) {
-        let place = |line| Place { source: source.to_owned(), line };
+        self.add_at(app, finds, |line| Place { source: source.to_owned(), line, rendered: false });
+    }
+
+    /// Adds what a template makes that is known only as it is then.
+    pub fn add_rendered(&mut self, source: &str, app: Option<&str>, finds: &Finds) {
+        self.add_at(app, finds, |line| Place { source: source.to_owned(), line, rendered: true });
+    }
+
+    fn add_at(&mut self, app: Option<&str>, finds: &Finds, place: impl Fn(usize) -> Place) {
         for found in &finds.images {
             let asked = self.images.entry(found.image.clone()).or_default();
             asked.apps.extend(app.map(str::to_owned));

@@ -26,6 +26,11 @@ pub fn etcd_context() -> PathBuf {
     once("etcd-context", |out| script("kubefiles/etcd/prepare.sh", &[out]))
 }
 
+/// The real helm.
+pub fn helm() -> PathBuf {
+    once("helm", |out| script("scripts/helm.sh", &[out])).join("helm")
+}
+
 /// A file of this repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

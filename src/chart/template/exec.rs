@@ -8,6 +8,7 @@ use super::super::functions::{self, Function};
 use super::node::{Branch, Command, Expr, Node, Number, Pipe, Tree, Word};
 use super::parse::{is_empty, parse};
 use super::value::Value;
+use super::written::Written;
 use super::{compare, display};
 
 /// Templates call each other this deep, as in Helm.
@@ -50,12 +51,21 @@ impl Engine {
     /// # Errors
     /// Fails with Go's message.
     pub fn execute(&self, name: &str, dot: &Value) -> Result<String, String> {
+        self.run(name, dot).map(|written| written.text)
+    }
+
+    /// Runs a template.
+    ///
+    /// # Errors
+    /// Fails with Go's message.
+    pub fn run(&self, name: &str, dot: &Value) -> Result<Written, String> {
         let tree = self.trees.get(name).ok_or_else(|| format!("template: no template {name:?} associated with template \"gotpl\""))?;
         if self.depth.get() >= DEEPEST {
             return Err(format!("template: {name}: exceeded maximum template depth ({DEEPEST})"));
         }
         self.depth.set(self.depth.get() + 1);
-        let mut run = Run { engine: self, tree: Rc::clone(tree), out: String::new(), variables: vec![("$".to_owned(), dot.clone())] };
+        let variables = vec![("$".to_owned(), dot.clone())];
+        let mut run = Run { engine: self, tree: Rc::clone(tree), out: Written::new(Rc::clone(&tree.source)), variables };
         let ended = run.walk(dot, &tree.body);
         self.depth.set(self.depth.get() - 1);
         match ended {
@@ -92,7 +102,7 @@ type Step<T> = Result<T, Stop>;
 struct Run<'a> {
     engine: &'a Engine,
     tree: Rc<Tree>,
-    out: String,
+    out: Written,
     variables: Vec<(String, Value)>,
 }
 
@@ -108,11 +118,11 @@ impl Run<'_> {
 
     fn node(&mut self, dot: &Value, node: &Node) -> Step<()> {
         match node {
-            Node::Text(text) => self.out.push_str(text),
+            Node::Text(pos, text) => self.out.copied(*pos, text),
             Node::Action(pipe) => {
                 let value = self.pipe(dot, pipe)?;
                 if pipe.variables.is_empty() {
-                    self.print(&value);
+                    self.print(pipe.pos, &value);
                 }
             }
             Node::If(branch) => {
@@ -137,10 +147,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn print(&mut self, value: &Value) {
+    fn print(&mut self, pos: usize, value: &Value) {
         match value {
-            Value::Absent | Value::Nil => self.out.push_str("<no value>"),
-            value => self.out.push_str(&display(value)),
+            Value::Absent | Value::Nil => self.out.made(pos, "<no value>"),
+            value => self.out.made(pos, &display(value)),
         }
     }
 
@@ -151,7 +161,7 @@ impl Run<'_> {
         }
         let dot = pipe.map_or(Ok(Value::Absent), |pipe| self.pipe(dot, pipe))?;
         let text = self.engine.execute(name, &dot).map_err(Stop::Fault)?;
-        self.out.push_str(&text);
+        self.out.made(pos, &text);
         Ok(())
     }
 

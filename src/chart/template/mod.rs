@@ -8,6 +8,7 @@ mod number;
 mod parse;
 mod print;
 mod value;
+mod written;
 
 pub use exec::Engine;
 pub use number::integer;

@@ -36,8 +36,8 @@ impl Source {
 /// A statement.
 #[derive(Debug)]
 pub enum Node {
-    /// Text between actions.
-    Text(String),
+    /// Text between actions, and its offset in the source.
+    Text(usize, String),
     /// `{{ pipeline }}`
     Action(Pipe),
     /// `{{ if }}`

@@ -34,7 +34,7 @@ pub fn parse(file: &str, text: &str, known: &dyn Fn(&str) -> bool) -> Result<Vec
 
 /// Whether a body prints nothing but blanks: such a definition replaces no other.
 pub fn is_empty(body: &[Node]) -> bool {
-    body.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
+    body.iter().all(|node| matches!(node, Node::Text(_, text) if text.trim().is_empty()))
 }
 
 struct Parser<'a> {
@@ -110,7 +110,7 @@ impl Parser<'_> {
         let ended = loop {
             let token = self.next();
             match token.kind {
-                Kind::Text => nodes.push(Node::Text(token.text)),
+                Kind::Text => nodes.push(Node::Text(token.pos, token.text)),
                 Kind::Open => {
                     let word = self.peek_word();
                     match (word.kind, word.text.as_str()) {
