@@ -9,8 +9,8 @@ use crate::trust::{attach, sbom};
 
 /// Print a bill of materials of an image, as CycloneDX 1.6
 ///
-/// The packages of its root file system (dpkg, apk) and its files with their digests, and each container image with its packages. The
-/// same image gives the same document. The database of rpm is not read; where there is one, it is told.
+/// The packages of its root file system (dpkg, apk, rpm) and its files with their digests, and each container image with its packages.
+/// The same image gives the same document. A database that is damaged is left out, with a warning.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store

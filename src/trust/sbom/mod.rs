@@ -1,17 +1,20 @@
 //! What is in an image: a bill of materials in CycloneDX 1.6 (JSON), the same for the same image on every day and machine.
 
 mod packages;
+mod rpm;
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, ImageManifest, MediaType, Platform};
 use serde_json::{Value, json};
 
-use self::packages::{Package, System, escaped, is_read, is_rpm_database, system};
+use self::packages::{Package, System, escaped, is_read, system};
 use crate::events::{Job, Unit};
 use crate::image::{ANNOTATION_PLATFORM, Blob, Content, Digest, Name, canonical, platform_string, serves};
-use crate::layer::{layers_of, listing, outline, read_files};
+use crate::layer::{Source, layers_of, listing, pick, read_files};
 use crate::store::{Store, Surveyed, Workload};
 
 const TYPE_SBOM: &str = "application/vnd.cyclonedx+json";
@@ -85,25 +88,53 @@ fn image(name: &Name, digest: &Digest) -> Value {
     })
 }
 
-/// The system and the packages of a root file system; a database that is not read is told.
+/// The system and the packages of a root file system; a database that cannot be read is told.
 fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, job: &Job) -> Result<Vec<Value>> {
-    let files = read_files(store, manifest, is_read)?;
-    let (system, packages) = (system(&files), packages::packages(&files));
+    let has_rpm = Cell::new(false);
+    let files = read_files(store, manifest, |path| {
+        has_rpm.set(has_rpm.get() || rpm::is_database(path));
+        is_read(path)
+    })?;
+    let (system, mut packages) = (system(&files), packages::packages(&files));
     let mut components: Vec<Value> = system.iter().map(|system| operating_system(system, of)).collect();
-    components.extend(packages.iter().map(|package| library(package, system.as_ref(), of)));
-    if packages.is_empty()
-        && let Some(database) = rpm_database(store, manifest, job)?
-    {
-        job.warn(format!("{}: the packages of rpm are left out: its database {} cannot be read", name.familiar(), database.display()));
-        let note = json!([{"name": "sealift:not-read", "value": "rpm database"}]);
-        components.push(json!({"type": "data", "bom-ref": format!("{of}#rpm"), "name": database, "properties": note}));
+    if has_rpm.get() {
+        for (database, found) in rpm_packages(store, manifest, job)? {
+            match found {
+                Ok(found) => packages.extend(found),
+                Err(error) => {
+                    job.warn(format!(
+                        "{}: packages of rpm are left out, {} cannot be read: {error:#}",
+                        name.familiar(),
+                        database.display()
+                    ));
+                    components.push(not_read(&database, of));
+                }
+            }
+        }
     }
+    components.extend(packages.iter().map(|package| library(package, system.as_ref(), of)));
     Ok(components)
 }
 
-fn rpm_database(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Option<PathBuf>> {
-    let tree = outline(store, &layers_of(store, manifest)?, job, || {})?;
-    Ok(tree.into_keys().find(|path| is_rpm_database(path)))
+/// The packages in each database of rpm that an image has, or why it cannot be read.
+fn rpm_packages(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Vec<(PathBuf, Result<BTreeSet<Package>>)>> {
+    let spool = tempfile::tempdir().context("a directory for the database of rpm")?;
+    let tree = pick(store, &layers_of(store, manifest)?, rpm::is_database, spool.path(), job)?;
+    let file = |path: &Path| match &tree.get(path)?.source {
+        Source::File(file, size) if *size > 0 => Some(file),
+        _ => None,
+    };
+    let read = |path: PathBuf| {
+        let opened = file(&path).map(fs_err::File::open)?;
+        Some((path, opened.map_err(Into::into).and_then(|file| rpm::packages(file.into()))))
+    };
+    Ok(rpm::current(|path| file(path).is_some()).into_iter().filter_map(read).collect())
+}
+
+/// What stands for the packages of a database that cannot be read.
+fn not_read(database: &Path, of: &Digest) -> Value {
+    let note = json!([{"name": "sealift:not-read", "value": "rpm database"}]);
+    json!({"type": "data", "bom-ref": format!("{of}#{}", database.display()), "name": database, "properties": note})
 }
 
 fn operating_system(system: &System, of: &Digest) -> Value {
@@ -117,10 +148,13 @@ fn operating_system(system: &System, of: &Digest) -> Value {
 fn library(package: &Package, system: Option<&System>, of: &Digest) -> Value {
     let url = package.url(system);
     let mut component = json!({
-        "type": "library", "bom-ref": format!("{of}#{url}"), "name": package.name, "version": package.version, "purl": url,
+        "type": "library", "bom-ref": format!("{of}#{url}"), "name": package.name, "version": package.full_version(), "purl": url,
     });
     if let Some(license) = &package.license {
         component["licenses"] = json!([{"license": {"name": license}}]);
+    }
+    if let Some(header) = &package.header {
+        component["properties"] = json!([{"name": "sealift:rpm-header-sha256", "value": header}]);
     }
     component
 }

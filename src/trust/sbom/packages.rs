@@ -1,4 +1,4 @@
-//! The packages of a root file system, from the databases of dpkg (and distroless' `status.d`) and apk.
+//! The packages of a root file system, from the databases of dpkg (and distroless' `status.d`), apk and rpm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 /// A package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
-    /// Its kind, as package URLs have it: `deb`, `apk`.
+    /// Its kind, as package URLs have it: `deb`, `apk`, `rpm`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// Its version, with epoch and revision.
+    /// Its version and revision; in front, dpkg's epoch.
     pub version: String,
+    /// The epoch of a package of rpm.
+    pub epoch: Option<u32>,
     /// The architecture, as its system calls it.
     pub architecture: String,
     /// What the package says of its license.
     pub license: Option<String>,
+    /// The SHA-256 of its header, in hex, as rpm keeps it.
+    pub header: Option<String>,
 }
 
 /// What a root file system says it is (os-release(5)).
@@ -33,23 +37,15 @@ const DPKG: &str = "var/lib/dpkg/status";
 const DPKG_PARTS: &str = "var/lib/dpkg/status.d";
 const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
-/// The databases of rpm: Berkeley DB, ndb, sqlite.
-const RPM: [&str; 3] = ["Packages", "Packages.db", "rpmdb.sqlite"];
-const RPM_PLACES: [&str; 2] = ["var/lib/rpm", "usr/lib/sysimage/rpm"];
 
-/// Whether [`packages`] and [`system`] look at this file.
+/// Whether [`packages`] and [`system`] look at this file. Databases of rpm are too large to be read whole: [`super::rpm`] does.
 pub fn is_read(path: &Path) -> bool {
     let part = path.parent() == Some(Path::new(DPKG_PARTS)) && path.extension().is_none_or(|extension| extension != "md5sums");
     part || path == Path::new(DPKG) || APK.iter().chain(&OS_RELEASE).any(|known| path == Path::new(known))
 }
 
-/// Whether this file is a database of rpm, which is not read.
-pub fn is_rpm_database(path: &Path) -> bool {
-    RPM_PLACES.iter().any(|place| RPM.iter().any(|file| path == Path::new(place).join(file)))
-}
-
-/// The packages that the databases among these files list, sorted, each once.
-pub fn packages(files: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<Package> {
+/// The packages that the databases among these files list, each once.
+pub fn packages(files: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeSet<Package> {
     let mut found = BTreeSet::new();
     for (path, bytes) in files {
         let text = String::from_utf8_lossy(bytes);
@@ -59,7 +55,7 @@ pub fn packages(files: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<Package> {
             found.extend(stanzas(&text).iter().filter_map(apk));
         }
     }
-    found.into_iter().collect()
+    found
 }
 
 /// What the files say the system is.
@@ -104,19 +100,38 @@ fn apk(stanza: &Stanza<'_>) -> Option<Package> {
 
 fn package(kind: &'static str, stanza: &Stanza<'_>, [name, version, architecture]: [&str; 3]) -> Option<Package> {
     let field = |key| stanza.get(key).map(|value| (*value).to_owned());
-    Some(Package { kind, name: field(name)?, version: field(version)?, architecture: field(architecture)?, license: None })
+    let (name, version, architecture) = (field(name)?, field(version)?, field(architecture)?);
+    Some(Package { kind, name, version, epoch: None, architecture, license: None, header: None })
 }
 
 impl Package {
+    /// Its version as its system writes it, with the epoch in front.
+    pub fn full_version(&self) -> String {
+        self.epoch.map_or_else(|| self.version.clone(), |epoch| format!("{epoch}:{}", self.version))
+    }
+
     /// Its package URL (purl-spec: `pkg:deb/debian/bash@5.2-1?arch=amd64&distro=debian-12`).
     pub fn url(&self, system: Option<&System>) -> String {
-        let vendor = system.map_or(if self.kind == "apk" { "alpine" } else { "debian" }, |system| &system.id);
+        let vendor = self.vendor(system).map_or_else(String::new, |vendor| format!("{}/", escaped(vendor)));
         let distribution = match system {
             Some(System { id, version: Some(version) }) => format!("&distro={}", escaped(&format!("{id}-{version}"))),
             _ => String::new(),
         };
+        let epoch = self.epoch.map_or_else(String::new, |epoch| format!("&epoch={epoch}"));
         let [name, version, architecture] = [&self.name, &self.version, &self.architecture].map(|text| escaped(text));
-        format!("pkg:{}/{}/{name}@{version}?arch={architecture}{distribution}", self.kind, escaped(vendor))
+        format!("pkg:{}/{vendor}{name}@{version}?arch={architecture}{distribution}{epoch}", self.kind)
+    }
+
+    /// Who made it, as package URLs call them.
+    fn vendor<'a>(&self, system: Option<&'a System>) -> Option<&'a str> {
+        match (self.kind, system.map(|system| system.id.as_str())) {
+            ("rpm", Some("rhel")) => Some("redhat"),
+            ("rpm", Some(id)) if id.starts_with("opensuse") => Some("opensuse"),
+            (_, Some(id)) => Some(id),
+            ("apk", None) => Some("alpine"),
+            ("deb", None) => Some("debian"),
+            (_, None) => None,
+        }
     }
 }
 
@@ -162,15 +177,14 @@ mod tests {
 
     #[test]
     fn only_databases_are_looked_at() {
-        for (path, read, rpm) in [
-            (DPKG, true, false),
-            ("var/lib/dpkg/status.d/base", true, false),
-            ("var/lib/dpkg/status.d/base.md5sums", false, false),
-            ("var/lib/rpm/Packages", false, true),
-            ("usr/lib/sysimage/rpm/rpmdb.sqlite", false, true),
-            ("usr/bin/rpm", false, false),
+        for (path, read) in [
+            (DPKG, true),
+            ("var/lib/dpkg/status.d/base", true),
+            ("var/lib/dpkg/status.d/base.md5sums", false),
+            ("usr/lib/apk/db/installed", true),
+            ("var/lib/rpm/Packages", false),
         ] {
-            assert_eq!((is_read(Path::new(path)), is_rpm_database(Path::new(path))), (read, rpm), "{path}");
+            assert_eq!(is_read(Path::new(path)), read, "{path}");
         }
     }
 }
