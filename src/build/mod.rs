@@ -9,6 +9,7 @@ mod assemble;
 mod base;
 mod borrow;
 mod cache;
+mod changes;
 mod charts;
 mod context;
 mod download;
@@ -34,6 +35,7 @@ mod stage;
 #[cfg(test)]
 mod testing;
 mod untar;
+pub mod userns;
 mod workdir;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,16 @@
 //! The unpacked rootfs of a stage, made only when a RUN needs it.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use rustix::io::Errno;
 
+use super::changes::{Before, Others};
 use super::sandbox::Invocation;
+use super::userns;
+use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::layer::{Layer, Snapshot, Tree, UnpackOptions, snapshot, unpack_blob};
+use crate::layer::{Layer, Tree, UnpackOptions, outline, unpack_blob};
 use crate::store::Store;
 
 /// A rootfs in the build directory.
@@ -15,13 +18,15 @@ pub struct Rootfs {
     build: PathBuf,
     /// How many of the stage's layers it has.
     layers: usize,
+    /// Where only one user can be: whose the files of others are.
+    others: Others,
 }
 
 impl Rootfs {
     /// An empty one in a directory of its own.
     pub fn new(build: PathBuf) -> Result<Self> {
         fs_err::create_dir_all(build.join("rootfs"))?;
-        Ok(Rootfs { build, layers: 0 })
+        Ok(Rootfs { build, layers: 0, others: Others::new() })
     }
 
     /// Unpacks the layers that it does not have yet.
@@ -31,56 +36,41 @@ impl Rootfs {
             return Ok(());
         }
         let task = job.task("unpack the rootfs for RUN", Some(missing.len() as u64), Unit::Items);
-        let options = UnpackOptions { owners: is_root(), max_bytes: 0 };
+        let options = UnpackOptions { owners: userns::has_others(), max_bytes: 0 };
         for layer in missing {
             job.check()?;
-            unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options)?;
+            unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options).map_err(too_few_ids)?;
             task.advance(1);
         }
         task.done("");
         self.layers = layers.len();
+        if !options.owners {
+            let tree = outline(store, layers, job, || {})?;
+            let others = tree.into_iter().filter(|(_, entry)| (entry.uid, entry.gid) != (0, 0));
+            self.others = others.map(|(path, entry)| (path, (entry.uid, entry.gid))).collect();
+        }
         Ok(())
     }
 
-    /// Runs a command in it; what it changed, as a layer. What was written meanwhile is as old as `newest`, whatever the day.
+    /// Runs a command in it; what it changed, as a layer in which nothing is newer than `newest`.
     pub fn run(&self, invocation: &Invocation, title: &str, newest: i64, job: &Job) -> Result<Tree> {
-        let before = self.snapshot()?;
-        let began = self.clock()?;
+        let root = self.build.join("rootfs");
+        let before = Before::look(&root, &self.others)?;
         invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), job)?;
-        let ended = self.clock()?;
-        let mut changes = before.changes(&self.snapshot()?);
-        for entry in changes.values_mut().filter(|entry| (began..=ended).contains(&entry.mtime)) {
-            entry.mtime = newest;
-        }
-        Ok(changes)
-    }
-
-    /// The time that a file gets which is written now, in seconds since 1970.
-    fn clock(&self) -> Result<i64> {
-        let probe = self.build.join("clock");
-        fs_err::write(&probe, "")?;
-        Ok(fs_err::metadata(&probe)?.mtime())
+        before.changes(newest)
     }
 
     /// Counts layers that it has because they were made from it.
     pub fn has(&mut self, layers: usize) {
         self.layers += layers;
     }
-
-    /// What it holds. Without root everything belongs to the user who builds, which in the image is root.
-    fn snapshot(&self) -> Result<Snapshot> {
-        let mut snapshot = snapshot(&self.build.join("rootfs"))?;
-        if !is_root() {
-            let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            for entry in snapshot.tree.values_mut() {
-                entry.uid = if entry.uid == u64::from(user) { 0 } else { entry.uid };
-                entry.gid = if entry.gid == u64::from(group) { 0 } else { entry.gid };
-            }
-        }
-        Ok(snapshot)
-    }
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// Says what to do where the image has files of users that this one's ids do not reach.
+fn too_few_ids(error: anyhow::Error) -> anyhow::Error {
+    let is_refused = error.chain().any(|cause| cause.downcast_ref() == Some(&Errno::INVAL));
+    match userns::more_ids().filter(|_| is_refused) {
+        Some(remedy) => error.context(Failure::failed("the rootfs for RUN cannot be unpacked").hint(remedy)),
+        None => error,
+    }
 }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::{Arch, Platform};
 use serde::Serialize;
 
+use super::userns;
 use crate::error::Failure;
 use crate::events::{Event, Job};
 use crate::image::{host_platform, platform_string};
@@ -169,17 +170,19 @@ fn judge(status: ExitStatus, last: &[String]) -> Result<()> {
     let lines: String = last.iter().map(|line| format!("\n  | {line}")).collect();
     let refused = last.last().is_some_and(|line| line.starts_with("unshare:"));
     if refused || (status.code() == Some(NO_SANDBOX) && last.last().is_some_and(|line| line.starts_with("sandbox:"))) {
-        return Err(Failure::failed(format!("the sandbox for RUN cannot be made{lines}"))
-            .hint("without root, RUN needs user namespaces: `sysctl kernel.unprivileged_userns_clone=1` (Debian), `sysctl kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu)")
-            .hint("or build as root")
-            .into());
+        let failure = Failure::failed(format!("the sandbox for RUN cannot be made{lines}"));
+        let obstacles = userns::obstacles(Path::new("/proc"), rustix::process::geteuid().is_root());
+        return Err(obstacles.into_iter().fold(failure, Failure::hint).into());
     }
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => "ended".to_owned(),
     };
-    Err(Failure::failed(format!("{how}{lines}")).into())
+    let failure = Failure::failed(format!("{how}{lines}"));
+    let is_refused = |line: &String| line.contains("Invalid argument") || line.contains("Operation not permitted");
+    let remedy = userns::more_ids().filter(|_| last.iter().any(is_refused));
+    Err(remedy.into_iter().fold(failure, Failure::hint).into())
 }
 
 /// Mount points that a rootfs may lack, made for a command and taken away after it.

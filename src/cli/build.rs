@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use oci_spec::image::Platform;
 
 use super::{Context, EngineArg, RegistryArgs};
-use crate::build::{self, Built, Checked, Lock, Options, Pull};
+use crate::build::{self, Built, Checked, Lock, Options, Pull, userns};
 use crate::durable;
 use crate::error::Failure;
 use crate::image::{ClusterKind, Name, host_platform, parse_platform};
+use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
 use crate::workloads::Asked;
 
@@ -131,6 +132,11 @@ enum PullArg {
 
 /// Builds, or checks.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
+    if args.has_run()
+        && let Some(command) = userns::command(&std::env::current_exe()?)
+    {
+        return go_on_as(command);
+    }
     let client = args.registry.client()?;
     let store = context.store()?;
     let (check, why, empty) = (args.check, args.why.clone(), args.context == Path::new("-"));
@@ -158,7 +164,22 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     context.console.answer(&built, || format!("{}\n", built.digest))
 }
 
+/// Starts this program again, in this one's place. Where things are does not change with the user.
+fn go_on_as(mut command: std::process::Command) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    command.args(std::env::args_os().skip(1)).env("SEALIFT_HOME", super::state_root()?);
+    Err(command.exec()).context("unshare")
+}
+
 impl Args {
+    /// Whether commands are carried out. Of a Kubefile that comes from stdin it is not known, as it is read only once.
+    fn has_run(&self) -> bool {
+        let file = self.kubefile();
+        let is_run = |step: &Step| matches!(step.instruction, Instruction::Run(_));
+        let runs = |text: String| parse("", &text).kubefile.stages.iter().any(|stage| stage.steps.iter().any(is_run));
+        !self.check && (file == Path::new("-") || std::fs::read_to_string(file).is_ok_and(runs))
+    }
+
     /// Where the lock file is to be written, if it is.
     fn lock_file(&self) -> Result<Option<PathBuf>> {
         self.lock.then(|| lock_file(&self.kubefile())).transpose()

@@ -22,7 +22,6 @@ pub(super) fn extract(archive: impl Read, root: &RootDir, options: &UnpackOption
     let mut extraction = Extraction {
         root,
         owners: options.owners,
-        devices: options.owners && rustix::process::geteuid().is_root(),
         parent: None,
         written: HashSet::new(),
         directories: BTreeMap::new(),
@@ -38,7 +37,6 @@ pub(super) fn extract(archive: impl Read, root: &RootDir, options: &UnpackOption
 struct Extraction<'a> {
     root: &'a RootDir,
     owners: bool,
-    devices: bool,
     /// The directory of the last member: the next one is there most of the time.
     parent: Option<(PathBuf, OwnedFd)>,
     /// What this layer wrote, with all parents: its whiteouts only hide what is older.
@@ -176,13 +174,15 @@ impl Extraction<'_> {
             Kind::Block => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        if kind != FileType::Fifo && !self.devices {
+        let attributes = self.attributes(member)?;
+        let device = rustix::fs::makedev(member.device.0, member.device.1);
+        let made = self.make(dir, name, &member.path, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device));
+        // who is root in a user namespace only makes none either
+        if kind != FileType::Fifo && made.as_ref().is_err_and(|error| error.downcast_ref() == Some(&Errno::PERM)) {
             tracing::warn!("device {} is left out: only root can make it", self.root.show(&member.path));
             return Ok(());
         }
-        let attributes = self.attributes(member)?;
-        let device = rustix::fs::makedev(member.device.0, member.device.1);
-        self.make(dir, name, &member.path, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device))?;
+        made?;
         if let Some((uid, gid)) = attributes.owner {
             rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
