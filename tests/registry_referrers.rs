@@ -73,6 +73,33 @@ async fn referrers_are_listed_by_tag_where_the_registry_has_no_api() {
     assert!(client.manifest(&name.with_digest(Digest::of(b"nothing")), &job).await.unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_who_add_to_the_list_under_a_tag_at_once_none_loses_what_the_other_added() {
+    let registry = DockerRegistry::start();
+    let (here, job) = (Sealift::new(), Job::silent());
+    let name: Name = registry.name("team/shop:1").parse().unwrap();
+    let client = Client::new(Options::default()).unwrap();
+    let image = container_image(&here.store(), 35, &[1000]);
+    client.push(&image, &name, &here.store(), &job).await.unwrap();
+    let all: Vec<Descriptor> = (0..6).map(|number| artifact(&here, &image, SIGNATURE, &format!("signature {number}"))).collect();
+    let writer = |mine: Vec<Descriptor>| {
+        let (name, store, job) = (name.clone(), here.store(), job.clone());
+        async move {
+            // a client of its own, as another process has
+            let client = Client::new(Options::default()).unwrap();
+            for referrer in mine {
+                let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
+                client.push(&referrer, &by_digest, &store, &job).await.unwrap();
+            }
+        }
+    };
+    let (one, other) = (tokio::spawn(writer(all[..3].to_vec())), tokio::spawn(writer(all[3..].to_vec())));
+    one.await.unwrap();
+    other.await.unwrap();
+    let subject = Digest::try_from(image.digest()).unwrap();
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
+}
+
 #[tokio::test]
 async fn referrers_are_listed_by_the_api_of_the_registry_on_site() {
     let (site, here, job) = (Sealift::new(), Sealift::new(), Job::silent());

@@ -1,7 +1,5 @@
 //! Downloads one blob into the store, piece by piece, from where the last try ended.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context as _, Result};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode};
@@ -19,14 +17,13 @@ use crate::registry::sink::Sink;
 use crate::retry::{Policy, retry_stuck};
 use crate::store::{Ingest, Store};
 
-/// What all downloads together may have under way and lose when the process is killed, in bytes.
-const AT_RISK: u64 = 8 << 20;
+/// What all downloads together may have under way and lose when the process is killed, in bytes: 8 MiB with what goes around it,
+/// headers and documents that are asked for again.
+const AT_RISK: u64 = (8 << 20) - (256 << 10);
 /// A smaller piece would cost more time than it is worth.
 const SMALLEST: u64 = 1 << 20;
 /// Pieces that wait between network and disk; what waits is lost when the process is killed.
 const WAITING: usize = 2;
-/// A registry that answers within this time is near.
-const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Bytes that each of these downloads asks for at once where the registry is near.
 pub fn piece(blobs: &[Blob], job: &Job) -> u64 {
@@ -73,9 +70,8 @@ impl Download<'_> {
         let mut piece = self.piece;
         while ingest.offset() < self.blob.size {
             job.check()?;
-            let asked = Instant::now();
             let answer = self.request(&mut ingest, piece, what).await?;
-            piece = if asked.elapsed() < AT_ONCE { self.piece } else { piece.saturating_mul(2) };
+            piece = if self.session.is_near() { self.piece } else { piece.saturating_mul(2) };
             ingest = self.receive(answer, ingest, what).await?;
         }
         let committed = spawn_blocking(move || ingest.commit()).await?;

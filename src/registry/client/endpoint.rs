@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use reqwest::StatusCode;
 use reqwest::header::WWW_AUTHENTICATE;
+use url::Url;
 
 use super::Options;
 use super::certificates::Certificates;
@@ -42,6 +43,11 @@ impl Endpoint {
     pub async fn reach(host: &str, options: &Options, job: &Job) -> Result<Endpoint> {
         let policy = Policy { tries: 3, ..Policy::default() };
         retry(policy, job, host, |_| Self::reach_once(host, options)).await
+    }
+
+    /// Whether a URL is of this registry: its scheme, host and port.
+    pub fn is_at(&self, url: &Url) -> bool {
+        Url::parse(&self.base).is_ok_and(|base| base.origin() == url.origin())
     }
 
     async fn reach_once(written: &str, options: &Options) -> Result<Endpoint> {

@@ -27,6 +27,14 @@ pub enum Then {
     Keep(usize, u16),
     /// With other bytes than were asked for.
     Flip,
+    /// With a header that says that they are others than were asked for.
+    OtherRange,
+    /// Half of what was asked for comes, and then the connection breaks.
+    Half,
+    /// The connection breaks before anything is answered.
+    HangUp,
+    /// At this `HOST:PORT`: a redirect, or where an upload goes on.
+    At(String),
 }
 
 #[derive(Default)]
@@ -37,6 +45,8 @@ pub struct State {
     pub faults: Vec<Fault>,
     /// Requests, with their `Range` and `Content-Range`.
     pub log: Vec<String>,
+    /// What was shown to be let in.
+    pub shown: Vec<String>,
     /// Tokens are wanted; each is good for so many requests.
     pub token_uses: Option<usize>,
     /// Tokens are given for one scope only.
@@ -96,6 +106,7 @@ impl Fake {
         let line = format!("{} {}", parts.method, parts.uri);
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         state.log.push(format!("{line} {}{}", header("range"), header("content-range")));
+        state.shown.push(header("authorization").to_owned());
         if parts.uri.path() == "/token" {
             if state.one_scope && line.matches("scope=").count() > 1 {
                 return reply(403, &[], br#"{"details": "not your repository"}"#.to_vec());
@@ -109,6 +120,13 @@ impl Fake {
         let then = fault.map(|place| state.faults.remove(place).then);
         state.serve(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &parts.headers, &body, then)
     }
+}
+
+/// These bytes, and then the connection breaks.
+fn broken(bytes: Vec<u8>) -> Response<Body> {
+    let breaks = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let pieces = if bytes.is_empty() { vec![breaks] } else { vec![Ok(bytes), breaks] };
+    Response::new(Body::from_stream(futures_util::stream::iter(pieces)))
 }
 
 fn reply(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Body> {
@@ -147,8 +165,13 @@ impl State {
     }
 
     fn serve(&mut self, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &[u8], then: Option<Then>) -> Response<Body> {
-        if let Some(Then::Status(status, name, value)) = then {
-            return reply(status, &[(name, value)], Vec::new());
+        match &then {
+            Some(Then::Status(status, name, value)) => return reply(*status, &[(name, value)], Vec::new()),
+            Some(Then::HangUp) => return broken(Vec::new()),
+            Some(Then::At(host)) if *method == Method::GET => {
+                return reply(307, &[("location", &format!("http://{host}{path}"))], Vec::new());
+            }
+            _ => {}
         }
         let last = path.rsplit('/').next().unwrap_or_default().to_owned();
         match (method.as_str(), path) {
@@ -180,7 +203,15 @@ impl State {
         match range {
             Some((first, last)) if !matches!(then, Some(Then::WholeInstead)) => {
                 let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-                let content_range = format!("bytes {first}-{last}/{}", bytes.len());
+                let other = usize::from(matches!(then, Some(Then::OtherRange)));
+                let content_range = format!("bytes {}-{}/{}", first + other, last + other, bytes.len());
+                if matches!(then, Some(Then::Half)) {
+                    let mut half = broken(bytes[first..usize::midpoint(first, last)].to_vec());
+                    *half.status_mut() = StatusCode::PARTIAL_CONTENT;
+                    half.headers_mut().insert("content-range", content_range.parse().unwrap());
+                    half.headers_mut().insert("content-length", (last + 1 - first).into());
+                    return half;
+                }
                 reply(206, &[("content-range", &content_range)], bytes[first..=last].to_vec())
             }
             _ => reply(200, &[], bytes),
@@ -195,7 +226,10 @@ impl State {
         let Some(upload) = self.uploads.get_mut(&id) else { return reply(404, &[], Vec::new()) };
         let kept = if let Some(Then::Keep(count, _)) = then { count.min(body.len()) } else { body.len() };
         upload.extend_from_slice(&body[..kept]);
-        let location = format!("/v2/a/blobs/uploads/{id}");
+        let location = match &then {
+            Some(Then::At(host)) => format!("http://{host}/v2/a/blobs/uploads/{id}"),
+            _ => format!("/v2/a/blobs/uploads/{id}"),
+        };
         let range = format!("0-{}", upload.len().saturating_sub(1));
         let state: &[(&str, &str)] = &[("location", &location), ("range", &range)];
         match (then, method.as_str()) {

@@ -3,8 +3,11 @@
 //! Where a registry has no referrers API, they are listed by an index under the tag `sha256-<hex>` of the subject, which whoever
 //! pushes a referrer keeps up to date.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+use rand::Rng as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LINK};
 use reqwest::{Response, StatusCode};
 use serde_json::json;
@@ -18,6 +21,8 @@ use crate::image::{Blob, Content, Digest, referrer};
 use crate::retry::{Policy, retry};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// After so long, the index under a tag is what the last of those who changed it at once made of it.
+const SETTLED: Duration = Duration::from_millis(200);
 /// Pages of one list; more are taken for a registry that leads round in a circle.
 const MOST_PAGES: usize = 1000;
 
@@ -102,8 +107,17 @@ pub async fn enlist(session: &Session, subject: &Digest, pushed: &Document, job:
     if asked(session, subject, None, job).await?.is_some() {
         return Ok(());
     }
+    let what = format!("list a referrer of {subject} in {}", session.place());
+    let policy = Policy { tries: 10, ..Policy::default() };
+    retry(policy, job, &what, |_| add_to_tag(session, subject, pushed, &what, job)).await
+}
+
+/// Adds a referrer to the index under the subject's tag, and looks whether it stays there: registries have no way to change an
+/// index, so that of two who read it at once, the later one writes over what the earlier one wrote.
+async fn add_to_tag(session: &Session, subject: &Digest, pushed: &Document, what: &str, job: &Job) -> Result<()> {
+    let is_ours = |known: &Descriptor| known.digest() == pushed.descriptor.digest();
     let mut listed = tagged(session, subject, job).await?;
-    if listed.iter().any(|known| known.digest() == pushed.descriptor.digest()) {
+    if listed.iter().any(is_ours) {
         return Ok(());
     }
     listed.push(referrer(&pushed.descriptor, &pushed.content));
@@ -111,7 +125,13 @@ pub async fn enlist(session: &Session, subject: &Digest, pushed: &Document, job:
     let bytes = serde_json::to_vec(&index)?;
     let document = Document::new(document::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
     document::put(session, &tag_of(subject), &document, job).await?;
-    Ok(())
+    // longer than another takes between reading and writing; not the same for all
+    let pause = SETTLED.mul_f64(rand::rng().random_range(1.0..2.0));
+    tokio::time::sleep(pause).await;
+    if tagged(session, subject, job).await?.iter().any(is_ours) {
+        return Ok(());
+    }
+    Err(Failure::network(format!("{what}: somebody else changed the list at the same time")).into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Requests to one repository of a registry, with the authorization that it asks for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,12 @@ pub struct Session {
     token: tokio::sync::Mutex<Option<Token>>,
     /// What the registry takes in one request.
     pub chunks: Chunks,
+    /// The shortest that it has taken to answer, in microseconds.
+    fastest: AtomicU64,
 }
+
+/// A registry that has answered within this time is near.
+const NEAR: Duration = Duration::from_millis(10);
 
 /// An access token.
 #[derive(Debug)]
@@ -52,7 +58,7 @@ impl Session {
     pub fn new(endpoint: Arc<Endpoint>, repository: &str, scopes: Vec<String>, credential: Option<Credential>) -> Self {
         let challenge = Mutex::new(endpoint.challenge.clone());
         let (repository, token, chunks) = (repository.to_owned(), tokio::sync::Mutex::default(), Chunks::default());
-        Session { endpoint, repository, scopes, credential, challenge, token, chunks }
+        Session { endpoint, repository, scopes, credential, challenge, token, chunks, fastest: AtomicU64::new(u64::MAX) }
     }
 
     /// The registry and repository, for messages.
@@ -68,6 +74,11 @@ impl Session {
     /// What talks to the registry.
     pub fn http(&self) -> &reqwest::Client {
         &self.endpoint.http
+    }
+
+    /// Whether the registry is near. On a busy machine most answers are late, so the fastest one counts.
+    pub fn is_near(&self) -> bool {
+        Duration::from_micros(self.fastest.load(Ordering::Relaxed)) < NEAR
     }
 
     /// The URL of something of the repository: `blobs/sha256:…`.
@@ -128,10 +139,21 @@ impl Session {
 
     async fn attempt(&self, request: RequestBuilder, pulse: &Pulse, what: &str) -> Result<Response> {
         let request = self.authorize(request).await?;
-        pulse.watch(what, request.send()).await?.map_err(|error| unanswered(error, self.host()))
+        let asked = Instant::now();
+        let answer = pulse.watch(what, request.send()).await?.map_err(|error| unanswered(error, self.host()))?;
+        self.fastest.fetch_min(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(answer)
     }
 
+    /// Shows who we are, to this registry alone: a `Location` may lead to another host.
     async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder> {
+        let (http, request) = request.build_split();
+        let request = request.with_context(|| self.place())?;
+        let is_ours = self.endpoint.is_at(request.url());
+        let request = RequestBuilder::from_parts(http, request);
+        if !is_ours {
+            return Ok(request);
+        }
         match (self.challenge(), &self.credential) {
             (Some(Challenge::Basic), Some(Credential::Password { user, password })) => {
                 Ok(request.basic_auth(user, Some(password.expose_secret())))

@@ -322,3 +322,132 @@ async fn a_bad_line_is_no_matter_as_long_as_something_comes() {
     }
     assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
 }
+
+#[tokio::test]
+async fn a_download_comes_whole_through_whatever_a_registry_does_to_it() {
+    for (what, faults, again) in [
+        ("the first piece breaks", vec![Then::Half], 1),
+        ("a piece breaks twice", vec![Then::Half, Then::Half], 2),
+        ("another range comes than was asked for", vec![Then::OtherRange], 1),
+        ("all comes instead of a range", vec![Then::WholeInstead], 0),
+        ("the range is refused", vec![Then::Status(416, "", "")], 1),
+        ("all is refused for a moment", vec![Then::Status(429, "retry-after", "1"), Then::Status(503, "", "")], 2),
+        ("the connection breaks", vec![Then::HangUp], 1),
+        ("ranges are refused, then ignored", vec![Then::Status(416, "", ""), Then::WholeInstead], 1),
+    ] {
+        let site = Site::new().await;
+        let root = image(&site.store("here"));
+        site.push(&site.store("here"), &root).await.unwrap();
+        let (there, blob) = (site.store("there"), Blob::of(&layer()));
+        // a part is here: ranges are asked for
+        there.ingest(&blob).unwrap().write_all(&layer()[..1000]).unwrap();
+        let at = format!("GET /v2/a/blobs/{}", blob.digest);
+        faults.into_iter().for_each(|then| site.fault(at.clone(), then));
+        site.pull(&there).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert!(there.has(&blob), "{what}");
+        assert_eq!(there.read(&blob).unwrap(), layer(), "{what}");
+        assert_eq!(site.fake.count(&at), 1 + again, "{what}: {:?}", site.fake.state().log);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_never_gives_what_was_asked_for_is_given_up() {
+    let site = Site::new().await;
+    let root = image(&site.store("here"));
+    site.push(&site.store("here"), &root).await.unwrap();
+    let at = format!("GET /v2/a/blobs/{}", Digest::of(&layer()));
+    site.fault(at.clone(), Then::Status(404, "", ""));
+    let error = site.pull(&site.store("there")).await.unwrap_err();
+    assert_eq!((kind_of(&error), site.fake.count(&at)), (Kind::Failed, 1), "{error:#}");
+    assert!(hints_of(&error).concat().contains("push it there again"), "{error:#}");
+    for _ in 0..2 {
+        site.fault(at.clone(), Then::Flip);
+    }
+    let error = site.pull(&site.store("there")).await.unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Verification, "{error:#}");
+    assert!(!site.store("there").has(&Blob::of(&layer())));
+}
+
+#[tokio::test]
+async fn a_chunk_after_which_the_registry_hangs_up_is_followed_by_smaller_ones() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fault("PATCH", Then::HangUp);
+    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
+    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    let log = site.fake.state().log.join("\n");
+    assert!(log.contains("PATCH") && log.contains("0-1048575") && log.contains("1048576-2097151"), "{log}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_at_a_later_chunk_begins_anew_and_finished_blobs_stay() {
+    let site = Site::new().await;
+    let here = site.store("here");
+    let root = image(&here);
+    site.fault("PATCH", Then::Status(413, "", ""));
+    site.fault("PATCH", Then::Keep(1 << 20, 502));
+    site.fault("PATCH", Then::Status(404, "", ""));
+    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
+    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    assert_eq!(site.fake.count("PUT /v2/a/blobs/uploads/"), 2, "each blob is closed once: {:?}", site.fake.state().log);
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_to_another_host() {
+    for password in [Some("ann"), None] {
+        let (site, elsewhere) = (Site::new().await, Fake::start().await);
+        let here = site.store("here");
+        let root = image(&here);
+        site.fake.state().token_uses = Some(1000);
+        let client = site.client(password);
+        client.push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+        // a blob that is kept somewhere else, as in the storage of a cloud
+        let blob = Digest::of(&layer()).to_string();
+        elsewhere.state().blobs.insert(blob.clone(), layer());
+        site.fault(format!("GET /v2/a/blobs/{blob}"), Then::At(elsewhere.host.clone()));
+        let there = site.store("there");
+        client.pull(&site.name(), &[], &there, &Job::silent()).await.unwrap();
+        assert!(there.has(&Blob::of(&layer())));
+        // an upload that goes on somewhere else
+        site.fake.state().blobs.remove(&blob);
+        elsewhere.state().blobs.clear();
+        site.fault("POST /v2/a/blobs/uploads/", Then::At(elsewhere.host.clone()));
+        // the fake elsewhere knows no upload: the blob begins anew where it was
+        client.push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+        assert!(elsewhere.count("PATCH") >= 1, "{:?}", elsewhere.state().log);
+        assert!(elsewhere.state().shown.iter().all(String::is_empty), "{:?}", elsewhere.state().shown);
+        assert!(site.fake.state().shown.iter().any(|shown| shown.starts_with("Bearer t")));
+    }
+}
+
+#[tokio::test]
+async fn mirrors_that_are_down_lack_the_image_or_break_are_passed_over() {
+    let (site, lacking, breaking, whole) = (Site::new().await, Fake::start().await, Fake::start().await, Fake::start().await);
+    let here = site.store("here");
+    let root = image(&here);
+    site.push(&here, &root).await.unwrap();
+    {
+        let state = site.fake.state();
+        (breaking.state().manifests, whole.state().manifests) = (state.manifests.clone(), state.manifests.clone());
+        whole.state().blobs = state.blobs.clone();
+    }
+    let down = format!("127.0.0.1:{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let fakes = [&lacking, &breaking, &whole];
+    for (mirrors, from_registry) in [
+        (vec![&down, &lacking.host], true),
+        (vec![&down, &lacking.host, &breaking.host, &whole.host], false),
+        (vec![&whole.host, &down], false),
+    ] {
+        let there = tempfile::tempdir().unwrap();
+        let there = Store::open(there.path()).unwrap();
+        let named = mirrors.iter().map(|mirror| (site.fake.host.clone(), (*mirror).clone())).collect();
+        let client = Client::new(Options { mirrors: named, ..Options::default() }).unwrap();
+        let before = site.fake.state().log.len();
+        let (pulled, _) = client.pull(&site.name(), &[], &there, &Job::silent()).await.unwrap();
+        assert_eq!(pulled.digest(), root.digest(), "{mirrors:?}");
+        assert!(there.has(&Blob::of(&layer())), "{mirrors:?}");
+        assert_eq!(site.fake.state().log.len() > before, from_registry, "{mirrors:?}");
+    }
+    assert!(fakes.iter().all(|fake| fake.count("GET /v2/a/manifests/1") >= 1));
+}
