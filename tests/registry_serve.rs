@@ -12,6 +12,7 @@ use common::sealift::{Sealift, assert_says};
 use common::serve::Serve;
 use common::{run, wait_until};
 use oci_spec::image::MediaType;
+use sealift::image::Blob;
 
 const WORKLOADS: &[&str] = &["docker.io/library/nginx:1.25", "quay.io/team/proxy:2", "docker.io/team/proxy:2"];
 
@@ -216,4 +217,80 @@ fn buildah_pushes_and_containerd_fetches_with_tokens() {
     let refused =
         Command::new("ctr").args(["-a", &sock, "-n", "other", "content", "fetch", "--plain-http", &format!("{name}-oci")]).output();
     assert!(!refused.unwrap().status.success(), "nobody but a user pulls");
+}
+
+#[test]
+fn what_is_being_pushed_is_not_pruned_before_it_has_a_name() {
+    let site = Sealift::new();
+    site.store();
+    let serve = Serve::start(&site, &["--writable"]);
+    let base = format!("http://{}/v2/team/shop", serve.host());
+    let curl = |args: &[&str]| run("curl", &[&["-sS", "--fail", "-o", "/dev/null", "-w", "%{http_code} %header{location}"], args].concat());
+    let blob = noise(51, 100_000);
+    let digest = Blob::of(&blob).digest;
+    let file = site.home().join("blob");
+    std::fs::write(&file, &blob).unwrap();
+    let data = format!("@{}", file.display());
+
+    // one upload is open, one blob is there and nothing names it
+    let begun = curl(&["-X", "POST", &format!("{base}/blobs/uploads/")]);
+    let open = format!("http://{}{}", serve.host(), begun.split_once(' ').unwrap().1);
+    curl(&["-X", "PATCH", "--data-binary", "half", &open]);
+    let put = format!("{base}/blobs/uploads/?digest={}", Blob::of(b"{}").digest);
+    curl(&["-X", "POST", "--data-binary", "{}", &put]);
+    let mut prune = site.command(&["prune"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(prune.try_wait().unwrap().is_none(), "a prune waits");
+
+    // the push goes on to its end, and the prune with it
+    curl(&["-X", "PUT", &format!("{open}?digest={}", Blob::of(b"half").digest)]);
+    curl(&["-X", "POST", "--data-binary", &data, &format!("{base}/blobs/uploads/?digest={digest}")]);
+    let layer =
+        |blob: Blob| serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob.digest, "size": blob.size});
+    let layers = [layer(Blob::of(b"half")), layer(Blob::of(&blob))];
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Blob::of(b"{}").digest, "size": 2}});
+    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
+    curl(&["-X", "PUT", "-H", kind, "--data-binary", &manifest.to_string(), &format!("{base}/manifests/1")]);
+    wait_until("the prune ends", || prune.try_wait().unwrap().is_some());
+    for name in ["manifests/1".to_owned(), format!("blobs/{digest}"), format!("blobs/{}", Blob::of(b"half").digest)] {
+        curl(&[&format!("{base}/{name}")]);
+    }
+}
+
+#[test]
+fn umoci_and_containerd_read_what_is_saved_and_pulled() {
+    let here = Sealift::new();
+    let at = |path: &str| here.home().join(path).display().to_string();
+    for (name, compression, media_type) in [("packed:zstd", "zstd", "tar+zstd"), ("packed:gzip", "gzip", "tar+gzip")] {
+        let context = here.home().join(compression);
+        std::fs::create_dir_all(context.join("files")).unwrap();
+        std::fs::write(context.join("files/hello"), compression).unwrap();
+        std::fs::write(context.join("Kubefile"), "FROM scratch\nCOPY files /\n").unwrap();
+        here.ok(&["build", "--compression", compression, "-t", name, context.to_str().unwrap()]);
+        let archive = at(&format!("{compression}.tar"));
+        here.ok(&["save", name, "-o", &archive]);
+
+        // containerd takes the archive as any of its own
+        let dir = tempfile::tempdir().unwrap();
+        let _running = containerd(dir.path());
+        let sock = dir.path().join("sock").display().to_string();
+        run("ctr", &["-a", &sock, "-n", "test", "images", "import", "--no-unpack", "--all-platforms", &archive]);
+        assert_says(&run("ctr", &["-a", &sock, "-n", "test", "images", "ls"]), &[&format!("docker.io/library/{name}")]);
+        let digest = here.store().find(&name.parse().unwrap()).unwrap().digest().to_string();
+        assert_says(&run("ctr", &["-a", &sock, "-n", "test", "content", "ls", "-q"]), &[&digest]);
+
+        // skopeo takes the rootfs out of it, and umoci looks at it; umoci 0.4 unpacks gzip alone
+        let layout = at(&format!("{compression}-layout"));
+        run("skopeo", &["copy", "-q", &format!("oci-archive:{archive}:docker.io/library/{name}"), &format!("oci:{layout}:it")]);
+        assert_says(&run("umoci", &["stat", "--image", &format!("{layout}:it")]), &["LAYER"]);
+        let raw = run("skopeo", &["inspect", "--raw", &format!("oci:{layout}:it")]);
+        assert_says(&raw, &[media_type]);
+        let bundle = at(&format!("{compression}-bundle"));
+        let unpacked = Command::new("umoci").args(["unpack", "--image", &format!("{layout}:it"), &bundle]).output().unwrap();
+        assert_eq!(unpacked.status.success(), compression == "gzip", "{}", String::from_utf8_lossy(&unpacked.stderr));
+        if compression == "gzip" {
+            assert_eq!(std::fs::read_to_string(format!("{bundle}/rootfs/hello")).unwrap(), "gzip");
+        }
+    }
 }

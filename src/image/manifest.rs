@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os, Platform};
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType, Os, Platform};
+use serde_json::Value;
 
 use super::{ClusterConfig, parse_platform};
 use crate::error::Failure;
@@ -16,6 +17,11 @@ pub const TYPE_WORKLOADS: &str = "application/vnd.sealift.workloads.v1";
 pub const ANNOTATION_CLUSTER: &str = "io.sealift.cluster";
 /// On a rootfs manifest: Sealer's document with the same facts.
 pub const ANNOTATION_SEALER: &str = "sealer.image.extension";
+/// On a manifest of Sealer's: its container images, a JSON list of `{image, appName, platform}`.
+pub const ANNOTATION_SEALER_IMAGES: &str = "sealer.image.container.images";
+/// The registry in the names of container images of which nobody knows where they are from: Sealer keeps them without one. It is the name
+/// that Sealer's own registries have; on site they are found whatever registry is asked for.
+pub const DROPPED_REGISTRY: &str = "sea.hub:5000";
 /// On a workloads descriptor in the index: the platform it is for.
 pub const ANNOTATION_PLATFORM: &str = "io.sealift.platform";
 /// On the descriptor of a container image's root among the workloads: the app that brought it.
@@ -44,6 +50,18 @@ pub fn content_of(media_type: &MediaType, bytes: &[u8]) -> Result<Content> {
             Ok(Content::Manifest(Box::new(serde_json::from_slice(bytes).context("not an image manifest")?)))
         }
         _ => Ok(Content::Leaf),
+    }
+}
+
+/// The media type of a manifest or index by its own words, or else by its fields; `None` if it is neither.
+pub fn media_type_of(bytes: &[u8]) -> Option<String> {
+    let document: Value = serde_json::from_slice(bytes).ok()?;
+    let (manifests, layers) = (document["manifests"].is_array(), document["layers"].is_array());
+    match document["mediaType"].as_str() {
+        Some(media_type) if manifests || layers => Some(media_type.to_owned()),
+        _ if manifests => Some("application/vnd.oci.image.index.v1+json".to_owned()),
+        _ if layers => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
+        _ => None,
     }
 }
 
@@ -77,6 +95,12 @@ pub struct ClusterImage {
 }
 
 impl ClusterImage {
+    /// The index of a cluster image, over the manifests of all its platforms.
+    pub fn index(manifests: Vec<Descriptor>) -> Result<ImageIndex> {
+        let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex);
+        Ok(builder.artifact_type(MediaType::from(TYPE_CLUSTER)).manifests(manifests).build()?)
+    }
+
     /// Reads the layout of a cluster image from its index.
     pub fn from_index(index: &ImageIndex) -> Result<Self> {
         let mut workloads = HashMap::new();
@@ -141,5 +165,27 @@ impl ClusterConfig {
         Err(Failure::failed("not a cluster image: its manifest has neither `io.sealift.cluster` nor `sealer.image.extension`")
             .hint("cluster images are made with `sealift build`; container images go into one with IMAGES")
             .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_the_documents_own_or_told_by_its_fields() {
+        for (text, expected) in [
+            (
+                r#"{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}"#,
+                "application/vnd.docker.distribution.manifest.v2+json",
+            ),
+            (r#"{"manifests": []}"#, "application/vnd.oci.image.index.v1+json"),
+            (r#"{"layers": []}"#, "application/vnd.oci.image.manifest.v1+json"),
+            (r#"{"mediaType": "text/x"}"#, ""),
+            ("[]", ""),
+            ("x", ""),
+        ] {
+            assert_eq!(media_type_of(text.as_bytes()).unwrap_or_default(), expected, "{text}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod access;
 mod discovery;
 mod names;
+mod pending;
 mod putting;
 mod reply;
 mod route;
@@ -26,6 +27,7 @@ use axum::serve::{Listener, ListenerExt as _};
 use tokio::net::TcpListener;
 
 use self::access::Access;
+use self::pending::Pending;
 use self::site::Site;
 use self::tls::TlsListener;
 use self::tokens::Tokens;
@@ -76,6 +78,7 @@ pub async fn serve(settings: &Settings, store: Store, job: &Job) -> Result<()> {
         job.warn("whoever reaches this address may push: name users with `--htpasswd FILE`");
     }
     let site = Site {
+        pending: Pending::new(store.clone()),
         store,
         access,
         own_names: settings.own_names.clone(),

@@ -6,8 +6,8 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
-    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Digest, Name, TYPE_WORKLOADS, content_of, host_platform, platform_string,
-    referrer, subject_of,
+    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, DROPPED_REGISTRY, Digest, Name, TYPE_WORKLOADS, content_of, host_platform,
+    platform_string, referrer, subject_of,
 };
 use crate::store::Store;
 
@@ -20,10 +20,21 @@ pub struct Repository {
     pub referrers: BTreeMap<Digest, Vec<Descriptor>>,
 }
 
+impl Repository {
+    /// Adds what a name points at, unless its tag is there.
+    fn add(&mut self, name: &Name, descriptor: Descriptor) {
+        if let Some(tag) = name.tag() {
+            self.tags.entry(tag.to_owned()).or_insert(descriptor);
+        }
+    }
+}
+
 /// The names, by registry, repository and tag.
 #[derive(Debug, Default)]
 pub struct Names {
     registries: BTreeMap<String, BTreeMap<String, Repository>>,
+    /// What came out of images of Sealer's without its registry, by repository: it may be meant whatever registry is asked for.
+    dropped: BTreeMap<String, Repository>,
     /// The registry whose images are found first: what was pushed here.
     own: Option<String>,
     /// Some documents were not in the store yet: there may be more names later.
@@ -85,7 +96,8 @@ impl Names {
     /// The repositories that a request may mean, those of this registry itself first.
     pub fn candidates<'a>(&'a self, namespace: Option<&str>, repository: &str) -> Vec<(&'a String, &'a Repository)> {
         if let Some(registry) = namespace {
-            return self.within(registry, repository).into_iter().collect();
+            let dropped = self.dropped.get_key_value(repository);
+            return self.within(registry, repository).into_iter().chain(dropped).collect();
         }
         let own = self.own.as_deref().and_then(|own| self.within(own, repository));
         let by_path = || repository.split_once('/').and_then(|(registry, repository)| self.within(registry, repository));
@@ -115,10 +127,14 @@ impl Names {
     }
 
     fn add(&mut self, name: &Name, descriptor: Descriptor) {
-        let repository = self.repository(name);
-        if let Some(tag) = name.tag() {
-            repository.tags.entry(tag.to_owned()).or_insert(descriptor);
+        self.repository(name).add(name, descriptor);
+    }
+
+    fn add_workload(&mut self, name: &Name, descriptor: Descriptor) {
+        if name.registry() == DROPPED_REGISTRY {
+            self.dropped.entry(name.repository().to_owned()).or_default().add(name, descriptor.clone());
         }
+        self.add(name, descriptor);
     }
 
     fn add_referrer(&mut self, name: &Name, subject: Digest, referrer: Descriptor) {
@@ -147,7 +163,7 @@ impl Names {
             for layer in manifest.layers() {
                 let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
                 if let Some(name) = reference.and_then(|text| text.parse::<Name>().ok()) {
-                    self.add(&name, layer.clone());
+                    self.add_workload(&name, layer.clone());
                 }
             }
         }
@@ -234,5 +250,28 @@ mod tests {
             assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
         }
         assert_eq!(names.repositories(), ["docker.io/a/b", "a/b"]);
+    }
+
+    #[test]
+    fn images_without_their_registry_are_found_whatever_registry_is_asked_for_after_its_own() {
+        let mut names = names(&[("docker.io/a/b:1", "hub"), ("sea.hub:5000/pushed:1", "own")]);
+        for (name, content) in [("sea.hub:5000/a/b:1", "other"), ("sea.hub:5000/pause:3.2", "pause")] {
+            let blob = Blob::of(content.as_bytes());
+            names.add_workload(&name.parse().unwrap(), Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest));
+        }
+        for (namespace, repository, tag, expected) in [
+            (Some("registry.k8s.io"), "pause", "3.2", Some("pause")),
+            (None, "pause", "3.2", Some("pause")),
+            (Some("registry.k8s.io"), "pause", "3.3", None),
+            (Some("docker.io"), "a/b", "1", Some("hub")),
+            (Some("quay.io"), "a/b", "1", Some("other")),
+            (Some("quay.io"), "pushed", "1", None),
+        ] {
+            let found = match names.find(namespace, repository, tag) {
+                Found::One(found) => Some(found.digest().to_string()),
+                _ => None,
+            };
+            assert_eq!(found, expected.map(|content| Digest::of(content.as_bytes()).to_string()), "{namespace:?} {repository}:{tag}");
+        }
     }
 }

@@ -14,9 +14,8 @@ use tokio::task::spawn_blocking;
 use url::form_urlencoded;
 
 use super::reply;
-use super::serving::media_type_of;
 use super::site::{Site, query, unsupported};
-use crate::image::{Blob, Content, Digest, Name, children, content_of, subject_of};
+use crate::image::{Blob, Content, Digest, Name, children, content_of, media_type_of, subject_of};
 use crate::store::MAX_DOCUMENT;
 
 /// A manifest or index that came, read.
@@ -82,6 +81,8 @@ impl Site {
             self.store.tag(name, &document.descriptor)?;
         }
         self.forget_named(repository, document)?;
+        let named: Vec<String> = children(&document.content).iter().map(|child| child.digest().to_string()).collect();
+        self.pending.done(named.iter().map(String::as_str));
         let mut response = reply::created(format!("/v2/{repository}/manifests/{digest}"), &digest);
         if let Some(subject) = &document.subject {
             reply::set(&mut response, "oci-subject", &subject.to_string());
@@ -141,7 +142,7 @@ impl Site {
                 untagged |= self.store.untag(&name)?;
             }
         }
-        let gone = self.store.remove(&digest)?;
+        let gone = self.pending.remove(&digest)?;
         if gone || untagged { Ok(reply::bare(StatusCode::ACCEPTED, &[])) } else { Ok(still_used()) }
     }
 
@@ -152,7 +153,7 @@ impl Site {
         if self.store.size_of(&digest).is_none() {
             return Ok(reply::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", &format!("no such blob: {digest}")));
         }
-        if self.store.remove(&digest)? { Ok(reply::bare(StatusCode::ACCEPTED, &[])) } else { Ok(still_used()) }
+        if self.pending.remove(&digest)? { Ok(reply::bare(StatusCode::ACCEPTED, &[])) } else { Ok(still_used()) }
     }
 
     /// The name in the store of what is pushed to a repository; `rest` is `:TAG` or `@DIGEST`.

@@ -4,12 +4,11 @@ use anyhow::Result;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Method, Response, StatusCode};
-use serde_json::Value;
 
 use super::names::Found;
 use super::reply;
 use super::site::Site;
-use crate::image::{Blob, Digest};
+use crate::image::{Blob, Digest, media_type_of};
 use crate::store::MAX_DOCUMENT;
 
 impl Site {
@@ -50,39 +49,5 @@ impl Site {
         };
         let blob = Blob { digest, size: file.metadata().await?.len() };
         Ok(reply::blob(&request.method, &request.headers, &blob, file).await?)
-    }
-}
-
-/// The media type of a manifest or index by its own words, or else by its fields; `None` if it is neither.
-pub fn media_type_of(bytes: &[u8]) -> Option<String> {
-    let document: Value = serde_json::from_slice(bytes).ok()?;
-    let (manifests, layers) = (document["manifests"].is_array(), document["layers"].is_array());
-    match document["mediaType"].as_str() {
-        Some(media_type) if manifests || layers => Some(media_type.to_owned()),
-        _ if manifests => Some("application/vnd.oci.image.index.v1+json".to_owned()),
-        _ if layers => Some("application/vnd.oci.image.manifest.v1+json".to_owned()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn media_types_are_the_documents_own_or_told_by_its_fields() {
-        for (text, expected) in [
-            (
-                r#"{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}"#,
-                "application/vnd.docker.distribution.manifest.v2+json",
-            ),
-            (r#"{"manifests": []}"#, "application/vnd.oci.image.index.v1+json"),
-            (r#"{"layers": []}"#, "application/vnd.oci.image.manifest.v1+json"),
-            (r#"{"mediaType": "text/x"}"#, ""),
-            ("[]", ""),
-            ("x", ""),
-        ] {
-            assert_eq!(media_type_of(text.as_bytes()).unwrap_or_default(), expected, "{text}");
-        }
     }
 }

@@ -13,11 +13,13 @@ use url::form_urlencoded;
 
 use super::access::{Access, Wish};
 use super::names::Names;
+use super::pending::Pending;
 use super::reply;
 use super::route::{Part, Route};
 use super::uploads::Uploads;
 use crate::error::{Kind, kind_of};
 use crate::events::Job;
+use crate::image::Digest;
 use crate::store::Store;
 
 /// A registry over a store.
@@ -41,6 +43,8 @@ pub struct Site {
     pub names: Mutex<Option<(Stamp, Arc<Names>)>>,
     /// What is being uploaded.
     pub uploads: Uploads,
+    /// What is being pushed and has no name yet.
+    pub pending: Pending,
     /// Held while documents are put or something is deleted: what a document names must not go meanwhile.
     pub changing: Mutex<()>,
 }
@@ -103,7 +107,16 @@ impl Site {
     async fn read(self: &Arc<Self>, request: &Parts, repository: &str, part: Part) -> Result<Response<Body>> {
         let (site, repository, query) = (self.clone(), repository.to_owned(), query(request).to_owned());
         match part {
-            Part::Blob(digest) => self.blob(request, &digest).await,
+            Part::Blob(digest) => {
+                // whoever pushes asks so, and leaves out what is there
+                if self.writable
+                    && request.method == Method::HEAD
+                    && let Ok(known) = digest.parse()
+                {
+                    self.hold_if_there(known).await?;
+                }
+                self.blob(request, &digest).await
+            }
             Part::Manifest(version) => {
                 let method = request.method.clone();
                 spawn_blocking(move || site.manifest(&method, &repository, &version, &query)).await?
@@ -113,6 +126,22 @@ impl Site {
             Part::Upload(id) if self.writable => self.upload(request, Body::empty(), &repository, &id).await,
             Part::Upload(_) | Part::Uploads => Ok(unsupported("there is nothing to read at this endpoint")),
         }
+    }
+
+    /// Keeps what is being pushed from being pruned.
+    pub async fn hold(self: &Arc<Self>, what: impl ToString) -> Result<()> {
+        let (site, what) = (self.clone(), what.to_string());
+        spawn_blocking(move || site.pending.add(what)).await?
+    }
+
+    /// As [`Site::hold`], of a blob that is there; whether it is.
+    pub async fn hold_if_there(self: &Arc<Self>, digest: Digest) -> Result<bool> {
+        if self.store.size_of(&digest).is_none() {
+            return Ok(false);
+        }
+        self.hold(digest).await?;
+        // a prune may have been faster
+        Ok(self.store.size_of(&digest).is_some())
     }
 
     async fn write(self: &Arc<Self>, request: &Parts, body: Body, repository: &str, part: Part) -> Result<Response<Body>> {

@@ -63,17 +63,27 @@ impl Site {
     /// Begins an upload; or mounts a blob that another repository has; or takes it whole, when the digest is told at once.
     pub async fn begin(self: &Arc<Self>, request: &Parts, body: Body, repository: &str) -> Result<Response<Body>> {
         let mount = parameter(query(request), "mount").and_then(|text| text.parse::<Digest>().ok());
-        if let Some(digest) = mount.filter(|digest| self.store.size_of(digest).is_some()) {
+        if let Some(digest) = mount
+            && self.hold_if_there(digest).await?
+        {
             return Ok(reply::created(format!("/v2/{repository}/blobs/{digest}"), &digest));
         }
         let digest = parameter(query(request), "digest");
         if digest.as_ref().is_some_and(|text| text.parse::<Digest>().is_err()) {
             return Ok(reply::bad_digest());
         }
-        let store = self.store.clone();
-        let (id, upload) = spawn_blocking(move || store.begin_upload()).await??;
+        let site = self.clone();
+        let begun = spawn_blocking(move || {
+            let _in_use = site.store.in_use()?;
+            let (id, upload) = site.store.begin_upload()?;
+            site.pending.add(&id)?;
+            anyhow::Ok((id, upload))
+        });
+        let (id, upload) = begun.await??;
         if let Some(digest) = digest {
-            return self.close(upload, body, repository, &digest).await;
+            let closed = self.close(upload, body, repository, &digest).await;
+            self.pending.done([id.as_str()]);
+            return closed;
         }
         let state = state(StatusCode::ACCEPTED, repository, &id, &upload);
         *self.uploads.place(&id).lock().await = Some(upload);
@@ -86,8 +96,10 @@ impl Site {
         let mut held = place.lock().await;
         let Some(upload) = self.opened(held.take(), id).await? else {
             self.uploads.forget(id);
+            self.pending.done([id]);
             return Ok(reply::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
         };
+        self.hold(id).await?;
         let digest = parameter(query(request), "digest").filter(|text| text.parse::<Digest>().is_ok());
         let (left, answer) = match (&request.method, misplaced(request, upload.offset()), digest) {
             (&Method::PATCH | &Method::PUT, Some(status), _) => {
@@ -112,6 +124,7 @@ impl Site {
         };
         if left.is_none() {
             self.uploads.forget(id);
+            self.pending.done([id]);
         }
         *held = left;
         Ok(answer)
@@ -127,18 +140,22 @@ impl Site {
     }
 
     /// Takes the rest of a blob and puts it in its place.
-    async fn close(&self, upload: Upload, body: Body, repository: &str, digest: &str) -> Result<Response<Body>> {
+    async fn close(self: &Arc<Self>, upload: Upload, body: Body, repository: &str, digest: &str) -> Result<Response<Body>> {
         let digest: Digest = digest.parse()?;
         let (upload, refused) = receive(body, upload).await?;
         if let Some(refused) = refused {
             return Ok(refused);
         }
+        self.hold(digest).await?;
         match spawn_blocking(move || upload.commit(&digest)).await? {
             Ok(_) => Ok(reply::created(format!("/v2/{repository}/blobs/{digest}"), &digest)),
-            Err(error) if kind_of(&error) == Kind::Verification => {
-                Ok(reply::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &format!("{error:#}")))
+            Err(error) => {
+                self.pending.done([digest.to_string().as_str()]);
+                match kind_of(&error) {
+                    Kind::Verification => Ok(reply::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &format!("{error:#}"))),
+                    _ => Err(error),
+                }
             }
-            Err(error) => Err(error),
         }
     }
 }
