@@ -14,7 +14,7 @@ use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
-    Directory, Endpoint, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Resource, Rootfs, Script, State, Sysctl, Unit,
+    Directory, Endpoint, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Place, Resource, Rootfs, Script, State, Sysctl, Unit,
 };
 use sealift::ship::{Shipment, ship};
 use sealift::store::Store;
@@ -88,7 +88,7 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         Resource::Link(Link::new("/opt/demo/link", "deep")),
         Resource::Mirror(Mirror::of_all([Endpoint::new("http://10.0.0.1:5000")])),
         Resource::Rootfs(Rootfs { manifest }),
-        Resource::HostTree(HostTree { manifest: manifest.digest, env }),
+        Resource::HostTree(HostTree { manifest: manifest.digest, env, places: Place::host() }),
         Resource::Unit(Unit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
         Resource::Script(script),
     ]

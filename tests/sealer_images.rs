@@ -45,6 +45,10 @@ async fn sealers_image(home: &Path, pool: &DockerRegistry, name: &str) -> Digest
     let container = buildah(home, &["from", "scratch"]);
     buildah(home, &["copy", &container, &context.display().to_string(), "/"]);
     buildah(home, &["config", "--annotation", &format!("sealer.image.extension={EXTENSION}"), &container]);
+    // Sealer lists what it fetched; what came in otherwise is in the tree alone, without its registry
+    let listed =
+        r#"[{"image":"docker.io/library/nginx:1.25","appName":"web","platform":{"architecture":"amd64","os":"linux","variant":""}}]"#;
+    buildah(home, &["config", "--annotation", &format!("sealer.image.container.images={listed}"), &container]);
     buildah(home, &["commit", "-q", "--format", "oci", &container, "sealers"]);
     buildah(home, &["push", "-q", "--tls-verify=false", "sealers", &docker(name)]);
     Digest::try_from(nginx.digest()).unwrap()
@@ -62,7 +66,7 @@ async fn an_image_of_sealer_is_pulled_looked_at_and_built_upon() {
     assert_eq!((&cluster["apps"][0]["name"], &cluster["env"]["Tier"]), (&"web".into(), &"prod".into()), "{cluster}");
     let workloads = sealift.json(&["inspect", "--workloads", &name]);
     let names: Vec<&str> = workloads.as_array().unwrap().iter().map(|workload| workload["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["docker.io/library/nginx:1.25", "docker.io/library/nginx:other"]);
+    assert_eq!(names, ["docker.io/library/nginx:1.25", "sea.hub:5000/library/nginx:other"]);
     assert_eq!(workloads[0]["digest"], nginx.to_string());
     assert!(workloads[0]["size"].as_u64().unwrap() > 5000, "{workloads}");
     assert_says(&sealift.ok(&["inspect", "--files", &name]), &["etc/kubeadm.yml"]);

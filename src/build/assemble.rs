@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
-    ConfigBuilder, Descriptor, DescriptorBuilder, History, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder,
-    ImageIndexBuilder, ImageManifestBuilder, MediaType, Platform, PlatformBuilder, RootFsBuilder,
+    ConfigBuilder, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, ImageManifestBuilder, MediaType,
+    Platform, RootFsBuilder,
 };
-use serde::Serialize;
 
 use super::base::Base;
 use super::borrow::comment;
 use super::stage::Made;
-use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_SEALER, ClusterConfig, TYPE_CLUSTER, canonical, platform_string};
+use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, canonical};
 use crate::store::Store;
 use crate::workloads::Workloads;
 
@@ -41,19 +40,16 @@ impl Parts<'_> {
     pub fn manifests(&self, store: &Store) -> Result<Vec<Descriptor>> {
         let mut manifests = vec![self.rootfs(store)?];
         if !self.workloads.is_empty() {
-            let mut workloads = self.workloads.write(store)?;
-            let annotation = (ANNOTATION_PLATFORM.to_owned(), platform_string(self.platform));
-            workloads.set_annotations(Some(HashMap::from([annotation])));
-            workloads.set_platform(Some(nowhere()?));
-            manifests.push(workloads);
+            manifests.push(self.workloads.write_for(self.platform, store)?);
         }
         Ok(manifests)
     }
 
     fn rootfs(&self, store: &Store) -> Result<Descriptor> {
-        let config = put(store, MediaType::ImageConfig, &self.config()?)?;
+        let config = store.put_document(MediaType::ImageConfig, &self.config()?)?;
         let mut annotations: HashMap<String, String> = self.annotations.clone().into_iter().collect();
         annotations.insert(ANNOTATION_CLUSTER.to_owned(), String::from_utf8(canonical(self.cluster)?)?);
+        annotations.extend(self.base.sealers_images.clone().map(|images| (ANNOTATION_SEALER_IMAGES.to_owned(), images)));
         annotations.insert(ANNOTATION_SEALER.to_owned(), String::from_utf8(canonical(&self.cluster.to_sealer())?)?);
         let manifest = ImageManifestBuilder::default()
             .schema_version(2u32)
@@ -62,7 +58,7 @@ impl Parts<'_> {
             .layers(self.made.layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
             .annotations(annotations)
             .build()?;
-        let mut descriptor = put(store, MediaType::ImageManifest, &manifest)?;
+        let mut descriptor = store.put_document(MediaType::ImageManifest, &manifest)?;
         descriptor.set_platform(Some(self.platform.clone()));
         Ok(descriptor)
     }
@@ -115,21 +111,5 @@ impl Parts<'_> {
 
 /// Writes the index of a cluster image into the store, over the manifests of all its platforms.
 pub fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
-    let index = ImageIndexBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageIndex)
-        .artifact_type(MediaType::from(TYPE_CLUSTER))
-        .manifests(manifests)
-        .build()?;
-    put(store, MediaType::ImageIndex, &index)
-}
-
-/// The platform that no machine is: nobody shall run it.
-fn nowhere() -> Result<Platform> {
-    Ok(PlatformBuilder::default().os("unknown").architecture("unknown").build()?)
-}
-
-fn put(store: &Store, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
-    let blob = store.put(&canonical(document)?)?;
-    Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
+    store.put_document(MediaType::ImageIndex, &ClusterImage::index(manifests)?)
 }

@@ -10,7 +10,7 @@ use super::layout::Layout;
 use super::options::Pull;
 use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::image::{ClusterConfig, ClusterImage, Content, Digest, Name};
+use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Name};
 use crate::layer::{Layer, layers_of, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
@@ -29,6 +29,8 @@ pub struct Base {
     pub layers: Vec<Layer>,
     /// Its container images.
     pub workloads: Workloads,
+    /// What Sealer's annotation says of container images among its files.
+    pub sealers_images: Option<String>,
     /// The paths of its rootfs.
     pub layout: Layout,
 }
@@ -76,7 +78,8 @@ impl Base {
             None => Workloads::default(),
         };
         let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, job)?;
-        Ok(Base { cluster, is_cluster, config, layers, workloads, layout })
+        let sealers_images = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES).cloned());
+        Ok(Base { cluster, is_cluster, config, layers, workloads, sealers_images, layout })
     }
 
     /// Its environment.

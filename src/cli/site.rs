@@ -52,8 +52,8 @@ impl SiteArgs {
         if store.resolve(&name)?.is_none() {
             store.tag(&name, &image)?;
         }
-        let store = store.clone();
-        tokio::task::spawn_blocking(move || Image::open(&store, &name)).await?
+        let (store, job) = (store.clone(), context.job.clone());
+        tokio::task::spawn_blocking(move || Image::open(&store, &name, &job)).await?
     }
 
     async fn pull(&self, name: &Name, store: &Store, context: &Context) -> Result<Descriptor> {

@@ -1,17 +1,23 @@
 //! A cluster image as a run needs it: read from the store, small files included.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use oci_spec::image::{Descriptor, ImageManifest, Platform};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType, Platform};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::runtime::sealer;
 use crate::error::Failure;
+use crate::events::Job;
 use crate::image::{
-    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Name, Part, content_of, host_platform, platform_string,
+    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Name, Part, children, content_of, host_platform,
+    platform_string,
 };
 use crate::layer;
 use crate::store::Store;
+use crate::workloads;
 
 /// A cluster image.
 #[derive(Debug, Clone)]
@@ -41,7 +47,9 @@ pub struct ImagePart {
     pub workloads: Vec<String>,
     /// Small files of the rootfs that a run looks at or a Clusterfile may change.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Those of them that the Clusterfile or templates change.
+    /// The paths of its programs below `bin/`, where images that are laid out as Sealer's have them.
+    pub programs: BTreeSet<String>,
+    /// Those of the small files that the Clusterfile or templates change.
     pub changed: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -50,22 +58,26 @@ impl Image {
     ///
     /// # Errors
     /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged.
-    pub fn open(store: &Store, name: &Name) -> Result<Image> {
+    pub fn open(store: &Store, name: &Name, job: &Job) -> Result<Image> {
         let descriptor = store.resolve(name)?.ok_or_else(|| {
             Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
         })?;
         let document = store.read(&Blob::try_from(&descriptor)?)?;
         let parts = match content_of(descriptor.media_type(), &document)? {
             Content::Index(index) => ClusterImage::from_index(&index)?.parts,
-            Content::Manifest(_) => vec![Part { platform: host_platform(), rootfs: descriptor.clone(), workloads: None }],
+            Content::Manifest(manifest) => {
+                vec![Part { platform: platform(store, &manifest)?, rootfs: descriptor.clone(), workloads: None }]
+            }
             Content::Leaf => return Err(Failure::usage(format!("{name} is not a cluster image")).into()),
         };
-        let root = Blob::try_from(&descriptor)?;
         let present = |part: &Part| Blob::try_from(&part.rootfs).is_ok_and(|blob| store.has(&blob));
-        let parts = parts.into_iter().filter(present).map(|part| ImagePart::read(store, root, part)).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<Part> = parts.into_iter().filter(present).collect();
         if parts.is_empty() {
             return Err(Failure::usage(format!("the store has no platform of {name}")).hint("pull it again").into());
         }
+        let (descriptor, parts) = adopted(store, descriptor, parts, job)?;
+        let root = Blob::try_from(&descriptor)?;
+        let parts = parts.into_iter().map(|part| ImagePart::read(store, root, part, job)).collect::<Result<Vec<_>>>()?;
         Ok(Image { name: name.clone(), descriptor, parts })
     }
 
@@ -95,8 +107,54 @@ impl Image {
     }
 }
 
+/// What the image's config says, or else the platform of this machine.
+fn platform(store: &Store, manifest: &ImageManifest) -> Result<Platform> {
+    let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
+    let mut platform = host_platform();
+    platform.set_os(config.os().clone());
+    platform.set_architecture(config.architecture().clone());
+    platform.set_variant(config.variant().clone());
+    Ok(platform)
+}
+
+/// The image as sealift runs it: container images that Sealer keeps in a tree of the rootfs are taken out of it. Other images stay
+/// what they are.
+fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, job: &Job) -> Result<(Descriptor, Vec<Part>)> {
+    let mut manifests = Vec::new();
+    let mut changed = false;
+    for part in &parts {
+        let tags = workloads::tags(&small_files(store, &document(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
+        if tags.is_empty() {
+            manifests.push(part.rootfs.clone());
+            manifests.extend(part.workloads.clone());
+            continue;
+        }
+        let digests = std::iter::once(&part.rootfs).chain(&part.workloads).map(|of| Ok(Blob::try_from(of)?.digest.hex()));
+        let name = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
+        let whole = |[rootfs, workloads]: &[Descriptor; 2]| is_whole(store, rootfs) && is_whole(store, workloads);
+        let adopt = || workloads::adopt(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, job);
+        manifests.extend(remembered(store, &name, whole, adopt)?);
+        changed = true;
+    }
+    if !changed {
+        return Ok((descriptor, parts));
+    }
+    let index = ClusterImage::index(manifests)?;
+    Ok((store.put_document(MediaType::ImageIndex, &index)?, ClusterImage::from_index(&index)?.parts))
+}
+
+/// Whether a manifest is in the store with all that it names.
+fn is_whole(store: &Store, manifest: &Descriptor) -> bool {
+    let has = |descriptor: &Descriptor| Blob::try_from(descriptor).is_ok_and(|blob| store.has(&blob));
+    has(manifest) && store.document(manifest).is_ok_and(|content| children(&content).iter().all(has))
+}
+
+fn document(store: &Store, manifest: &Descriptor) -> Result<ImageManifest> {
+    serde_json::from_slice(&store.read(&Blob::try_from(manifest)?)?).with_context(|| format!("manifest {}", manifest.digest()))
+}
+
 impl ImagePart {
-    fn read(store: &Store, root: Blob, part: Part) -> Result<ImagePart> {
+    fn read(store: &Store, root: Blob, part: Part, job: &Job) -> Result<ImagePart> {
         let rootfs = Blob::try_from(&part.rootfs)?;
         let manifest: ImageManifest = serde_json::from_slice(&store.read(&rootfs)?).context("rootfs manifest")?;
         let config = ClusterConfig::from_manifest(&manifest)?;
@@ -105,7 +163,21 @@ impl ImagePart {
         let rootfs_blobs =
             std::iter::once(Ok(rootfs)).chain(std::iter::once(manifest.config()).chain(manifest.layers()).map(Blob::try_from));
         let rootfs_blobs = rootfs_blobs.collect::<Result<Vec<_>>>()?;
-        Ok(ImagePart { platform: part.platform, config, rootfs, rootfs_blobs, workload_blobs, workloads, files, changed: BTreeMap::new() })
+        let mut part = ImagePart {
+            platform: part.platform,
+            config,
+            rootfs,
+            rootfs_blobs,
+            workload_blobs,
+            workloads,
+            files,
+            programs: BTreeSet::new(),
+            changed: BTreeMap::new(),
+        };
+        if sealer::is_sealers(&part) {
+            part.programs = programs(store, &manifest, &rootfs, job)?;
+        }
+        Ok(part)
     }
 
     /// Makes a file of the rootfs another than the image has.
@@ -153,26 +225,45 @@ pub(super) fn is_looked_at(path: &Path) -> bool {
     let within = |directories: &[&str]| directories.iter().any(|directory| path.starts_with(directory));
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {
-            within(&["application/apps", "charts", "etc", "host/etc", "manifests", "scripts"])
+            within(&["application/apps", "charts", "etc", "host/etc", "manifests", "scripts", "statics"])
         }
-        None => within(&["etc", "host/etc"]),
+        None => within(&["etc", "host/etc"]) || workloads::is_tag(path),
         Some(_) => within(&["etc"]),
     }
 }
 
-/// Reading these files means reading all layers once; what was read is kept beside the store, under the rootfs' digest.
 fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let kept = store.root().join("cache/run").join(rootfs.digest.hex());
+    remembered(store, &format!("files-{}", rootfs.digest.hex()), |_| true, || layer::read_files(store, manifest, is_looked_at))
+}
+
+/// What lies below `bin/`.
+fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, job: &Job) -> Result<BTreeSet<String>> {
+    let list = || {
+        let tree = layer::outline(store, &layer::layers_of(store, manifest)?, job, || {})?;
+        Ok(tree.into_keys().filter(|path| path.starts_with("bin")).map(|path| path.display().to_string()).collect())
+    };
+    remembered(store, &format!("programs-{}", rootfs.digest.hex()), |_| true, list)
+}
+
+/// What reads all layers of an image is done once: what came of it is kept beside the store, as long as it is still `right`.
+fn remembered<T: Serialize + DeserializeOwned>(
+    store: &Store,
+    name: &str,
+    right: impl Fn(&T) -> bool,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let kept = store.root().join("cache/run").join(name);
     if let Ok(bytes) = std::fs::read(&kept)
-        && let Ok(files) = serde_json::from_slice(&bytes)
+        && let Ok(known) = serde_json::from_slice(&bytes)
+        && right(&known)
     {
-        return Ok(files);
+        return Ok(known);
     }
-    let files = layer::read_files(store, manifest, is_looked_at)?;
-    if let Err(error) = crate::durable::write(&kept, &serde_json::to_vec(&files)?, 0o644) {
+    let made = make()?;
+    if let Err(error) = crate::durable::write(&kept, &serde_json::to_vec(&made)?, 0o644) {
         tracing::info!("{}: {error:#}", kept.display()); // a store that cannot be written is slower, no more
     }
-    Ok(files)
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -191,6 +282,7 @@ pub mod tests {
             workload_blobs: Vec::new(),
             workloads: Vec::new(),
             files: files.into_iter().map(|(path, text)| (path.into(), text.into())).collect(),
+            programs: BTreeSet::new(),
             changed: BTreeMap::new(),
         }
     }

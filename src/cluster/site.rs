@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 use super::preflight::{self, Finding, HostInput, Input, Need};
-use super::runtime::kubernetes;
+use super::runtime::{kubernetes, sealer};
 use super::{Desired, Fleet, Held, Image, Observed, Plan, act, facts_of, observe};
 use crate::clusterfile::Clusterfile;
 use crate::error::Failure;
@@ -47,6 +47,9 @@ impl Site {
         let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let desired = Desired::new(clusterfile, image, &facts)?;
         refuse_unsupported(&desired)?;
+        for part in &desired.image.parts {
+            sealer::refuse_unfit(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
+        }
         kubernetes::refuse_version(&desired)?;
         Ok(Site { fleet, desired, findings })
     }
@@ -147,13 +150,16 @@ fn input(clusterfile: &Clusterfile, image: &Image, facts: &BTreeMap<IpAddr, (Fac
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;
         let registry = registry_port(clusterfile).filter(|_| host.is_master());
+        let mut facts = facts.clone();
+        let is_member = facts.installed.clusters.contains(&clusterfile.cluster.name);
+        facts.foreign.retain(|foreign| !image.parts.iter().any(|part| sealer::is_brought(part, is_member, foreign)));
         Some(HostInput {
             address: host.address,
             master: host.is_master(),
             ports: preflight::ports_needed(image.config().runtime, host.is_master(), registry),
             needs: needs(image, host.is_master()),
             clock_offset: Some(offset.saturating_sub(middle)),
-            facts: facts.clone(),
+            facts,
         })
     });
     Ok(Input {

@@ -32,6 +32,7 @@ pub use content::read_files;
 pub use diff::diff;
 pub(crate) use member::Members;
 pub use pack::{Memory, PackOptions, pack, pack_anew};
+pub(crate) use pick::each_member;
 pub use pick::{Listing, changes, listing, outline, pick};
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
 pub use verify::{check_image, check_layers, check_manifest, check_members};

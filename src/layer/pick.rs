@@ -23,7 +23,7 @@ pub fn pick(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool
     let (mut tree, contents) = Outline::read(store, layers, job, || {})?.picked(want);
     for (number, contents) in contents {
         job.check()?;
-        read(store, &layers[number], |member, at, members| {
+        each_member(store, &layers[number], |member, at, members| {
             let Some(path) = contents.get(&at) else { return Ok(()) };
             let entry = tree.get_mut(path).context("a picked file is in the tree")?;
             entry.source = spooled(member, members, spool)?;
@@ -57,7 +57,7 @@ pub fn listing(store: &Store, layers: &[Layer], job: &Job) -> Result<BTreeMap<Pa
     let mut all = Outline::default();
     for (number, layer) in layers.iter().enumerate() {
         job.check()?;
-        read(store, layer, |member, at, content| {
+        each_member(store, layer, |member, at, content| {
             if member.kind == Kind::File {
                 let mut hasher = Hasher::new(std::io::sink());
                 std::io::copy(content, &mut hasher)?;
@@ -106,7 +106,7 @@ impl Outline {
         let mut all = Outline::default();
         for (number, layer) in layers.iter().enumerate() {
             job.check()?;
-            read(store, layer, |member, at, _| all.add(member, (number, at)))?;
+            each_member(store, layer, |member, at, _| all.add(member, (number, at)))?;
             all.finish_layer();
             done();
         }
@@ -185,8 +185,8 @@ fn remove(known: &mut BTreeMap<PathBuf, Listed>, root: &Path, covered: impl Fn(&
     }
 }
 
-/// Reads a layer member by member, each with its number; verified at the end.
-fn read<F>(store: &Store, layer: &Layer, mut each: F) -> Result<()>
+/// Reads a layer member by member, each with its number and content; verified at the end.
+pub(crate) fn each_member<F>(store: &Store, layer: &Layer, mut each: F) -> Result<()>
 where
     F: FnMut(&Member, usize, &mut dyn Read) -> Result<()>,
 {

@@ -1,4 +1,5 @@
-//! What an image brings for the host itself: everything below `host/` of its root file system, at the same path on `/`.
+//! What an image brings for the host itself: everything below `host/` of its root file system, at the same path on `/`; in images
+//! of other makers, whatever has its place on hosts.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +13,7 @@ use super::rootfs::path_of;
 use super::{Act, Before, ROOTFS, State, System};
 use crate::image::Digest;
 
-/// The files of an image's `host/` directory. Programs and shared libraries are links into the current root file system, so
+/// The files of an image that are for the host itself. Programs and shared libraries are links into the current root file system, so
 /// that a release is switched at once; other files are copied; `*.tmpl` are rendered with the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostTree {
@@ -20,35 +21,63 @@ pub struct HostTree {
     pub manifest: Digest,
     /// What templates see.
     pub env: BTreeMap<String, String>,
+    /// What of the root file system is for the host.
+    #[serde(default = "Place::host")]
+    pub places: Vec<Place>,
+}
+
+/// A directory or file of the root file system, and where it is on hosts. What the image lacks is passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where it is in the root file system.
+    pub from: PathBuf,
+    /// Where it is on hosts.
+    pub to: PathBuf,
+    /// Whether all its files are programs, whatever their modes.
+    pub programs: bool,
+}
+
+impl Place {
+    /// The places of images made by sealift.
+    pub fn host() -> Vec<Place> {
+        vec![Place { from: "host".into(), to: "/".into(), programs: false }]
+    }
 }
 
 /// What shall be at a path.
 enum Item {
     Directory(Rights),
     Link(PathBuf),
+    /// A link to a program that is unpacked here: what the image says of its mode does not count.
+    Program(PathBuf, PathBuf),
     Copy(PathBuf, Rights),
     Template(PathBuf, Rights),
 }
 
 impl HostTree {
-    fn source(&self, system: &System) -> PathBuf {
-        system.path(path_of(&self.manifest).join("host"))
+    fn root(&self, system: &System) -> PathBuf {
+        system.path(path_of(&self.manifest))
     }
 
     /// What shall be where, parents first.
     fn items(&self, system: &System) -> Result<BTreeMap<PathBuf, Item>> {
-        let root = self.source(system);
+        let root = self.root(system);
         let mut items = BTreeMap::new();
-        let mut open = vec![root.clone()];
-        while let Some(directory) = open.pop() {
-            for entry in fs_err::read_dir(&directory)? {
-                let place = entry?.path();
-                let relative = place.strip_prefix(&root).context("below its root")?;
-                let meta = fs_err::symlink_metadata(&place)?;
+        for place in &self.places {
+            let mut open = vec![(root.join(&place.from), place.to.clone())];
+            while let Some((source, to)) = open.pop() {
+                let Some(meta) = kept::meta(&source)? else { continue };
                 if meta.is_dir() {
-                    open.push(place.clone());
+                    for entry in fs_err::read_dir(&source)? {
+                        let entry = entry?;
+                        open.push((entry.path(), to.join(entry.file_name())));
+                    }
+                    if to == place.to {
+                        continue;
+                    }
                 }
-                let (path, item) = item(relative, &place, &meta)?;
+                let from = source.strip_prefix(&root).context("below the root")?;
+                let (path, item) = item(from, to, &source, &meta, place.programs)?;
                 ensure!(items.insert(path.clone(), item).is_none(), "the image has both {0} and {0}.tmpl", path.display());
             }
         }
@@ -62,6 +91,9 @@ impl HostTree {
         let same = match item {
             Item::Directory(_) => place.is_dir(),
             Item::Link(target) => meta.is_symlink() && fs_err::read_link(&place)? == *target,
+            Item::Program(source, target) => {
+                meta.is_symlink() && fs_err::read_link(&place)? == *target && fs_err::metadata(source)?.mode() & 0o111 != 0
+            }
             Item::Copy(source, rights) => meta.is_file() && rights.are(&meta) && same_content(source, &place)?,
             Item::Template(source, rights) => {
                 meta.is_file() && rights.are(&meta) && self.render(source)?.as_bytes() == fs_err::read(&place)?
@@ -80,6 +112,10 @@ impl HostTree {
                 kept::set_rights(&place, *rights)
             }
             Item::Link(target) => kept::put_link(&place, target),
+            Item::Program(source, target) => {
+                fs_err::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+                kept::put_link(&place, target)
+            }
             Item::Copy(source, rights) => kept::put_file(&place, &fs_err::read(source)?, *rights),
             Item::Template(source, rights) => kept::put_file(&place, self.render(source)?.as_bytes(), *rights),
         }
@@ -90,25 +126,29 @@ impl HostTree {
     }
 }
 
-fn item(relative: &Path, place: &Path, meta: &std::fs::Metadata) -> Result<(PathBuf, Item)> {
-    let path = Path::new("/").join(relative);
+/// What the file `from` of the root file system, unpacked at `source`, is on the host at `to`.
+fn item(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
     let rights = Rights::of(meta);
-    let name = relative.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if meta.is_dir() {
-        return Ok((path, Item::Directory(rights)));
+        return Ok((to, Item::Directory(rights)));
     }
     if meta.is_symlink() {
-        return Ok((path, Item::Link(fs_err::read_link(place)?)));
+        return Ok((to, Item::Link(fs_err::read_link(source)?)));
     }
-    ensure!(meta.is_file(), "{}: neither file, directory nor link", place.display());
+    ensure!(meta.is_file(), "{}: neither file, directory nor link", source.display());
+    let current = Path::new(ROOTFS).join("current").join(from);
+    if is_program {
+        return Ok((to, Item::Program(source.to_owned(), current)));
+    }
     if let Some(stem) = name.strip_suffix(".tmpl") {
-        return Ok((path.with_file_name(stem), Item::Template(place.to_owned(), rights)));
+        return Ok((to.with_file_name(stem), Item::Template(source.to_owned(), rights)));
     }
     let library = name.ends_with(".so") || name.contains(".so.");
     if meta.mode() & 0o111 != 0 || library {
-        return Ok((path, Item::Link(Path::new(ROOTFS).join("current/host").join(relative))));
+        return Ok((to, Item::Link(current)));
     }
-    Ok((path, Item::Copy(place.to_owned(), rights)))
+    Ok((to, Item::Copy(source.to_owned(), rights)))
 }
 
 fn same_content(a: &Path, b: &Path) -> Result<bool> {
@@ -121,11 +161,8 @@ impl Act for HostTree {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        if kept::meta(&self.source(system).with_file_name(""))?.is_none() {
+        if kept::meta(&self.root(system))?.is_none() {
             return Ok(State::Absent);
-        }
-        if kept::meta(&self.source(system))?.is_none() {
-            return Ok(State::Present);
         }
         let mut wrong = Vec::new();
         for (path, item) in self.items(system)? {
@@ -183,7 +220,7 @@ mod tests {
         lab.write(&format!("{host}/etc/systemd/system/kubelet.service"), "[Unit]\n");
         lab.write(&format!("{host}/etc/motd.tmpl"), "I am {{ .HostName }}\n");
         lab.write("/usr/bin/kubelet", "theirs");
-        let tree = HostTree { manifest: digest, env: [("HostName".to_owned(), "h1".to_owned())].into() };
+        let tree = HostTree { manifest: digest, env: [("HostName".to_owned(), "h1".to_owned())].into(), places: Place::host() };
         let before = tree.before(&lab.system).unwrap();
         tree.apply(&lab.system, &mut |_| ()).unwrap();
         let link = std::fs::read_link(lab.system.path("/usr/bin/kubelet")).unwrap();
@@ -198,8 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn files_of_other_makers_have_their_places_and_programs_become_programs() {
+        let lab = Lab::new();
+        let digest = Digest::of(b"manifest");
+        let root = format!("{ROOTFS}/{}", digest.hex());
+        lab.write(&format!("{root}/bin/kubelet"), "elf");
+        lab.write(&format!("{root}/etc/kubelet.service"), "[Unit]\n");
+        let place = |from: &str, to: &str, programs| Place { from: from.into(), to: to.into(), programs };
+        let places = vec![
+            place("bin", "/usr/bin", true),
+            place("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
+            place("etc/absent", "/etc/absent", false),
+        ];
+        let tree = HostTree { manifest: digest, env: BTreeMap::new(), places };
+        round(&lab, &tree);
+        tree.apply(&lab.system, &mut |_| ()).unwrap();
+        assert!(std::fs::metadata(lab.system.path(format!("{root}/bin/kubelet"))).unwrap().permissions().mode() & 0o111 != 0);
+        assert_eq!(std::fs::read_link(lab.system.path("/usr/bin/kubelet")).unwrap(), Path::new(ROOTFS).join("current/bin/kubelet"));
+        assert_eq!(lab.read("/etc/systemd/system/kubelet.service"), "[Unit]\n");
+    }
+
+    #[test]
     fn before_the_image_is_unpacked_the_tree_is_absent() {
-        let tree = HostTree { manifest: Digest::of(b"x"), env: BTreeMap::new() };
+        let tree = HostTree { manifest: Digest::of(b"x"), env: BTreeMap::new(), places: Place::host() };
         assert_eq!(tree.check(&Lab::new().system).unwrap(), State::Absent);
     }
 }

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use command::Command;
 pub use directory::Directory;
 pub use file::{Content, File};
-pub use host_tree::HostTree;
+pub use host_tree::{HostTree, Place};
 pub use hosts_entry::HostsEntry;
 pub use htpasswd::Htpasswd;
 pub use kept::{Kept, Rights};

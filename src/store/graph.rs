@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
+use serde::Serialize;
 
 use super::{MAX_DOCUMENT, Store};
 use crate::error::Failure;
-use crate::image::{Blob, Content, Digest, children, content_of};
+use crate::image::{Blob, Content, Digest, canonical, children, content_of};
 
 /// A blob that a root reaches.
 #[derive(Debug, Clone)]
@@ -50,6 +51,12 @@ impl Store {
             bail!(wrong(format!("is a `{itself}`, not a `{}`", descriptor.media_type())));
         }
         Ok(content)
+    }
+
+    /// Writes a document, and describes it.
+    pub fn put_document(&self, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
+        let blob = self.put(&canonical(document)?)?;
+        Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
     }
 
     /// The digests that `roots` reach.

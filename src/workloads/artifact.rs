@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, Result};
-use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType};
+use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType, Platform, PlatformBuilder};
 
 use super::gather::Blobs;
-use crate::image::{ANNOTATION_APP, ANNOTATION_REF_NAME, Blob, Digest, Name, TYPE_WORKLOADS, canonical};
+use crate::image::{ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Name, TYPE_WORKLOADS, platform_string};
 use crate::store::Store;
 
 /// The container images of a cluster image.
@@ -79,6 +79,15 @@ impl Workloads {
         self.roots.iter().map(|(name, (root, _))| (name, root))
     }
 
+    /// Writes the manifest as the index of a cluster image names it: with the platform that it is for.
+    pub fn write_for(&self, platform: &Platform, store: &Store) -> Result<Descriptor> {
+        let mut workloads = self.write(store)?;
+        workloads.set_annotations(Some(HashMap::from([(ANNOTATION_PLATFORM.to_owned(), platform_string(platform))])));
+        // the platform that no machine is: nobody shall run it
+        workloads.set_platform(Some(PlatformBuilder::default().os("unknown").architecture("unknown").build()?));
+        Ok(workloads)
+    }
+
     /// Writes the manifest: roots by name, then all other blobs by digest, each once.
     pub fn write(&self, store: &Store) -> Result<Descriptor> {
         let mut layers: Vec<Descriptor> = self.roots.iter().map(|(name, (root, apps))| annotated(root, name, apps)).collect();
@@ -92,7 +101,7 @@ impl Workloads {
             .config(describe(MediaType::EmptyJSON, empty)?)
             .layers(layers)
             .build()?;
-        let mut descriptor = describe(MediaType::ImageManifest, store.put(&canonical(&manifest)?)?)?;
+        let mut descriptor = store.put_document(MediaType::ImageManifest, &manifest)?;
         descriptor.set_artifact_type(Some(MediaType::from(TYPE_WORKLOADS)));
         Ok(descriptor)
     }

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::error::Failure;
-use crate::image::{Content, Digest, Name, children, content_of};
+use crate::image::{ANNOTATION_SEALER_IMAGES, Content, DROPPED_REGISTRY, Digest, Name, children, content_of, media_type_of};
 use crate::layer::read_files;
 use crate::store::{Store, Surveyed, Workload};
 
 const REPOSITORIES: &str = "registry/docker/registry/v2/repositories";
 const BLOBS: &str = "registry/docker/registry/v2/blobs/sha256";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The container images of an image for one platform; if it has no manifest of them, those in the tree, for which all layers are
 /// read: Sealer made it, or an image that it was built from.
@@ -26,27 +25,101 @@ pub fn workloads_of(store: &Store, part: &Surveyed) -> Result<Vec<Workload>> {
     in_tree(store, &part.manifest)
 }
 
-/// The tags in the tree. Sealer drops the registry of names: what is `library/nginx` there may have come from anywhere.
 fn in_tree(store: &Store, manifest: &ImageManifest) -> Result<Vec<Workload>> {
-    let links = read_files(store, manifest, |path| tag_at(path).is_some())?;
-    let mut tags = BTreeMap::new();
-    for (path, link) in &links {
-        let Some(text) = tag_at(path) else { continue };
-        let name: Name = text.parse().with_context(|| format!("{}", path.display()))?;
-        let digest = std::str::from_utf8(link).unwrap_or_default().trim().parse::<Digest>();
-        tags.insert(name, digest.with_context(|| Failure::verification(format!("{} names no blob", path.display())))?);
-    }
+    let tags = tags(&read_files(store, manifest, is_tag)?)?;
     let mut documents = read_documents(store, manifest, &tags.values().copied().collect())?;
     let arms: BTreeSet<Digest> = documents.values().flat_map(arms_of).collect();
     documents.extend(read_documents(store, manifest, &arms)?);
-    Ok(tags.into_iter().filter_map(|(name, digest)| workload(name, digest, &documents)).collect())
+    let origins = Origins::of(manifest)?;
+    let mut workloads: Vec<Workload> = Vec::new();
+    for (tag, digest) in &tags {
+        let names = origins.names(tag)?;
+        workloads.extend(names.into_iter().filter_map(|(name, app)| workload(name, app, *digest, &documents)));
+    }
+    workloads.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(workloads)
 }
 
-/// The name that a path of the tree is the tag of: `…/library/nginx/_manifests/tags/1.25/current/link`.
+/// What the tags of a tree point at, by repository and tag: `library/nginx:1.25`.
+pub type Tags = BTreeMap<String, Digest>;
+
+/// The tags among files of an image.
+///
+/// # Errors
+/// `Verification` if one names no blob.
+pub fn tags(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Tags> {
+    let tag = |(path, link): (&PathBuf, &Vec<u8>)| {
+        let tag = tag_at(path)?;
+        let digest = std::str::from_utf8(link).unwrap_or_default().trim().parse::<Digest>();
+        Some(digest.map(|digest| (tag, digest)).with_context(|| Failure::verification(format!("{} names no blob", path.display()))))
+    };
+    files.iter().filter_map(tag).collect()
+}
+
+/// Whether a file of an image is a tag of the tree.
+pub fn is_tag(path: &Path) -> bool {
+    tag_at(path).is_some()
+}
+
+/// The repository and tag that a path of the tree is: `…/library/nginx/_manifests/tags/1.25/current/link`.
 fn tag_at(path: &Path) -> Option<String> {
     let text = path.strip_prefix(REPOSITORIES).ok()?.to_str()?;
     let (repository, tag) = text.strip_suffix("/current/link")?.split_once("/_manifests/tags/")?;
     (!tag.contains('/')).then(|| format!("{repository}:{tag}"))
+}
+
+/// The blob whose bytes a path of the tree has: `…/blobs/sha256/ab/ab…/data`.
+pub(super) fn blob_at(path: &Path) -> Option<Digest> {
+    let hex = path.strip_prefix(BLOBS).ok()?.to_str()?.strip_suffix("/data")?.split_once('/')?.1;
+    format!("sha256:{hex}").parse().ok()
+}
+
+fn blob_path(digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    Path::new(BLOBS).join(&hex[..2]).join(&hex).join("data")
+}
+
+/// Whether a path is of the tree, or leads to it.
+pub(super) fn is_of_tree(path: &Path) -> bool {
+    path.starts_with("registry/docker") || Path::new("registry/docker").starts_with(path)
+}
+
+/// Where the container images of a tree are from: it keeps them without their registries.
+#[derive(Debug, Default)]
+pub(super) struct Origins(BTreeMap<String, BTreeMap<Name, String>>);
+
+/// A container image in Sealer's annotation.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Origin {
+    image: String,
+    #[serde(default)]
+    app_name: String,
+}
+
+impl Origins {
+    /// What Sealer's annotation says; nothing where there is none, as in images of 0.9.0 and those built without.
+    pub fn of(manifest: &ImageManifest) -> Result<Self> {
+        let text = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES));
+        let Some(text) = text else { return Ok(Origins::default()) };
+        let listed: Option<Vec<Origin>> = serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
+        let mut origins = Origins::default();
+        for Origin { image, app_name } in listed.unwrap_or_default() {
+            let name: Name = image.parse().with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
+            if let Some(tag) = name.tag() {
+                origins.0.entry(format!("{}:{tag}", name.repository())).or_default().insert(name, app_name);
+            }
+        }
+        Ok(origins)
+    }
+
+    /// The names of the image that the tree has under a repository and tag, each with the application that brought it.
+    pub fn names(&self, tag: &str) -> Result<Vec<(Name, Option<String>)>> {
+        match self.0.get(tag) {
+            Some(names) => Ok(names.iter().map(|(name, app)| (name.clone(), Some(app.clone()).filter(|app| !app.is_empty()))).collect()),
+            None => Ok(vec![(format!("{DROPPED_REGISTRY}/{tag}").parse().context("a tag in the registry tree")?, None)]),
+        }
+    }
 }
 
 /// A manifest or index of the tree.
@@ -68,15 +141,9 @@ fn read_document((digest, bytes): (Digest, Vec<u8>)) -> Result<(Digest, Document
     if Digest::of(&bytes) != digest {
         return Err(Failure::verification(format!("blob {digest} in the image's registry tree is damaged")).into());
     }
-    let itself = serde_json::from_slice::<Value>(&bytes).ok().and_then(|value| Some(value.get("mediaType")?.as_str()?.to_owned()));
-    let media_type = itself.unwrap_or_else(|| OCI_MANIFEST.to_owned());
+    let media_type = media_type_of(&bytes).unwrap_or_else(|| "application/octet-stream".to_owned());
     let content = content_of(&MediaType::from(media_type.as_str()), &bytes).with_context(|| format!("blob {digest}"))?;
     Ok((digest, Document { media_type, size: bytes.len() as u64, content }))
-}
-
-fn blob_path(digest: &Digest) -> PathBuf {
-    let hex = digest.hex();
-    Path::new(BLOBS).join(&hex[..2]).join(&hex).join("data")
 }
 
 fn arms_of(document: &Document) -> Vec<Digest> {
@@ -87,7 +154,7 @@ fn arms_of(document: &Document) -> Vec<Digest> {
 }
 
 /// A tag whose document is in the tree; its size counts the platforms that are.
-fn workload(name: Name, digest: Digest, documents: &Documents) -> Option<Workload> {
+fn workload(name: Name, app: Option<String>, digest: Digest, documents: &Documents) -> Option<Workload> {
     let root = documents.get(&digest)?;
     let arms = arms_of(root);
     let own = std::iter::once(&digest).chain(&arms).filter_map(|digest| documents.get(digest));
@@ -100,7 +167,7 @@ fn workload(name: Name, digest: Digest, documents: &Documents) -> Option<Workloa
     let size = own.map(|document| document.size).sum::<u64>() + blobs.values().sum::<u64>();
     let media_type = MediaType::from(root.media_type.as_str());
     let descriptor = Descriptor::new(media_type, root.size, oci_spec::image::Digest::from(digest));
-    Some(Workload { name, descriptor, app: None, size })
+    Some(Workload { name, descriptor, app, size })
 }
 
 #[cfg(test)]
@@ -119,5 +186,31 @@ mod tests {
             assert_eq!(tag_at(&Path::new(REPOSITORIES).join(path)).as_deref(), expected, "{path}");
         }
         assert_eq!(tag_at(Path::new("etc/passwd")), None);
+    }
+
+    #[test]
+    fn the_tree_is_told_from_other_files() {
+        let digest = Digest::of(b"x");
+        assert_eq!(blob_at(&blob_path(&digest)), Some(digest));
+        for (path, expected) in
+            [("", true), ("registry", true), ("registry/docker", true), ("registry/docker/a", true), ("registry/a", false), ("etc", false)]
+        {
+            assert_eq!(is_of_tree(Path::new(path)), expected, "{path}");
+            assert_eq!(blob_at(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn images_get_the_names_that_sealers_annotation_tells_else_those_of_sealers_registry() {
+        let text = r#"[{"image":"quay.io/a/b:1","appName":"web","platform":{}},{"image":"docker.io/a/b:1"},{"image":"docker.io/a/c@sha256:0000000000000000000000000000000000000000000000000000000000000000"}]"#;
+        let document = serde_json::json!({"schemaVersion": 2, "config": {"mediaType": "x/y", "size": 0, "digest": Digest::of(b"")}, "layers": [],
+            "annotations": {ANNOTATION_SEALER_IMAGES: text}});
+        let origins = Origins::of(&serde_json::from_value(document).unwrap()).unwrap();
+        let names = |tag: &str| -> Vec<String> {
+            let name = |(name, app): (Name, Option<String>)| format!("{name} {}", app.unwrap_or_default());
+            origins.names(tag).unwrap().into_iter().map(name).collect()
+        };
+        assert_eq!(names("a/b:1"), ["docker.io/a/b:1 ", "quay.io/a/b:1 web"]);
+        assert_eq!(names("pause:3.2"), ["sea.hub:5000/pause:3.2 "]);
     }
 }

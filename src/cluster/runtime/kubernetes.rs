@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
+use super::sealer;
 use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, configs, names};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
@@ -130,11 +131,31 @@ fn cluster_values(desired: &Desired, defaults: &KubeadmDocuments) -> Result<Clus
         cert_sans: masters.chain(cluster.cert_sans.iter().cloned()).collect(),
         networks: cluster.networks.clone(),
         image_repository: None,
-        cgroup_driver: cluster.env.get("CgroupDriver").cloned(),
+        dns_repository: dns_repository(desired, defaults),
+        cgroup_driver: cgroup_driver(desired),
         cri_socket: CRI_SOCKET.to_owned(),
         token: SecretString::from(Tickets::TOKEN),
         certificate_key: SecretString::from(Tickets::CERTIFICATE_KEY),
     })
+}
+
+/// What the environment says; where it says nothing, images of Sealer's mean systemd, whatever their kubelet documents say.
+fn cgroup_driver(desired: &Desired) -> Option<String> {
+    let host = desired.first_master();
+    let said = desired.clusterfile.cluster.env.get("CgroupDriver").cloned();
+    if !sealer::is_sealers(desired.part(host)) {
+        return said;
+    }
+    said.or_else(|| desired.config().env.get("CgroupDriver").cloned()).or_else(|| Some("systemd".to_owned()))
+}
+
+/// Since 1.21 CoreDNS has a path of its own, which kubeadm leaves out where the repository is not its default. In the registry
+/// on site, images keep their paths.
+fn dns_repository(desired: &Desired, defaults: &KubeadmDocuments) -> Option<String> {
+    let url = desired.first_master().env.get("RegistryURL")?;
+    let repository = defaults.cluster.as_ref()?.get("imageRepository")?.as_str()?;
+    let has_path = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("/coredns/coredns:"));
+    (repository == url && has_path).then(|| format!("{url}/coredns"))
 }
 
 fn node_values(host: &DesiredHost) -> NodeValues {

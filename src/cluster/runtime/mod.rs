@@ -4,3 +4,4 @@ pub mod balancer;
 pub mod kubeadm;
 pub mod kubernetes;
 pub mod none;
+pub mod sealer;

@@ -37,7 +37,8 @@ pub fn verify(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
     script(desired, host, "verify.sh", Some("check.sh"), None)
 }
 
-fn script(desired: &Desired, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
+/// A script of the image with its counterparts, each by its name in `scripts/`; none if the image has no such script.
+pub(super) fn script(desired: &Desired, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
     let apply = find(desired, host, apply)?;
     let mut env = host.env.clone();
     env.insert("Rootfs".to_owned(), names::ROOTFS.to_owned());

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Stage, Want, on};
+use crate::cluster::runtime::sealer;
 use crate::cluster::{Desired, DesiredHost, names};
 use crate::resource::{Endpoint, File, Mirror, OwnedTree, Resource, Unit};
 
@@ -31,11 +32,13 @@ fn wants(desired: &Desired) -> Vec<Want> {
     let mirror = Mirror::of_all(endpoints(desired));
     let of = |host: &DesiredHost| {
         let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedTree { path: path.into() })).into();
+        resources.extend(sealer::container_runtime(desired, host));
         if !certificates.is_empty() {
             resources.push(Resource::File(File::new(names::REGISTRY_CA, certificates.as_str(), 0o644)));
         }
         if !mirror.endpoints.is_empty() {
-            resources.push(Resource::Mirror(mirror.clone()));
+            let config_path = sealer::registry_config_path(desired.part(host)).unwrap_or_else(|| mirror.config_path.clone());
+            resources.push(Resource::Mirror(Mirror { config_path, ..mirror.clone() }));
         }
         resources.push(Resource::Unit(Unit::running("containerd.service", INPUTS)));
         on(host, resources)

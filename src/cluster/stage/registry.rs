@@ -5,6 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::cluster::{Desired, DesiredHost, names};
 use crate::clusterfile::LocalRegistry;
+use crate::image::DROPPED_REGISTRY;
 use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, Unit};
 
 pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
@@ -26,6 +27,10 @@ fn of(desired: &Desired, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Re
         // the host keeps one that it has: nobody else knows its key
         let new = certificate.file();
         resources.extend(new.map(|file| Resource::File(File::new(names::REGISTRY_TLS, file.as_str(), 0o600))));
+    }
+    let own_name = format!("{}:{}", registry.domain, registry.port);
+    if own_name != DROPPED_REGISTRY {
+        options += &format!(" --name {DROPPED_REGISTRY} --name {own_name}");
     }
     if let Some((user, password)) = registry.username.as_ref().zip(registry.password.as_ref()) {
         options += &format!(" --htpasswd {}", names::REGISTRY_USERS);

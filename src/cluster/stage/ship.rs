@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Action, Stage, Want, on};
 use crate::cluster::Desired;
+use crate::cluster::runtime::sealer;
 use crate::resource::{File, HostTree, Resource, Rootfs};
 
 pub static STAGE: Stage = Stage { name: "ship", one_by_one: false, verifies: false, wants };
@@ -20,7 +21,7 @@ fn wants(desired: &Desired) -> Vec<Want> {
         wants.push(Want { host: host.address(), action: Action::Ship(blobs) });
         let rootfs = Rootfs { manifest: part.rootfs };
         let files: Vec<Resource> = part.changed.iter().map(|(path, content)| changed(rootfs.path().join(path), content)).collect();
-        let tree = HostTree { manifest: part.rootfs.digest, env: host.env.clone() };
+        let tree = HostTree { manifest: part.rootfs.digest, env: host.env.clone(), places: sealer::places(part) };
         wants.extend(on(host, [vec![Resource::Rootfs(rootfs)], files, vec![Resource::HostTree(tree)]].concat()));
     }
     wants

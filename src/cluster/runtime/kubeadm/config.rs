@@ -30,6 +30,8 @@ pub struct ClusterValues {
     pub networks: Networks,
     /// Where the control plane's images come from, if that is not as the image says.
     pub image_repository: Option<String>,
+    /// Where the image of the cluster's DNS comes from, where neither image nor Clusterfile say it.
+    pub dns_repository: Option<String>,
     /// The cgroup driver of kubelets, if that is not as the image says: `systemd` or `cgroupfs`.
     pub cgroup_driver: Option<String>,
     /// The container runtime's socket on hosts, without a scheme.
@@ -142,7 +144,13 @@ fn built_in_cluster() -> Value {
 }
 
 fn cluster_configuration(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &ClusterValues) -> Value {
-    let mut configuration = layered(built_in_cluster(), &image.cluster, cluster_values(cluster), &clusterfile.cluster);
+    let mut configuration =
+        layered(built_in_cluster(), &without_etcd_servers(&image.cluster), cluster_values(cluster), &clusterfile.cluster);
+    if let Some(repository) = &cluster.dns_repository
+        && configuration.pointer("/dns/imageRepository").is_none()
+    {
+        overlay(&mut configuration, &json!({ "dns": { "imageRepository": repository } }));
+    }
     let sans = cert_sans(image, clusterfile, cluster);
     overlay(
         &mut configuration,
@@ -153,6 +161,16 @@ fn cluster_configuration(image: &KubeadmDocuments, clusterfile: &KubeadmDocument
         }),
     );
     configuration
+}
+
+/// No image knows the addresses of a cluster's etcd: what Sealer's say is a placeholder, for Sealer itself to write over.
+fn without_etcd_servers(image: &Option<Value>) -> Option<Value> {
+    let mut image = image.clone()?;
+    arguments_to_maps(&mut image);
+    if let Some(arguments) = image.pointer_mut("/apiServer/extraArgs").and_then(Value::as_object_mut) {
+        arguments.shift_remove("etcd-servers");
+    }
+    Some(image)
 }
 
 fn cluster_values(cluster: &ClusterValues) -> Value {
@@ -327,6 +345,7 @@ mod tests {
             cert_sans: vec!["10.0.0.2".to_owned(), "example.com".to_owned()],
             networks: Networks { pods: vec!["10.244.0.0/16".parse().unwrap()], services: Vec::new() },
             image_repository: None,
+            dns_repository: None,
             cgroup_driver: None,
             cri_socket: "/run/containerd/containerd.sock".to_owned(),
             token: SecretString::from("abcdef.0123456789abcdef"),
@@ -354,7 +373,7 @@ kubernetesVersion: v1.19.8
 dns: {type: ''}
 imageRepository: registry.k8s.io
 etcd: {local: {imageTag: 3.4.23-0, extraArgs: {listen-metrics-urls: 'http://0.0.0.0:2381'}}}
-apiServer: {certSANs: [image.example], extraArgs: {audit-log-maxage: 7}}
+apiServer: {certSANs: [image.example], extraArgs: {audit-log-maxage: 7, etcd-servers: 'https://172.16.0.181:2379'}}
 networking: {podSubnet: 100.64.0.0/10, serviceSubnet: 10.96.0.0/22}
 ---
 kind: JoinConfiguration
