@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::images::{cluster_image, gzip, tar_layer};
-use sealift::archive::{Delta, Inventory, Parts, load, select};
+use sealift::archive::{Delta, Inventory, Naming, Parts, load, select};
 use sealift::events::Job;
 use sealift::image::{ClusterConfig, ClusterImage, Content, Digest, Name, children, content_of};
 use sealift::layer::{Compression, UnpackOptions, check_members, unpack};
@@ -232,7 +232,7 @@ fn archives() {
     fuzz("archive", vec![archive], &["index.json", "blobs/sha256/", "\0", "oci-layout", "sealift-delta.json", "{}", "../"], 60, |bytes| {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        if load(&store, bytes, None, &Job::silent()).is_err() {
+        if load(&store, bytes, &Naming::default(), &Job::silent()).is_err() {
             assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
         }
         assert_eq!(store.fsck(&Job::silent()).unwrap(), [], "nothing damaged comes in");

@@ -14,10 +14,10 @@ use common::registry::DockerRegistry;
 use common::run;
 use common::sealift::{Sealift, assert_says};
 use oci_spec::image::Descriptor;
-use sealift::archive::load;
+use sealift::archive::{Naming, load};
 use sealift::error::{Kind, kind_of};
 use sealift::events::Job;
-use sealift::image::{Content, Digest};
+use sealift::image::{Content, Digest, Name};
 use sealift::layer::{UnpackOptions, check_layers, unpack_image};
 use sealift::store::Store;
 use serde_json::{Value, json};
@@ -197,11 +197,12 @@ fn unpack(store: &Store, root: &Descriptor, to: &Path) -> Result<()> {
 /// Loads, sifts and unpacks; the first step that fails, and why.
 fn judge(layout: &Layout) -> std::result::Result<(), (Found, anyhow::Error)> {
     let (dir, store) = store();
-    let tag = "docker.io/library/variant:1".parse().unwrap();
-    let loaded = load(&store, &layout.tar()[..], Some(&tag), &Job::silent()).map_err(|error| {
-        assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
-        (Found::Loading, error)
-    })?;
+    let tag: Name = "docker.io/library/variant:1".parse().unwrap();
+    let loaded =
+        load(&store, &layout.tar()[..], &Naming { tag: Some(tag.clone()), ..Naming::default() }, &Job::silent()).map_err(|error| {
+            assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
+            (Found::Loading, error)
+        })?;
     assert_eq!(store.fsck(&Job::silent()).unwrap(), []);
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
     let sifted = check_layers(&store, &root, LIMIT, &Job::silent());

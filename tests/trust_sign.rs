@@ -1,4 +1,4 @@
-//! Images are signed as cosign signs them, the signatures go where the images go, and the policy stops what is not signed.
+//! Images are signed as cosign signs them, and the signatures go where the images go.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,22 +8,7 @@ use common::images::cluster_image;
 use common::registry::DockerRegistry;
 use common::run;
 use common::sealift::{Sealift, assert_says};
-
-const PASSWORD: &str = "correct horse";
-
-/// A pair of keys in the home of `who`, and a file with the password: the arguments to sign with.
-fn keys(who: &Sealift, name: &str) -> (String, String) {
-    let password = who.home().join("password");
-    std::fs::write(&password, PASSWORD).unwrap();
-    let prefix = who.home().join(name).display().to_string();
-    who.ok(&["key", "generate", "--output-key-prefix", &prefix, "--password-file", &password.display().to_string()]);
-    (format!("{prefix}.key"), format!("{prefix}.pub"))
-}
-
-fn sign(who: &Sealift, name: &str, key: &str, more: &[&str]) {
-    let password = who.home().join("password").display().to_string();
-    who.ok(&[&["sign", name, "--key", key, "--password-file", &password], more].concat());
-}
+use common::trust::{keys, sign};
 
 /// Holds a signature manifest's layer against a public key with openssl.
 fn openssl_verifies(who: &Sealift, manifest: &serde_json::Value, payload: &[u8], public: &str) {
@@ -87,31 +72,4 @@ fn an_image_in_a_registry_is_signed_there_beside_earlier_signatures() {
     // what is in the store only is not lost, nor what is in the registry only
     here.ok(&["push", &name]);
     assert_eq!(here.json(&["verify", &name, "--key", &first_public, "--key", &second_public])["signatures"].as_array().unwrap().len(), 2);
-}
-
-#[test]
-fn the_policy_stops_what_is_not_signed_before_anything_is_done() {
-    let registry = DockerRegistry::start();
-    let (here, there) = (Sealift::new(), Sealift::new());
-    let name = registry.name("team/shop:1");
-    cluster_image(&here.store(), &name, 73, &[1000], &[]);
-    let (key, _) = keys(&here, "own");
-    here.ok(&["push", &name]);
-    let policy = here.home().join("trust.yaml").display().to_string();
-    let write = |level: &str| {
-        let text = format!("images:\n- name: '127.0.0.1:*/team/*'\n  trust: {level}\n  keys: [own.pub]\n");
-        std::fs::write(&policy, text).unwrap();
-    };
-    write("required");
-    assert_says(&there.fails(6, &["pull", &name, "--trust-policy", &policy]), &["is not trusted", "is not signed", "hint: the policy is"]);
-    assert!(there.store().names().unwrap().is_empty());
-    let run_it = ["run", &name, "-m", "127.0.0.9", "--trust-policy", &policy];
-    assert_says(&there.fails(6, &run_it), &["is not trusted"]);
-    write("warn");
-    assert_says(&there.run(&["pull", &name, "--trust-policy", &policy]).expect_code(0).stderr, &["warning:", "is not trusted"]);
-    write("required");
-    sign(&here, &name, &key, &["--remote"]);
-    there.ok(&["pull", &name, "--trust-policy", &policy]);
-    std::fs::remove_file(here.home().join("own.pub")).unwrap();
-    assert_says(&there.fails(2, &["pull", &name, "--trust-policy", &policy]), &["own.pub"]);
 }

@@ -14,6 +14,16 @@ use crate::events::{Job, Task, Unit};
 use crate::image::{Blob, Digest, Name};
 use crate::layer::{Members, check_image};
 use crate::store::{MAX_DOCUMENT, Store, is_referrer, name_of};
+use crate::trust::Policy;
+
+/// How the images of an archive are named, and which of them may be.
+#[derive(Debug, Clone, Default)]
+pub struct Naming {
+    /// The name of the one image of an archive, whatever the archive says.
+    pub tag: Option<Name>,
+    /// Which images must be signed. One that is refused gets no name.
+    pub policy: Policy,
+}
 
 /// What came of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -29,12 +39,11 @@ pub struct Loaded {
     pub new_bytes: u64,
 }
 
-/// Reads an archive from start to end, verifies every blob, and names the images. `tag` names the one image of an archive
-/// without names.
+/// Reads an archive from start to end, verifies every blob, and names the images.
 ///
 /// Interrupted, it keeps what arrived: the next load passes over blobs that are here and goes on in the middle of one.
 /// Names are given at the end, when all that they reach is here.
-pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) -> Result<Loaded> {
+pub fn load(store: &Store, archive: impl Read, naming: &Naming, job: &Job) -> Result<Loaded> {
     let task = job.task("load", None, Unit::Bytes);
     let mut members = Members::new(archive);
     let (mut layout, mut index, mut delta, mut loaded) = (false, None, None, Loaded::default());
@@ -64,7 +73,7 @@ pub fn load(store: &Store, archive: impl Read, tag: Option<&Name>, job: &Job) ->
     let index = index.with_context(|| Failure::verification("the archive has no index.json"))?;
     let index: ImageIndex =
         serde_json::from_slice(&index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")))?;
-    loaded.images = name_images(store, &index, tag, delta.as_ref(), job)?;
+    loaded.images = name_images(store, &index, naming, delta.as_ref(), job)?;
     task.done(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, BinaryBytes(loaded.new_bytes), loaded.known_blobs));
     Ok(loaded)
 }
@@ -89,14 +98,14 @@ pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
 
 /// Reads a split archive; like [`load`]. Parts that are missing or broken are rebuilt from parity while they are read, if there is
 /// enough of it; else the error names them, and what came in before stays for the next load.
-pub fn load_parts(store: &Store, parts: &Parts, tag: Option<&Name>, job: &Job) -> Result<Loaded> {
+pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> Result<Loaded> {
     if !parts.is_listed() {
         job.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
     }
     let (mut broken, mut again) = (parts.missing(), true);
     loop {
         tell_rebuilt(parts, &broken, job);
-        let error = match load(store, Joined::new(parts, &broken), tag, job) {
+        let error = match load(store, Joined::new(parts, &broken), naming, job) {
             Ok(loaded) => return Ok(loaded),
             Err(error) if kind_of(&error) != Kind::Verification || !parts.is_listed() => return Err(error),
             Err(error) => error,
@@ -177,9 +186,9 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
 }
 
 /// Points the archive's names at its images, after looking that each is whole, and keeps what refers to them.
-fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>, delta: Option<&Delta>, job: &Job) -> Result<Vec<Name>> {
+fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option<&Delta>, job: &Job) -> Result<Vec<Name>> {
     let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
-    let named: Vec<(Name, &Descriptor)> = match (tag, images.as_slice()) {
+    let named: Vec<(Name, &Descriptor)> = match (&naming.tag, images.as_slice()) {
         (Some(tag), [only]) => vec![(tag.clone(), *only)],
         (Some(_), several) => bail!(Failure::usage(format!("the archive has {} images: `--tag` can name one only", several.len()))),
         (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, *entry))).collect(),
@@ -198,8 +207,11 @@ fn name_images(store: &Store, index: &ImageIndex, tag: Option<&Name>, delta: Opt
     if on_hosts > 0 {
         job.warn(format!("{on_hosts} blobs are on the hosts only: these images run there, but cannot be pushed or saved from this store"));
     }
-    named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
+    for (name, descriptor) in &named {
+        naming.policy.check(store, name, &descriptor.digest().try_into()?, job)?;
+    }
+    named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())
 }
 

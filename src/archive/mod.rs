@@ -15,7 +15,7 @@ mod split;
 
 pub use delta::{Delta, Known};
 pub use inventory::{Held, HostHeld, Inventory};
-pub use load::{Loaded, ensure_room_for, load, load_parts};
+pub use load::{Loaded, Naming, ensure_room_for, load, load_parts};
 pub use parts::{Part, Parts, find_parts};
 pub use save::{Selection, select};
 pub use split::{SMALLEST_PART, check_split, save_parts};

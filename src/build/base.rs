@@ -7,13 +7,14 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 
 use super::cache::Cache;
 use super::layout::Layout;
-use super::options::Pull;
+use super::options::{Options, Pull};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Name};
 use crate::layer::{Layer, layers_of, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
+use crate::trust::admit;
 use crate::workloads::Workloads;
 
 /// A base image, for one platform.
@@ -35,14 +36,16 @@ pub struct Base {
     pub layout: Layout,
 }
 
-/// Brings a base image into the store, if `pull` wants it, and gives its root.
-pub async fn bring(name: &Name, platform: &Platform, pull: Pull, client: &Client, store: &Store, job: &Job) -> Result<Descriptor> {
-    if pull != Pull::Always
+/// Brings a base image into the store, if `options` want it, and gives its root.
+pub async fn bring(name: &Name, platform: &Platform, options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Descriptor> {
+    let registry = (options.pull != Pull::Never).then_some(client);
+    if options.pull != Pull::Always
         && let Some(root) = store.resolve(name)?
     {
+        admit(&options.policy, registry, name, &root, store, job).await?;
         return Ok(root);
     }
-    if pull == Pull::Never {
+    if options.pull == Pull::Never {
         return Err(Failure::failed(format!(
             "no such image: {} (not in the store, and `--pull never` asks nowhere else)",
             name.familiar()
@@ -51,6 +54,7 @@ pub async fn bring(name: &Name, platform: &Platform, pull: Pull, client: &Client
         .into());
     }
     let (root, _) = client.pull(name, std::slice::from_ref(platform), store, job).await?;
+    admit(&options.policy, registry, name, &root, store, job).await?;
     store.tag(name, &root)?;
     Ok(root)
 }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use tokio::runtime::Handle;
 
+use super::options::Options;
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, ClusterImage, Content, Digest, Name, content_of};
 use crate::layer::{Layer, layers_of};
 use crate::registry::client::Client;
 use crate::store::Store;
+use crate::trust::admit;
 
 /// What stands before the key in the comment of a history entry.
 const COMMENT: &str = "sealift ";
@@ -43,10 +45,10 @@ struct Lender {
 
 impl Lenders {
     /// Looks at the documents of images in the store, else in a registry. One that is nowhere is warned of: the first build of all has none.
-    pub async fn open(names: &[Name], platform: &Platform, client: &Client, store: &Store, job: &Job) -> Result<Self> {
+    pub async fn open(options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Self> {
         let mut lenders = Lenders { images: Vec::new(), client: client.clone(), store: store.clone(), job: job.clone() };
-        for name in names {
-            match lenders.look_at(name, platform).await {
+        for name in &options.cache_from {
+            match lenders.look_at(name, options).await {
                 Ok(layers) => lenders.images.push(Lender { name: name.clone(), layers }),
                 Err(error) => {
                     job.check()?;
@@ -72,16 +74,17 @@ impl Lenders {
         Ok(Some(layers.clone()))
     }
 
-    async fn look_at(&self, name: &Name, platform: &Platform) -> Result<BTreeMap<Digest, Vec<Layer>>> {
-        let mut content = match self.store.resolve(name)? {
-            Some(root) => self.store.document(&root)?,
+    async fn look_at(&self, name: &Name, options: &Options) -> Result<BTreeMap<Digest, Vec<Layer>>> {
+        let (root, mut content) = match self.store.resolve(name)? {
+            Some(root) => (root.clone(), self.store.document(&root)?),
             None => self.document(name).await?,
         };
+        admit(&options.policy, Some(&self.client), name, &root, &self.store, &self.job).await?;
         if let Content::Index(index) = &content {
-            let rootfs = ClusterImage::from_index(index)?.part(platform)?.rootfs.clone();
+            let rootfs = ClusterImage::from_index(index)?.part(&options.platform)?.rootfs.clone();
             content = match self.has(&rootfs)? {
                 true => self.store.document(&rootfs)?,
-                false => self.document(&name.with_digest(rootfs.digest().try_into()?)).await?,
+                false => self.document(&name.with_digest(rootfs.digest().try_into()?)).await?.1,
             };
         }
         let Content::Manifest(manifest) = content else {
@@ -96,10 +99,11 @@ impl Lenders {
         Ok(self.store.has(&Blob::try_from(descriptor)?))
     }
 
-    async fn document(&self, name: &Name) -> Result<Content> {
+    async fn document(&self, name: &Name) -> Result<(Descriptor, Content)> {
         let found = self.client.manifest(name, &self.job).await?;
         let (descriptor, bytes) = found.with_context(|| Failure::failed(format!("no such image: {}", name.familiar())))?;
-        content_of(descriptor.media_type(), &bytes)
+        let content = content_of(descriptor.media_type(), &bytes)?;
+        Ok((descriptor, content))
     }
 
     fn keys(&self, manifest: &ImageManifest, config: &Blob) -> Result<BTreeMap<Digest, Vec<Layer>>> {

@@ -56,7 +56,7 @@ impl Draft {
             let root = match sound {
                 true => {
                     let name = options.lock.as_ref().map_or_else(|| Ok(image.name.clone()), |lock| lock.image(&image.name))?;
-                    let root = base::bring(&name, &parse_platform(&image.platform)?, options.pull, client, store, job).await?;
+                    let root = base::bring(&name, &parse_platform(&image.platform)?, &options, client, store, job).await?;
                     taken.add_image(&image.name, root.digest().try_into()?);
                     Some(root)
                 }

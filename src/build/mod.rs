@@ -45,10 +45,12 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, Platform};
 use serde::Serialize;
 
+use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::{Digest, Name, host_platform, platform_string};
 use crate::registry::client::Client;
 use crate::store::Store;
+use crate::trust::admit;
 use crate::workloads::list::{self, Ignore};
 use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
 
@@ -192,7 +194,7 @@ impl Build {
         let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
         let Draft { options, context, cache, bases, origins, workdir, taken, .. } = draft;
         let ignore = ignored(&context, &options, job)?;
-        let lenders = Lenders::open(&options.cache_from, &options.platform, client, store, job).await?;
+        let lenders = Lenders::open(&options, client, store, job).await?;
         let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
         Ok((Build { workdir, options, bases, base, cache, ignore, taken, lenders, store: store.clone(), job: job.clone() }, plan))
     }
@@ -259,7 +261,30 @@ impl Build {
         }
         let locked = self.locked(wanted)?;
         let sources = Sources { archives, client: client.clone(), known, locked, allow_missing: self.options.allow_missing };
-        sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await
+        let fetched = sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await?;
+        self.admit(&fetched, client).await?;
+        Ok(fetched)
+    }
+
+    /// Refuses container images that the policy does not trust, all at once.
+    async fn admit(&self, fetched: &Fetched, client: &Client) -> Result<()> {
+        let registry = (self.options.pull != Pull::Never).then_some(client);
+        let mut refused = Vec::new();
+        for (name, blobs) in &fetched.images {
+            match admit(&self.options.policy, registry, name, &blobs[0], &self.store, &self.job).await {
+                Err(error) if kind_of(&error) == Kind::Verification => refused.push(error),
+                other => other?,
+            }
+        }
+        match refused.len() {
+            0 => Ok(()),
+            1 => Err(refused.remove(0)),
+            count => {
+                let told: Vec<String> = refused.iter().map(|error| format!("  {error:#}")).collect();
+                let failure = Failure::verification(format!("{count} container images are not trusted:\n{}", told.join("\n")));
+                Err(hints_of(&refused[0]).iter().fold(failure, Failure::hint).into())
+            }
+        }
     }
 
     fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<BuiltPart> {

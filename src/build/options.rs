@@ -9,6 +9,7 @@ use super::lock::Lock;
 use crate::chart::Engine;
 use crate::image::{ClusterKind, Name};
 use crate::layer::Compression;
+use crate::trust::Policy;
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Options {
     pub archives: Vec<PathBuf>,
     /// Whether container images that are nowhere are only warned of.
     pub allow_missing: bool,
+    /// Which images must be signed to build from them or to be brought along.
+    pub policy: Policy,
     /// No time in the image is later: `SOURCE_DATE_EPOCH`, seconds since 1970.
     pub source_date_epoch: Option<i64>,
 }

@@ -29,6 +29,7 @@ pub fn options(context: &Path, text: &str) -> Options {
         ignored_image_lists: Vec::new(),
         archives: Vec::new(),
         allow_missing: false,
+        policy: Default::default(),
         source_date_epoch: None,
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use oci_spec::image::Platform;
 
+use super::trust_args::PolicyArgs;
 use super::{Context, EngineArg, RegistryArgs};
 use crate::build::{self, Built, Checked, Lock, Options, Pull, userns};
 use crate::durable;
@@ -92,6 +93,8 @@ pub struct Args {
     allow_missing: bool,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -229,6 +232,7 @@ impl Args {
             ignored_image_lists: self.ignored_image_lists.iter().map(|path| named_text(path)).collect::<Result<_>>()?,
             archives: self.archives,
             allow_missing: self.allow_missing,
+            policy: self.policy.policy()?,
         })
     }
 }

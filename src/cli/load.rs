@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use super::Context;
-use crate::archive::{Loaded, ensure_room_for, find_parts, load, load_parts};
+use super::trust_args::PolicyArgs;
+use crate::archive::{Loaded, Naming, ensure_room_for, find_parts, load, load_parts};
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::image::Name;
 use crate::store::Store;
@@ -18,6 +19,8 @@ use crate::store::Store;
 ///
 /// Of a split archive name the first part: the others are read where they are. A part that is broken is named, and only it
 /// needs to be copied again; lost and broken parts are rebuilt while loading if the archive has enough parity parts.
+///
+/// Signatures and SBOMs come along; of images that the trust policy refuses none is named.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The archive's file [default: stdin]
@@ -26,18 +29,20 @@ pub struct Args {
     /// Name the one image of the archive so, instead of as the archive says
     #[arg(short, long, value_name = "NAME")]
     tag: Option<Name>,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Loads the images.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (store, job) = (context.store()?, context.job.clone());
+    let naming = Naming { tag: args.tag, policy: args.policy.policy()? };
     let loaded: Loaded = tokio::task::spawn_blocking(move || {
         let _in_use = store.in_use()?;
         let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
-        let tag = args.tag.as_ref();
         let loaded = match args.input.as_deref().map_or(Ok(None), find_parts)? {
-            Some(parts) => load_parts(&store, &parts, tag, &job),
-            None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, tag, &job)),
+            Some(parts) => load_parts(&store, &parts, &naming, &job),
+            None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, &naming, &job)),
         };
         loaded.map_err(|error| of_archive(error, &name))
     })

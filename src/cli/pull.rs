@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::trust_args::{PolicyArgs, bring_referrers};
+use super::trust_args::PolicyArgs;
 use super::{Context, RegistryArgs};
 use crate::image::{Name, parse_platform};
+use crate::trust::bring_referrers;
 
 /// Pull an image from a registry into the store
 ///
@@ -30,7 +31,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let _in_use = store.in_use()?;
     let client = args.registry.client()?;
     let (root, summary) = client.pull(&args.name, &platforms, &store, &context.job).await?;
-    bring_referrers(&client, &root, &args.name, &store, context).await?;
+    bring_referrers(&client, &root, &args.name, &store, &context.job).await?;
     args.policy.check(&store, &args.name, &root, context).await?;
     store.tag(&args.name, &root)?;
     context.job.note(super::push::story("pulled", &args.name, &summary));

@@ -4,7 +4,7 @@ use anyhow::Result;
 use oci_spec::image::Descriptor;
 
 use super::cluster_args::{ClusterArgs, records};
-use super::trust_args::{PolicyArgs, bring_referrers};
+use super::trust_args::PolicyArgs;
 use super::{Context, RegistryArgs};
 use crate::cluster::{Image, LeaseOptions, Plan, Site};
 use crate::clusterfile::Clusterfile;
@@ -12,6 +12,7 @@ use crate::error::{Failure, hints_of, kind_of};
 use crate::host::AgentBinaries;
 use crate::image::Name;
 use crate::store::Store;
+use crate::trust::bring_referrers;
 
 /// The options of commands that bring a cluster up or say what that would change.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -59,7 +60,7 @@ impl SiteArgs {
     async fn pull(&self, name: &Name, store: &Store, context: &Context) -> Result<Descriptor> {
         let client = self.registry.client()?;
         let (image, _) = client.pull(name, &[], store, &context.job).await?;
-        bring_referrers(&client, &image, name, store, context).await?;
+        bring_referrers(&client, &image, name, store, &context.job).await?;
         Ok(image)
     }
 

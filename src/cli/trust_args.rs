@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::task::spawn_blocking;
 
 use super::Context;
-use crate::error::{Failure, Kind, kind_of};
+use crate::error::Failure;
 use crate::image::{Blob, Name};
 use crate::registry::client::Client;
 use crate::store::Store;
@@ -116,21 +116,5 @@ impl Remote {
         let store = Store::open(dir.path())?;
         pull_referrers(client, &image, name, &store, &context.job).await?;
         Ok(Remote { image, store, _dir: dir })
-    }
-}
-
-/// Brings what refers to a pulled image into the store. A registry that cannot say what that is is no reason to fail.
-pub async fn bring_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, context: &Context) -> Result<()> {
-    match pull_referrers(client, image, name, store, &context.job).await {
-        Ok(0) => Ok(()),
-        Ok(count) => {
-            context.job.note(format!("{count} signatures and other documents about {} came along", name.familiar()));
-            Ok(())
-        }
-        Err(error) if matches!(kind_of(&error), Kind::Interrupted) => Err(error),
-        Err(error) => {
-            context.job.warn(format!("signatures of {} were not fetched: {error:#}", name.familiar()));
-            Ok(())
-        }
     }
 }

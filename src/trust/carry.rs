@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::Descriptor;
 
+use super::Policy;
 use super::signature::{self, is_signatures, signatures_in, tag_of};
-use crate::error::Failure;
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::{Blob, Content, Digest, Name, children, content_of, subject_of};
 use crate::registry::client::Client;
@@ -39,6 +40,37 @@ async fn push_one(client: &Client, referrer: &Descriptor, name: &Name, store: &S
         Some(subject) if is_signatures(referrer) => client.push_manifest(&name.with_tag(&tag_of(&subject)), referrer, &bytes, job).await,
         _ => Ok(()),
     }
+}
+
+/// Brings what refers to a pulled image into the store. A registry that cannot say what that is is no reason to fail.
+pub async fn bring_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<()> {
+    match pull_referrers(client, image, name, store, job).await {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            job.note(format!("{count} signatures and other documents about {} came along", name.familiar()));
+            Ok(())
+        }
+        Err(error) if kind_of(&error) == Kind::Interrupted => Err(error),
+        Err(error) => {
+            job.warn(format!("signatures of {} were not fetched: {error:#}", name.familiar()));
+            Ok(())
+        }
+    }
+}
+
+/// Refuses an image that a build would take in and that the policy does not trust. Signatures that the store does not have are fetched
+/// from the registry, if one may be asked.
+///
+/// # Errors
+/// As [`Policy::check`].
+pub async fn admit(policy: &Policy, registry: Option<&Client>, name: &Name, image: &Descriptor, store: &Store, job: &Job) -> Result<()> {
+    let digest = Blob::try_from(image)?.digest;
+    if let Some(client) = registry
+        && !policy.is_content(store, name, &digest)
+    {
+        bring_referrers(client, image, name, store, job).await?;
+    }
+    policy.check(store, name, &digest, job)
 }
 
 /// Pulls what refers to an image and keeps it beside the image; how many documents and signatures that were.

@@ -12,7 +12,7 @@ mod sbom;
 mod sealed;
 mod signature;
 
-pub use carry::{pull_referrers, push_referrers};
+pub use carry::{admit, bring_referrers, pull_referrers, push_referrers};
 pub use key::{PrivateKey, PublicKey};
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use globset::{GlobBuilder, GlobMatcher};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{PublicKey, verify};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::{Digest, Name};
 use crate::store::Store;
@@ -55,7 +55,7 @@ pub enum Level {
 }
 
 /// Which images must be signed, and by whom.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Policy {
     file: PathBuf,
     rules: Vec<Rule>,
@@ -63,7 +63,7 @@ pub struct Policy {
     keys: Vec<PathBuf>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rule {
     pattern: GlobMatcher,
     level: Level,
@@ -106,28 +106,35 @@ impl Policy {
     /// # Errors
     /// Of kind `Verification` if the image is refused; of kind `Usage` if a key of the policy cannot be read.
     pub fn check(&self, store: &Store, name: &Name, digest: &Digest, job: &Job) -> Result<()> {
+        let failure = |why: anyhow::Error| {
+            Failure::new(Kind::Verification, format!("{} is not trusted: {why:#}", name.familiar()))
+                .hint(format!("the policy is {}", self.file.display()))
+                .hint("`sealift sign NAME --key cosign.key` signs an image; `sealift pull` brings signatures along")
+        };
+        match (self.verified(store, name, digest), self.rule(name).0) {
+            (Err(error), _) if kind_of(&error) == Kind::Usage => Err(error),
+            (Err(error), Level::Required) => Err(failure(error).into()),
+            (Err(error), Level::Warn) => {
+                job.warn(failure(error).message);
+                Ok(())
+            }
+            (Ok(()), _) | (_, Level::Off) => Ok(()),
+        }
+    }
+
+    /// Whether nobody looks at the image, or it is signed as it must be.
+    pub(super) fn is_content(&self, store: &Store, name: &Name, digest: &Digest) -> bool {
+        self.verified(store, name, digest).is_ok()
+    }
+
+    fn verified(&self, store: &Store, name: &Name, digest: &Digest) -> Result<()> {
         let (level, keys) = self.rule(name);
         if level == Level::Off {
             return Ok(());
         }
-        let failure = |why: String| {
-            Failure::new(Kind::Verification, format!("{} is not trusted: {why}", name.familiar()))
-                .hint(format!("the policy is {}", self.file.display()))
-                .hint("`sealift sign NAME --key cosign.key` signs an image; `sealift pull` brings signatures along")
-        };
         let keys = PublicKey::read_all(keys).with_context(|| format!("trust policy {}", self.file.display()))?;
-        let verified = match keys.is_empty() {
-            true => Err(anyhow::anyhow!("the policy names no key for it")),
-            false => verify(store, digest, &keys, &Default::default()),
-        };
-        match (verified, level) {
-            (Ok(_), _) => Ok(()),
-            (Err(error), Level::Required) => Err(failure(format!("{error:#}")).into()),
-            (Err(error), _) => {
-                job.warn(failure(format!("{error:#}")).message);
-                Ok(())
-            }
-        }
+        ensure!(!keys.is_empty(), "the policy names no key for it");
+        verify(store, digest, &keys, &Default::default()).map(|_| ())
     }
 }
 

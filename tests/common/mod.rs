@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod registry;
 pub mod sealift;
 pub mod serve;
+pub mod trust;
 pub mod web;
 
 use std::net::TcpListener;
