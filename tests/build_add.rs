@@ -113,3 +113,30 @@ fn owners_are_looked_up_in_the_rootfs() {
     kubefile(&context, "FROM scratch\nCOPY etc etc\nCOPY --chown=nobody a .\n");
     assert_says(&sealift.fails(1, &["build", "-t", "shop:1", &context]), &["Kubefile:3", "no user `nobody`", "hint:"]);
 }
+
+#[test]
+fn without_its_server_a_build_takes_what_it_has_only_if_it_is_told_to() {
+    let web = Web::start();
+    web.put("tool", Answer::File(b"one".to_vec()));
+    let (sealift, context) = context(&[("Kubefile", "")]);
+    kubefile(&context, &format!("FROM scratch\nADD {} bin/\n", web.url("tool")));
+    let with = |pull: &'static str| ["build", "-t", "shop:1", "--pull", pull, &context];
+    assert_says(&sealift.fails(1, &with("never")), &["Kubefile:2: ADD", "was never fetched", "hint: "]);
+    let digest = sealift.ok(&with("missing"));
+    web.log();
+    assert_eq!(sealift.ok(&with("never")), digest);
+    assert_eq!(web.log(), [] as [String; 0], "nobody is asked");
+
+    web.put("tool", Answer::Status(503));
+    let said = sealift.fails(7, &with("missing"));
+    assert_says(&said, &["Kubefile:2: ADD", "503 service unavailable", "hint: what was fetched before is here: `--pull never` takes it"]);
+    let ended = sealift.run(&with("newer")).expect_code(0);
+    assert_says(&ended.stderr, &["503 service unavailable", "what was fetched before is taken"]);
+    assert_eq!(ended.stdout, digest);
+
+    web.put("tool", Answer::Dated(b"two".to_vec(), "Wed, 21 Oct 2015 07:28:00 GMT".to_owned()));
+    assert_ne!(sealift.ok(&with("newer")), digest);
+    web.log();
+    sealift.ok(&with("missing"));
+    assert_eq!(web.log(), ["304 tool"], "a server without entity tags is asked by time");
+}

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use common::images;
 use common::registry::DockerRegistry;
+use common::run;
 use common::sealift::{Sealift, assert_says};
+use common::web::{Answer, Web};
+use oci_spec::image::{Descriptor, MediaType};
 use serde_json::Value;
 
 fn write(path: &Path, text: &str) {
@@ -62,6 +65,9 @@ fn a_locked_build_takes_what_names_stood_for_and_refuses_the_rest() {
     }
     let elsewhere = Sealift::new();
     assert_eq!(elsewhere.ok(&with("--locked")), digest);
+    let refreshed = elsewhere.ok(&with("--lock"));
+    assert_ne!(refreshed, digest, "the names are asked for again");
+    assert_eq!(elsewhere.ok(&with("--locked")), refreshed);
 
     write(&dir.join("Kubefile"), &format!("FROM {base}\nCOPY . /app/\nIMAGES {nginx} {}\n", registry.name("redis:7")));
     let said = elsewhere.fails(1, &with("--locked"));
@@ -70,4 +76,88 @@ fn a_locked_build_takes_what_names_stood_for_and_refuses_the_rest() {
     assert_says(&elsewhere.fails(1, &with("--locked")), &["image ", "other:1 is not in the lock file"]);
     write(&lock, "{}");
     assert_says(&elsewhere.fails(2, &with("--locked")), &["is no lock file"]);
+}
+
+/// The archive of a chart with this value.
+fn chart(sealift: &Sealift, value: &str) -> Vec<u8> {
+    let dir = sealift.home().join("chart");
+    write(&dir.join("web/Chart.yaml"), "apiVersion: v2\nname: web\nversion: 1.0.0\n");
+    write(
+        &dir.join("web/templates/map.yaml"),
+        &format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: web}}\ndata: {{value: {value}}}\n"),
+    );
+    run("tar", &["-C", dir.to_str().unwrap(), "-czf", dir.join("web.tgz").to_str().unwrap(), "web"]);
+    fs::read(dir.join("web.tgz")).unwrap()
+}
+
+/// Pushes a chart as `helm push` does.
+fn push_chart(sealift: &Sealift, name: &str, archive: &[u8]) {
+    let store = sealift.store();
+    let blob = |bytes: &[u8], kind: &str| {
+        let blob = store.put(bytes).unwrap();
+        Descriptor::new(MediaType::from(kind), blob.size, oci_spec::image::Digest::from(blob.digest))
+    };
+    let config = blob(b"{\"name\":\"web\"}", "application/vnd.cncf.helm.config.v1+json");
+    let layer = blob(archive, "application/vnd.cncf.helm.chart.content.v1.tar+gzip");
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]});
+    let manifest = blob(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    store.tag(&name.parse().unwrap(), &manifest).unwrap();
+    sealift.ok(&["push", "--plain-http", name]);
+    sealift.ok(&["rmi", name]);
+}
+
+#[test]
+fn locked_files_and_charts_are_these_or_an_error_and_need_no_network() {
+    let (sealift, registry, web) = (Sealift::new(), DockerRegistry::start(), Web::start());
+    let (base, nginx, oci) = (registry.name("base:1"), registry.name("nginx:1"), registry.name("charts/web:1.0.0"));
+    push(&sealift, &nginx, 1);
+    write(&sealift.home().join("base/Kubefile"), "FROM scratch\nCOPY Kubefile /\n");
+    sealift.ok(&["build", "-t", &base, sealift.home().join("base").to_str().unwrap()]);
+    sealift.ok(&["push", "--plain-http", &base]);
+    sealift.ok(&["rmi", &base]);
+    push_chart(&sealift, &oci, &chart(&sealift, "one"));
+    web.put("web.tgz", Answer::File(chart(&sealift, "two")));
+    web.put("tool", Answer::File(b"tool".to_vec()));
+
+    let dir = sealift.home().join("context");
+    let kubefile =
+        format!("FROM {base}\nADD {} bin/\nAPP one oci://{oci}\nAPP two {}\nIMAGES {nginx}\n", web.url("tool"), web.url("web.tgz"));
+    write(&dir.join("Kubefile"), &kubefile);
+    let args = ["build", "--plain-http", "-t", "shop:1", dir.to_str().unwrap()];
+    let with = |more: &'static str| [&args[..], &[more]].concat();
+    let digest = sealift.ok(&with("--lock"));
+    let text = fs::read_to_string(dir.join("Kubefile.lock")).unwrap();
+    assert!(text.starts_with("{\n  \"comment\": \"Written by `sealift build --lock`"), "{text}");
+    let keys: Vec<String> = serde_json::from_str::<Value>(&text).unwrap()["files"].as_object().unwrap().keys().cloned().collect();
+    let mut expected = [web.url("tool"), web.url("web.tgz"), format!("oci://{oci}")];
+    expected.sort();
+    assert_eq!(keys, expected);
+    let line = |key: &str| text.lines().position(|line| line.contains(key)).unwrap() + 1;
+
+    // all has changed behind its name: who has what was locked goes on, who does not is told the line
+    web.put("tool", Answer::File(b"other".to_vec()));
+    push_chart(&sealift, &oci, &chart(&sealift, "three"));
+    web.log();
+    assert_eq!(sealift.ok(&with("--locked")), digest);
+    assert_eq!(web.log(), [] as [String; 0]);
+    let elsewhere = Sealift::new();
+    let hint = "hint: if the change is meant, write the lock file anew with `sealift build --lock`";
+    let said = elsewhere.fails(6, &with("--locked"));
+    assert_says(
+        &said,
+        &["Kubefile:2: ADD", &format!("Kubefile.lock:{}: \"{}\"", line("/tool"), web.url("tool")), "has the checksum", hint],
+    );
+    web.put("tool", Answer::File(b"tool".to_vec()));
+    let said = elsewhere.fails(6, &with("--locked"));
+    assert_says(&said, &["Kubefile:3: APP one", &format!("Kubefile.lock:{}: \"oci://{oci}\"", line("oci://")), "has the checksum", hint]);
+
+    // the network goes away
+    drop(registry);
+    assert_eq!(sealift.ok(&with("--locked")), digest);
+    let said = elsewhere.fails(7, &with("--locked"));
+    assert_says(&said, &["Kubefile.lock:", hint]);
+    let ended = sealift.run(&with("--lock")).expect_code(0);
+    assert_eq!(ended.stdout, digest, "nothing newer can be seen");
+    assert_says(&ended.stderr, &["what the store has of", "what was fetched before is taken"]);
+    assert_eq!(fs::read_to_string(dir.join("Kubefile.lock")).unwrap(), text);
 }

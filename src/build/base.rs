@@ -38,24 +38,28 @@ pub struct Base {
 
 /// Brings a base image into the store, if `options` want it, and gives its root.
 pub async fn bring(name: &Name, platform: &Platform, options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Descriptor> {
-    let registry = (options.pull != Pull::Never).then_some(client);
-    if options.pull != Pull::Always
-        && let Some(root) = store.resolve(name)?
-    {
-        admit(&options.policy, registry, name, &root, store, job).await?;
-        return Ok(root);
+    let fetch = || async { Ok::<_, anyhow::Error>(client.pull(name, std::slice::from_ref(platform), store, job).await?.0) };
+    let asked = (options.pull != Pull::Never).then_some(client);
+    let (root, asked) = match (options.pull, store.resolve(name)?) {
+        (Pull::Missing | Pull::Never, Some(root)) => (root, asked),
+        (Pull::Never, None) => {
+            let message = format!("no such image: {} (not in the store, and `--pull never` asks nowhere else)", name.familiar());
+            return Err(Failure::failed(message).hint(format!("sealift pull {}", name.familiar())).into());
+        }
+        (Pull::Newer, Some(root)) => match fetch().await {
+            Ok(newest) => (newest, asked),
+            Err(error) => {
+                job.check()?;
+                job.warn(format!("{error:#}; what the store has of {} is taken", name.familiar()));
+                (root, None)
+            }
+        },
+        _ => (fetch().await?, asked),
+    };
+    admit(&options.policy, asked, name, &root, store, job).await?;
+    if store.resolve(name)?.is_none_or(|known| known.digest() != root.digest()) {
+        store.tag(name, &root)?;
     }
-    if options.pull == Pull::Never {
-        return Err(Failure::failed(format!(
-            "no such image: {} (not in the store, and `--pull never` asks nowhere else)",
-            name.familiar()
-        ))
-        .hint(format!("sealift pull {}", name.familiar()))
-        .into());
-    }
-    let (root, _) = client.pull(name, std::slice::from_ref(platform), store, job).await?;
-    admit(&options.policy, registry, name, &root, store, job).await?;
-    store.tag(name, &root)?;
     Ok(root)
 }
 

@@ -10,8 +10,9 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::cache::Cache;
+use super::options::Pull;
 use crate::durable;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::{Blob, Content, Digest, Name};
 use crate::registry::client::{Client, Version, WebFile, shown};
@@ -64,37 +65,53 @@ impl Downloads {
     }
 
     /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
-    /// nothing here has it.
-    pub async fn bring(&self, remote: &Remote, cache: &Cache, client: &Client, job: &Job) -> Result<Fetched> {
+    /// nothing here has it, with [`Pull::Never`] not at all.
+    pub async fn bring(&self, remote: &Remote, cache: &Cache, client: &Client, pull: Pull, job: &Job) -> Result<Fetched> {
         fs_err::create_dir_all(&self.dir)?;
         if let Some(checksum) = remote.checksum
             && let Some(here) = self.here(&checksum, cache, job)?
         {
             return Ok(here);
         }
-        if remote.url.scheme() == "oci" {
-            let (root, name) = self.pull(&remote.url, client, job).await?;
-            let (downloads, url) = (self.clone(), remote.url.clone());
-            return spawn_blocking(move || downloads.chart(&url, &root, &name)).await?;
-        }
-        let seen = if cache.is_write_only() { None } else { self.seen(&remote.url) };
-        let here = match &seen {
-            Some(seen) => self.here(&seen.digest, cache, job)?,
-            None => None,
-        };
-        let known = here.as_ref().and(seen).map(|seen| seen.version).unwrap_or_default();
-        let fetched = match (client.fetch(&remote.url, &known, &self.dir, job).await?, here) {
-            (Some(file), _) => {
-                let (downloads, url) = (self.clone(), remote.url.clone());
-                spawn_blocking(move || downloads.keep(&url, file)).await??
-            }
-            (None, Some(here)) => here,
-            (None, None) => {
-                return Err(Failure::failed(format!("{}: 304 not modified, but nothing was asked about", shown(&remote.url))).into());
+        let last = self.last(&remote.url, cache, job)?;
+        let fetched = match (pull, last) {
+            (Pull::Never, Some((here, _))) => here,
+            (Pull::Never, None) => return Err(never_fetched(&remote.url).into()),
+            (_, last) => {
+                let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, version)| version.clone()).unwrap_or_default();
+                match (self.ask(&remote.url, &known, client, job).await, last) {
+                    (Ok(Some(fetched)), _) => fetched,
+                    (Ok(None), Some((here, _))) => here,
+                    (Ok(None), None) => {
+                        let message = format!("{}: 304 not modified, but nothing was asked about", shown(&remote.url));
+                        return Err(Failure::failed(message).into());
+                    }
+                    (Err(error), Some((here, _))) if kind_of(&error) == Kind::Network => away(error, here, pull, job)?,
+                    (Err(error), _) => return Err(error),
+                }
             }
         };
         self.check(remote, &fetched, cache, job)?;
         Ok(fetched)
+    }
+
+    /// Asks a server or registry for a file; `None` if it still has the known version.
+    async fn ask(&self, url: &Url, known: &Version, client: &Client, job: &Job) -> Result<Option<Fetched>> {
+        let (downloads, place) = (self.clone(), url.clone());
+        if url.scheme() == "oci" {
+            let (root, name) = self.pull(url, client, job).await?;
+            return spawn_blocking(move || downloads.chart(&place, &root, &name)).await?.map(Some);
+        }
+        match client.fetch(url, known, &self.dir, job).await? {
+            Some(file) => spawn_blocking(move || downloads.keep(&place, file)).await?.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a URL gave last, if it is still here, and what the server called it.
+    fn last(&self, url: &Url, cache: &Cache, job: &Job) -> Result<Option<(Fetched, Version)>> {
+        let Some(seen) = self.seen(url) else { return Ok(None) };
+        Ok(self.here(&seen.digest, cache, job)?.map(|here| (here, seen.version)))
     }
 
     async fn pull(&self, url: &Url, client: &Client, job: &Job) -> Result<(Descriptor, Name)> {
@@ -152,6 +169,22 @@ impl Downloads {
         );
         Ok(())
     }
+}
+
+/// What to do where the server cannot be asked, and what it gave before is here.
+fn away(error: anyhow::Error, here: Fetched, pull: Pull, job: &Job) -> Result<Fetched> {
+    if pull == Pull::Newer {
+        job.warn(format!("{error:#}; what was fetched before is taken"));
+        return Ok(here);
+    }
+    let mut failure = Failure::network("the server cannot be asked whether the file is still the same");
+    failure.hints = hints_of(&error).to_vec();
+    Err(error.context(failure.hint("what was fetched before is here: `--pull never` takes it")))
+}
+
+fn never_fetched(url: &Url) -> Failure {
+    Failure::failed(format!("{} was never fetched, and `--pull never` asks nowhere", shown(url)))
+        .hint("build once without `--pull never`, where the server can be reached")
 }
 
 /// The name that a file keeps: the last part of its URL's path, if it has one.

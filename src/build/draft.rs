@@ -19,7 +19,7 @@ use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::parse_platform;
 use crate::kubefile::{Parsed, parse};
-use crate::registry::client::Client;
+use crate::registry::client::{Client, shown};
 use crate::store::Store;
 
 /// What a plan is made from.
@@ -56,7 +56,8 @@ impl Draft {
             let root = match sound {
                 true => {
                     let name = options.lock.as_ref().map_or_else(|| Ok(image.name.clone()), |lock| lock.image(&image.name))?;
-                    let root = base::bring(&name, &parse_platform(&image.platform)?, &options, client, store, job).await?;
+                    let root = base::bring(&name, &parse_platform(&image.platform)?, &options, client, store, job).await;
+                    let root = root.map_err(|error| blame(&options, &image.name.to_string(), error))?;
                     taken.add_image(&image.name, root.digest().try_into()?);
                     Some(root)
                 }
@@ -81,8 +82,9 @@ impl Draft {
         while !planned.lacks.is_empty() {
             for lack in &planned.lacks {
                 let remote = draft.locked(&lack.remote).map_err(|error| draft.at(lack, error))?;
-                let fetched = Downloads::of(store).bring(&remote, &draft.cache, client, job).await;
-                let fetched = fetched.map_err(|error| draft.at(lack, error))?;
+                let fetched = Downloads::of(store).bring(&remote, &draft.cache, client, draft.options.pull, job).await;
+                let key = shown(&remote.url);
+                let fetched = fetched.map_err(|error| draft.at(lack, blame(&draft.options, &key, error)))?;
                 draft.taken.add_file(&lack.remote.url, fetched.digest);
                 draft.downloaded.insert(lack.remote.clone(), fetched);
             }
@@ -121,6 +123,14 @@ impl Draft {
         let mut failure = Failure::new(kind_of(&error), format!("{}:{}: {}", self.options.kubefile, lack.line, lack.title));
         failure.hints = hints_of(&error).to_vec();
         error.context(failure)
+    }
+}
+
+/// Says what the lock file has to do with an error.
+fn blame(options: &Options, key: &str, error: anyhow::Error) -> anyhow::Error {
+    match &options.lock {
+        Some(lock) => lock.blame(key, error),
+        None => error,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```json
 //! {
+//!   "comment": "…",
 //!   "version": 1,
 //!   "images": {"docker.io/library/kubernetes:v1.20.2": "sha256:…"},
 //!   "containers": {"docker.io/library/nginx:1.25": "sha256:…"},
@@ -15,14 +16,17 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::error::Failure;
+use crate::error::{Failure, hints_of, kind_of};
 use crate::image::{Digest, Name};
 use crate::registry::client::shown;
 
 /// Digests by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Lock {
+    /// For readers; who writes another one keeps it.
+    #[serde(default = "about")]
+    comment: String,
     version: u32,
     /// What FROM and COPY --from name.
     #[serde(default)]
@@ -33,11 +37,25 @@ pub struct Lock {
     /// What URLs gave, without passwords and queries.
     #[serde(default)]
     files: BTreeMap<String, Digest>,
+    /// What the file is called, and its text.
+    #[serde(skip)]
+    read: (String, String),
+}
+
+fn about() -> String {
+    "Written by `sealift build --lock`; `sealift build --locked` takes exactly this.".to_owned()
 }
 
 impl Default for Lock {
     fn default() -> Self {
-        Lock { version: Lock::VERSION, images: BTreeMap::new(), containers: BTreeMap::new(), files: BTreeMap::new() }
+        Lock {
+            comment: about(),
+            version: Lock::VERSION,
+            images: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            files: BTreeMap::new(),
+            read: Default::default(),
+        }
     }
 }
 
@@ -50,7 +68,22 @@ impl Lock {
         let lock: Lock = serde_json::from_str(text).with_context(broken)?;
         let is_known = lock.version == Lock::VERSION;
         ensure!(is_known, Failure::usage(format!("{file} is a lock file of version {}, not {}", lock.version, Lock::VERSION)));
-        Ok(lock)
+        Ok(Lock { read: (file.to_owned(), text.to_owned()), ..lock })
+    }
+
+    /// With the comment of the file that it replaces.
+    pub fn in_place_of(self, before: Lock) -> Self {
+        Lock { comment: before.comment, ..self }
+    }
+
+    /// Says which line of the lock file asks for what did not come, if one does.
+    pub fn blame(&self, key: &str, error: anyhow::Error) -> anyhow::Error {
+        let (file, text) = &self.read;
+        let entry = text.lines().enumerate().find(|(_, line)| line.trim_start().starts_with(&format!("\"{key}\":")));
+        let Some((number, line)) = entry else { return error };
+        let mut failure = Failure::new(kind_of(&error), format!("{file}:{}: {}", number + 1, line.trim().trim_end_matches(',')));
+        failure.hints = hints_of(&error).to_vec();
+        error.context(failure.hint("if the change is meant, write the lock file anew with `sealift build --lock`"))
     }
 
     /// The text of a lock file, the same for the same content.
@@ -124,13 +157,26 @@ mod tests {
         let text = lock.text().unwrap();
         assert!(!text.contains("secret") && !text.contains("token"), "{text}");
         let read = Lock::parse("Kubefile.lock", &text).unwrap();
-        assert_eq!(read, lock);
+        assert_eq!(read.text().unwrap(), text);
         assert_eq!(read.image(&"base:1".parse().unwrap()).unwrap().digest(), Some(digest));
         assert_eq!(read.file(&url).unwrap(), digest);
         let names: Vec<Name> = ["nginx:1", "redis:7", "etcd:3"].iter().map(|name| name.parse().unwrap()).collect();
         let refused = read.containers(names.iter()).unwrap_err().to_string();
         assert_eq!(refused, "container image redis:7, container image etcd:3 are not in the lock file");
         assert!(read.image(&"other:1".parse().unwrap()).is_err() && read.file(&"https://example.com/b".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_line_and_comments_stay() {
+        let mut lock = Lock::default();
+        lock.add_image(&"base:1".parse().unwrap(), Digest::of(b"x"));
+        let text = lock.text().unwrap().replace(&about(), "Ask Ann before you change this.");
+        let read = Lock::parse("dir/Kubefile.lock", &text).unwrap();
+        let error = read.blame("docker.io/library/base:1", Failure::network("404").into());
+        assert!(format!("{error:#}").starts_with("dir/Kubefile.lock:5: \"docker.io/library/base:1\": \"sha256:"), "{error:#}");
+        assert!(kind_of(&error) == crate::error::Kind::Network && hints_of(&error)[0].contains("--lock"));
+        assert_eq!(read.blame("other", Failure::failed("x").into()).to_string(), "x");
+        assert_eq!(lock.in_place_of(read).text().unwrap(), text);
     }
 
     #[test]

@@ -254,14 +254,21 @@ impl Build {
         }
         let open = |path: &std::path::PathBuf| Archive::open(path).map(Arc::new);
         let archives = self.options.archives.iter().map(open).collect::<Result<_>>()?;
-        let mut known = BTreeMap::new();
-        if self.options.pull != Pull::Always {
-            known = self.cache.roots(&platform_string(&self.options.platform));
-            known.extend(self.base.workloads.roots().map(|(name, root)| (name.clone(), root.clone())));
-        }
+        let mut known = self.cache.roots(&platform_string(&self.options.platform));
+        known.extend(self.base.workloads.roots().map(|(name, root)| (name.clone(), root.clone())));
         let locked = self.locked(wanted)?;
-        let sources = Sources { archives, client: client.clone(), known, locked, allow_missing: self.options.allow_missing };
-        let fetched = sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await?;
+        let asks_anew = matches!(self.options.pull, Pull::Always | Pull::Newer);
+        let (first, then) = if asks_anew { (BTreeMap::new(), Some(known)) } else { (known, None) };
+        let mut sources = Sources { archives, client: client.clone(), known: first, locked, allow_missing: self.options.allow_missing };
+        let fetched = match (sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await, then) {
+            (Err(error), Some(known)) if self.options.pull == Pull::Newer => {
+                self.job.check()?;
+                self.job.warn(format!("{error:#}; what was fetched before is taken"));
+                sources.known = known;
+                sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await?
+            }
+            (fetched, _) => fetched?,
+        };
         self.admit(&fetched, client).await?;
         Ok(fetched)
     }

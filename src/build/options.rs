@@ -60,7 +60,7 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
 }
 
-/// When registries are asked for an image that the store may have.
+/// When registries and servers are asked for what the store may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pull {
     /// When the store does not have it.
@@ -68,6 +68,8 @@ pub enum Pull {
     Missing,
     /// Always; what has the same digest is not moved again.
     Always,
+    /// Always, but what the store has is taken where the registry cannot be reached or has none.
+    Newer,
     /// Never.
     Never,
 }

@@ -76,9 +76,9 @@ pub struct Args {
     /// What renders helm charts: sealift itself, or the helm of the image's bin/ or PATH
     #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
     engine: EngineArg,
-    /// When to ask registries for images that the store has
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pull: PullArg,
+    /// When to ask registries for images that the store has, and servers for files [default: missing, with --lock: newer]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pull: Option<PullArg>,
     /// Bring the container images of this list too, one a line
     #[arg(long = "image-list", value_name = "FILE")]
     image_lists: Vec<PathBuf>,
@@ -120,16 +120,18 @@ enum Mode {
     Lite,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PullArg {
-    /// When the store does not have the image.
-    #[default]
-    #[value(aliases = ["ifnewer", "false"])]
+    /// When the store does not have the image. Files are asked for only to see whether they changed.
+    #[value(alias = "false")]
     Missing,
     /// Always; what has the same digest is not moved again.
     #[value(alias = "true")]
     Always,
-    /// Never.
+    /// Always, but what is here is taken, with a warning, where nobody answers.
+    #[value(alias = "ifnewer")]
+    Newer,
+    /// Never: only what is here.
     Never,
 }
 
@@ -161,7 +163,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     }
     let built = build::build(options, &platforms, &client, &store, &context.job).await?;
     if let Some(file) = lock_file {
-        write_lock(&file, &built.taken.text()?)?;
+        write_lock(&file, built.taken.clone())?;
     }
     context.job.note(story(&built));
     context.console.answer(&built, || format!("{}\n", built.digest))
@@ -223,9 +225,11 @@ impl Args {
             lock: self.locked.then(|| read_lock(&file)).transpose()?,
             engine: self.engine.resolve(),
             pull: match self.pull {
-                PullArg::Missing => Pull::Missing,
-                PullArg::Always => Pull::Always,
-                PullArg::Never => Pull::Never,
+                None if self.lock => Pull::Newer,
+                None | Some(PullArg::Missing) => Pull::Missing,
+                Some(PullArg::Always) => Pull::Always,
+                Some(PullArg::Newer) => Pull::Newer,
+                Some(PullArg::Never) => Pull::Never,
             },
             with_images: self.build_mode == Mode::All,
             image_lists: self.image_lists.iter().map(|path| named_text(path)).collect::<Result<_>>()?,
@@ -267,8 +271,13 @@ fn read_lock(kubefile: &Path) -> Result<Lock> {
 }
 
 /// Leaves the file alone if it says the same already. The directory keeps its time: it is part of images, and would be another then.
-fn write_lock(file: &Path, text: &str) -> Result<()> {
-    if std::fs::read_to_string(file).is_ok_and(|before| before == text) {
+fn write_lock(file: &Path, taken: Lock) -> Result<()> {
+    let before = std::fs::read_to_string(file).unwrap_or_default();
+    let text = match Lock::parse(&file.display().to_string(), &before) {
+        Ok(lock) => taken.in_place_of(lock).text()?,
+        Err(_) => taken.text()?,
+    };
+    if text == before {
         return Ok(());
     }
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

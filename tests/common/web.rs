@@ -18,6 +18,8 @@ pub struct Web {
 pub enum Answer {
     /// A file; with its digest as entity tag.
     File(Vec<u8>),
+    /// A file without an entity tag, from this time.
+    Dated(Vec<u8>, String),
     /// The way to another path.
     Redirect(String),
     /// A status and nothing else.
@@ -74,13 +76,22 @@ fn answer(mut stream: TcpStream, files: &Mutex<Vec<(String, Answer)>>, log: &Mut
         .map_or(target.trim_start_matches('/'), |(_, path)| path)
         .to_owned();
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let asked = headers.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix("if-none-match: ").map(str::to_owned));
+    let header = |name: &str| {
+        let value =
+            |line: &String| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned());
+        headers.iter().find_map(value)
+    };
+    let asked = header("if-none-match");
     let found = files.lock().expect("no thread panicked").iter().find(|(known, _)| *known == path).map(|(_, answer)| answer.clone());
     let (status, extra, body) = match found {
         Some(Answer::File(bytes)) => {
             let tag = format!("\"{}\"", Digest::of(&bytes).hex());
             if asked.as_deref() == Some(&tag) { (304, String::new(), Vec::new()) } else { (200, format!("ETag: {tag}\r\n"), bytes) }
         }
+        Some(Answer::Dated(bytes, time)) => match header("if-modified-since") == Some(time.clone()) {
+            true => (304, String::new(), Vec::new()),
+            false => (200, format!("Last-Modified: {time}\r\n"), bytes),
+        },
         Some(Answer::Redirect(to)) => (302, format!("Location: {to}\r\n"), Vec::new()),
         Some(Answer::Status(status)) => (status, String::new(), Vec::new()),
         None => (404, String::new(), b"no such file".to_vec()),
