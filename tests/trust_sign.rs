@@ -73,3 +73,51 @@ fn an_image_in_a_registry_is_signed_there_beside_earlier_signatures() {
     here.ok(&["push", &name]);
     assert_eq!(here.json(&["verify", &name, "--key", &first_public, "--key", &second_public])["signatures"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn every_manifest_of_an_image_may_be_signed_and_its_signatures_travel_too() {
+    let registry = DockerRegistry::start();
+    let (here, there, afar) = (Sealift::new(), Sealift::new(), Sealift::new());
+    let names = ["team/shop:1", "team/shop:2"].map(|name| registry.name(name));
+    let (key, public) = keys(&here, "own");
+    for (name, (seed, place)) in names.iter().zip([(74, &[][..]), (75, &["--remote"][..])]) {
+        cluster_image(&here.store(), name, seed, &[1000], &[]);
+        here.ok(&["push", name]);
+        sign(&here, name, &key, &[&["--recursive"], place].concat());
+        here.ok(&["push", name]);
+        there.ok(&["pull", name]);
+        let image = there.store().find(&name.parse().unwrap()).unwrap();
+        let index: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(there.store().blob_path(&image.digest().try_into().unwrap())).unwrap()).unwrap();
+        let manifests = index["manifests"].as_array().unwrap();
+        assert_eq!(manifests.len(), 2);
+        for manifest in manifests {
+            let exact = format!("{}@{}", name.rsplit_once(':').unwrap().0, manifest["digest"].as_str().unwrap());
+            assert_says(&afar.ok(&["verify", &exact, "--key", &public]), &["is signed by"]);
+            let kept = there.store().referrers(&manifest["digest"].as_str().unwrap().parse().unwrap()).unwrap();
+            assert_eq!(kept.len(), 1, "{exact}");
+        }
+    }
+}
+
+#[test]
+fn what_an_image_was_signed_as_is_told_and_asked_for() {
+    let (here, public) = (Sealift::new(), "registry.example.com/test/shop:1");
+    cluster_image(&here.store(), public, 76, &[1000], &[]);
+    let (key, own) = keys(&here, "own");
+    sign(&here, public, &key, &[]);
+    here.ok(&["tag", public, "site.local/prod/shop:1"]);
+    let verify = ["verify", "site.local/prod/shop:1", "--key", &own];
+    assert_says(&here.ok(&verify), &["is signed by", ", as registry.example.com/test/shop"]);
+    let signed = &here.json(&verify)["signatures"][0];
+    let der = run("sh", &["-c", &format!("openssl pkey -pubin -in {own} -outform DER | sha256sum")]);
+    assert_eq!(signed["fingerprint"], format!("sha256:{}", der.split_whitespace().next().unwrap()));
+    here.ok(&[&verify[..], &["--signed-as", "registry.example.com/**"]].concat());
+    let said = here.fails(6, &[&verify[..], &["--signed-as", "*/prod/*"]].concat());
+    assert_says(&said, &["it was signed as registry.example.com/test/shop, not as */prod/*"]);
+    let policy = here.home().join("trust.yaml").display().to_string();
+    let rule = "images:\n- {name: '*/prod/*', trust: required, keys: [own.pub], signedAs: '*/prod/*'}\n";
+    std::fs::write(&policy, rule).unwrap();
+    let run = ["run", "site.local/prod/shop:1", "-m", "127.0.0.9", "--trust-policy", &policy];
+    assert_says(&here.fails(6, &run), &["is not trusted", "it was signed as registry.example.com/test/shop"]);
+}

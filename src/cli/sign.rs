@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::Descriptor;
+use serde::Serialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
@@ -13,7 +14,7 @@ use super::{Context, RegistryArgs};
 use crate::error::Failure;
 use crate::image::Name;
 use crate::store::Store;
-use crate::trust::{self, PrivateKey, push_referrers};
+use crate::trust::{self, PrivateKey, arms, push_referrers};
 
 /// Sign an image
 ///
@@ -29,6 +30,9 @@ pub struct Args {
     /// Sign this too
     #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
+    /// Sign each manifest of the image too, for tools that verify the one of their platform, as podman and CRI-O do
+    #[arg(short, long)]
+    recursive: bool,
     #[command(flatten)]
     place: WhereArgs,
     #[command(flatten)]
@@ -44,27 +48,50 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let store = context.store()?;
     let _in_use = store.in_use()?;
     let local = if args.place.remote { None } else { store.resolve(&args.name)? };
-    let (image, signatures) = match local {
+    let (image, signed) = match local {
         Some(image) => {
-            let signatures = sign(&store, &args.name, &image, key, annotations).await?;
-            (image, signatures)
+            let signed = sign(&store, &args, &image, key, annotations).await?;
+            (image, signed)
         }
         None => {
             let client = args.registry.client()?;
             let remote = Remote::fetch(&client, &args.name, context).await?;
-            let signatures = sign(&remote.store, &args.name, &remote.image, key, annotations).await?;
+            if args.recursive {
+                remote.bring_index(&client, &args.name, context).await?;
+            }
+            let signed = sign(&remote.store, &args, &remote.image, key, annotations).await?;
             push_referrers(&client, &remote.image, &args.name, &remote.store, &context.job).await?;
-            (remote.image, signatures)
+            (remote.image, signed)
         }
     };
     context.job.note(format!("signed {} ({})", args.name.familiar(), image.digest()));
-    let answer = json!({ "image": image.digest(), "signatures": signatures.digest() });
-    context.console.answer(&answer, || format!("{}\n", signatures.digest()))
+    let (signatures, manifests) = signed.split_first().context("the image is signed first")?;
+    let mut answer = json!({ "image": image.digest(), "signatures": signatures.signatures });
+    if args.recursive {
+        answer["manifests"] = json!(manifests);
+    }
+    context.console.answer(&answer, || signed.iter().map(|one| format!("{}\n", one.signatures)).collect())
 }
 
-async fn sign(store: &Store, name: &Name, image: &Descriptor, key: PrivateKey, said: BTreeMap<String, String>) -> Result<Descriptor> {
-    let (store, name, image) = (store.clone(), name.clone(), image.clone());
-    spawn_blocking(move || trust::sign(&store, &name, &image, &key, &said)).await?
+/// What was signed, and the manifest with its signatures.
+#[derive(Debug, Serialize)]
+struct Done {
+    image: String,
+    signatures: String,
+}
+
+/// Signs the image, and its manifests if they are asked for.
+async fn sign(store: &Store, args: &Args, image: &Descriptor, key: PrivateKey, said: BTreeMap<String, String>) -> Result<Vec<Done>> {
+    let (store, name, image, recursive) = (store.clone(), args.name.clone(), image.clone(), args.recursive);
+    spawn_blocking(move || {
+        let manifests = if recursive { arms(&store, &image)? } else { Vec::new() };
+        let sign = |one: &Descriptor| {
+            let signatures = trust::sign(&store, &name, one, &key, &said)?;
+            Ok(Done { image: one.digest().to_string(), signatures: signatures.digest().to_string() })
+        };
+        std::iter::once(&image).chain(&manifests).map(sign).collect()
+    })
+    .await?
 }
 
 async fn read_key(file: &Path, password: &PasswordArgs) -> Result<PrivateKey> {

@@ -117,4 +117,12 @@ impl Remote {
         pull_referrers(client, &image, name, &store, &context.job).await?;
         Ok(Remote { image, store, _dir: dir })
     }
+
+    /// Brings the image's own document, so that what it names is known.
+    pub async fn bring_index(&self, client: &Client, name: &Name, context: &Context) -> Result<()> {
+        let exact = name.with_digest(Blob::try_from(&self.image)?.digest);
+        let (_, bytes) = client.manifest(&exact, &context.job).await?.with_context(|| format!("{exact} is not there any more"))?;
+        self.store.put(&bytes)?;
+        Ok(())
+    }
 }

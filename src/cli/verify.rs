@@ -8,8 +8,8 @@ use tokio::task::spawn_blocking;
 
 use super::trust_args::{Remote, WhereArgs, annotations};
 use super::{Context, RegistryArgs};
-use crate::image::{Blob, Name};
-use crate::trust::{PublicKey, verify};
+use crate::image::{Blob, Digest, Name};
+use crate::trust::{Demand, Pattern, PublicKey, Signed, verify};
 
 /// Verify that an image is signed
 ///
@@ -25,6 +25,9 @@ pub struct Args {
     /// The signer must have said this
     #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
+    /// The image must have been signed as this: a full name without tag; `*` stands for a part of it, `**` for several [default: any]
+    #[arg(long, value_name = "NAME")]
+    signed_as: Option<Pattern>,
     #[command(flatten)]
     place: WhereArgs,
     #[command(flatten)]
@@ -33,8 +36,8 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let annotations = annotations(&args.annotations)?;
-    let keys = PublicKey::read_all(&args.key)?;
+    let (keys, annotations) = (PublicKey::read_all(&args.key)?, annotations(&args.annotations)?);
+    let demand = Demand { keys, annotations, signed_as: args.signed_as };
     let store = context.store()?;
     let _in_use = store.in_use()?;
     let local = if args.place.remote { None } else { store.resolve(&args.name)? };
@@ -46,9 +49,14 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         }
     };
     let digest = Blob::try_from(&image)?.digest;
-    let signed = spawn_blocking(move || verify(&store, &digest, &keys, &annotations)).await?.with_context(|| args.name.familiar())?;
+    let signed = spawn_blocking(move || verify(&store, &digest, &demand)).await?.with_context(|| args.name.familiar())?;
     let answer = json!({ "image": digest, "signatures": signed });
-    context.console.answer(&answer, || {
-        signed.iter().map(|signed| format!("{} ({digest}) is signed by {}\n", args.name.familiar(), signed.key)).collect()
-    })
+    context.console.answer(&answer, || signed.iter().map(|signed| told(&args.name, &digest, signed)).collect())
+}
+
+/// A signature in one line; what the image was signed as, if that is another name.
+fn told(name: &Name, digest: &Digest, signed: &Signed) -> String {
+    let another = signed.signed_as != format!("{}/{}", name.registry(), name.repository());
+    let signed_as = if another { format!(", as {}", signed.signed_as) } else { String::new() };
+    format!("{} ({digest}) is signed by {}{signed_as}\n", name.familiar(), signed.key)
 }

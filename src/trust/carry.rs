@@ -15,9 +15,11 @@ use crate::store::Store;
 ///
 /// Signatures are put under cosign's tag too, together with those that are there.
 pub async fn push_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<usize> {
-    let digest = Blob::try_from(image)?.digest;
-    if store.referrers(&digest)?.iter().any(is_signatures) {
-        pull_signatures(client, image, &name.with_tag(&tag_of(&digest)), store, job).await?;
+    for signed in [vec![image.clone()], arms(store, image)?].concat() {
+        let digest = Blob::try_from(&signed)?.digest;
+        if store.referrers(&digest)?.iter().any(is_signatures) {
+            pull_signatures(client, &signed, &name.with_tag(&tag_of(&digest)), store, job).await?;
+        }
     }
     let referrers = store.referrers_below(image)?;
     for referrer in &referrers {
@@ -73,9 +75,31 @@ pub async fn admit(policy: &Policy, registry: Option<&Client>, name: &Name, imag
     policy.check(store, name, &digest, job)
 }
 
-/// Pulls what refers to an image and keeps it beside the image; how many documents and signatures that were.
+/// The manifests that an image of the store names, if it is for several platforms or has container images.
+pub fn arms(store: &Store, image: &Descriptor) -> Result<Vec<Descriptor>> {
+    if !store.has(&Blob::try_from(image)?) {
+        return Ok(Vec::new());
+    }
+    Ok(match store.document(image)? {
+        Content::Index(index) => index.manifests().clone(),
+        _ => Vec::new(),
+    })
+}
+
+/// Pulls what refers to an image, or to one of its manifests that are here, and keeps it beside the image; how many documents and
+/// signatures that were.
 pub async fn pull_referrers(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<usize> {
     let _in_use = store.in_use()?;
+    let mut pulled = pull_those_of(client, image, name, store, job).await?;
+    for arm in arms(store, image)? {
+        if store.has(&Blob::try_from(&arm)?) {
+            pulled += pull_those_of(client, &arm, name, store, job).await?;
+        }
+    }
+    Ok(pulled)
+}
+
+async fn pull_those_of(client: &Client, image: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<usize> {
     let digest = Blob::try_from(image)?.digest;
     let mut pulled = pull_signatures(client, image, &name.with_tag(&tag_of(&digest)), store, job).await?;
     for referrer in client.referrers(name, &digest, None, job).await? {

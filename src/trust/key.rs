@@ -13,6 +13,7 @@ use x509_parser::pem::Pem;
 
 use super::sealed;
 use crate::error::Failure;
+use crate::image::Digest;
 
 /// A key to sign with. Prints nothing of itself.
 pub struct PrivateKey(SigningKey);
@@ -122,6 +123,12 @@ impl PublicKey {
         self.0.to_public_key_pem(LineEnding::LF).context("the public key")
     }
 
+    /// The SHA-256 of the key in DER, which tells keys apart whatever their files are called: what
+    /// `openssl pkey -pubin -in KEY -outform DER | sha256sum` prints.
+    pub fn fingerprint(&self) -> Result<Digest> {
+        Ok(Digest::of(self.0.to_public_key_der().context("the public key")?.as_bytes()))
+    }
+
     /// Whether `signature`, base64 of the DER form, is of `bytes` by this key.
     pub fn verifies(&self, bytes: &[u8], signature: &str) -> bool {
         let decoded = STANDARD.decode(signature.trim()).ok().and_then(|der| DerSignature::from_bytes(&der).ok());
@@ -151,6 +158,27 @@ mod tests {
     const PUBLIC: &str = include_str!("testdata/openssl-public.pem");
     const SIGNATURE: &str = include_str!("testdata/openssl-signature.txt");
     const RSA: &str = include_str!("testdata/openssl-rsa-public.pem");
+
+    /// A key that cosign made, with an empty password (of the tests of sigstore-rs).
+    const OF_COSIGN: &str = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n\
+        eyJrZGYiOnsibmFtZSI6InNjcnlwdCIsInBhcmFtcyI6eyJOIjo2NTUzNiwiciI6\n\
+        OCwicCI6MX0sInNhbHQiOiJFY3pJR3Z0bnpFcCsxaEpudERnbGI1UnoxN3gwQVMy\n\
+        YklvWGRNcDQrU1NJPSJ9LCJjaXBoZXIiOnsibmFtZSI6Im5hY2wvc2VjcmV0Ym94\n\
+        Iiwibm9uY2UiOiJtSVVKbG1OMzNINExvZ0dhaG5MamdmK3R4SmJwci93MCJ9LCJj\n\
+        aXBoZXJ0ZXh0IjoiM3FtS2FidXRuYm1WT1IvTkZGM2NDaUErTXp1WWQ5L0VERDVI\n\
+        MVlUSGhQVzZsSzAvdjVqdDZCQzlsME12NGV5am9qZkl0d3B6a2JJOXQrZGx5VXZ3\n\
+        VUgvMWZjbkFZT2dEdXRLQzkvSkNiOE02SVY2VHpVaDF5c0ZFWDFzeG9xb1FzeUpL\n\
+        bjM0UVlldFNlaVdDaGtmUHUyZXByQjFEV0pwekdzTGZIakxNVTkzOEdmNk1xM1A0\n\
+        N0ZSd2syZzY1cFZnSGMwVWV1L1N1OUs0Zmc9PSJ9\n\
+        -----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n";
+
+    #[test]
+    fn a_key_that_cosign_encrypted_opens_and_signs() {
+        let password = SecretString::from("");
+        let key = PrivateKey::from_pem(OF_COSIGN, Some(&password)).unwrap();
+        assert!(key.public().verifies(b"image", &key.sign(b"image")));
+        assert!(PrivateKey::from_pem(OF_COSIGN, Some(&"x".into())).unwrap_err().to_string().contains("password does not open"));
+    }
 
     #[test]
     fn keys_and_signatures_of_openssl_are_taken() {

@@ -6,15 +6,17 @@
 
 mod carry;
 mod key;
+mod pattern;
 mod payload;
 mod policy;
 mod sbom;
 mod sealed;
 mod signature;
 
-pub use carry::{admit, bring_referrers, pull_referrers, push_referrers};
+pub use carry::{admit, arms, bring_referrers, pull_referrers, push_referrers};
 pub use key::{PrivateKey, PublicKey};
+pub use pattern::Pattern;
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};
 pub use sbom::{attach, sbom};
-pub use signature::{Signed, sign, verify};
+pub use signature::{Demand, Signed, sign, verify};

@@ -75,6 +75,13 @@ impl Payload {
         self.critical.image.docker_manifest_digest
     }
 
+    /// The repository that it was signed as, with its registry. Podman and skopeo sign a tag too, which is left out here.
+    pub fn signed_as(&self) -> String {
+        let text = &self.critical.identity.docker_reference;
+        let name = text.parse::<Name>().map(|name| format!("{}/{}", name.registry(), name.repository()));
+        name.unwrap_or_else(|_| text.clone())
+    }
+
     /// Whether the signer added all of these.
     pub fn says(&self, annotations: &BTreeMap<String, String>) -> bool {
         let said = |key: &String| self.optional.as_ref().and_then(|optional| optional.get(key)?.as_str());
@@ -107,6 +114,20 @@ mod tests {
             .replace("DIGEST", &Digest::of(b"").to_string());
         for text in ["", "{}", "[]", &other] {
             assert!(Payload::read(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_image_was_signed_as_has_no_tag() {
+        for (reference, expected) in [
+            ("registry.example.com/team/shop", "registry.example.com/team/shop"),
+            ("127.0.0.1:5000/team/shop:1", "127.0.0.1:5000/team/shop"),
+            ("index.docker.io/library/nginx", "docker.io/library/nginx"),
+            ("no name!", "no name!"),
+        ] {
+            let mut payload = Payload::new(&"shop".parse().unwrap(), Digest::of(b""), &BTreeMap::new());
+            payload.critical.identity.docker_reference = reference.to_owned();
+            assert_eq!(payload.signed_as(), expected);
         }
     }
 

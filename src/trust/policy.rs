@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
-use globset::{GlobBuilder, GlobMatcher};
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{PublicKey, verify};
+use super::{Demand, Pattern, PublicKey, verify};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::{Digest, Name};
@@ -20,9 +22,9 @@ struct Document {
     /// What happens with images that no rule is for
     #[serde(default)]
     trust: Level,
-    /// The files of the public keys for images whose rule names none; relative ones lie beside the policy file
+    /// The public keys for images whose rule names none
     #[serde(default)]
-    keys: Vec<PathBuf>,
+    keys: Vec<Key>,
     /// Rules for images by name; the first one that fits counts
     #[serde(default)]
     images: Vec<RuleDocument>,
@@ -30,15 +32,41 @@ struct Document {
 
 /// A rule for images by name.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RuleDocument {
     /// The full name without tag, such as `registry.example.com/team/shop`; `*` stands for a part of it, `**` for several
     name: String,
     /// What happens with these images
     trust: Level,
-    /// The files of the public keys, one of which must have signed
+    /// The public keys, one of which must have signed
     #[serde(default)]
-    keys: Vec<PathBuf>,
+    keys: Vec<Key>,
+    /// The image must have been signed as this: a full name without tag, with `*` and `**` as above
+    signed_as: Option<String>,
+}
+
+/// A public key: its file in PEM, or its file and what else must be so. Relative files lie beside the policy file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Key {
+    /// The file of the key
+    File(PathBuf),
+    /// The file of the key, and what else must be so
+    Known(KnownKey),
+}
+
+/// A public key of which more is known.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct KnownKey {
+    /// The file of the key
+    file: PathBuf,
+    /// The SHA-256 of the key in DER: `sha256:` and what `openssl pkey -pubin -outform DER | sha256sum` prints. Another key in the file is an error
+    #[schemars(with = "Option<String>")]
+    fingerprint: Option<Digest>,
+    /// The last day on which the key counts, in UTC
+    #[schemars(with = "Option<String>")]
+    until: Option<Date>,
 }
 
 /// What happens with an image that is not signed as it should be.
@@ -58,16 +86,16 @@ pub enum Level {
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     file: PathBuf,
-    rules: Vec<Rule>,
-    rest: Level,
-    keys: Vec<PathBuf>,
+    rules: Vec<(Pattern, Rule)>,
+    rest: Rule,
 }
 
-#[derive(Debug, Clone)]
+/// What holds for an image.
+#[derive(Debug, Clone, Default)]
 struct Rule {
-    pattern: GlobMatcher,
     level: Level,
-    keys: Vec<PathBuf>,
+    keys: Vec<KnownKey>,
+    signed_as: Option<Pattern>,
 }
 
 impl Policy {
@@ -82,23 +110,20 @@ impl Policy {
 
     fn parse(text: &str, file: &Path) -> Result<Policy> {
         let document: Document = serde_saphyr::from_str(text)?;
-        let beside = |keys: Vec<PathBuf>| keys.into_iter().map(|key| file.parent().unwrap_or(Path::new(".")).join(key)).collect::<Vec<_>>();
+        let beside = |keys: Vec<Key>| keys.into_iter().map(|key| key.beside(file)).collect::<Vec<_>>();
+        let rest = Rule { level: document.trust, keys: beside(document.keys), signed_as: None };
         let rule = |rule: RuleDocument| {
-            let pattern = GlobBuilder::new(&rule.name).literal_separator(true).build().with_context(|| format!("name `{}`", rule.name))?;
-            anyhow::Ok(Rule { pattern: pattern.compile_matcher(), level: rule.trust, keys: beside(rule.keys) })
+            let keys = if rule.keys.is_empty() { rest.keys.clone() } else { beside(rule.keys) };
+            let signed_as = rule.signed_as.map(|pattern| pattern.parse()).transpose()?;
+            anyhow::Ok((rule.name.parse()?, Rule { level: rule.trust, keys, signed_as }))
         };
         let rules = document.images.into_iter().map(rule).collect::<Result<Vec<_>>>()?;
-        Ok(Policy { file: file.to_owned(), rules, rest: document.trust, keys: beside(document.keys) })
+        Ok(Policy { file: file.to_owned(), rules, rest })
     }
 
-    /// What happens with an image that is not signed, and the keys that may sign it.
-    fn rule(&self, name: &Name) -> (Level, &[PathBuf]) {
-        let full = format!("{}/{}", name.registry(), name.repository());
-        match self.rules.iter().find(|rule| rule.pattern.is_match(&full)) {
-            Some(rule) if rule.keys.is_empty() => (rule.level, &self.keys),
-            Some(rule) => (rule.level, &rule.keys),
-            None => (self.rest, &self.keys),
-        }
+    /// What holds for an image of this name.
+    fn rule(&self, name: &Name) -> &Rule {
+        self.rules.iter().find(|(pattern, _)| pattern.fits(name)).map_or(&self.rest, |(_, rule)| rule)
     }
 
     /// Refuses an image of the store that is not signed as it must be, or warns.
@@ -111,7 +136,7 @@ impl Policy {
                 .hint(format!("the policy is {}", self.file.display()))
                 .hint("`sealift sign NAME --key cosign.key` signs an image; `sealift pull` brings signatures along")
         };
-        match (self.verified(store, name, digest), self.rule(name).0) {
+        match (self.verified(store, name, digest), self.rule(name).level) {
             (Err(error), _) if kind_of(&error) == Kind::Usage => Err(error),
             (Err(error), Level::Required) => Err(failure(error).into()),
             (Err(error), Level::Warn) => {
@@ -128,13 +153,43 @@ impl Policy {
     }
 
     fn verified(&self, store: &Store, name: &Name, digest: &Digest) -> Result<()> {
-        let (level, keys) = self.rule(name);
-        if level == Level::Off {
+        let rule = self.rule(name);
+        if rule.level == Level::Off {
             return Ok(());
         }
-        let keys = PublicKey::read_all(keys).with_context(|| format!("trust policy {}", self.file.display()))?;
-        ensure!(!keys.is_empty(), "the policy names no key for it");
-        verify(store, digest, &keys, &Default::default()).map(|_| ())
+        ensure!(!rule.keys.is_empty(), "the policy names no key for it");
+        let today = TimeZone::UTC.to_datetime(Timestamp::now()).date();
+        let (counting, past): (Vec<_>, Vec<_>) = rule.keys.iter().partition(|key| key.until.is_none_or(|until| today <= until));
+        let past: Vec<String> =
+            past.iter().filter_map(|key| Some(format!("{} counted until {}", key.file.display(), key.until?))).collect();
+        ensure!(!counting.is_empty(), "no key counts any more: {}", past.join(", "));
+        let keys = counting.into_iter().map(KnownKey::read).collect::<Result<_>>();
+        let keys = keys.with_context(|| format!("trust policy {}", self.file.display()))?;
+        let demand = Demand { keys, signed_as: rule.signed_as.clone(), ..Demand::default() };
+        let verified = verify(store, digest, &demand).map(|_| ());
+        if past.is_empty() { verified } else { verified.with_context(|| past.join(", ")) }
+    }
+}
+
+impl Key {
+    fn beside(self, policy: &Path) -> KnownKey {
+        let known = match self {
+            Key::File(file) => KnownKey { file, fingerprint: None, until: None },
+            Key::Known(known) => known,
+        };
+        KnownKey { file: policy.parent().unwrap_or(Path::new(".")).join(known.file), ..known }
+    }
+}
+
+impl KnownKey {
+    /// Reads the key, with what it is called.
+    fn read(&self) -> Result<(String, PublicKey)> {
+        let key = PublicKey::read(&self.file)?;
+        let (file, found) = (self.file.display(), key.fingerprint()?);
+        if let Some(expected) = self.fingerprint.filter(|expected| *expected != found) {
+            bail!(Failure::usage(format!("{file} is another key: its fingerprint is {found}, not {expected}")));
+        }
+        Ok((file.to_string(), key))
     }
 }
 
@@ -145,7 +200,10 @@ pub fn policy_schema() -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::image::{Descriptor, MediaType};
+
     use super::*;
+    use crate::trust::{PrivateKey, sign};
 
     const POLICY: &str = "trust: warn\nkeys: [all.pub]\nimages:\n- name: registry.example.com/prod/**\n  trust: required\n  keys: [prod.pub]\n- name: docker.io/library/*\n  trust: off\n- name: r.io/*/a\n  trust: required\n";
 
@@ -159,17 +217,54 @@ mod tests {
             ("r.io/x/a", Level::Required, "all.pub"),
             ("r.io/x/y/a", Level::Warn, "all.pub"),
         ] {
-            let (found, keys) = policy.rule(&name.parse().unwrap());
-            assert_eq!((found, keys), (level, &[Path::new("/etc/sealift").join(key)][..]), "{name}");
+            let rule = policy.rule(&name.parse().unwrap());
+            let keys: Vec<&Path> = rule.keys.iter().map(|key| key.file.as_path()).collect();
+            assert_eq!((rule.level, keys), (level, vec![Path::new("/etc/sealift").join(key).as_path()]), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_count_until_their_last_day_and_only_with_their_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let image = store.put(b"image").unwrap();
+        let descriptor = Descriptor::new(MediaType::ImageManifest, image.size, oci_spec::image::Digest::from(image.digest));
+        let (name, [old, new]): (Name, _) = ("shop:1".parse().unwrap(), [(); 2].map(|()| PrivateKey::generate()));
+        sign(&store, &name, &descriptor, &old, &Default::default()).unwrap();
+        for (file, key) in [("old.pub", &old), ("new.pub", &new)] {
+            std::fs::write(dir.path().join(file), key.public().to_pem().unwrap()).unwrap();
+        }
+        let (of_old, of_new) = (old.public().fingerprint().unwrap(), new.public().fingerprint().unwrap());
+        for (keys, expected) in [
+            ("[new.pub, old.pub]".to_owned(), ""),
+            ("[new.pub, {file: old.pub, until: 9999-12-31}]".to_owned(), ""),
+            (format!("[{{file: old.pub, fingerprint: '{of_old}'}}]"), ""),
+            ("[{file: old.pub, until: 2001-01-01}]".to_owned(), "no key counts any more: "),
+            ("[new.pub, {file: old.pub, until: 2001-01-01}]".to_owned(), "old.pub counted until 2001-01-01: no signature of "),
+            (format!("[{{file: old.pub, fingerprint: '{of_new}'}}]"), "old.pub is another key"),
+        ] {
+            let text = format!("trust: required\nkeys: {keys}\n");
+            let policy = Policy::parse(&text, &dir.path().join("trust.yaml")).unwrap();
+            let said =
+                policy.check(&store, &name, &image.digest, &Job::silent()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{keys}: {said}");
         }
     }
 
     #[test]
     fn wrong_policies_are_refused() {
-        for text in ["trust: maybe", "trst: off", "images:\n- name: '['\n  trust: off", "images:\n- trust: off"] {
+        for text in [
+            "trust: maybe",
+            "trst: off",
+            "images:\n- name: '['\n  trust: off",
+            "images:\n- trust: off",
+            "keys:\n- file: a\n  til: x",
+            "keys:\n- file: a\n  until: soon",
+            "keys:\n- file: a\n  fingerprint: abc",
+        ] {
             assert!(Policy::parse(text, Path::new("trust.yaml")).is_err(), "{text}");
         }
-        assert_eq!(Policy::parse("{}", Path::new("trust.yaml")).unwrap().rest, Level::Off);
+        assert_eq!(Policy::parse("{}", Path::new("trust.yaml")).unwrap().rest.level, Level::Off);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::json;
 
-use super::{Payload, PrivateKey, PublicKey};
+use super::{Pattern, Payload, PrivateKey, PublicKey};
 use crate::error::Failure;
 use crate::image::{Blob, Content, Digest, Name, canonical};
 use crate::store::Store;
@@ -18,11 +18,27 @@ const ANNOTATION_SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
+/// What a signature must be to count.
+#[derive(Debug, Clone, Default)]
+pub struct Demand {
+    /// The keys, one of which must have made it; each with what it is called.
+    pub keys: Vec<(String, PublicKey)>,
+    /// What the signer must have added.
+    pub annotations: BTreeMap<String, String>,
+    /// The repositories that the image may have been signed as; if none is given, any.
+    pub signed_as: Option<Pattern>,
+}
+
 /// A signature that holds.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Signed {
     /// The key that made it, as it was called.
     pub key: String,
+    /// The key's fingerprint.
+    pub fingerprint: Digest,
+    /// The repository that the image was signed as.
+    #[serde(rename = "signedAs")]
+    pub signed_as: String,
     /// What was signed.
     pub payload: Payload,
 }
@@ -60,18 +76,18 @@ pub(super) fn add(store: &Store, image: &Descriptor, new: Vec<Descriptor>) -> Re
     Ok(written)
 }
 
-/// Verifies that one of the keys has signed the image with this digest, and said these annotations.
+/// Verifies that the image with this digest has a signature as is demanded; all that are.
 ///
 /// # Errors
 /// Of kind `Verification` if no signature holds; it says what is wrong with each.
-pub fn verify(store: &Store, digest: &Digest, keys: &[(String, PublicKey)], annotations: &BTreeMap<String, String>) -> Result<Vec<Signed>> {
+pub fn verify(store: &Store, digest: &Digest, demand: &Demand) -> Result<Vec<Signed>> {
     let layers = layers(store, digest)?;
     if layers.is_empty() {
         bail!(Failure::verification(format!("{digest} is not signed")).hint("`sealift sign NAME --key cosign.key` signs an image"));
     }
     let (mut signed, mut wrong) = (Vec::new(), Vec::new());
     for layer in &layers {
-        match verify_one(store, layer, digest, keys, annotations) {
+        match verify_one(store, layer, digest, demand) {
             Ok(one) => signed.push(one),
             Err(error) => wrong.push(format!("{error:#}")),
         }
@@ -83,25 +99,23 @@ pub fn verify(store: &Store, digest: &Digest, keys: &[(String, PublicKey)], anno
     Ok(signed)
 }
 
-fn verify_one(
-    store: &Store,
-    layer: &Descriptor,
-    digest: &Digest,
-    keys: &[(String, PublicKey)],
-    annotations: &BTreeMap<String, String>,
-) -> Result<Signed> {
+fn verify_one(store: &Store, layer: &Descriptor, digest: &Digest, demand: &Demand) -> Result<Signed> {
     let bytes = store.read(&Blob::try_from(layer)?).context("the signed payload")?;
     let signature = signature_of(layer).context("it has no signature")?;
-    let (key, _) =
-        keys.iter().find(|(_, key)| key.verifies(&bytes, signature)).context("it is of another key, or the payload was changed")?;
+    let made = |(_, key): &&(String, PublicKey)| key.verifies(&bytes, signature);
+    let (name, key) = demand.keys.iter().find(made).context("it is of another key, or the payload was changed")?;
     let payload = Payload::read(&bytes)?;
     if payload.digest() != *digest {
         bail!("it is of another image: {}", payload.digest());
     }
-    if !payload.says(annotations) {
+    let signed_as = payload.signed_as();
+    if let Some(pattern) = demand.signed_as.as_ref().filter(|pattern| !pattern.fits_text(&signed_as)) {
+        bail!("it was signed as {signed_as}, not as {pattern}");
+    }
+    if !payload.says(&demand.annotations) {
         bail!("it does not say what `-a` asks for");
     }
-    Ok(Signed { key: key.clone(), payload })
+    Ok(Signed { key: name.clone(), fingerprint: key.fingerprint()?, signed_as, payload })
 }
 
 /// The signatures of an image that the store has: layers whose annotation is the signature of their bytes.
@@ -183,20 +197,46 @@ mod tests {
         Blob::try_from(descriptor).unwrap().digest
     }
 
+    /// A signature by this key.
+    fn demand(key: &PrivateKey) -> Demand {
+        Demand { keys: vec![("own".to_owned(), key.public())], ..Demand::default() }
+    }
+
     #[test]
     fn a_signature_holds_for_its_key_and_image_only() {
         let (_dir, store, name, image) = shop();
         let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        let (own, other) = (("own".to_owned(), key.public()), ("other".to_owned(), PrivateKey::generate().public()));
+        let (own, other) = (demand(&key), demand(&PrivateKey::generate()));
         let digest = digest_of(&image);
-        let refused = |digest: &Digest, keys: &[(String, PublicKey)]| verify(&store, digest, keys, &none).unwrap_err().to_string();
-        assert!(refused(&digest, std::slice::from_ref(&own)).ends_with("is not signed"));
+        let refused = |digest: &Digest, demand: &Demand| verify(&store, digest, demand).unwrap_err().to_string();
+        assert!(refused(&digest, &own).ends_with("is not signed"));
         sign(&store, &name, &image, &key, &none).unwrap();
-        assert_eq!(verify(&store, &digest, &[other.clone(), own.clone()], &none).unwrap()[0].key, "own");
-        assert!(refused(&digest, &[other]).contains("it is of another key"));
-        assert!(refused(&Digest::of(b"x"), std::slice::from_ref(&own)).ends_with("is not signed"));
-        let wanted = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-        assert!(verify(&store, &digest, &[own], &wanted).unwrap_err().to_string().contains("does not say"));
+        let both = Demand { keys: [other.keys.clone(), own.keys.clone()].concat(), ..Demand::default() };
+        let signed = verify(&store, &digest, &both).unwrap().remove(0);
+        assert_eq!((signed.fingerprint, signed.signed_as.as_str()), (key.public().fingerprint().unwrap(), "docker.io/library/shop"));
+        assert!(refused(&digest, &other).contains("it is of another key"));
+        assert!(refused(&Digest::of(b"x"), &own).ends_with("is not signed"));
+        let says = Demand { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
+        assert!(refused(&digest, &says).contains("does not say"));
+        let named = |pattern: &str| Demand { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
+        assert!(verify(&store, &digest, &named("docker.io/*/shop")).is_ok());
+        assert!(refused(&digest, &named("quay.io/**")).contains("it was signed as docker.io/library/shop, not as quay.io/**"));
+    }
+
+    #[test]
+    fn of_several_signatures_one_that_holds_is_enough() {
+        let (_dir, store, name, image) = shop();
+        let [old, new, other] = [(); 3].map(|()| PrivateKey::generate());
+        for key in [&old, &new] {
+            sign(&store, &name, &image, key, &BTreeMap::new()).unwrap();
+        }
+        let digest = digest_of(&image);
+        for key in [&old, &new] {
+            assert_eq!(verify(&store, &digest, &demand(key)).unwrap().len(), 1);
+        }
+        let both = Demand { keys: [demand(&old).keys, demand(&new).keys].concat(), ..Demand::default() };
+        assert_eq!(verify(&store, &digest, &both).unwrap().len(), 2);
+        assert!(verify(&store, &digest, &demand(&other)).is_err());
     }
 
     #[test]
@@ -207,7 +247,7 @@ mod tests {
         let other = store.put(b"another image").unwrap();
         let other = Descriptor::new(MediaType::ImageManifest, other.size, oci_spec::image::Digest::from(other.digest));
         add(&store, &other, layers(&store, &digest_of(&image)).unwrap()).unwrap();
-        let error = verify(&store, &digest_of(&other), &[("own".to_owned(), key.public())], &none).unwrap_err();
+        let error = verify(&store, &digest_of(&other), &demand(&key)).unwrap_err();
         assert!(error.to_string().contains("it is of another image"), "{error:#}");
     }
 
@@ -220,7 +260,7 @@ mod tests {
         let path = store.blob_path(&digest_of(&layer));
         let text = std::fs::read_to_string(&path).unwrap().replace("shop", "show");
         std::fs::write(&path, text).unwrap();
-        let error = verify(&store, &digest_of(&image), &[("own".to_owned(), key.public())], &none).unwrap_err();
+        let error = verify(&store, &digest_of(&image), &demand(&key)).unwrap_err();
         assert!(error.to_string().contains("the signed payload"), "{error:#}");
     }
 
