@@ -1,6 +1,6 @@
 #!/bin/bash
 # usage: fuzz.sh [SECONDS [SEED]]
-#   Reads changed inputs (Kubefiles, Clusterfiles, documents of images, tars, layers, archives) for SECONDS each, 60 if not said.
+#   Reads changed inputs (Kubefiles, Clusterfiles, charts and their templates, documents of images, tars, layers, archives) for SECONDS each, 60 if not said.
 #   What makes a reader panic is kept in target/fuzz/; copied to testdata/fuzz/TARGET/, every test run tries it first.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")

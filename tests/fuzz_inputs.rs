@@ -238,3 +238,109 @@ fn archives() {
         assert_eq!(store.fsck(&Job::silent()).unwrap(), [], "nothing damaged comes in");
     });
 }
+
+/// The templates that Helm's answers are known for.
+fn templates() -> Vec<Vec<u8>> {
+    let text = std::fs::read_to_string("testdata/helm/templates.jsonl").unwrap();
+    let cases = text.lines().skip(1).map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    cases.map(|case| case["template"].as_str().unwrap().as_bytes().to_vec()).collect()
+}
+
+/// Renders a chart whose files are these; the renderer runs in a thread of its own, which must not panic either.
+fn render_chart(files: &[(&str, &[u8])]) {
+    let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
+    let rendered = sealift::chart::render(files, &serde_json::json!({"x": 1}), &sealift::chart::Release::default());
+    assert!(!rendered.is_err_and(|message| message.contains("the renderer gave up")), "the renderer panicked");
+}
+
+const CHART: &[u8] = b"apiVersion: v2\nname: web\nversion: 1.0.0\n";
+
+#[test]
+fn templates_of_charts() {
+    let words = [
+        "{{",
+        "}}",
+        "{{- ",
+        " -}}",
+        "{{ end }}",
+        "{{ else }}",
+        "{{ range until 9 }}",
+        "{{ define \"t\" }}",
+        "{{ include \"t\" . }}",
+        "{{ template \"t\" . }}",
+        "{{ tpl \"{{ . }}\" . }}",
+        "{{ $x := ",
+        " | toYaml | nindent 4",
+        " | printf \"%*d\" 99999999",
+        "(list 1 2)",
+        "(dict \"a\" .)",
+        ".Values",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1e308",
+        "0x",
+        "\"%!\"",
+        "`",
+        "\\u00e9",
+        "\u{4e2d}",
+        "until 1000000",
+        "repeat 1000000 ",
+        "substr -1 99 ",
+        "slice ",
+        "regexReplaceAll \"(\" ",
+        "semverCompare \">\" ",
+        "toDate \"2006\" ",
+        "dateModify ",
+        "index . ",
+        "dig ",
+        "merge . ",
+    ];
+    let values = b"list: [a, b]\nmap: {a: {b: 1}}\nname: x\nn: 3\n";
+    fuzz("template", templates(), &words, 1500, |bytes| {
+        render_chart(&[("Chart.yaml", CHART), ("values.yaml", values), ("templates/a.yaml", bytes)]);
+    });
+}
+
+#[test]
+fn values_and_metadata_of_charts() {
+    let words = [
+        "---\n",
+        "- ",
+        ": ",
+        "{",
+        "[",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "!!binary ",
+        "!!float ",
+        "1e999",
+        "0x",
+        "null: ",
+        "|2-\n",
+        "~",
+        "\u{feff}",
+        "\t",
+    ];
+    let seeds = [
+        &b"a: &x {b: [1, 2.5, yes, ~, 0o17]}\nc: *x\nglobal: {d: |\n  text\n}\n"[..],
+        b"apiVersion: v2\nname: web\nversion: 1.0.0\ntype: application\nkubeVersion: \">=1.19.0-0\"\ndependencies:\n- {name: s, version: 1.x, alias: t, condition: t.on, tags: [u], import-values: [v, {child: w, parent: .}]}\n",
+        br##"{"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a": {"type": "integer", "$ref": "#/definitions/b"}}, "definitions": {"b": {"pattern": "("}}}"##,
+        b"*.bak\n!x\n/a/\n[a-z]?\n\\{\n",
+    ];
+    let seeds: Vec<Vec<u8>> = seeds.into_iter().map(<[u8]>::to_vec).collect();
+    let template = b"{{ toYaml . }}\n{{ toJson .Values }}{{ toToml .Values }}{{ .Values }}";
+    fuzz("chart", seeds, &words, 1500, |bytes| {
+        render_chart(&[("Chart.yaml", CHART), ("values.yaml", bytes), ("values.schema.json", bytes), ("templates/a.txt", template)]);
+        render_chart(&[("Chart.yaml", bytes), ("charts/s/Chart.yaml", b"name: s\nversion: 1.0.0\n"), ("templates/a.txt", template)]);
+        let mut files = [(".helmignore".to_owned(), bytes.to_vec()), ("a/b".to_owned(), Vec::new())].into_iter().collect();
+        sealift::chart::ignore(&mut files).ok();
+        sealift::chart::archive(bytes).ok();
+        sealift::chart::given::from_yaml(&String::from_utf8_lossy(bytes)).ok();
+        let mut given = serde_json::json!({});
+        sealift::chart::given::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();
+        for kind in [sealift::workloads::Kind::Kustomization, sealift::workloads::Kind::Manifests, sealift::workloads::Kind::Template] {
+            kind.read(bytes);
+        }
+    });
+}

@@ -178,7 +178,7 @@ impl Launch<'_> {
                 _ => return chart::archive(&bytes).with_context(|| path.display().to_string()),
             }
         }
-        chart::ignore(&mut files);
+        chart::ignore(&mut files).with_context(|| chart.path.display().to_string())?;
         Ok(files)
     }
 }
@@ -219,7 +219,7 @@ fn nothing() -> serde_json::Value {
 }
 
 fn by_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
-    let mut rendered = chart::render(files, &nothing(), release).map_err(Failure::usage)?;
+    let mut rendered = chart::render(files, &nothing(), release).map_err(chart::failure)?;
     let definitions = rendered.definitions.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
     let texts = rendered.files.into_iter().map(|(template, text)| Text { lines: rendered.lines.remove(&template), template, text });
     Ok(texts.chain(definitions).collect())

@@ -24,13 +24,13 @@ pub fn load(path: &Path) -> Result<Files> {
     if path.is_dir() {
         let mut left = LARGEST;
         directory(path, "", &mut files, &mut left)?;
-        ignore(&mut files);
+        ignore(&mut files)?;
     } else {
         let bytes = fs::read(path).context(Failure::usage(format!("no such chart: {}", path.display())))?;
         files = archive(&bytes).with_context(|| format!("chart {}", path.display()))?;
     }
     if !files.contains_key("Chart.yaml") {
-        return Err(Failure::usage(format!("no chart: {} has no Chart.yaml", path.display())).into());
+        return Err(Failure::usage(format!("no chart: {} has no Chart.yaml, or its .helmignore leaves it out", path.display())).into());
     }
     Ok(files)
 }
@@ -78,28 +78,82 @@ pub fn archive(bytes: &[u8]) -> Result<Files> {
     Ok(files)
 }
 
-/// Leaves out what `.helmignore` names; its rules are those of shell globs, `!` takes back.
-pub fn ignore(files: &mut Files) {
-    let Some(rules) = files.get(".helmignore").map(|bytes| String::from_utf8_lossy(bytes).into_owned()) else { return };
-    let rules: Vec<&str> = rules.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    files.retain(|path, _| {
-        let kept_always = path == "Chart.yaml" || path.starts_with("templates/_");
-        kept_always || !rules.iter().fold(false, |gone, rule| verdict(rule, path).unwrap_or(gone))
-    });
+/// Leaves out what `.helmignore` names, and hidden templates. Rules are Helm's, not git's: the first that fits counts, and `!`
+/// leaves out all that it does not name.
+///
+/// # Errors
+/// Fails where a rule has `**`, as Helm does.
+pub fn ignore(files: &mut Files) -> Result<()> {
+    let text = files.get(".helmignore").map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+    let rules: Vec<Rule> = text.lines().chain(["templates/.?*"]).filter_map(|line| Rule::parse(line).transpose()).collect::<Result<_>>()?;
+    files.retain(|path, _| !is_ignored(path, &rules));
+    Ok(())
 }
 
-/// Whether a rule leaves out a path; `None` where it says nothing of it.
-fn verdict(rule: &str, path: &str) -> Option<bool> {
-    let (wanted, pattern) = rule.strip_prefix('!').map_or((true, rule), |pattern| (false, pattern));
-    let (pattern, only_dirs) = pattern.strip_suffix('/').map_or((pattern, false), |pattern| (pattern, true));
-    let rooted = pattern.contains('/');
-    let glob = globset::GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build().ok()?.compile_matcher();
-    // the path itself, and every folder it is in
-    let ends = path.match_indices('/').map(|(at, _)| (at, true)).chain((!only_dirs).then_some((path.len(), false)));
-    let hit = ends.into_iter().any(|(end, _)| {
-        let part = &path[..end];
-        let part = if rooted { part } else { part.rsplit('/').next().unwrap_or(part) };
-        glob.is_match(part)
-    });
-    hit.then_some(wanted)
+/// Whether a rule takes a path, or a folder that it is in.
+fn is_ignored(path: &str, rules: &[Rule]) -> bool {
+    let folders = path.match_indices('/').map(|(at, _)| (&path[..at], true));
+    folders.chain([(path, false)]).any(|(part, is_folder)| rules.iter().any(|rule| rule.takes(part, is_folder)))
+}
+
+/// A line of `.helmignore`, after Helm's `ignore/rules.go`.
+struct Rule {
+    pattern: globset::GlobMatcher,
+    /// Whether it is compared with the last part of a path only.
+    by_name: bool,
+    only_folders: bool,
+    negated: bool,
+}
+
+impl Rule {
+    fn parse(line: &str) -> Result<Option<Rule>> {
+        let line = line.trim_start_matches('\u{feff}').trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(None);
+        }
+        if line.contains("**") {
+            return Err(Failure::usage(format!(".helmignore: `{line}`: double-star (**) syntax is not supported")).into());
+        }
+        let (negated, rule) = line.strip_prefix('!').map_or((false, line), |rule| (true, rule));
+        let (only_folders, rule) = rule.strip_suffix('/').map_or((false, rule), |rule| (true, rule));
+        let glob = globset::GlobBuilder::new(&rule.trim_start_matches('/').replace('{', "[{]")).literal_separator(true).build();
+        let pattern = glob.with_context(|| Failure::usage(format!(".helmignore: `{line}`: no pattern")))?.compile_matcher();
+        Ok(Some(Rule { pattern, by_name: !rule.contains('/'), only_folders, negated }))
+    }
+
+    fn takes(&self, path: &str, is_folder: bool) -> bool {
+        let compared = if self.by_name { path.rsplit('/').next().unwrap_or(path) } else { path };
+        let fits = self.pattern.is_match(compared);
+        match (self.negated, self.only_folders && !is_folder) {
+            (true, wrong_kind) => wrong_kind || !fits,
+            (false, wrong_kind) => !wrong_kind && fits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helmignore_leaves_out_what_helm_leaves_out() {
+        let all =
+            ["Chart.yaml", "a.bak", "d/secret/k", "foo/a", "q/README.md", "secret/k", "templates/.hid.yaml", "templates/a.yaml", "z/foo/b"];
+        for (rules, gone) in [
+            ("", vec!["templates/.hid.yaml"]),
+            ("# c\n*.bak\n", vec!["a.bak", "templates/.hid.yaml"]),
+            ("/secret/\n", vec!["secret/k", "templates/.hid.yaml"]),
+            ("foo/\n", vec!["foo/a", "templates/.hid.yaml", "z/foo/b"]),
+            ("*.md\nd/secret\n", vec!["d/secret/k", "q/README.md", "templates/.hid.yaml"]),
+            ("!Chart.yaml\n", all[1..].to_vec()),
+        ] {
+            let mut files: Files = all.iter().map(|path| ((*path).to_owned(), Vec::new())).collect();
+            files.insert(".helmignore".to_owned(), rules.as_bytes().to_vec());
+            ignore(&mut files).unwrap();
+            let left: Vec<&str> = all.into_iter().filter(|path| !files.contains_key(*path)).collect();
+            assert_eq!(left, gone, "{rules}");
+        }
+        let mut files = Files::from([(".helmignore".to_owned(), b"a/**/b".to_vec())]);
+        assert!(ignore(&mut files).unwrap_err().to_string().contains("double-star"));
+    }
 }

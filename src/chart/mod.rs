@@ -19,10 +19,11 @@ mod template;
 mod tests;
 mod toml;
 mod tree;
+mod work;
 mod yaml;
 
 pub use capabilities::DEFAULT_KUBE_VERSION;
 pub use files::{Files, archive, ignore, load};
 pub use order::{Hook, Manifest};
 pub use program::{Document, Engine, helm_template};
-pub use render::{Release, Rendered, render};
+pub use render::{Release, Rendered, failure, render};

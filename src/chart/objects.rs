@@ -6,6 +6,9 @@ use std::rc::Rc;
 use super::functions::{clock::Time, files, version::Version};
 use super::template::{Value, display};
 
+/// Of `.Chart`: a method of the chart rather than a field of its metadata, so it is not printed with those.
+pub const IS_ROOT: &str = "IsRoot";
+
 /// A struct with its fields and methods.
 #[derive(Debug)]
 pub enum Object {
@@ -65,7 +68,7 @@ impl Object {
             Object::Struct { ty, .. } if ty.starts_with('*') && depth > 0 => "0xc000000000".to_owned(),
             Object::Struct { ty: "chartutil.KubeVersion", fields } => fields.first().map(|(_, value)| display(value)).unwrap_or_default(),
             Object::Struct { ty, fields } => {
-                let inside: Vec<String> = fields.iter().map(|(_, value)| display(value)).collect();
+                let inside: Vec<String> = fields.iter().filter(|(name, _)| *name != IS_ROOT).map(|(_, value)| display(value)).collect();
                 format!("{}{{{}}}", if ty.starts_with('*') { "&" } else { "" }, inside.join(" "))
             }
             Object::ApiVersions(versions) => format!("[{}]", versions.join(" ")),
@@ -99,7 +102,7 @@ impl Object {
     pub fn to_map(&self) -> Value {
         match self {
             Object::Struct { fields, .. } => {
-                let shown = fields.iter().filter(|(_, value)| value.is_true());
+                let shown = fields.iter().filter(|(name, value)| value.is_true() && *name != IS_ROOT);
                 Value::map(shown.map(|(name, value)| (json_name(name), value.clone())))
             }
             Object::ApiVersions(versions) => Value::texts(versions),

@@ -33,7 +33,8 @@ pub struct Hook {
 }
 
 /// Kinds in the order they are installed; others come after, by name.
-const KINDS: [&str; 34] = [
+const KINDS: [&str; 38] = [
+    "PriorityClass",
     "Namespace",
     "NetworkPolicy",
     "ResourceQuota",
@@ -66,8 +67,11 @@ const KINDS: [&str; 34] = [
     "StatefulSet",
     "Job",
     "CronJob",
+    "IngressClass",
     "Ingress",
     "APIService",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
 ];
 
 const EVENTS: [&str; 10] = [

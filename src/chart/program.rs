@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{Files, Release};
+use super::{Files, Release, failure};
 use crate::durable;
 use crate::error::Failure;
 
@@ -68,7 +68,7 @@ pub fn helm_template(helm: &Path, files: &Files, given: &serde_json::Value, rele
     let output = command.stdin(Stdio::null()).output().with_context(|| Failure::failed(format!("cannot run {}", helm.display())))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", home.path().display()), "");
-        return Err(Failure::usage(format!("helm: {}", essence(&said))).into());
+        return Err(failure(format!("helm: {}", essence(&said))).into());
     }
     Ok(documents(&String::from_utf8_lossy(&output.stdout)))
 }

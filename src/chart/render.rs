@@ -7,11 +7,12 @@ use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
 use super::coalesce::coalesce_values;
 use super::files::Files;
 use super::functions::{execution_error, parse_error, version::satisfies};
-use super::objects::Object;
+use super::objects::{IS_ROOT, Object};
 use super::order::{Hook, Manifest, sort};
 use super::template::{Engine, Value, new_map};
 use super::tree::Chart;
-use super::{dependency, json, schema};
+use super::{dependency, json, schema, work};
+use crate::error::Failure;
 
 /// What a chart is rendered for.
 #[derive(Debug, Clone)]
@@ -55,6 +56,17 @@ pub struct Rendered {
     pub definitions: Vec<(String, String)>,
 }
 
+/// A renderer's message as a failure, with what helps.
+pub fn failure(message: impl Into<String>) -> Failure {
+    let message = message.into();
+    let lacks_charts = message.contains("missing in charts/ directory");
+    let failure = Failure::usage(message);
+    match lacks_charts {
+        true => failure.hint("`helm dependency build CHART`, where its repositories can be reached, brings them into charts/"),
+        false => failure,
+    }
+}
+
 /// Templates may call each other deeply: they get a stack of this many bytes, of which only what is used is taken.
 const STACK: usize = 1 << 30;
 
@@ -76,9 +88,21 @@ pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Resu
     with_stack(|| all(files, given, release).map(|rendered| rendered.files))
 }
 
-fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+/// The text of each template, with so many units of work.
+#[cfg(test)]
+pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>, String> {
+    with_stack(|| {
+        work::begin(units);
+        all(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files)
+    })
+}
+
+fn with_stack<T: Send>(task: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
-        let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
+            work::begin(work::MOST);
+            task()
+        });
         let rendering = rendering.map_err(|error| format!("no thread to render in: {error}"))?;
         rendering.join().unwrap_or_else(|_| Err("the renderer gave up on this chart".to_owned()))
     })
@@ -134,11 +158,12 @@ fn release_value(release: &Release) -> Value {
     ])
 }
 
-/// The templates of a chart and of those inside it, by their paths.
-fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut BTreeMap<String, Renderable>) {
+/// The templates of a chart and of those inside it, by their paths; gives what they see.
+fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut BTreeMap<String, Renderable>) -> Value {
     let files = chart.files.iter().map(|(name, bytes)| (name.clone(), Rc::from(bytes.as_slice()))).collect();
+    let subcharts = new_map::<String>([]);
     let seen = Value::map([
-        ("Chart", metadata(chart)),
+        ("Chart", metadata(chart, !path.contains('/'))),
         ("Files", Value::Object(Rc::new(Object::Files(Rc::new(files))))),
         ("Release", top.release.clone()),
         ("Capabilities", top.capabilities.clone()),
@@ -149,7 +174,11 @@ fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut 
             Value::Map(section) => Value::Map(section),
             _ => Value::Map(new_map::<String>([])),
         };
-        gather(inner, &format!("{path}/charts/{}", inner.name()), &section, top, templates);
+        let below = gather(inner, &format!("{path}/charts/{}", inner.name()), &section, top, templates);
+        subcharts.borrow_mut().insert(inner.name(), below);
+    }
+    if let Some(seen) = seen.as_map().filter(|_| !chart.inner.is_empty()) {
+        seen.borrow_mut().insert("Subcharts".to_owned(), Value::Map(subcharts));
     }
     for (name, text) in &chart.templates {
         if !chart.is_library() || is_partial(name) {
@@ -157,10 +186,11 @@ fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut 
             templates.insert(format!("{path}/{name}"), Renderable { text: text.clone(), values: seen.clone(), base });
         }
     }
+    seen
 }
 
 /// `.Chart`
-fn metadata(chart: &Chart) -> Value {
+fn metadata(chart: &Chart, is_root: bool) -> Value {
     let text = |name: &str| Value::text(chart.field(name));
     let own = |name: &str| match chart.metadata.get(name) {
         Value::Nil => Value::list([]),
@@ -206,6 +236,7 @@ fn metadata(chart: &Chart) -> Value {
             ("KubeVersion", text("kubeVersion")),
             ("Dependencies", dependencies),
             ("Type", text("type")),
+            (IS_ROOT, Value::Bool(is_root)),
         ],
     }))
 }

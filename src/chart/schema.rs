@@ -36,12 +36,25 @@ fn check_one(schema: &[u8], values: &Value) -> Result<Vec<String>, String> {
     let schema: serde_json::Value = serde_json::from_slice(schema).map_err(|error| error.to_string())?;
     let text = json::write(values, json::Style::Raw)?;
     let values: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
-    Ok(validator.iter_errors(&values).map(|error| format!("- {}", said_by_helm(&error))).collect())
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(|error| refused(&error))?;
+    Ok(validator.iter_errors(&values).flat_map(|error| said_by_helm(&error)).map(|message| format!("- {message}")).collect())
 }
 
-/// The words of the validator that Helm uses.
-fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> String {
+/// Why a schema cannot be used.
+fn refused(error: &jsonschema::ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable { uri, .. }) => {
+            format!("the schema refers to {uri}, and nothing is fetched: put what it defines into values.schema.json")
+        }
+        _ => {
+            let place = error.instance_path().to_string();
+            format!("the schema is invalid at {}: {error}", if place.is_empty() { "its root" } else { &place })
+        }
+    }
+}
+
+/// The words of the validator that Helm uses; what it says of several schemas is followed by what is wrong with the first.
+fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> Vec<String> {
     let path = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
     let place = if path.is_empty() { "(root)".to_owned() } else { path };
     let what = match error.kind() {
@@ -56,6 +69,28 @@ fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> String {
         ValidationErrorKind::MaxLength { limit } => format!("String length must be less than or equal to {limit}"),
         ValidationErrorKind::MinItems { limit } => format!("Array must have at least {limit} items"),
         ValidationErrorKind::MaxItems { limit } => format!("Array must have at most {limit} items"),
+        ValidationErrorKind::MinProperties { limit } => format!("Must have at least {limit} properties"),
+        ValidationErrorKind::MaxProperties { limit } => format!("Must have at most {limit} properties"),
+        ValidationErrorKind::MultipleOf { multiple_of } => format!("Must be a multiple of {multiple_of}"),
+        ValidationErrorKind::UniqueItems => "array items must be unique".to_owned(),
+        ValidationErrorKind::Contains => "At least one of the items must match".to_owned(),
+        ValidationErrorKind::AdditionalItems { .. } => "No additional items allowed on array".to_owned(),
+        ValidationErrorKind::Format { format } => format!("Does not match format '{format}'"),
+        ValidationErrorKind::Constant { expected_value } => format!("{place} does not match: {expected_value}"),
+        ValidationErrorKind::Not { .. } => "Must not validate the schema (not)".to_owned(),
+        ValidationErrorKind::OneOfMultipleValid { .. } => "Must validate one and only one schema (oneOf)".to_owned(),
+        ValidationErrorKind::OneOfNotValid { context } => {
+            return with_first(format!("{place}: Must validate one and only one schema (oneOf)"), context);
+        }
+        ValidationErrorKind::AnyOf { context } => {
+            return with_first(format!("{place}: Must validate at least one schema (anyOf)"), context);
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            return [format!("{place}: Property name of {} does not match", error.instance())]
+                .into_iter()
+                .chain(said_by_helm(error))
+                .collect();
+        }
         ValidationErrorKind::Pattern { pattern } => format!("Does not match pattern '{pattern}'"),
         ValidationErrorKind::Enum { options } => {
             let options: Vec<String> = options.as_array().into_iter().flatten().map(ToString::to_string).collect();
@@ -63,13 +98,22 @@ fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> String {
         }
         _ => error.to_string(),
     };
-    format!("{place}: {what}")
+    vec![format!("{place}: {what}")]
+}
+
+/// What is wrong with several schemas, and with the first of them.
+fn with_first(what: String, schemas: &[Vec<jsonschema::ValidationError<'static>>]) -> Vec<String> {
+    [what].into_iter().chain(schemas.first().into_iter().flatten().flat_map(said_by_helm)).collect()
 }
 
 fn expected(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(one) => one.to_string(),
-        TypeKind::Multiple(types) => types.iter().map(|one| one.to_string()).collect::<Vec<_>>().join("/"),
+        TypeKind::Multiple(types) => format!("[{}]", {
+            let mut names: Vec<String> = types.iter().map(|one| one.to_string()).collect();
+            names.sort();
+            names.join(",")
+        }),
     }
 }
 

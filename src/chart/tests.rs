@@ -1,4 +1,4 @@
-//! Held to what Helm 3.6.2 answers: `testdata/helm`.
+//! Held to what Helm answers: `testdata/helm`. `charts` and `templates` are by 3.6.2, `functions` and `more` by 3.17.3.
 
 use std::collections::BTreeMap;
 
@@ -97,4 +97,115 @@ fn charts_render_as_helm_renders_them() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What a chart prints: sources and documents, those of `crds/` too where asked for.
+fn printed(case: &Json) -> Result<Vec<(String, String)>, String> {
+    let mut files = files(&case["files"]);
+    super::ignore(&mut files).map_err(|error| error.to_string())?;
+    let release = Release { name: "rel".to_owned(), ..Release::default() };
+    let rendered = render(files, &case["values"], &release)?;
+    let definitions = rendered.definitions.into_iter().filter(|_| case["crds"].as_bool() == Some(true));
+    let hooks = rendered.hooks.into_iter().map(|hook| hook.manifest);
+    let manifests = rendered.manifests.into_iter().chain(hooks).map(|one| (one.source, one.text));
+    Ok(definitions.chain(manifests).map(|(source, text)| (source, text.trim().to_owned())).collect())
+}
+
+#[test]
+fn more_charts_render_as_helm_3_17_renders_them() {
+    for case in &lines("more.jsonl") {
+        let (title, printed) = (&case["title"], printed(case));
+        match (&printed, case["fails"].as_bool()) {
+            (Ok(documents), None) => {
+                let wanted: Vec<(String, String)> = serde_json::from_value(case["documents"].clone()).unwrap();
+                assert_eq!(documents, &wanted, "{title}");
+            }
+            (Err(message), Some(true)) => {
+                // a schema's messages have no order
+                let mut said: Vec<&str> = message.lines().collect();
+                said.sort_unstable();
+                let wanted: Option<Vec<String>> = serde_json::from_value(case["error"].clone()).unwrap();
+                assert!(wanted.is_none_or(|wanted| wanted == said), "{title}: {message}");
+            }
+            _ => panic!("{title}: {printed:?}"),
+        }
+    }
+}
+
+#[test]
+fn functions_answer_as_in_helm_3_17() {
+    let cases = lines("functions.jsonl");
+    let mut wrong = Vec::new();
+    for case in &cases[1..] {
+        let expression = case["expression"].as_str().unwrap();
+        let mut files =
+            one(&format!("{{{{- define \"o\" }}}}{{{{ {expression} }}}}{{{{ end -}}}}\nx: {{{{ include \"o\" . | toJson }}}}\n"));
+        files.insert("values.yaml".to_owned(), cases[0]["values"].as_str().unwrap().as_bytes().to_vec());
+        let release = Release { name: "rel".to_owned(), ..Release::default() };
+        let rendered = super::render::texts(files, &Json::Null, &release).map(|texts| texts["web/templates/a.txt"].clone());
+        let same = match (&rendered, case["out"].as_str(), case["error"].as_str()) {
+            (Ok(text), Some(out), _) => {
+                let said: String = serde_json::from_str(text.trim().trim_start_matches("x: ")).unwrap();
+                without_addresses(&said) == without_addresses(out)
+            }
+            (Err(message), _, Some(error)) => message.ends_with(error),
+            _ => false,
+        };
+        if !same {
+            wrong.push(format!("{expression}\n  own  {rendered:?}\n  helm {case}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A chart of one template.
+fn one(template: &str) -> Files {
+    let files = [("Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n"), ("templates/a.txt", template)];
+    files.into_iter().map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn no_template_runs_for_ever_or_fills_the_memory() {
+    for template in [
+        r#"{{ repeat 1000000000 "x" }}"#,
+        "{{ until 1000000000 }}",
+        "{{ seq 1 1000000000 }}",
+        r#"{{ indent 1000000000 "x" }}"#,
+        r#"{{ define "r" }}{{ include "r" . }}{{ end }}{{ include "r" . }}"#,
+        r#"{{ define "r" }}{{ template "r" . }}{{ end }}{{ template "r" . }}"#,
+        r#"{{ define "r" }}{{ tpl "{{ include \"r\" . }}" . }}{{ end }}{{ include "r" . }}"#,
+        r#"{{ $t := "{{ tpl $.t $ }}" }}{{ $_ := set . "t" "{{ tpl .t . }}" }}{{ tpl .t . }}"#,
+        // texts, lists and maps that double
+        r#"{{ $x := "xxxxxxxx" }}{{ range until 60 }}{{ $x = print $x $x }}{{ end }}"#,
+        r#"{{ $x := "xxxxxxxx" }}{{ range until 60 }}{{ $x = replace "x" "xx" $x }}{{ end }}"#,
+        r#"{{ $x := "xxxxxxxx" }}{{ range until 60 }}{{ $x = regexReplaceAll "x" $x "$0$0" }}{{ end }}"#,
+        r#"{{ $x := repeat 10000 "x" }}{{ $x = replace "x" $x $x }}{{ $x = replace "x" $x $x }}"#,
+        r#"{{ $x := repeat 10000 "x" }}{{ $x = regexReplaceAllLiteral "x" $x $x }}{{ $x = regexReplaceAllLiteral "x" $x $x }}"#,
+        r#"{{ $x := repeat 10000 "x " }}{{ $x = wrapWith 1 $x $x }}{{ $x = wrapWith 1 $x $x }}"#,
+        r#"{{ $x := list 1 }}{{ range until 60 }}{{ $x = concat $x $x }}{{ end }}"#,
+        r#"{{ $x := list 1 }}{{ range until 60 }}{{ $x = list $x $x }}{{ end }}{{ toYaml $x }}"#,
+        r#"{{ $x := list 1 }}{{ range until 60 }}{{ $x = list $x $x }}{{ end }}{{ deepCopy $x | len }}{{ $x }}"#,
+        r#"{{ $x := list 1 }}{{ $y := list 1 }}{{ range until 60 }}{{ $x = list $x $x }}{{ $y = list $y $y }}{{ end }}{{ deepEqual $x $y }}"#,
+        r#"{{ printf (repeat 100000 "%999999d") 1 }}"#,
+        "{{ range until 100000 }}{{ range until 100000 }}x{{ end }}{{ end }}",
+        "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}",
+    ] {
+        let rendered = super::render::texts_within(1 << 22, one(template));
+        let message = rendered.expect_err(template);
+        assert!(!message.contains("gave up"), "{template}: {message}");
+    }
+}
+
+#[test]
+fn a_map_may_hold_itself() {
+    for template in [
+        r#"{{ $_ := set . "x" . }}{{ toYaml . }}"#,
+        r#"{{ $_ := set . "x" . }}{{ toJson . }}{{ . }}{{ toString . }}"#,
+        r#"{{ $_ := set . "x" . }}{{ $y := deepCopy . }}{{ deepEqual . $y }}"#,
+        r#"{{ $_ := set .Values "x" .Values }}{{ $y := deepCopy .Values }}{{ $z := merge .Values $y }}{{ toToml .Values }}"#,
+        r#"{{ $l := list }}{{ range until 20000 }}{{ $l = list $l }}{{ end }}{{ len $l }}{{ toJson $l }}{{ $l }}"#,
+    ] {
+        let rendered = super::render::texts_within(1 << 24, one(template));
+        assert!(!rendered.as_ref().is_err_and(|message| message.contains("gave up")), "{template}: {rendered:?}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::files::{Files, archive};
+use super::functions::version::Version;
 use super::template::Value;
 use super::yaml;
 
@@ -48,6 +49,7 @@ impl Chart {
         if metadata.as_map().is_none() || name.as_text().is_none_or(str::is_empty) {
             return Err("validation: chart.metadata.name is required".to_owned());
         }
+        valid(&metadata)?;
         let mut chart = Chart {
             metadata,
             values: Value::map::<String>([]),
@@ -56,10 +58,10 @@ impl Chart {
             files: Files::new(),
             inner: Vec::new(),
         };
-        let (mut folders, mut packed): (BTreeMap<String, Files>, Vec<Vec<u8>>) = (BTreeMap::new(), Vec::new());
+        let (mut folders, mut packed): (BTreeMap<String, Files>, BTreeMap<String, Vec<u8>>) = Default::default();
         for (path, bytes) in files {
             match path.as_str() {
-                "Chart.yaml" | "Chart.lock" | "requirements.lock" | ".helmignore" => {}
+                "Chart.yaml" | "Chart.lock" | "requirements.lock" => {}
                 "values.yaml" => chart.values = chart_values(&parse(&path, &bytes, yaml::read)?, &path)?,
                 "values.schema.json" => chart.schema = Some(bytes),
                 "requirements.yaml" => chart.require(&parse(&path, &bytes, yaml::strings)?),
@@ -70,18 +72,25 @@ impl Chart {
                     None => drop(chart.files.insert(path, bytes)),
                     Some(inside) if inside.starts_with(['_', '.']) => {}
                     Some(inside) => match inside.split_once('/') {
-                        Some((folder, rest)) => drop(folders.entry(folder.to_owned()).or_default().insert(rest.to_owned(), bytes)),
-                        None if inside.ends_with(".tgz") => packed.push(bytes),
-                        None => {}
+                        Some((folder, rest)) if !folder.ends_with(".tgz") => {
+                            drop(folders.entry(folder.to_owned()).or_default().insert(rest.to_owned(), bytes))
+                        }
+                        None if inside.ends_with(".tgz") => drop(packed.insert(inside.to_owned(), bytes)),
+                        // Helm takes it for a chart too, and says that it is none
+                        None => drop(folders.entry(inside.to_owned()).or_default()),
+                        Some(_) => {}
                     },
                 },
             }
         }
-        for files in packed.iter().map(|bytes| archive(bytes).map_err(|error| format!("{error:#}"))).chain(folders.into_values().map(Ok)) {
-            let files = files?;
-            if files.contains_key("Chart.yaml") {
-                chart.inner.push(Chart::read_below(files, depth + 1)?);
-            }
+        for (name, bytes) in packed {
+            let wrong = |message: String| format!("error unpacking {name} in {}: {message}", chart.name());
+            let files = archive(&bytes).map_err(|error| wrong(format!("{error:#}")))?;
+            chart.inner.push(Chart::read_below(files, depth + 1).map_err(wrong)?);
+        }
+        for (name, files) in folders {
+            let wrong = |message| format!("error unpacking subchart {name} in {}: {message}", chart.name());
+            chart.inner.push(Chart::read_below(files, depth + 1).map_err(wrong)?);
         }
         Ok(chart)
     }
@@ -128,6 +137,21 @@ impl Chart {
             all.extend(chart.definitions(&format!("{path}/charts/{}", chart.name())));
         }
         all
+    }
+}
+
+/// What Helm asks of `Chart.yaml` besides a name.
+fn valid(metadata: &Value) -> Result<(), String> {
+    let wrong = |what: String| Err(format!("validation: chart.metadata.{what}"));
+    let version = metadata.get("version");
+    match version.as_text().unwrap_or_default() {
+        "" => return wrong("version is required".to_owned()),
+        version if Version::parse(version).is_err() => return wrong(format!("version {version:?} is invalid")),
+        _ => {}
+    }
+    match metadata.get("type").as_text() {
+        None | Some("" | "application" | "library") => Ok(()),
+        Some(_) => wrong("type must be application or library".to_owned()),
     }
 }
 

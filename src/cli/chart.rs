@@ -94,7 +94,7 @@ impl Render {
             return chart::helm_template(helm, &files, &given, &release, &self.options_of_helm()).with_context(place);
         }
         let rendered = chart::render(files, &given, &release);
-        let rendered = rendered.map_err(|message| Failure::usage(format!("{}: {message}", self.chart.display())))?;
+        let rendered = rendered.map_err(|message| chart::failure(format!("{}: {message}", self.chart.display())))?;
         self.only(self.all(rendered))
     }
 

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use p256::pkcs8::LineEnding;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rsa::pkcs1::EncodeRsaPrivateKey as _;
+use rsa::rand_core::{TryCryptoRng, TryRng};
 
 use super::{Result, Row, int, string, text};
 use crate::chart::objects::Object;
@@ -17,11 +20,13 @@ pub const TABLE: &[Row] = &[
     ("genSelfSignedCertWithKey", "saais", |_, a| self_signed(a, key(string(a, 4))?)),
     ("genSignedCert", "saaia", |_, a| signed(a, new_key()?)),
     ("genSignedCertWithKey", "saaias", |_, a| signed(a, key(string(a, 5))?)),
-    ("buildCustomCert", "ss", |_, a| Ok(pair(super::crypto::decoded(string(a, 0))?, super::crypto::decoded(string(a, 1))?))),
+    ("buildCustomCert", "ss", |_, a| custom(string(a, 0), string(a, 1))),
     ("genPrivateKey", "s", |_, a| match string(a, 0) {
-        "ecdsa" => text(new_key()?.serialize_pem()),
+        "" | "rsa" => text(rsa_key()?),
+        "ecdsa" => text(ec_key()),
         "ed25519" => text(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(wrong)?.serialize_pem()),
-        other => Err(format!("keys of type {other} are not made here; ecdsa and ed25519 are")),
+        "dsa" => Err("keys of type dsa are not made here, as nothing takes them any more: rsa, ecdsa and ed25519 are".to_owned()),
+        other => text(format!("Unknown type {other}")),
     }),
 ];
 
@@ -35,6 +40,57 @@ fn new_key() -> Result<KeyPair> {
 
 fn key(pem: &str) -> Result<KeyPair> {
     KeyPair::from_pem(pem).map_err(wrong)
+}
+
+/// Bits of RSA keys; sprig makes larger ones, which takes many times longer.
+const RSA_BITS: usize = 2048;
+
+fn rsa_key() -> Result<String> {
+    let key = rsa::RsaPrivateKey::new(&mut Chance, RSA_BITS).map_err(|error| error.to_string())?;
+    Ok(key.to_pkcs1_pem(LineEnding::LF).map_err(|error| error.to_string())?.to_string())
+}
+
+/// The machine's source of chance, as the `rsa` crate wants it.
+struct Chance;
+
+impl TryRng for Chance {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> std::result::Result<u32, Self::Error> {
+        Ok(rand::random())
+    }
+
+    fn try_next_u64(&mut self) -> std::result::Result<u64, Self::Error> {
+        Ok(rand::random())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> std::result::Result<(), Self::Error> {
+        rand::fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Chance {}
+
+/// A P-256 key in the form of RFC 5915, as Go writes it.
+fn ec_key() -> String {
+    loop {
+        // all but one of 2^32 numbers are keys
+        if let Ok(key) = p256::SecretKey::from_slice(&rand::random::<[u8; 32]>())
+            && let Ok(pem) = key.to_sec1_pem(LineEnding::LF)
+        {
+            return pem.to_string();
+        }
+    }
+}
+
+/// A certificate and a key that the chart brings, each in base64.
+fn custom(certificate: &str, key: &str) -> Result {
+    let certificate = super::crypto::decoded(certificate).map_err(|_| "unable to decode base64 certificate")?;
+    let key = super::crypto::decoded(key).map_err(|_| "unable to decode base64 private key")?;
+    common_name(&certificate).map_err(|_| "unable to decode certificate")?;
+    x509_parser::pem::parse_x509_pem(key.as_bytes()).map_err(|_| "unable to decode key")?;
+    Ok(pair(certificate, key))
 }
 
 fn pair(certificate: String, key: String) -> Value {
@@ -73,7 +129,7 @@ fn authority(name: &str, days: i64, key: KeyPair) -> Result {
 fn host(a: &[Value]) -> Result<CertificateParams> {
     let mut params = params(string(a, 0), int(a, 3))?;
     for address in super::strslice(&a[1]) {
-        let address: IpAddr = address.parse().map_err(|_| "error parsing ip".to_owned())?;
+        let address: IpAddr = address.parse().map_err(|_| format!("error parsing ip: {address}"))?;
         params.subject_alt_names.push(SanType::IpAddress(address));
     }
     for name in super::strslice(&a[2]) {

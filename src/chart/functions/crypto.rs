@@ -1,5 +1,7 @@
 //! Digests and passwords.
 
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
@@ -10,8 +12,11 @@ use crate::chart::template::{Engine, Value};
 /// Functions by name.
 pub const TABLE: &[Row] = &[
     ("sha256sum", "s", |_, a| text(hex::encode(Sha256::digest(string(a, 0).as_bytes())))),
+    ("sha512sum", "s", |_, a| text(hex::encode(sha2::Sha512::digest(string(a, 0).as_bytes())))),
     ("sha1sum", "s", |_, a| text(hex::encode(sha1(string(a, 0).as_bytes())))),
     ("adler32sum", "s", |_, a| text(adler32(string(a, 0).as_bytes()).to_string())),
+    ("encryptAES", "ss", |_, a| encrypt(string(a, 0), string(a, 1))),
+    ("decryptAES", "ss", |_, a| decrypt(string(a, 0), string(a, 1))),
     ("bcrypt", "s", |_, a| text(bcrypt_hash(string(a, 0))?)),
     ("htpasswd", "ss", htpasswd),
     ("derivePassword", "issss", |_, a| derive_password(super::int(a, 0), string(a, 1), string(a, 2), string(a, 3), string(a, 4))),
@@ -74,6 +79,38 @@ fn htpasswd(_: &Engine, a: &[Value]) -> Result {
         return text(format!("invalid username: {}", string(a, 0)));
     }
     text(format!("{}:{}", string(a, 0), bcrypt_hash(string(a, 1))?))
+}
+
+/// A password as the key of AES-256: cut or filled with zeros, as sprig does.
+fn aes_key(password: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    let len = password.len().min(32);
+    key[..len].copy_from_slice(&password.as_bytes()[..len]);
+    key
+}
+
+/// AES-256-CBC with PKCS #7: the vector, then what is sealed, in base64.
+fn encrypt(password: &str, plain: &str) -> Result {
+    if plain.is_empty() {
+        return text("");
+    }
+    let vector: [u8; 16] = rand::random();
+    let mut sealed = vec![0; plain.len() + 16];
+    let cipher = cbc::Encryptor::<aes::Aes256>::new(&aes_key(password).into(), &vector.into());
+    let sealed = cipher.encrypt_padded_b2b::<Pkcs7>(plain.as_bytes(), &mut sealed).map_err(|error| error.to_string())?;
+    text(BASE64.encode([&vector, &*sealed].concat()))
+}
+
+fn decrypt(password: &str, sealed: &str) -> Result {
+    if sealed.is_empty() {
+        return text("");
+    }
+    let bytes = BASE64.decode(sealed).map_err(|_| "illegal base64 data")?;
+    let (vector, sealed) = bytes.split_first_chunk::<16>().ok_or("what is sealed is shorter than its vector")?;
+    let mut plain = vec![0; sealed.len()];
+    let cipher = cbc::Decryptor::<aes::Aes256>::new(&aes_key(password).into(), &(*vector).into());
+    let plain = cipher.decrypt_padded_b2b::<Pkcs7>(sealed, &mut plain).map_err(|_| "another key, or not sealed by encryptAES")?;
+    text(String::from_utf8_lossy(plain))
 }
 
 /// RFC 2104 with SHA-256; the key is of 64 bytes.
@@ -168,5 +205,18 @@ mod tests {
         assert_eq!(hex::encode(sha1(&[b'a'; 60])), "13d956033d9af449bfe2c4ef78c17c20469c4bf1");
         let derived = derive_password(1, "long", "password", "user", "example.com").unwrap();
         assert_eq!(derived.as_text(), Some("ZedaFaxcZaso9*"));
+    }
+
+    #[test]
+    fn what_sprig_seals_opens_with_its_key_only() {
+        let opened = decrypt("secretkey", "30tEfhuJSVRhpG97XCuWgz2okj7L8vQ1s6V9zVUPeDQ=").unwrap();
+        assert_eq!(opened.as_text(), Some("plaintext"));
+        for plain in ["x", "sixteen letters.", "more than sixteen letters"] {
+            let sealed = encrypt("key", plain).unwrap();
+            let sealed = sealed.as_text().unwrap();
+            assert_eq!(decrypt("key", sealed).unwrap().as_text(), Some(plain));
+            assert_ne!(decrypt("other", sealed).ok().and_then(|value| value.as_text().map(str::to_owned)).as_deref(), Some(plain));
+        }
+        assert!(["bad", "c2hvcnQ=", "AAAAAAAAAAAAAAAAAAAAAAA="].iter().all(|sealed| decrypt("key", sealed).is_err()));
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Result, Row, string, strval};
 use crate::chart::template::{Engine, Map, Value};
+use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -61,21 +62,28 @@ fn merge_all(a: &[Value], overwrite: bool) -> Result {
     let target = map(a, 0)?;
     for from in &a[1..] {
         if let Some(from) = from.as_map().filter(|from| !Rc::ptr_eq(from, target)) {
-            merge(target, from, overwrite);
+            merge(target, from, overwrite, 0)?;
         }
     }
     Ok(a[0].clone())
 }
 
+/// Maps are merged this deep: one may hold itself.
+const DEEPEST: usize = 1000;
+
 /// `mergo.Merge`: what is empty in the target is taken from the source; with `overwrite` what is not empty in the source is.
-fn merge(target: &Map, from: &Map, overwrite: bool) {
+fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> {
+    if depth > DEEPEST {
+        return Err("maps are nested too deep".to_owned());
+    }
+    work::spend(work::STEP + from.borrow().len() * work::VALUE)?;
     let entries: Vec<(String, Value)> = from.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     for (key, value) in entries {
         let present = target.borrow().get(&key).cloned();
         match (&present, &value) {
             (Some(Value::Map(inner)), Value::Map(source)) => {
                 if !Rc::ptr_eq(inner, source) {
-                    merge(inner, source, overwrite);
+                    merge(inner, source, overwrite, depth + 1)?;
                 }
             }
             (Some(old), new) => {
@@ -89,6 +97,7 @@ fn merge(target: &Map, from: &Map, overwrite: bool) {
             }
         }
     }
+    Ok(())
 }
 
 fn dig(_: &Engine, a: &[Value]) -> Result {

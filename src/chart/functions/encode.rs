@@ -24,8 +24,10 @@ pub const TABLE: &[Row] = &[
     ("fromJsonArray", "s", |_, a| Ok(or_error_list(json::read(string(a, 0)).and_then(|value| only_list(value, "json"))))),
     ("toYaml", "a", to_yaml),
     ("mustToYaml", "a", to_yaml),
+    ("toYamlPretty", "a", |_, a| text(yaml::write_pretty(&a[0]).unwrap_or_default().trim_end_matches('\n'))),
     ("fromYaml", "s", |_, a| Ok(or_error_map(yaml::read(string(a, 0)).and_then(|value| only_map(value, "yaml"))))),
     ("fromYamlArray", "s", |_, a| Ok(or_error_list(yaml::read(string(a, 0)).and_then(|value| only_list(value, "yaml"))))),
+    ("fromToml", "s", |_, _| Err("TOML is written here, not read: render with `--engine helm`".to_owned())),
     ("toToml", "a", |_, a| text(toml::write(&a[0]).unwrap_or_else(|message| message))),
 ];
 

@@ -24,15 +24,12 @@ pub const TABLE: &[Row] = &[
 
 fn tpl(engine: &Engine, a: &[Value]) -> Result {
     let (template, values) = (string(a, 0), &a[1]);
-    let Value::Text(name) = values.at("Template.Name") else {
-        return Err(format!(
-            "cannot retrieve Template.Basepath from values inside tpl function: {template}: \"Template.BasePath\" is not a value"
-        ));
-    };
+    let name = values.at("Template.Name");
+    let name = name.as_text().unwrap_or("gotpl");
     let wrong = |message: String| format!("error during tpl function execution for {}: {message}", crate::chart::template::quote(template));
     let mut inner = engine.clone();
-    inner.replace(&name, template).map_err(|message| wrong(parse_error(&name, &message)))?;
-    let rendered = inner.execute(&name, values).map_err(|message| wrong(execution_error(&name, &message)))?;
+    inner.replace(name, template).map_err(|message| wrong(parse_error(name, &message)))?;
+    let rendered = inner.execute(name, values).map_err(|message| wrong(execution_error(name, &message)))?;
     text(rendered.replace("<no value>", ""))
 }
 

@@ -38,7 +38,9 @@ pub const TABLE: &[Row] = &[
 pub fn to_int(value: &Value) -> i64 {
     match value {
         Value::Int(value) | Value::Int64(value) => *value,
-        Value::Float(value) => *value as i64,
+        // what is no int64 is the least one, as Go converts it on amd64
+        Value::Float(value) if value.abs() < 9_223_372_036_854_775_807.0 => *value as i64,
+        Value::Float(_) => i64::MIN,
         Value::Bool(value) => i64::from(*value),
         Value::Text(text) => match text.strip_prefix('-') {
             Some(digits) => integer(digits).map_or(0, i64::wrapping_neg),

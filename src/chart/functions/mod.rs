@@ -123,3 +123,62 @@ fn strslice(value: &Value) -> Vec<String> {
 fn text(value: impl AsRef<str>) -> Result {
     Ok(Value::text(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The functions of Helm 3.17 with sprig 3.3 and Go's own.
+    const OF_HELM: &str = "
+        abbrev abbrevboth add add1 add1f addf adler32sum ago all and any append atoi b32dec b32enc b64dec b64enc base
+        bcrypt biggest buildCustomCert call camelcase cat ceil chunk clean coalesce compact concat contains date
+        dateInZone dateModify decryptAES deepCopy deepEqual default derivePassword dict dig dir div divf duration
+        durationRound empty encryptAES eq ext fail first float64 floor fromJson fromJsonArray fromToml fromYaml
+        fromYamlArray ge genCA genCAWithKey genPrivateKey genSelfSignedCert genSelfSignedCertWithKey genSignedCert
+        genSignedCertWithKey get getHostByName gt has hasKey hasPrefix hasSuffix hello html htmlDate htmlDateInZone
+        htpasswd include indent index initial initials int int64 isAbs join js kebabcase keys kindIs kindOf last le
+        len list lookup lower lt max maxf merge mergeOverwrite min minf mod mul mulf mustAppend mustChunk mustCompact
+        mustDateModify mustDeepCopy mustFirst mustFromJson mustHas mustInitial mustLast mustMerge mustMergeOverwrite
+        mustPrepend mustPush mustRegexFind mustRegexFindAll mustRegexMatch mustRegexReplaceAll
+        mustRegexReplaceAllLiteral mustRegexSplit mustRest mustReverse mustSlice mustToDate mustToJson
+        mustToPrettyJson mustToRawJson mustToYaml mustUniq mustWithout ne nindent nospace not now omit or osBase
+        osClean osDir osExt osIsAbs pick pluck plural prepend print printf println push quote randAlpha randAlphaNum
+        randAscii randBytes randInt randNumeric regexFind regexFindAll regexMatch regexQuoteMeta regexReplaceAll
+        regexReplaceAllLiteral regexSplit repeat replace required rest reverse round semver semverCompare seq set
+        sha1sum sha256sum sha512sum shuffle slice snakecase sortAlpha split splitList splitn squote sub subf substr
+        swapcase ternary title toDate toDecimal toJson toPrettyJson toRawJson toString toStrings toToml toYaml
+        toYamlPretty tpl trim trimAll trimPrefix trimSuffix trimall trunc tuple typeIs typeIsLike typeOf uniq
+        unixEpoch unset until untilStep untitle upper urlJoin urlParse urlquery uuidv4 values without wrap wrapWith
+    ";
+
+    #[test]
+    fn every_function_of_helm_is_there() {
+        let missing: Vec<&str> = OF_HELM.split_whitespace().filter(|name| find(name).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        // Helm takes these away, as templates must not see the environment
+        assert!(["env", "expandenv"].iter().all(|name| find(name).is_none()));
+    }
+
+    #[test]
+    fn what_is_not_done_says_why() {
+        for (name, argument, why) in [("fromToml", "a = 1", "render with `--engine helm`"), ("genPrivateKey", "dsa", "nothing takes them")]
+        {
+            let refused = (find(name).unwrap().run)(&Engine::default(), &[Value::text(argument)]);
+            assert!(refused.unwrap_err().contains(why), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_are_in_the_forms_of_go() {
+        let run = |name: &str, arguments: &[Value]| (find(name).unwrap().run)(&Engine::default(), arguments).unwrap();
+        for (kind, head) in [
+            ("rsa", "-----BEGIN RSA PRIVATE KEY-----\n"),
+            ("ecdsa", "-----BEGIN EC PRIVATE KEY-----\n"),
+            ("ed25519", "-----BEGIN PRIVATE KEY-----\n"),
+            ("x", "Unknown type x"),
+        ] {
+            let key = run("genPrivateKey", &[Value::text(kind)]);
+            assert!(key.as_text().unwrap().starts_with(head), "{key:?}");
+        }
+    }
+}

@@ -4,10 +4,12 @@ use regex::Regex;
 
 use super::{Result, Row, int, string, text};
 use crate::chart::template::{Engine, Value};
+use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
-    ("regexMatch", "ss", is_match),
+    // what is no pattern matches nothing, as in sprig
+    ("regexMatch", "ss", |engine, a| is_match(engine, a).or(Ok(Value::Bool(false)))),
     ("mustRegexMatch", "ss", is_match),
     ("regexFind", "ss", find),
     ("mustRegexFind", "ss", find),
@@ -44,11 +46,19 @@ fn find_all(_: &Engine, a: &[Value]) -> Result {
 }
 
 fn replace(_: &Engine, a: &[Value]) -> Result {
-    text(compiled(a)?.replace_all(string(a, 1), string(a, 2)))
+    let pattern = compiled(a)?;
+    // each `$` may stand for all that was found
+    let dollars = string(a, 2).matches('$').count();
+    for found in pattern.find_iter(string(a, 1)) {
+        work::spend(string(a, 2).len().saturating_add(dollars.saturating_mul(found.len())))?;
+    }
+    text(pattern.replace_all(string(a, 1), string(a, 2)))
 }
 
 fn replace_literal(_: &Engine, a: &[Value]) -> Result {
-    text(compiled(a)?.replace_all(string(a, 1), regex::NoExpand(string(a, 2))))
+    let pattern = compiled(a)?;
+    work::spend(pattern.find_iter(string(a, 1)).count().saturating_mul(string(a, 2).len()))?;
+    text(pattern.replace_all(string(a, 1), regex::NoExpand(string(a, 2))))
 }
 
 fn split(_: &Engine, a: &[Value]) -> Result {

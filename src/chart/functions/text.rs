@@ -2,12 +2,13 @@
 
 use super::{Result, Row, int, string, strslice, strval, text};
 use crate::chart::template::{Value, quote};
+use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
     ("hello", "", |_, _| text("Hello!")),
-    ("upper", "s", |_, a| text(string(a, 0).to_uppercase())),
-    ("lower", "s", |_, a| text(string(a, 0).to_lowercase())),
+    ("upper", "s", |_, a| text(string(a, 0).chars().map(|letter| one(letter, letter.to_uppercase())).collect::<String>())),
+    ("lower", "s", |_, a| text(string(a, 0).chars().map(|letter| one(letter, letter.to_lowercase())).collect::<String>())),
     ("trim", "s", |_, a| text(string(a, 0).trim())),
     ("trimall", "ss", trim_all),
     ("trimAll", "ss", trim_all),
@@ -22,7 +23,7 @@ pub const TABLE: &[Row] = &[
     ("cat", "a*", |_, a| text(super::builtin::joined(a))),
     ("indent", "is", |_, a| text(indent(int(a, 0), string(a, 1))?)),
     ("nindent", "is", |_, a| text(format!("\n{}", indent(int(a, 0), string(a, 1))?))),
-    ("replace", "sss", |_, a| text(string(a, 2).replace(string(a, 0), string(a, 1)))),
+    ("replace", "sss", |_, a| text(replace(string(a, 2), string(a, 0), string(a, 1))?)),
     ("plural", "ssi", |_, a| text(string(a, usize::from(int(a, 2) != 1)))),
     ("repeat", "is", |_, a| text(repeat(string(a, 1), int(a, 0))?)),
     ("trunc", "is", |_, a| text(trunc(int(a, 0), string(a, 1)))),
@@ -32,7 +33,7 @@ pub const TABLE: &[Row] = &[
     ("split", "ss", |_, a| Ok(numbered(string(a, 1).split(string(a, 0))))),
     ("splitn", "sis", splitn),
     ("splitList", "ss", |_, a| Ok(Value::texts(pieces(string(a, 1), string(a, 0))))),
-    ("join", "sa", |_, a| text(strslice(&a[1]).join(string(a, 0)))),
+    ("join", "sa", join),
     ("sortAlpha", "a", |_, a| {
         let mut words = strslice(&a[0]);
         words.sort();
@@ -44,6 +45,22 @@ pub const TABLE: &[Row] = &[
 
 /// Longer than this no function makes a text.
 const LONGEST: usize = 64 << 20;
+
+/// A letter in another case where that is one letter, as Go has it.
+fn one(letter: char, mut cased: impl ExactSizeIterator<Item = char>) -> char {
+    cased.next().filter(|_| cased.len() == 0).unwrap_or(letter)
+}
+
+fn replace(word: &str, old: &str, new: &str) -> Result<String> {
+    work::spend(word.matches(old).count().saturating_mul(new.len()))?;
+    Ok(word.replace(old, new))
+}
+
+fn join(_: &crate::chart::template::Engine, a: &[Value]) -> Result {
+    let words = strslice(&a[1]);
+    work::spend(words.len().saturating_mul(string(a, 0).len()))?;
+    text(words.join(string(a, 0)))
+}
 
 fn trim_all(_: &crate::chart::template::Engine, a: &[Value]) -> Result {
     text(string(a, 1).trim_matches(|character| string(a, 0).contains(character)))

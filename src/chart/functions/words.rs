@@ -1,6 +1,7 @@
 //! Words and their case, after sprig's use of goutils, xstrings and `strings.Title`.
 
 use super::{Result, Row, int, string, text};
+use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -12,7 +13,10 @@ pub const TABLE: &[Row] = &[
     ("kebabcase", "s", |_, a| text(separated(string(a, 0), '-'))),
     ("camelcase", "s", |_, a| text(camelcase(string(a, 0)))),
     ("wrap", "is", |_, a| text(wrap(string(a, 1), int(a, 0), "\n", false))),
-    ("wrapWith", "iss", |_, a| text(wrap(string(a, 2), int(a, 0), string(a, 1), true))),
+    ("wrapWith", "iss", |_, a| {
+        work::spend(string(a, 2).len().saturating_mul(string(a, 1).len()))?;
+        text(wrap(string(a, 2), int(a, 0), string(a, 1), true))
+    }),
     ("shuffle", "s", |_, a| shuffle(string(a, 0))),
 ];
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::super::functions::{self, Function};
+use super::super::work;
 use super::node::{Branch, Command, Expr, Node, Number, Pipe, Tree, Word};
 use super::parse::{is_empty, parse};
 use super::value::Value;
@@ -116,9 +117,17 @@ impl Run<'_> {
         nodes.iter().try_for_each(|node| self.node(dot, node))
     }
 
+    fn spend(&self, units: usize) -> Step<()> {
+        work::spend(units).map_err(|message| Stop::Fault(format!("template: {}: {message}", self.tree.source.file)))
+    }
+
     fn node(&mut self, dot: &Value, node: &Node) -> Step<()> {
+        self.spend(work::STEP)?;
         match node {
-            Node::Text(pos, text) => self.out.copied(*pos, text),
+            Node::Text(pos, text) => {
+                self.spend(text.len())?;
+                self.out.copied(*pos, text);
+            }
             Node::Action(pipe) => {
                 let value = self.pipe(dot, pipe)?;
                 if pipe.variables.is_empty() {
@@ -370,6 +379,7 @@ impl Run<'_> {
         } else {
             call(&function, self.engine, &arguments)
         };
+        self.spend(work::STEP + result.as_ref().map_or(0, size))?;
         result.or_else(|message| self.fault(pos, context, &format!("error calling {name}: {message}")))
     }
 
@@ -475,6 +485,16 @@ fn last_word(pipe: &Pipe) -> Option<&Expr> {
 
 fn call(function: &Function, engine: &Engine, arguments: &[Value]) -> Result<Value, String> {
     (function.run)(engine, arguments)
+}
+
+/// What it costs to keep a value that a function made, without what is inside a list's items.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::List(items) => items.len() * work::VALUE,
+        Value::Map(map) => map.borrow().len() * work::VALUE,
+        _ => 0,
+    }
 }
 
 fn position(at: usize) -> Value {

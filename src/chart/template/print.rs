@@ -1,5 +1,6 @@
 //! `fmt` of Go: how values print, and `printf`.
 
+use super::super::work;
 use super::value::Value;
 
 /// Deeper than this nothing is printed: a map may hold itself.
@@ -13,7 +14,8 @@ pub fn display(value: &Value) -> String {
 }
 
 fn write_value(out: &mut String, value: &Value, depth: usize) {
-    if depth > DEEPEST {
+    // where work has come to its end, the next step says so
+    if depth > DEEPEST || work::spend(work::VALUE).is_err() {
         out.push('…');
         return;
     }
@@ -61,10 +63,23 @@ pub fn float(value: f64, format: char, precision: Option<usize>) -> String {
         .to_owned();
     }
     match format {
-        'f' => precision.map_or_else(|| format!("{value}"), |precision| format!("{value:.precision$}")),
-        'e' => exponent(&precision.map_or_else(|| format!("{value:e}"), |precision| format!("{value:.precision$e}"))),
-        _ => general(value, precision),
+        'f' => precision.map_or_else(|| format!("{value}"), |precision| fixed(value, precision)),
+        'e' => exponent(&precision.map_or_else(|| format!("{value:e}"), |precision| scientific(value, precision))),
+        _ => general(value, precision.map(|precision| precision.min(DIGITS))),
     }
+}
+
+/// No float64 has more digits; behind them are zeros, which `format!` would not make so many of.
+const DIGITS: usize = 1100;
+
+fn fixed(value: f64, precision: usize) -> String {
+    let digits = precision.min(DIGITS);
+    format!("{value:.digits$}{}", "0".repeat(precision - digits))
+}
+
+fn scientific(value: f64, precision: usize) -> String {
+    let digits = precision.min(DIGITS);
+    format!("{value:.digits$e}").replace('e', &format!("{}e", "0".repeat(precision - digits)))
 }
 
 /// From this power of ten on, what has no precision is written with an exponent: 1000000.0 prints `1e+06`.
@@ -156,6 +171,11 @@ struct Flags {
 /// Widths and precisions end here, as in Go.
 const WIDEST: i64 = 1_000_000;
 
+/// A width that there is work left for.
+fn affordable(width: i64) -> Option<usize> {
+    usize::try_from(width).ok().filter(|width| work::spend(*width).is_ok())
+}
+
 /// `fmt.Sprintf`.
 pub fn sprintf(format: &str, values: &[Value]) -> String {
     let mut out = String::new();
@@ -181,7 +201,7 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
             Some(Ok(width)) => {
                 flags.minus |= width < 0;
                 flags.zero &= !flags.minus;
-                flags.width = usize::try_from(width.abs()).ok();
+                flags.width = affordable(width.abs());
             }
             Some(Err(())) => out.push_str("%!(BADWIDTH)"),
             None => {}
@@ -189,7 +209,7 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
         if rest.next_if_eq(&'.').is_some() {
             reordered |= index(&mut rest, &mut used);
             match amount(&mut rest, values, &mut used) {
-                Some(Ok(precision)) => flags.precision = usize::try_from(precision).ok(),
+                Some(Ok(precision)) => flags.precision = affordable(precision),
                 Some(Err(())) => out.push_str("%!(BADPREC)"),
                 None => flags.precision = Some(0),
             }
@@ -339,10 +359,10 @@ fn integer(number: i64, verb: char, flags: Flags) -> Option<String> {
     let sign = sign(number < 0, flags);
     let digits = match flags.precision {
         Some(0) if number == 0 => String::new(),
-        Some(precision) => format!("{digits:0>precision$}"),
+        Some(precision) => filled(&digits, precision, '0'),
         None if flags.zero => {
             let width = flags.width.unwrap_or(0).saturating_sub(sign.len());
-            format!("{digits:0>width$}")
+            filled(&digits, width, '0')
         }
         None => digits,
     };
@@ -375,7 +395,7 @@ fn floating(number: f64, verb: char, flags: Flags) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(&text);
     if flags.zero && number.is_finite() {
         let width = flags.width.unwrap_or(0).saturating_sub(sign.len());
-        return Some(format!("{sign}{text:0>width$}"));
+        return Some(format!("{sign}{}", filled(text, width, '0')));
     }
     Some(pad(&format!("{sign}{text}"), Flags { zero: false, ..flags }))
 }
@@ -383,8 +403,17 @@ fn floating(number: f64, verb: char, flags: Flags) -> Option<String> {
 fn pad(text: &str, flags: Flags) -> String {
     let width = flags.width.unwrap_or(0);
     match (flags.minus, flags.zero) {
-        (true, _) => format!("{text:<width$}"),
-        (_, true) => format!("{text:0>width$}"),
-        _ => format!("{text:>width$}"),
+        (true, _) => format!("{text}{}", missing(text, width, ' ')),
+        (_, true) => filled(text, width, '0'),
+        _ => filled(text, width, ' '),
     }
+}
+
+/// What a text lacks to be so many letters wide. `format!` makes no more than 65535.
+fn missing(text: &str, width: usize, letter: char) -> String {
+    letter.to_string().repeat(width.saturating_sub(text.chars().count()))
+}
+
+fn filled(text: &str, width: usize, letter: char) -> String {
+    missing(text, width, letter) + text
 }

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::objects::Object;
+use super::super::work;
 
 /// A map that several values may share, as in Go; ranges go through its keys in order.
 pub type Map = Rc<RefCell<BTreeMap<String, Value>>>;
+
+/// Values are copied and compared this deep: a map may hold itself.
+const DEEPEST: usize = 1000;
 
 /// A value of a template.
 #[derive(Debug, Clone)]
@@ -132,15 +136,28 @@ impl Value {
 
     /// A copy that shares no map with this one.
     pub fn deep_copy(&self) -> Value {
+        self.copy_to(0)
+    }
+
+    /// What is too deep is left out, as a map may hold itself; so is all, once there was too much work.
+    fn copy_to(&self, depth: usize) -> Value {
         match self {
-            Value::List(items) => Value::list(items.iter().map(Value::deep_copy)),
-            Value::Map(map) => Value::map(map.borrow().iter().map(|(key, value)| (key.clone(), value.deep_copy()))),
+            Value::List(_) | Value::Map(_) if depth > DEEPEST || work::spend(work::VALUE).is_err() => Value::Nil,
+            Value::List(items) => Value::list(items.iter().map(|item| item.copy_to(depth + 1))),
+            Value::Map(map) => Value::map(map.borrow().iter().map(|(key, value)| (key.clone(), value.copy_to(depth + 1)))),
             other => other.clone(),
         }
     }
 
     /// `reflect.DeepEqual`.
     pub fn deep_equal(&self, other: &Value) -> bool {
+        self.equals(other, 0)
+    }
+
+    fn equals(&self, other: &Value, depth: usize) -> bool {
+        if depth > DEEPEST || work::spend(1).is_err() {
+            return false;
+        }
         match (self, other) {
             (Value::Absent | Value::Nil, Value::Absent | Value::Nil) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
@@ -148,10 +165,10 @@ impl Value {
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
-            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.deep_equal(b)),
+            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b, depth + 1)),
             (Value::Map(a), Value::Map(b)) => {
                 let (a, b) = (a.borrow(), b.borrow());
-                a.len() == b.len() && a.iter().zip(b.iter()).all(|((ka, va), (kb, vb))| ka == kb && va.deep_equal(vb))
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|((ka, va), (kb, vb))| ka == kb && va.equals(vb, depth + 1))
             }
             (Value::Object(a), Value::Object(b)) => Rc::ptr_eq(a, b),
             _ => false,

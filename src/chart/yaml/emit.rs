@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::resolve::{Scalar, is_base60, resolve};
-use crate::chart::json;
 use crate::chart::template::{Value, float};
+use crate::chart::{json, work};
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 500;
@@ -16,7 +16,19 @@ const WIDTH: usize = 80;
 /// # Errors
 /// Fails for what JSON cannot say, and for what is nested too deep.
 pub fn write(value: &Value) -> Result<String, String> {
-    let mut emitter = Emitter { out: String::new(), column: 0 };
+    emit(value, false)
+}
+
+/// Writes a value as [`write`] does, with lists in mappings indented under their keys.
+///
+/// # Errors
+/// Fails as [`write`] does.
+pub fn write_pretty(value: &Value) -> Result<String, String> {
+    emit(value, true)
+}
+
+fn emit(value: &Value, pretty: bool) -> Result<String, String> {
+    let mut emitter = Emitter { out: String::new(), column: 0, pretty };
     emitter.value(value, Place { indent: 0, inside_map: false, depth: 0, root: true })?;
     emitter.put("\n");
     Ok(emitter.out)
@@ -34,6 +46,8 @@ struct Place {
 struct Emitter {
     out: String,
     column: usize,
+    /// Whether lists in mappings are indented.
+    pretty: bool,
 }
 
 impl Emitter {
@@ -54,6 +68,8 @@ impl Emitter {
         if place.depth > DEEPEST {
             return Err("yaml: nested too deep".to_owned());
         }
+        // what is deep is indented as far
+        work::spend(work::VALUE + place.indent + value.as_text().map_or(0, str::len))?;
         match value {
             Value::Map(map) if map.borrow().is_empty() => self.word(place, "{}"),
             Value::Map(map) => {
@@ -73,12 +89,13 @@ impl Emitter {
             Value::List(items) if items.is_empty() => self.word(place, "[]"),
             Value::List(items) => {
                 // a list in a map stands under its key, not indented
+                let indent = if self.pretty && place.inside_map { place.indent + 2 } else { place.indent };
                 for (at, item) in items.iter().enumerate() {
                     if at > 0 || place.inside_map {
-                        self.line(place.indent);
+                        self.line(indent);
                     }
                     self.put("- ");
-                    self.value(item, Place { indent: place.indent + 2, inside_map: false, depth: place.depth + 1, root: false })?;
+                    self.value(item, Place { indent: indent + 2, inside_map: false, depth: place.depth + 1, root: false })?;
                 }
             }
             Value::Object(object) => self.value(&object.to_map(), Place { depth: place.depth + 1, ..place })?,

@@ -4,7 +4,7 @@ mod emit;
 mod read;
 mod resolve;
 
-pub use emit::write;
+pub use emit::{write, write_pretty};
 #[cfg(test)]
 pub use read::documents;
 pub use read::{read, strings};
