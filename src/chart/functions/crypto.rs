@@ -98,7 +98,7 @@ fn encrypt(password: &str, plain: &str) -> Result {
     let mut sealed = vec![0; plain.len() + 16];
     let cipher = cbc::Encryptor::<aes::Aes256>::new(&aes_key(password).into(), &vector.into());
     let sealed = cipher.encrypt_padded_b2b::<Pkcs7>(plain.as_bytes(), &mut sealed).map_err(|error| error.to_string())?;
-    text(BASE64.encode([&vector, &*sealed].concat()))
+    text(BASE64.encode([&vector, sealed].concat()))
 }
 
 fn decrypt(password: &str, sealed: &str) -> Result {
