@@ -1,17 +1,19 @@
 //! Files that are there whole or not at all: written beside their place, synced, renamed.
 
+use std::ffi::OsString;
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use tempfile::NamedTempFile;
 
 /// Writes `bytes` to `path` with permission bits `mode`, replacing what is there in one step.
 ///
 /// Missing parent directories are made. After it returns the content survives a power loss.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent_of(path);
     let place = || path.display().to_string();
     fs_err::create_dir_all(parent)?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent).with_context(place)?;
@@ -20,6 +22,36 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     file.as_file().sync_all().with_context(place)?;
     file.persist(path).map_err(|error| error.error).with_context(place)?;
     sync_dir(parent)
+}
+
+/// Begins a file that takes the place of `path` when it is whole; until then it lies beside it, locked, and goes when dropped.
+pub fn draft(path: &Path) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new().prefix(&draft_prefix(path)).tempfile_in(parent_of(path))?;
+    // not all file systems have locks
+    file.as_file().try_lock().ok();
+    Ok(file)
+}
+
+/// Deletes what processes that were killed left of [`draft`]s for the same path.
+pub fn sweep(path: &Path) {
+    let prefix = draft_prefix(path);
+    for entry in std::fs::read_dir(parent_of(path)).into_iter().flatten().flatten() {
+        let is_draft = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        if is_draft && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+fn draft_prefix(path: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(".new-");
+    prefix
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a rename or removal inside `dir` survive a power loss.
@@ -40,5 +72,16 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_of_a_draft_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tar");
+        let left = draft(&path).unwrap().into_temp_path().keep().unwrap();
+        let at_work = draft(&path).unwrap();
+        let other = draft(&dir.path().join("b.tar")).unwrap().into_temp_path().keep().unwrap();
+        sweep(&path);
+        assert_eq!((left.exists(), at_work.path().exists(), other.exists()), (false, true, true));
     }
 }

@@ -114,10 +114,13 @@ fn wrong_archives_are_told_apart() {
 #[test]
 fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
     let (one, archive) = saved(&[3_000_000, 3_000_000, 3_000_000]);
-    let script = r#"mount -t tmpfs -o size=5M none "$1" && s() { "$b" --store "$1" "$2" $3 $4; } && b=$2
-        s "$1/store" load -i "$3"; echo "code $?" >&2; ls -A "$1/store/blobs/sha256" "$1/store/ingest" >&2
-        s "$1/store" load < "$3"; echo "code $?" >&2
-        s "$1/store" fsck && s "$1/store" prune"#;
+    let script = r#"r=$1 b=$2 a=$3; mount -t tmpfs -o size=5M none "$r" && s() { "$b" --store "$r/store" "$@"; }
+        s load -i "$a"; echo "code $?" >&2; s load < "$a"; echo "code $?" >&2; ls -A "$r/store/blobs/sha256" "$r/store/ingest" >&2
+        cat "$a" | s load; echo "code $?" >&2
+        mount -o remount,size=16M "$r"
+        { head -c 5000000 "$a"; dd if=/dev/zero of="$r/fill" bs=64k 2> /dev/null; tail -c +5000001 "$a"; } | s load; echo "code $?" >&2
+        rm "$r/fill" && s fsck && s load -i "$a" -o json && s fsck --layers && s prune
+        for split in "" "--split 1M --parity 1"; do s save $split -o "$r/again.tar" shop:1; echo "code $?" >&2; done; ls -A "$r" >&2"#;
     let room = one.home().join("room");
     std::fs::create_dir(&room).unwrap();
     let output = std::process::Command::new("unshare")
@@ -126,9 +129,14 @@ fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_says(&said, &["10 MiB to load, 4 MiB free", "code 1\n", "No space left on device", "blob sha256:", "hint: `sealift prune`"]);
-    let (before, _) = said.split_once("No space left").unwrap();
-    assert!(before.lines().filter(|line| line.ends_with(".part") || line.len() == 64).count() == 0, "nothing was written: {said}");
+    let (beforehand, rest) = said.split_once("for blob sha256:").unwrap();
+    assert_eq!(beforehand.matches("10 MiB to load, 4 MiB free").count(), 2, "from a file, also on stdin: {said}");
+    assert!(beforehand.lines().filter(|line| line.ends_with(".part") || line.len() == 64).count() == 0, "nothing was written: {said}");
+    assert_says(rest, &["No space left on device", "blob sha256:", "hint: `sealift prune`", "no room in", "are free"]);
+    assert_eq!(said.matches("code 1\n").count(), 6, "{said}");
+    assert!(!said.contains(".new-") && !said.contains("again.tar."), "nothing is left half written: {said}");
+    let loaded = String::from_utf8_lossy(&output.stdout);
+    assert!(!loaded.contains("\"knownBlobs\": 0") && loaded.contains("knownBlobs"), "what had come in was kept: {loaded}");
 }
 
 #[test]

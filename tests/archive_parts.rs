@@ -76,13 +76,16 @@ fn what_all_hosts_have_is_left_out_where_the_store_has_lost_it() {
     let mut known: serde_json::Value = serde_json::from_str(&site.ok(&["inventory"])).unwrap();
     let all = one.store().held().unwrap();
     let layer = all.iter().max_by_key(|blob| blob.size).unwrap();
-    known["hosts"] = serde_json::json!([{"name": "h1", "blobs": all}, {"name": "h2", "blobs": [layer]}]);
+    // of the rootfs, and of a container image
+    let workload = all.iter().find(|blob| (100_000..200_000).contains(&blob.size)).unwrap();
+    known["hosts"] = serde_json::json!([{"name": "h1", "blobs": all}, {"name": "h2", "blobs": [layer, workload]}]);
     std::fs::write(&inventory, known.to_string()).unwrap();
     one.ok(&["save", "-o", text(&delta), "--for", text(&inventory), "shop:1"]);
     let said = site.run(&["load", "-i", text(&delta)]).expect_code(0).stderr;
     assert_says(&said, &["1 blobs are on the hosts only"]);
-    assert!(!site.store().has(layer) && site.json(&["inspect", "shop:1"])["digest"] == one.json(&["inspect", "shop:1"])["digest"]);
-    assert_says(&site.run(&["fsck"]).expect_code(6).stdout, &[&layer.digest.to_string(), "missing"]);
+    assert!(site.store().has(layer), "a run looks into the rootfs");
+    assert!(!site.store().has(workload) && site.json(&["inspect", "shop:1"])["digest"] == one.json(&["inspect", "shop:1"])["digest"]);
+    assert_says(&site.run(&["fsck"]).expect_code(6).stdout, &[&workload.digest.to_string(), "missing"]);
 }
 
 /// An image of about 1 MB, saved in parts of 200 kB; the archive's path, which the parts' names begin with.
@@ -141,11 +144,42 @@ fn a_broken_part_is_named_and_only_it_is_copied_again() {
     assert_says(&other.fails(6, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004`", "copy these parts again"]);
     assert_eq!(other.ok(&["images", "-q"]), "");
     std::fs::remove_file(part(&whole, "004")).unwrap();
-    assert_says(&other.fails(6, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004`", "missing"]);
+    assert_says(&other.fails(1, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004` is missing", "5 of 6 parts are in"]);
     std::fs::write(part(&whole, "004"), good).unwrap();
-    let loaded = other.json(&["load", "-i", text(&part(&whole, "001"))]);
+    for number in [1, 2, 3, 5, 6] {
+        std::fs::remove_file(part(&whole, &format!("{number:03}"))).unwrap();
+    }
+    let loaded = other.json(&["load", "-i", text(&part(&whole, "004"))]);
     assert!(loaded["knownBlobs"].as_u64() > Some(0), "{loaded}");
     other.ok(&["fsck"]);
+}
+
+#[test]
+fn parts_come_on_one_disk_after_another_in_any_order() {
+    let (one, whole) = in_parts("0");
+    let other = Sealift::new();
+    for (number, left) in [(3, 5), (6, 4), (1, 3), (2, 2), (5, 1)] {
+        let disk = one.home().join(format!("disk-{number}"));
+        std::fs::create_dir(&disk).unwrap();
+        let ending = format!("{number:03}");
+        for ending in [ending.as_str(), "parts"] {
+            std::fs::copy(part(&whole, ending), disk.join(format!("shop.tar.{ending}"))).unwrap();
+        }
+        let said = other.fails(1, &["load", "-i", text(&disk.join(format!("shop.tar.{ending}")))]);
+        assert_says(&said, &["missing", &format!("{} of 6 parts are in", 6 - left), "from the next disk", "`shop.tar.004`"]);
+        assert!(!said.contains(&format!("`shop.tar.{ending}`")), "{said}");
+        assert_eq!(other.ok(&["images", "-q"]), "", "nothing is named before all is in");
+        std::fs::remove_dir_all(disk).unwrap();
+    }
+    let disk = one.home().join("last");
+    std::fs::create_dir(&disk).unwrap();
+    for ending in ["004", "parts"] {
+        std::fs::copy(part(&whole, ending), disk.join(format!("shop.tar.{ending}"))).unwrap();
+    }
+    assert_eq!(other.ok(&["load", "-i", text(&disk.join("shop.tar.parts"))]), "shop:1\n");
+    other.ok(&["fsck", "--layers"]);
+    let pruned = other.json(&["prune"]);
+    assert_eq!((&pruned["blobs"], &pruned["leftovers"]), (&0.into(), &0.into()), "no piece is left over");
 }
 
 #[test]
@@ -162,7 +196,7 @@ fn as_many_parts_may_be_lost_or_broken_as_there_are_parity_parts() {
     let said = other.run(&["load", "-i", text(&first)]).expect_code(0).stderr;
     assert_says(&said, &["`shop.tar.001`, `shop.tar.003`"]);
     other.ok(&["fsck"]);
-    damage(&part(&whole, "p02"));
+    std::fs::write(part(&whole, "p02"), noise(9, 200_000)).unwrap();
     let other = Sealift::new();
     assert_says(&other.fails(6, &["load", "-i", text(&first)]), &["`shop.tar.001`, `shop.tar.003`, `shop.tar.p02`", "2 parity parts"]);
     let last = (1..).map(|number| part(&whole, &format!("{number:03}"))).skip(1).take_while(|path| path.exists()).last().unwrap();

@@ -5,20 +5,18 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
 use common::images::gzip;
 use common::registry::DockerRegistry;
-use common::run;
 use common::sealift::{Sealift, assert_says};
 use oci_spec::image::Descriptor;
 use sealift::archive::{Naming, load};
 use sealift::error::{Kind, kind_of};
 use sealift::events::Job;
-use sealift::image::{Content, Digest, Name};
-use sealift::layer::{UnpackOptions, check_layers, unpack_image};
+use sealift::image::{Content, Digest};
+use sealift::layer::{Sifting, UnpackOptions, check_layers, unpack_image};
 use sealift::store::Store;
 use serde_json::{Value, json};
 
@@ -27,6 +25,8 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// What all these images are called.
+const NAME: &str = "docker.io/library/variant:1";
 /// No layer of these tests unpacks to more.
 const LIMIT: u64 = 1 << 20;
 
@@ -116,7 +116,7 @@ fn layout(layers: Vec<Layer>, meddle: &Meddle) -> Layout {
     meddle.manifest.iter().for_each(|change| change(&mut manifest));
     let manifest_bytes = manifest.to_string().into_bytes();
     let mut entry = describe(MANIFEST, &manifest_bytes);
-    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "docker.io/library/variant:1"});
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": NAME});
     let blobs = layers.iter().map(|layer| layer.1.clone()).chain([config_bytes, manifest_bytes]);
     let blobs = blobs.map(|bytes| (sha(&bytes).replace(':', "/"), bytes)).collect();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
@@ -150,6 +150,25 @@ impl Layout {
         }
     }
 
+    /// Puts it into a registry's storage as `variant:1`, past all that the registry would look at.
+    fn serve(&self, registry: &DockerRegistry) {
+        let root = registry.data_dir().join("docker/registry/v2");
+        std::fs::remove_dir_all(&root).ok();
+        let put = |path: String, bytes: &[u8]| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        for (path, bytes) in &self.blobs {
+            let (algorithm, hex) = path.split_once('/').unwrap();
+            put(format!("blobs/{algorithm}/{}/{hex}/data", &hex[..2]), bytes);
+            let link = format!("{algorithm}:{hex}");
+            put(format!("repositories/variant/_layers/{algorithm}/{hex}/link"), link.as_bytes());
+            put(format!("repositories/variant/_manifests/revisions/{algorithm}/{hex}/link"), link.as_bytes());
+        }
+        put("repositories/variant/_manifests/tags/1/current/link".to_owned(), sha(self.manifest.to_string().as_bytes()).as_bytes());
+    }
+
     fn layer_path(&self) -> String {
         sha(&self.layers[0].1).replace(':', "/")
     }
@@ -165,17 +184,6 @@ impl Layout {
 
 fn replace(bytes: &mut Vec<u8>, from: &str, to: &str) {
     *bytes = String::from_utf8(bytes.clone()).unwrap().replace(from, to).into_bytes();
-}
-
-/// Where a damage is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// When the archive is loaded.
-    Loading,
-    /// When the layers are looked into, and when they are unpacked.
-    Sifting,
-    /// Only when it is unpacked.
-    Unpacking,
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -194,27 +202,24 @@ fn unpack(store: &Store, root: &Descriptor, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Loads, sifts and unpacks; the first step that fails, and why.
-fn judge(layout: &Layout) -> std::result::Result<(), (Found, anyhow::Error)> {
+fn options() -> Naming {
+    let sifting = Sifting { max_bytes: LIMIT, ..Sifting::default() };
+    Naming { tag: Some(NAME.parse().unwrap()), sifting, ..Naming::default() }
+}
+
+/// Loads, looks into the layers again, and unpacks.
+fn accepted(name: &str, layout: &Layout) {
     let (dir, store) = store();
-    let tag: Name = "docker.io/library/variant:1".parse().unwrap();
-    let loaded =
-        load(&store, &layout.tar()[..], &Naming { tag: Some(tag.clone()), ..Naming::default() }, &Job::silent()).map_err(|error| {
-            assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
-            (Found::Loading, error)
-        })?;
+    let loaded = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     assert_eq!(store.fsck(&Job::silent()).unwrap(), []);
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
-    let sifted = check_layers(&store, &root, LIMIT, &Job::silent());
-    let unpacked = unpack(&store, &root, &dir.path().join("rootfs"));
-    let outside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(outside.len(), 2, "nothing is written beside the root: {outside:?}");
-    match (sifted, unpacked) {
-        (Ok(()), Ok(())) => Ok(()),
-        (Ok(()), Err(error)) => Err((Found::Unpacking, error)),
-        (Err(error), Err(_)) => Err((Found::Sifting, error)),
-        (Err(error), Ok(())) => panic!("unpacked, although {error:#}"),
+    for anew in [false, true] {
+        check_layers(&store, &root, Sifting { max_bytes: LIMIT, anew, ..Sifting::default() }, &Job::silent())
+            .unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
+    unpack(&store, &root, &dir.path().join("rootfs")).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    let outside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(outside.len(), 2, "{name}: nothing is written beside the root: {outside:?}");
 }
 
 #[test]
@@ -255,21 +260,66 @@ fn sound_layouts_are_loaded_and_unpacked() {
         ("an artifact type", layout(usual(), &Meddle { manifest: Some(&artifact), ..none })),
         ("no tag", layout(usual(), &Meddle { sealed: Some(&no_tag), ..none })),
     ] {
-        judge(&layout).unwrap_or_else(|(found, error)| panic!("{name}: {found:?}: {error:#}"));
+        accepted(name, &layout);
     }
 }
 
-fn refused(name: &str, layout: &Layout, found: Found, blob: &str, says: &str) {
-    let (at, error) = judge(layout).expect_err(name);
-    let said = format!("{error:#}");
-    assert_eq!(at, found, "{name}: {said}");
-    assert!(matches!(kind_of(&error), Kind::Verification | Kind::Usage), "{name}: {said}");
-    assert!(said.contains(says) && said.contains(blob), "{name}: want `{says}` and `{blob}` in: {said}");
+/// What a registry does with a damaged image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// It serves it, and the pull says what the load says.
+    Alike,
+    /// It cannot serve it, or the pull ends in another way.
+    Otherwise,
+    /// The damage is not in what a registry keeps.
+    Not,
+}
+
+/// A damaged layout, and what is said about it.
+struct Damage<'a> {
+    name: &'a str,
+    layout: Layout,
+    blob: &'a str,
+    says: &'a str,
+    served: Served,
+}
+
+/// Is refused wherever it arrives, and where it is unpacked: loaded from an archive, pulled from a registry, put in place as a store.
+fn refused(damage: &Damage, registry: &DockerRegistry) {
+    let Damage { name, layout, blob, says, served } = damage;
+    let tells =
+        |way: &str, said: &str| assert!(said.contains(says) && said.contains(blob), "{way} {name}: want `{says}` and `{blob}` in: {said}");
+    let (_dir, store) = store();
+    let error = load(&store, &layout.tar()[..], &options(), &Job::silent()).expect_err(name);
+    assert!(matches!(kind_of(&error), Kind::Verification | Kind::Usage), "{name}: {error:#}");
+    tells("load", &format!("{error:#}"));
+    assert_eq!(store.names().unwrap(), [], "{name}: what is refused gets no name");
+
+    let sealift = Sealift::new();
+    let dir = sealift.home().join("layout");
+    layout.write(&dir);
+    let rootfs = sealift.home().join("rootfs");
+    let ended = sealift.run(&["unpack", "--store", dir.to_str().unwrap(), NAME, rootfs.to_str().unwrap()]);
+    assert_ne!(ended.code, 0, "unpack {name}");
+    assert!(!sealift.home().join("evil-dotdot").exists() && !Path::new("/tmp/sealift-pwn").exists(), "{name}: written outside the root");
+
+    if *served == Served::Not {
+        return;
+    }
+    layout.serve(registry);
+    let ended = sealift.run(&["pull", "--plain-http", &registry.name("variant:1")]);
+    assert_ne!(ended.code, 0, "pull {name}");
+    assert_eq!(sealift.ok(&["images", "-q"]), "", "pull {name}: what is refused gets no name");
+    if *served == Served::Alike {
+        tells("pull", &ended.stderr);
+        assert_eq!(ended.code, 6, "pull {name}: {}", ended.stderr);
+    }
 }
 
 #[test]
 fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
-    use Found::Loading;
+    use Served::{Alike, Otherwise};
+    let registry = DockerRegistry::start();
     let base = base();
     let usual = || vec![gzipped(base.clone())];
     let (layer, sha512) = (sha(&gzip(&base)), format!("sha512:{}", "0".repeat(128)));
@@ -280,7 +330,7 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     {
         let layout = layout(usual(), &Meddle { config: Some(change), ..Meddle::default() });
         let manifest = sha(layout.manifest.to_string().as_bytes());
-        refused(name, &layout, Loading, &manifest, says);
+        refused(&Damage { name, layout, blob: &manifest, says, served: Alike }, &registry);
     }
     let layer_size = |manifest: &mut Value| manifest["layers"][0]["size"] = json!(manifest["layers"][0]["size"].as_u64().unwrap() + 7);
     let config_size = |manifest: &mut Value| manifest["config"]["size"] = json!(manifest["config"]["size"].as_u64().unwrap() + 3);
@@ -288,23 +338,26 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     let unknown_type = |manifest: &mut Value| manifest["layers"][0]["mediaType"] = json!(format!("{PLAIN}+foo"));
     let says_plain = |manifest: &mut Value| manifest["layers"][0]["mediaType"] = json!(PLAIN);
     let sha512_layer = |manifest: &mut Value| manifest["layers"][0]["digest"] = json!(sha512);
-    for (name, change, blob, says) in [
-        ("layer size", &layer_size as &dyn Fn(&mut Value), layer.as_str(), "lacks blob"),
-        ("config size", &config_size, "", "lacks blob"),
-        ("schema version 1", &version_1, "", "schema version 1"),
-        ("unknown media type", &unknown_type, &layer, "tar+foo"),
-        ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed"),
-        ("a sha512 layer", &sha512_layer, &sha512, "only sha256"),
+    for (name, change, blob, says, served) in [
+        ("layer size", &layer_size as &dyn Fn(&mut Value), layer.as_str(), "lacks blob", Otherwise),
+        ("config size", &config_size, "", "lacks blob", Otherwise),
+        ("schema version 1", &version_1, "", "schema version 1", Otherwise),
+        ("unknown media type", &unknown_type, &layer, "tar+foo", Alike),
+        ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed", Alike),
+        ("a sha512 layer", &sha512_layer, &sha512, "only sha256", Otherwise),
     ] {
-        refused(name, &layout(usual(), &Meddle { manifest: Some(change), ..Meddle::default() }), Loading, blob, says);
+        let layout = layout(usual(), &Meddle { manifest: Some(change), ..Meddle::default() });
+        refused(&Damage { name, layout, blob, says, served }, &registry);
     }
     let says_gzip = layout(vec![(base.clone(), base.clone(), GZIP)], &Meddle::default());
-    refused("tar that says gzip", &says_gzip, Loading, &sha(&base), "is not compressed, but its media type says gzip");
+    let says = "is not compressed, but its media type says gzip";
+    refused(&Damage { name: "tar that says gzip", layout: says_gzip, blob: &sha(&base), says, served: Alike }, &registry);
 }
 
 #[test]
 fn damaged_bytes_are_refused_when_they_arrive() {
-    use Found::Loading;
+    use Served::{Alike, Not, Otherwise};
+    let registry = DockerRegistry::start();
     let base = base();
     let layer = sha(&gzip(&base));
     let flip = |layout: &mut Layout| {
@@ -337,82 +390,156 @@ fn damaged_bytes_are_refused_when_they_arrive() {
     };
     let no_layout = |layout: &mut Layout| layout.oci_layout = None;
     let new_layout = |layout: &mut Layout| layout.oci_layout = Some(r#"{"imageLayoutVersion":"9.9.9"}"#);
-    for (name, change, blob, says) in [
-        ("layer bit flip", &flip as &dyn Fn(&mut Layout), layer.as_str(), "damaged"),
-        ("layer truncated", &truncate, &layer, "damaged"),
-        ("layer missing", &drop_layer, &layer, "lacks blob"),
-        ("config missing", &drop_config, "sha256:", "lacks blob"),
-        ("config tampered", &tamper_config, "sha256:", "damaged"),
-        ("manifest tampered", &tamper_manifest, "sha256:", "damaged"),
-        ("manifest size in the index", &index_size, "sha256:", "bytes, not"),
-        ("another media type in the index", &index_type, "sha256:", "is a `application/vnd.oci.image.manifest"),
-        ("no oci-layout", &no_layout, "", "oci-layout"),
-        ("layout version", &new_layout, "", "9.9.9"),
+    for (name, change, blob, says, served) in [
+        ("layer bit flip", &flip as &dyn Fn(&mut Layout), layer.as_str(), "damaged", Alike),
+        ("layer truncated", &truncate, &layer, "damaged", Otherwise),
+        ("layer missing", &drop_layer, &layer, "lacks blob", Otherwise),
+        ("config missing", &drop_config, "sha256:", "lacks blob", Otherwise),
+        ("config tampered", &tamper_config, "sha256:", "damaged", Alike),
+        ("manifest tampered", &tamper_manifest, "sha256:", "damaged", Otherwise),
+        ("manifest size in the index", &index_size, "sha256:", "bytes, not", Not),
+        ("another media type in the index", &index_type, "sha256:", "is a `application/vnd.oci.image.manifest", Not),
+        ("no oci-layout", &no_layout, "", "oci-layout", Not),
+        ("layout version", &new_layout, "", "9.9.9", Not),
     ] {
-        refused(name, &layout(vec![gzipped(base.clone())], &Meddle { sealed: Some(change), ..Meddle::default() }), Loading, blob, says);
+        let layout = layout(vec![gzipped(base.clone())], &Meddle { sealed: Some(change), ..Meddle::default() });
+        refused(&Damage { name, layout, blob, says, served }, &registry);
     }
 }
 
 #[test]
-fn layers_that_are_not_what_they_should_be_are_never_unpacked() {
-    use Found::{Sifting, Unpacking};
+fn layers_that_are_not_what_they_should_be_are_refused_when_they_arrive() {
+    let registry = DockerRegistry::start();
     let base = base();
     let none = Meddle::default();
     let wrong_diff = |config: &mut Value| config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", "0".repeat(64))]);
     let junk = gzipped(b"junk".repeat(300));
     let trailing = (base.clone(), [gzip(&base), b"garbage!".repeat(9)].concat(), GZIP);
     let cut = (base.clone(), gzip(&base)[..1000].to_vec(), GZIP);
-    let zeros = vec![0; 4 << 20];
-    let bomb = gzipped(tar_of(&[Raw("zeros", FILE, "", &zeros)]));
     let evil = |member: Raw| gzipped([&base[..base.len() - 1024], &tar_of(&[member])].concat());
-    let escape = gzipped(tar_of(&[Raw("lnk", tar::EntryType::Symlink, "/tmp", b""), Raw("lnk/sealift-pwn", FILE, "", b"x")]));
-    for (name, layer, meddle, found, says) in [
-        ("diffID", gzipped(base.clone()), Meddle { config: Some(&wrong_diff), ..none }, Sifting, "the layer's tar has the digest"),
-        ("not a tar", junk, none, Sifting, "no tar archive"),
-        ("trailing garbage", trailing, Meddle::default(), Sifting, "compression is damaged"),
-        ("truncated before it was sealed", cut, Meddle::default(), Sifting, "compression is damaged"),
-        ("a decompression bomb", bomb, Meddle::default(), Sifting, "unpacks to more than"),
-        ("traversal by ..", evil(Raw("../../evil-dotdot", FILE, "", b"x")), Meddle::default(), Sifting, "leads out with `..`"),
-        ("an absolute name", evil(Raw("/evil-abs", FILE, "", b"x")), Meddle::default(), Sifting, "is absolute"),
+    let link = |target| Raw("lnk", tar::EntryType::Symlink, target, b"");
+    let through = Raw("lnk/sealift-pwn", FILE, "", b"x");
+    for (name, layers, meddle, says) in [
+        ("diffID", vec![gzipped(base.clone())], Meddle { config: Some(&wrong_diff), ..none }, "the layer's tar has the digest"),
+        ("not a tar", vec![junk], none, "no tar archive"),
+        ("trailing garbage", vec![trailing], Meddle::default(), "compression is damaged"),
+        ("truncated before it was sealed", vec![cut], Meddle::default(), "compression is damaged"),
+        ("traversal by ..", vec![evil(Raw("../../evil-dotdot", FILE, "", b"x"))], Meddle::default(), "leads out with `..`"),
+        ("an absolute name", vec![evil(Raw("/evil-abs", FILE, "", b"x"))], Meddle::default(), "is absolute"),
         (
             "a hard link out",
-            evil(Raw("h", tar::EntryType::Link, "/etc/hostname", b"")),
+            vec![evil(Raw("h", tar::EntryType::Link, "/etc/hostname", b""))],
             Meddle::default(),
-            Sifting,
             "leads out to `/etc/hostname`",
         ),
-        ("a way out by a symbolic link", escape, Meddle::default(), Unpacking, "symbolic link"),
+        ("a way out by a symbolic link", vec![gzipped(tar_of(&[link("/tmp"), through]))], Meddle::default(), "symbolic link"),
+        (
+            "a way out by a link and a link",
+            vec![gzipped(tar_of(&[Raw("a", tar::EntryType::Symlink, "lnk", b""), link("../tmp"), Raw("a/sealift-pwn", FILE, "", b"x")]))],
+            Meddle::default(),
+            "symbolic link",
+        ),
+        (
+            "a way out by a link of a lower layer",
+            vec![gzipped(tar_of(&[link("/tmp")])), gzipped(tar_of(&[Raw("lnk/sealift-pwn", FILE, "", b"y")]))],
+            Meddle::default(),
+            "symbolic link",
+        ),
     ] {
-        let blob = sha(&layer.1);
-        refused(name, &layout(vec![layer], &meddle), found, &blob, says);
+        let blob = sha(&layers[layers.len() - 1].1);
+        refused(&Damage { name, layout: layout(layers, &meddle), blob: &blob, says, served: Served::Alike }, &registry);
     }
-    assert!(!Path::new("/tmp/sealift-pwn").exists());
 }
 
 #[test]
-fn fsck_looks_into_layers_when_it_is_asked_to() {
+fn links_that_were_replaced_lead_nowhere() {
+    let none = Meddle::default();
+    let link = || gzipped(tar_of(&[Raw("lnk", tar::EntryType::Symlink, "/tmp", b""), Raw("etc/", DIR, "", b"")]));
+    let below = gzipped(tar_of(&[Raw("lnk/sealift-pwn", FILE, "", b"z")]));
+    let directory = gzipped(tar_of(&[Raw("lnk/", DIR, "", b""), Raw("lnk/a", FILE, "", b"x")]));
+    let whiteout = gzipped(tar_of(&[Raw(".wh.lnk", FILE, "", b"")]));
+    let inside = gzipped(tar_of(&[Raw("lnk", tar::EntryType::Symlink, "./etc", b"")]));
+    for (name, layers) in [
+        ("by a directory", vec![link(), directory, below.clone()]),
+        ("by nothing", vec![link(), whiteout, below.clone()]),
+        ("by a link that stays inside", vec![link(), inside, below]),
+    ] {
+        accepted(name, &layout(layers, &none));
+    }
+}
+
+#[test]
+fn decompression_bombs_stop_at_a_limit() {
+    let zeros = vec![0; 4 << 20];
+    for bomb in [gzipped(tar_of(&[Raw("zeros", FILE, "", &zeros)])), {
+        let tar = tar_of(&[Raw("zeros", FILE, "", &zeros)]);
+        let bytes = zstd(&tar);
+        (tar, bytes, ZSTD)
+    }] {
+        let (_dir, store) = store();
+        let blob = sha(&bomb.1);
+        let layout = layout(vec![bomb], &Meddle::default());
+        let error = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_err();
+        assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than 1048576 bytes"]);
+        assert_eq!((kind_of(&error), store.names().unwrap().len()), (Kind::Verification, 0));
+        // what is remembered of a layer does not lift the limit
+        let larger = Naming { sifting: Sifting::default(), ..options() };
+        load(&store, &layout.tar()[..], &larger, &Job::silent()).unwrap();
+        load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_err();
+    }
+}
+
+#[test]
+fn fsck_looks_into_layers_when_it_is_asked_to_and_says_what_cannot_be_mended() {
     let sealift = Sealift::new();
-    let archive = sealift.home().join("variant.tar");
     let layer = (base(), [gzip(&base()), b"garbage!".repeat(9)].concat(), GZIP);
-    std::fs::File::create(&archive).unwrap().write_all(&layout(vec![layer.clone()], &Meddle::default()).tar()).unwrap();
-    sealift.ok(&["load", "-i", archive.to_str().unwrap()]);
+    layout(vec![layer.clone()], &Meddle::default()).write(sealift.store_root());
     sealift.ok(&["fsck"]);
-    let ended = sealift.run(&["fsck", "--layers"]).expect_code(6);
-    assert_says(&ended.stdout, &[&sha(&layer.1), "compression is damaged", "variant:1"]);
+    for args in [&["fsck", "--layers"][..], &["fsck", "--layers", "--repair"]] {
+        let ended = sealift.run(args).expect_code(6);
+        assert_says(&ended.stdout, &[&sha(&layer.1), "compression is damaged", "variant:1"]);
+        assert_says(&ended.stderr, &["fetching them again mends nothing", "sealift rmi"]);
+    }
 }
 
 #[test]
-fn what_a_registry_lets_through_is_refused_when_it_is_pulled() {
+fn a_layer_is_read_once_by_a_store() {
+    let (_dir, store) = store();
+    let layout = layout(vec![gzipped(base())], &Meddle::default());
+    let loaded = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap();
+    let path = store.root().join("blobs").join(layout.layer_path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
+    check_layers(&store, &root, Sifting::default(), &Job::silent()).unwrap();
+    check_layers(&store, &root, Sifting { anew: true, ..Sifting::default() }, &Job::silent()).unwrap_err();
+    store.untag(&loaded.images[0]).unwrap();
+    store.prune(false, &Job::silent()).unwrap();
+    assert_eq!(std::fs::read_dir(store.root().join("checked")).unwrap().count(), 0, "what is known goes with the blob");
+}
+
+#[test]
+fn what_a_large_pull_does_not_look_into_is_looked_into_before_hosts_are_touched() {
     let registry = DockerRegistry::start();
-    let sealift = Sealift::new();
-    let more_diffs = |config: &mut Value| config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(sha(b"x")));
-    let layout = layout(vec![gzipped(base())], &Meddle { config: Some(&more_diffs), ..Meddle::default() });
-    let dir = sealift.home().join("layout");
-    layout.write(&dir);
-    let name = registry.name("bad:1");
-    let from = format!("oci:{}:docker.io/library/variant:1", dir.display());
-    run("skopeo", &["copy", "-q", "--dest-tls-verify=false", &from, &format!("docker://{name}")]);
-    let manifest = sha(layout.manifest.to_string().as_bytes());
-    assert_says(&sealift.fails(6, &["pull", "--plain-http", &name]), &[&manifest, "the manifest has 1 layers", "has 2"]);
+    let wrong_diff = |config: &mut Value| config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", "0".repeat(64))]);
+    let noise = common::images::noise(1, 65 << 20);
+    let tar = tar_of(&[Raw("noise", FILE, "", &noise)]);
+    let layout = layout(vec![(tar.clone(), tar, PLAIN)], &Meddle { config: Some(&wrong_diff), ..Meddle::default() });
+    layout.serve(&registry);
+    let (sealift, name) = (Sealift::new(), registry.name("variant:1"));
+    let layer = sha(&layout.layers[0].1);
+    let refused = [layer.as_str(), "the layer's tar has the digest"];
+    assert_says(&sealift.fails(6, &["pull", "--plain-http", "--check-layers", &name]), &refused);
     assert_eq!(sealift.ok(&["images", "-q"]), "");
+    // the store remembers, so another one
+    let sealift = Sealift::new();
+    sealift.ok(&["pull", "--plain-http", &name]);
+    let error = sealift::cluster::Image::open(&sealift.store(), &name.parse().unwrap(), &Job::silent()).unwrap_err();
+    assert_says(&format!("{error:#}"), &refused);
+    let context = sealift.home().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Kubefile"), format!("FROM {name}\n")).unwrap();
+    assert_says(&sealift.fails(6, &["build", "-t", "shop:1", "--plain-http", context.to_str().unwrap()]), &refused);
 }

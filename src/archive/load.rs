@@ -7,12 +7,13 @@ use indicatif::BinaryBytes;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
+use super::collect::Collection;
 use super::joined::Joined;
 use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Task, Unit};
 use crate::image::{Blob, Digest, Name};
-use crate::layer::{Members, check_image};
+use crate::layer::{Members, Sifting, check_layers, check_workloads};
 use crate::store::{MAX_DOCUMENT, Store, is_referrer, name_of};
 use crate::trust::Policy;
 
@@ -23,6 +24,8 @@ pub struct Naming {
     pub tag: Option<Name>,
     /// Which images must be signed. One that is refused gets no name.
     pub policy: Policy,
+    /// How their layers are looked into. An image with one that is not what it should be gets no name.
+    pub sifting: Sifting,
 }
 
 /// What came of a load.
@@ -39,43 +42,83 @@ pub struct Loaded {
     pub new_bytes: u64,
 }
 
+impl Loaded {
+    /// What came in, in a line.
+    pub(super) fn story(&self) -> String {
+        format!("{} new blobs, {}; {} were here already", self.new_blobs, BinaryBytes(self.new_bytes), self.known_blobs)
+    }
+}
+
 /// Reads an archive from start to end, verifies every blob, and names the images.
 ///
 /// Interrupted, it keeps what arrived: the next load passes over blobs that are here and goes on in the middle of one.
-/// Names are given at the end, when all that they reach is here.
+/// Names are given at the end, when all that they reach is here and the layers are found to be what they should.
 pub fn load(store: &Store, archive: impl Read, naming: &Naming, job: &Job) -> Result<Loaded> {
     let task = job.task("load", None, Unit::Bytes);
     let mut members = Members::new(archive);
-    let (mut layout, mut index, mut delta, mut loaded) = (false, None, None, Loaded::default());
+    let (mut head, mut loaded) = (Head::default(), Loaded::default());
     while let Some(member) = members.next()? {
         job.check()?;
         let path = member.path.to_string_lossy();
-        if path == LAYOUT_FILE {
-            layout = true;
-            let text = document(&mut members, member.size, LAYOUT_FILE)?;
-            check_layout(&text)?;
-        } else if path == INDEX_FILE {
-            index = Some(document(&mut members, member.size, INDEX_FILE)?);
-        } else if path == DELTA_FILE {
-            let read = Delta::parse(&document(&mut members, member.size, DELTA_FILE)?)?;
-            read.check(store)?;
-            delta = Some(read);
-        } else if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
+        if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
             take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
+        } else {
+            head.take(&path, &mut members, member.size, store)?;
         }
     }
-    if !layout {
-        bail!(
-            Failure::usage("not an OCI archive: it has no file `oci-layout`")
-                .hint("`skopeo copy docker-archive:FILE oci-archive:NEW` turns an archive of old docker versions into one")
-        );
-    }
-    let index = index.with_context(|| Failure::verification("the archive has no index.json"))?;
-    let index: ImageIndex =
-        serde_json::from_slice(&index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")))?;
-    loaded.images = name_images(store, &index, naming, delta.as_ref(), job)?;
-    task.done(format!("{} new blobs, {}; {} were here already", loaded.new_blobs, BinaryBytes(loaded.new_bytes), loaded.known_blobs));
+    let index = head.index()?;
+    task.done(loaded.story());
+    loaded.images = name_images(store, &index, naming, head.delta.as_ref(), job)?;
     Ok(loaded)
+}
+
+/// What an archive says about itself.
+#[derive(Default)]
+struct Head {
+    is_layout: bool,
+    index: Option<Vec<u8>>,
+    delta: Option<Delta>,
+}
+
+impl Head {
+    /// Reads what comes before the blobs.
+    fn read(source: impl Read, store: &Store) -> Result<Head> {
+        let (mut head, mut members) = (Head::default(), Members::new(source));
+        while let Some(member) = members.next()? {
+            head.take(&member.path.to_string_lossy(), &mut members, member.size, store)?;
+        }
+        Ok(head)
+    }
+
+    /// Takes in one file of the archive; others than it knows are passed over. A delta whose base is not here is refused.
+    fn take(&mut self, path: &str, content: &mut impl Read, size: u64, store: &Store) -> Result<()> {
+        match path {
+            LAYOUT_FILE => {
+                check_layout(&document(content, size, LAYOUT_FILE)?)?;
+                self.is_layout = true;
+            }
+            INDEX_FILE => self.index = Some(document(content, size, INDEX_FILE)?),
+            DELTA_FILE => {
+                let delta = Delta::parse(&document(content, size, DELTA_FILE)?)?;
+                delta.check(store)?;
+                self.delta = Some(delta);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The index of the images.
+    fn index(&self) -> Result<ImageIndex> {
+        if !self.is_layout {
+            bail!(
+                Failure::usage("not an OCI archive: it has no file `oci-layout`")
+                    .hint("`skopeo copy docker-archive:FILE oci-archive:NEW` turns an archive of old docker versions into one")
+            );
+        }
+        let index = self.index.as_ref().with_context(|| Failure::verification("the archive has no index.json"))?;
+        serde_json::from_slice(index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")).into())
+    }
 }
 
 /// Fails before anything is written when the store has no room for what an archive's file would bring. A file that is damaged passes:
@@ -96,34 +139,31 @@ pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
     store.ensure_room(needed, "to load")
 }
 
-/// Reads a split archive; like [`load`]. Parts that are missing or broken are rebuilt from parity while they are read, if there is
-/// enough of it; else the error names them, and what came in before stays for the next load.
+/// Takes in what is here of a split archive, and names its images once all is in; like [`load`].
+///
+/// Parts may come in any order, one at a time: those that are in need not be here again. Parts that are missing or broken are rebuilt
+/// from parity if there is enough of it; else the error names them.
 pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> Result<Loaded> {
     if !parts.is_listed() {
         job.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
+        return load(store, Joined::new(parts.paths()), naming, job);
     }
-    let (mut broken, mut again) = (parts.missing(), true);
-    loop {
-        tell_rebuilt(parts, &broken, job);
-        let error = match load(store, Joined::new(parts, &broken), naming, job) {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) if kind_of(&error) != Kind::Verification || !parts.is_listed() => return Err(error),
-            Err(error) => error,
-        };
-        // which parts are to blame is found out only when something is wrong
-        let found = parts.broken(job)?;
-        // one more try: what a killed load had left of a blob may be of a part that was broken then
-        if found == broken && !std::mem::replace(&mut again, false) {
-            return Err(error);
+    let mut collection = Collection::new(store, parts, job);
+    let (mut head, mut loaded) = (None, Loaded::default());
+    let mut read_head = |collection: &Collection| {
+        if head.is_none()
+            && let Some(source) = collection.head()?
+        {
+            head = Some(Head::read(source, store)?);
         }
-        broken = found;
-    }
-}
-
-fn tell_rebuilt(parts: &Parts, broken: &std::collections::BTreeSet<usize>, job: &Job) {
-    if !broken.is_empty() && parts.can_rebuild(broken) {
-        job.warn(format!("missing or broken, made up for by parity: {}", parts.names(broken)));
-    }
+        Ok(())
+    };
+    collection.take_all(&mut loaded, &mut read_head)?;
+    read_head(&collection)?;
+    let head = head.with_context(|| Failure::verification("the head of the archive is missing"))?;
+    loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), job)?;
+    collection.finish()?;
+    Ok(loaded)
 }
 
 fn digest_of(hex: &str) -> Result<Digest> {
@@ -156,6 +196,7 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     }
     let mut ingest = store.ingest(&blob)?;
     let here = ingest.offset();
+    store.ensure_room(blob.size.saturating_sub(here), &format!("for blob {}", blob.digest))?;
     if here > 0 {
         io::copy(&mut content.take(here), &mut io::sink())?;
         task.advance(here);
@@ -199,7 +240,9 @@ fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option
     let mut on_hosts = 0;
     for (name, descriptor) in &named {
         on_hosts += whole(store, descriptor, &format!("image {}", name.familiar()), delta)?;
-        check_image(store, descriptor).with_context(|| format!("image {} in the archive", name.familiar()))?;
+        check_layers(store, descriptor, naming.sifting, job)
+            .and_then(|()| check_workloads(store, descriptor))
+            .with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
     for referrer in &referrers {
         whole(store, referrer, &format!("document {} about an image", referrer.digest()), delta)?;

@@ -1,9 +1,10 @@
 //! Archives: an OCI layout in a tar, to carry images on a disk; what skopeo calls `oci-archive`.
 //!
 //! A *full* archive has all blobs. A *delta* leaves out what the other end has and says so in `sealift-delta.json`. Either can be *split*:
-//! `NAME.001`, `NAME.002`… are the archive cut into pieces, `NAME.parts` lists them with their digests, and `NAME.p01`… are Reed-Solomon
-//! parts, each of which replaces any one that is lost or broken.
+//! `NAME.001`, `NAME.002`… are the archive cut into pieces, `NAME.parts` lists them with their digests and says which blob is where, and
+//! `NAME.p01`… are Reed-Solomon parts, each of which replaces any one that is lost or broken. With the list, parts are loaded in any order.
 
+mod collect;
 mod delta;
 mod inventory;
 mod joined;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{Blob, Hasher};
-use crate::store::MAX_DOCUMENT;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// A list is at most this many bytes: it names every blob of the archive.
+const MAX_LIST: u64 = 64 << 20;
 /// What the list's name ends in.
 pub(super) const LIST: &str = "parts";
 
@@ -26,6 +28,23 @@ pub struct Part {
     pub blob: Option<Blob>,
 }
 
+/// A blob of a split archive, or its head (all that comes before the blobs), and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its digest and size.
+    #[serde(flatten)]
+    pub blob: Blob,
+    /// The byte of the archive at which it begins.
+    pub offset: u64,
+}
+
+impl Placed {
+    /// The byte of the archive after it.
+    pub(super) fn end(&self) -> u64 {
+        self.offset.saturating_add(self.blob.size)
+    }
+}
+
 /// The parts of a split archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
@@ -35,6 +54,8 @@ pub struct Parts {
     /// What replaces lost ones.
     #[serde(default)]
     pub parity: Vec<Part>,
+    /// The head of the archive, then its blobs, in the order in which they are there; unknown if the list is lost.
+    pub contents: Vec<Placed>,
     /// Where they are.
     #[serde(skip)]
     directory: PathBuf,
@@ -82,8 +103,8 @@ pub(super) fn parity_file(whole: &Path, number: usize) -> PathBuf {
 }
 
 impl Parts {
-    pub(super) fn new(parts: Vec<Part>, parity: Vec<Part>) -> Parts {
-        Parts { version: VERSION, parts, parity, directory: PathBuf::new() }
+    pub(super) fn new(parts: Vec<Part>, parity: Vec<Part>, contents: Vec<Placed>) -> Parts {
+        Parts { version: VERSION, parts, parity, contents, directory: PathBuf::new() }
     }
 
     /// Reads a list.
@@ -92,17 +113,70 @@ impl Parts {
             Failure::verification(format!("{}: {why}", list.display())).hint("copy it again, or delete it and load what ends in `.001`")
         };
         let mut bytes = Vec::new();
-        fs_err::File::open(list)?.take(MAX_DOCUMENT * 4).read_to_end(&mut bytes)?;
-        let mut parts: Parts = serde_json::from_slice(&bytes).map_err(|error| damaged(format!("no list of parts: {error}")))?;
-        ensure!(parts.version == VERSION, damaged(format!("a list of version {}, not {VERSION}", parts.version)));
+        fs_err::File::open(list)?.take(MAX_LIST).read_to_end(&mut bytes)?;
+        let no_list = |error| damaged(format!("no list of parts: {error}"));
+        let version: Version = serde_json::from_slice(&bytes).map_err(no_list)?;
+        ensure!(version.version == VERSION, damaged(format!("a list of version {}, not {VERSION}", version.version)));
+        let mut parts: Parts = serde_json::from_slice(&bytes).map_err(no_list)?;
         for part in parts.parts.iter().chain(&parts.parity) {
             let plain = Path::new(&part.file).file_name().is_some_and(|name| name == part.file.as_str());
             ensure!(plain, damaged(format!("`{}` is no file's name", part.file)));
             ensure!(part.blob.is_some(), damaged(format!("it does not say what `{}` is", part.file)));
         }
         ensure!(!parts.parts.is_empty(), damaged("it lists no part".to_owned()));
+        ensure!(parts.contents_fit(), damaged("what it says of the blobs' places cannot be".to_owned()));
         parts.directory = list.parent().map(Path::to_owned).unwrap_or_default();
         Ok(parts)
+    }
+
+    /// Whether what is in the parts begins with the head, in order, and ends where they end.
+    fn contents_fit(&self) -> bool {
+        let total = self.parts.iter().filter_map(|part| part.blob).try_fold(0u64, |sum, blob| sum.checked_add(blob.size));
+        let mut end = 0;
+        let in_order = |placed: &Placed| placed.offset >= std::mem::replace(&mut end, placed.end());
+        let alike = self.parts[..self.parts.len() - 1].iter().all(|part| part.blob.map(|blob| blob.size) == Some(self.size(0)));
+        alike
+            && self.size(0) > 0
+            && self.contents.first().is_some_and(|head| head.offset == 0)
+            && self.contents.iter().all(in_order)
+            && total.is_some_and(|total| end <= total && end < u64::MAX)
+    }
+
+    /// The head of the archive.
+    pub(super) fn head(&self) -> &Placed {
+        &self.contents[0]
+    }
+
+    /// Whether this is a blob, and not the head.
+    pub(super) fn is_blob(&self, placed: &Placed) -> bool {
+        placed.offset > 0
+    }
+
+    /// The blobs of the archive.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = Blob> + '_ {
+        self.contents.iter().skip(1).map(|placed| placed.blob)
+    }
+
+    /// How many bytes a piece has.
+    pub(super) fn size(&self, number: usize) -> u64 {
+        self.parts[number].blob.map_or(0, |blob| blob.size)
+    }
+
+    /// Which bytes of the archive a piece has. All pieces but the last are of one size.
+    pub(super) fn range(&self, number: usize) -> Range<u64> {
+        let start = number as u64 * self.size(0);
+        start..start + self.size(number)
+    }
+
+    /// Which bytes of something that is in the archive each piece has that has any.
+    pub(super) fn ranges(&self, placed: &Placed) -> Vec<Range<u64>> {
+        let size = self.size(0).max(1);
+        let pieces = placed.offset / size..placed.end().div_ceil(size);
+        let within = |piece: u64| {
+            let (start, end) = (placed.offset.max(piece * size), placed.end().min((piece + 1).saturating_mul(size)));
+            start - placed.offset..end - placed.offset
+        };
+        pieces.map(within).collect()
     }
 
     /// The numbered files that are there, from the first to a gap.
@@ -111,12 +185,17 @@ impl Parts {
         let part = |path: PathBuf| Some(Part { file: path.file_name()?.to_str()?.to_owned(), blob: None });
         let parts = files.map(part).collect::<Option<Vec<_>>>()?;
         let directory = whole.parent().map(Path::to_owned).unwrap_or_default();
-        (!parts.is_empty()).then(|| Parts { directory, ..Parts::new(parts, Vec::new()) })
+        (!parts.is_empty()).then(|| Parts { directory, ..Parts::new(parts, Vec::new(), Vec::new()) })
     }
 
     /// Whether there is a list, so that parts can be told broken from whole.
     pub fn is_listed(&self) -> bool {
-        self.parts.iter().all(|part| part.blob.is_some())
+        !self.contents.is_empty()
+    }
+
+    /// The files of the pieces, in order.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.parts.iter().map(|part| self.path(part)).collect()
     }
 
     /// All parts: pieces, then parity.
@@ -190,6 +269,12 @@ impl Parts {
     }
 }
 
+/// What every list begins with.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,10 +301,47 @@ mod tests {
         let list = dir.path().join("x.parts");
         let blob = Blob::of(b"x");
         for (file, good) in [("x.001", true), ("../x.001", false), ("/etc/x.001", false), ("", false), ("a/b", false)] {
-            Parts::new(vec![Part { file: file.to_owned(), blob: Some(blob) }], Vec::new()).write(&list).unwrap();
+            let contents = vec![Placed { blob, offset: 0 }];
+            Parts::new(vec![Part { file: file.to_owned(), blob: Some(blob) }], Vec::new(), contents).write(&list).unwrap();
             assert_eq!(Parts::read(&list).is_ok(), good, "{file}");
         }
         std::fs::write(&list, b"{}").unwrap();
         assert!(Parts::read(&list).is_err());
+    }
+
+    #[test]
+    fn lists_whose_blobs_cannot_be_where_they_say_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("x.parts");
+        let of = |size| Blob { size, ..Blob::of(b"x") };
+        let at = |offset, size| Placed { blob: of(size), offset };
+        let sizes = |sizes: &[u64]| sizes.iter().map(|size| Part { file: "x.001".to_owned(), blob: Some(of(*size)) }).collect::<Vec<_>>();
+        for (case, parts, contents, good) in [
+            ("good", sizes(&[10, 10, 5]), vec![at(0, 4), at(6, 10), at(16, 9)], true),
+            ("no head", sizes(&[10]), vec![at(1, 4)], false),
+            ("nothing", sizes(&[10]), vec![], false),
+            ("over each other", sizes(&[10]), vec![at(0, 4), at(3, 4)], false),
+            ("behind the end", sizes(&[10]), vec![at(0, 4), at(8, 3)], false),
+            ("too large", sizes(&[10]), vec![at(0, 4), at(8, u64::MAX)], false),
+            ("of several sizes", sizes(&[10, 9, 10]), vec![at(0, 4)], false),
+            ("empty", sizes(&[0, 0]), vec![at(0, 0)], false),
+            ("larger than all", sizes(&[u64::MAX, u64::MAX]), vec![at(0, 4)], false),
+        ] {
+            Parts::new(parts, Vec::new(), contents).write(&list).unwrap();
+            assert_eq!(Parts::read(&list).is_ok(), good, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_lies_across_pieces_has_a_range_in_each() {
+        let of = |size| Some(Blob { size, ..Blob::of(b"x") });
+        let parts = [10, 10, 5].map(|size| Part { file: "x.001".to_owned(), blob: of(size) });
+        let parts = Parts::new(parts.to_vec(), Vec::new(), Vec::new());
+        for (offset, size, cuts) in [(0, 4, &[0, 4][..]), (6, 4, &[0, 4]), (6, 5, &[0, 4, 5]), (9, 16, &[0, 1, 11, 16]), (10, 10, &[0, 10])]
+        {
+            let placed = Placed { blob: Blob { size, ..Blob::of(b"x") }, offset };
+            let expected: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+            assert_eq!(parts.ranges(&placed), expected, "{size} bytes at {offset}");
+        }
     }
 }

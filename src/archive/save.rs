@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 use tar::{EntryType, Header};
 
+use super::parts::Placed;
 use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{ANNOTATION_REF_NAME, Blob, Content, Digest, Name};
+use crate::layer::is_image;
 use crate::store::Store;
 
 /// What goes into an archive: images and all that they reach, each blob once.
@@ -18,8 +20,8 @@ use crate::store::Store;
 pub struct Selection {
     images: Vec<(Name, Descriptor)>,
     blobs: BTreeMap<Digest, u64>,
-    /// Documents and configs among them, without which an image cannot even be looked at.
-    documents: BTreeSet<Digest>,
+    /// Documents, configs and layers of images among them, without which an image cannot be looked at nor run.
+    needed: BTreeSet<Digest>,
     index: Vec<u8>,
     /// The record of what is left out; none in a full archive.
     delta: Option<Vec<u8>>,
@@ -28,7 +30,7 @@ pub struct Selection {
 /// Gathers what the named images consist of, and what refers to them: signatures, SBOMs. An image of which something is missing is an error.
 pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     let mut images = Vec::new();
-    let (mut blobs, mut documents) = (BTreeMap::new(), BTreeSet::new());
+    let (mut blobs, mut needed) = (BTreeMap::new(), BTreeSet::new());
     let mut referrers: Vec<Descriptor> = Vec::new();
     for name in names {
         let descriptor = store.find(name)?;
@@ -46,8 +48,12 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
             blobs.insert(node.blob.digest, node.blob.size);
             match &node.content {
                 Content::Leaf => {}
-                Content::Index(_) => drop(documents.insert(node.blob.digest)),
-                Content::Manifest(manifest) => documents.extend([node.blob.digest, manifest.config().digest().try_into()?]),
+                Content::Index(_) => drop(needed.insert(node.blob.digest)),
+                Content::Manifest(manifest) => {
+                    needed.extend([node.blob.digest, manifest.config().digest().try_into()?]);
+                    let layers = manifest.layers().iter().filter(|_| is_image(manifest));
+                    needed.extend(layers.map(|layer| Digest::try_from(layer.digest())).collect::<Result<Vec<_>>>()?);
+                }
             }
         }
         images.push((name.clone(), descriptor));
@@ -58,7 +64,7 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     referrers.sort_by_key(|referrer| referrer.digest().to_string());
     referrers.dedup();
     let index = index_of(&images, referrers)?;
-    Ok(Selection { images, blobs, documents, index, delta: None })
+    Ok(Selection { images, blobs, needed, index, delta: None })
 }
 
 fn index_of(images: &[(Name, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
@@ -101,7 +107,7 @@ impl Selection {
         for (&digest, &size) in &self.blobs {
             if known.has(&digest) {
                 left_out.push(Blob { digest, size });
-            } else if known.on_hosts(&digest) && !self.documents.contains(&digest) {
+            } else if known.on_hosts(&digest) && !self.needed.contains(&digest) {
                 on_hosts.push(Blob { digest, size });
             }
         }
@@ -127,17 +133,36 @@ impl Selection {
         files.map(|size| 512 + size.next_multiple_of(512)).sum::<u64>() + 2 * 512 + 1024
     }
 
+    /// All that comes before the blobs.
+    fn head(&self) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        put(&mut head, LAYOUT_FILE, LAYOUT)?;
+        if let Some(delta) = &self.delta {
+            put(&mut head, DELTA_FILE, delta)?;
+        }
+        put(&mut head, INDEX_FILE, &self.index)?;
+        for directory in ["blobs/", "blobs/sha256/"] {
+            head.write_all(header(directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
+        }
+        Ok(head)
+    }
+
+    /// Where the head and the blobs are in the archive.
+    pub(super) fn contents(&self) -> Result<Vec<Placed>> {
+        let head = Blob::of(&self.head()?);
+        let mut end = head.size;
+        let placed = self.blobs.iter().map(|(&digest, &size)| {
+            let offset = end + 512;
+            end = offset + size.next_multiple_of(512);
+            Placed { blob: Blob { digest, size }, offset }
+        });
+        Ok(std::iter::once(Placed { blob: head, offset: 0 }).chain(placed).collect())
+    }
+
     /// Writes the archive, every blob verified while it is read. The same images give the same bytes.
     pub fn write(&self, store: &Store, mut out: impl Write, job: &Job) -> Result<()> {
         let task = job.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
-        put(&mut out, LAYOUT_FILE, LAYOUT)?;
-        if let Some(delta) = &self.delta {
-            put(&mut out, DELTA_FILE, delta)?;
-        }
-        put(&mut out, INDEX_FILE, &self.index)?;
-        for directory in ["blobs/", "blobs/sha256/"] {
-            out.write_all(header(directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
-        }
+        out.write_all(&self.head()?)?;
         let mut buffer = vec![0; 256 << 10];
         for (&digest, &size) in &self.blobs {
             let mut reader = store.reader(&Blob { digest, size })?;

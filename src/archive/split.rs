@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::parity::{check_counts, encode, parity_size};
-use super::parts::{LIST, extended, parity_file, part_file};
+use super::parts::{LIST, Placed, extended, parity_file, part_file};
 use super::{Part, Parts, Selection};
 use crate::durable;
 use crate::error::Failure;
@@ -30,12 +30,11 @@ pub fn check_split(archive_size: u64, part_size: u64, parity: usize) -> Result<u
 /// and the list. The parts are put in their places when all are whole; what an older archive of the same name had more is deleted.
 pub fn save_parts(selection: &Selection, store: &Store, whole: &Path, part_size: u64, parity: usize, job: &Job) -> Result<Parts> {
     check_split(selection.archive_size(), part_size, parity)?;
-    let directory = directory_of(whole);
-    let mut splitter = Splitter { directory: directory.clone(), part_size, current: None, whole: Vec::new() };
+    let mut splitter = Splitter { archive: whole, part_size, current: None, whole: Vec::new() };
     selection.write(store, &mut splitter, job)?;
     let pieces = splitter.finish()?;
-    let parity = encode_all(&pieces, &directory, parity, job)?;
-    put_in_place(whole, pieces, parity)
+    let parity = encode_all(&pieces, whole, parity, job)?;
+    put_in_place(whole, pieces, parity, selection.contents()?)
 }
 
 fn directory_of(whole: &Path) -> PathBuf {
@@ -50,8 +49,8 @@ struct Written {
 
 type Output = Hasher<BufWriter<NamedTempFile>>;
 
-fn create(directory: &Path) -> io::Result<Output> {
-    let file = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+fn create(whole: &Path) -> io::Result<Output> {
+    let file = durable::draft(whole)?;
     Ok(Hasher::new(BufWriter::with_capacity(256 << 10, file)))
 }
 
@@ -64,25 +63,25 @@ fn close(output: Output) -> io::Result<Written> {
 }
 
 /// Cuts what is written into parts.
-struct Splitter {
-    directory: PathBuf,
+struct Splitter<'a> {
+    archive: &'a Path,
     part_size: u64,
     current: Option<Output>,
     whole: Vec<Written>,
 }
 
-impl Splitter {
+impl Splitter<'_> {
     fn finish(mut self) -> io::Result<Vec<Written>> {
         self.whole.extend(self.current.take().map(close).transpose()?);
         Ok(self.whole)
     }
 }
 
-impl Write for Splitter {
+impl Write for Splitter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut current = match self.current.take() {
             Some(current) => current,
-            None => create(&self.directory)?,
+            None => create(self.archive)?,
         };
         let room = usize::try_from(self.part_size - current.written()).unwrap_or(usize::MAX);
         let count = current.write(&bytes[..bytes.len().min(room)])?;
@@ -99,13 +98,13 @@ impl Write for Splitter {
     }
 }
 
-fn encode_all(pieces: &[Written], directory: &Path, parity: usize, job: &Job) -> Result<Vec<Written>> {
+fn encode_all(pieces: &[Written], whole: &Path, parity: usize, job: &Job) -> Result<Vec<Written>> {
     if parity == 0 {
         return Ok(Vec::new());
     }
     let longest = pieces.iter().map(|piece| piece.blob.size).max().unwrap_or(0);
     let task = job.task(format!("make {parity} parity parts"), Some(parity_size(longest) * parity as u64), Unit::Bytes);
-    let mut outputs = (0..parity).map(|_| create(directory)).collect::<io::Result<Vec<_>>>()?;
+    let mut outputs = (0..parity).map(|_| create(whole)).collect::<io::Result<Vec<_>>>()?;
     let paths: Vec<PathBuf> = pieces.iter().map(|piece| piece.path.to_path_buf()).collect();
     encode(&paths, longest, &mut outputs, job, &task)?;
     let written = outputs.into_iter().map(close).collect::<io::Result<_>>()?;
@@ -113,7 +112,7 @@ fn encode_all(pieces: &[Written], directory: &Path, parity: usize, job: &Job) ->
     Ok(written)
 }
 
-fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>) -> Result<Parts> {
+fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>, contents: Vec<Placed>) -> Result<Parts> {
     let list = extended(whole, LIST);
     let old = Parts::read(&list).ok();
     if list.exists() {
@@ -123,7 +122,7 @@ fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>) -> Res
     let place = |written: Vec<Written>, name: fn(&Path, usize) -> PathBuf| {
         written.into_iter().enumerate().map(|(number, part)| settle(part, &name(whole, number))).collect::<Result<Vec<_>>>()
     };
-    let parts = Parts::new(place(pieces, part_file)?, place(parity, parity_file)?);
+    let parts = Parts::new(place(pieces, part_file)?, place(parity, parity_file)?, contents);
     for stale in
         old.iter().flat_map(|old| old.all().map(move |part| (old, part))).filter(|(_, part)| parts.all().all(|new| new.file != part.file))
     {

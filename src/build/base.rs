@@ -11,7 +11,7 @@ use super::options::{Options, Pull};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Name};
-use crate::layer::{Layer, layers_of, outline};
+use crate::layer::{Layer, Sifting, check_layers, layers_of, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
@@ -76,7 +76,7 @@ impl Base {
             _ => (root.clone(), None),
         };
         let manifest = manifest(&rootfs, store)?;
-        crate::layer::check_manifest(store, &rootfs, &manifest)?;
+        check_layers(store, &rootfs, Sifting::default(), job)?;
         let is_cluster = ClusterConfig::is_in(&manifest);
         let cluster = if is_cluster { ClusterConfig::from_manifest(&manifest)? } else { ClusterConfig::default() };
         let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;

@@ -11,7 +11,7 @@ use super::{Context, RegistryArgs};
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, Content, Digest, Name};
-use crate::layer::check_layers;
+use crate::layer::{Sifting, check_layers};
 use crate::store::{Problem, Store, name_of};
 use crate::workloads::Archive;
 
@@ -54,7 +54,12 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
+    let made_so = problems.iter().all(|problem| problem.digest.is_none());
     let advice = match args.repair {
+        _ if made_so => {
+            "the bytes are what their digests say, so fetching them again mends nothing: the image was made so; `sealift rmi` it, and ask \
+             for a new one where it came from"
+        }
         false => "`sealift fsck --repair` fetches what is damaged or missing from the images' registries, or `--from` an archive",
         true => "`sealift rmi` and `sealift pull` (or `load`, or `build`) the images named above, or name another source with `--from`",
     };
@@ -72,11 +77,13 @@ async fn check(store: &Store, layers: bool, job: &Job) -> Result<Vec<Problem>> {
             for root in store.roots()? {
                 job.check()?;
                 let images = name_of(&root).into_iter().collect();
-                problems.extend(check_layers(&store, &root, 0, &job).err().map(|error| Problem {
-                    digest: None,
-                    images,
-                    what: format!("{error:#}"),
-                }));
+                problems.extend(
+                    check_layers(&store, &root, Sifting { anew: true, ..Sifting::default() }, &job).err().map(|error| Problem {
+                        digest: None,
+                        images,
+                        what: format!("{error:#}"),
+                    }),
+                );
             }
         }
         Ok(problems)
@@ -89,11 +96,12 @@ async fn repair(mut problems: Vec<Problem>, args: &Args, store: &Store, context:
     loop {
         // a document that comes back names others
         let lacking = discard_damaged(&problems, store)?;
-        if !lacking.is_empty() {
-            match args.from.as_ref().map(PathBuf::from).filter(|path| path.exists()) {
-                Some(path) => fetch_from_archive(&path, lacking.clone(), store, &context.job).await?,
-                None => fetch_from_registry(&problems, args, store, context).await?,
-            }
+        if lacking.is_empty() {
+            return Ok(problems);
+        }
+        match args.from.as_ref().map(PathBuf::from).filter(|path| path.exists()) {
+            Some(path) => fetch_from_archive(&path, lacking.clone(), store, &context.job).await?,
+            None => fetch_from_registry(&problems, args, store, context).await?,
         }
         let now = check(store, args.layers, &context.job).await?;
         if now.is_empty() || now == problems {

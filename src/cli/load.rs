@@ -1,6 +1,8 @@
 //! `sealift load`
 
-use std::io::{self, IsTerminal as _, Read, Seek as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -17,8 +19,10 @@ use crate::store::Store;
 /// Reads what `sealift save` and `skopeo copy … oci-archive:…` write. Every blob is verified. Interrupted, it keeps what arrived:
 /// load again to go on.
 ///
-/// Of a split archive name the first part: the others are read where they are. A part that is broken is named, and only it
-/// needs to be copied again; lost and broken parts are rebuilt while loading if the archive has enough parity parts.
+/// Of a split archive name any part, beside the list that ends in `.parts`: the others are read where they are. They may also come one
+/// after another, on several disks: what is still missing is named, and parts that are in need not be there again (unless `prune` comes
+/// between). A part that is broken is named, and only it needs to be copied again; lost and broken parts are rebuilt while loading if
+/// the archive has enough parity parts.
 ///
 /// Signatures and SBOMs come along; of images that the trust policy refuses none is named.
 #[derive(Debug, clap::Args)]
@@ -36,7 +40,7 @@ pub struct Args {
 /// Loads the images.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (store, job) = (context.store()?, context.job.clone());
-    let naming = Naming { tag: args.tag, policy: args.policy.policy()? };
+    let naming = Naming { tag: args.tag, policy: args.policy.policy()?, ..Naming::default() };
     let loaded: Loaded = tokio::task::spawn_blocking(move || {
         let _in_use = store.in_use()?;
         let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
@@ -62,21 +66,21 @@ fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
     })
 }
 
+/// Opens the archive; one that is a file is looked through for the room that it needs.
 fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
-    match input.filter(|path| path.as_os_str() != "-") {
-        Some(path) => {
-            let mut file = fs_err::File::open(path)?;
-            // pipes cannot be looked at twice
-            if file.metadata()?.is_file() {
-                ensure_room_for(file.file(), store)?;
-                file.rewind()?;
-            }
-            Ok(Box::new(file))
-        }
+    let mut file = match input.filter(|path| path.as_os_str() != "-") {
+        Some(path) => fs_err::File::open(path)?.into_parts().0,
         None => {
             let stdin = io::stdin();
             ensure!(!stdin.is_terminal(), Failure::usage("no archive to load").hint("name its file with `-i FILE`"));
-            Ok(Box::new(stdin.lock()))
+            File::from(stdin.as_fd().try_clone_to_owned()?)
         }
+    };
+    // pipes cannot be looked at twice
+    if file.metadata()?.is_file() {
+        let begin = file.stream_position()?;
+        ensure_room_for(&file, store)?;
+        file.seek(SeekFrom::Start(begin))?;
     }
+    Ok(Box::new(file))
 }

@@ -75,6 +75,7 @@ fn read_inventory(path: &Path) -> Result<Inventory> {
 
 fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, job: &Job) -> Result<()> {
     ensure!(!file.is_dir(), directory(file));
+    durable::sweep(file);
     check_room(&parent_of(file), check_split(selection.archive_size(), size, parity)?)?;
     let parts = save_parts(selection, store, file, size, parity, job).with_context(|| file.display().to_string())?;
     job.note(format!(
@@ -107,8 +108,9 @@ fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Resu
     let parent = parent_of(file);
     let place = || file.display().to_string();
     if !file.exists() || file.is_file() {
+        durable::sweep(file);
         check_room(&parent, selection.archive_size())?;
-        let part = tempfile::Builder::new().prefix(".new-").tempfile_in(&parent).with_context(place)?;
+        let part = durable::draft(file).with_context(place)?;
         selection.write(store, BufWriter::with_capacity(1 << 20, part.as_file()), job).with_context(place)?;
         part.as_file().set_permissions(readable()).with_context(place)?;
         part.as_file().sync_all().with_context(place)?;
@@ -131,12 +133,16 @@ fn readable() -> std::fs::Permissions {
 }
 
 fn check_room(directory: &Path, needed: u64) -> Result<()> {
-    let statistics = rustix::fs::statvfs(directory).with_context(|| directory.display().to_string())?;
+    let statistics = rustix::fs::statvfs(directory).map_err(|error| {
+        Failure::failed(format!("{}: {error}", directory.display()))
+            .hint("the directory of the archive must be there: make it, or name another")
+    })?;
     let free = statistics.f_bavail.saturating_mul(statistics.f_frsize);
     let shown: PathBuf = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     ensure!(
         free >= needed,
         Failure::failed(format!("no room in {}: the archive needs {}, {} are free", shown.display(), bytes(needed), bytes(free)))
+            .hint("make room or save to another disk; `--base` and `--for` leave out what the other end has")
     );
     Ok(())
 }

@@ -40,6 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 fn unpack(store: &Store, args: &Args, job: &Job) -> Result<Blob> {
     let _in_use = store.in_use()?;
     let part = store.part(&args.name, args.platform.as_deref())?;
+    layer::check_manifest(store, &part.rootfs, &part.manifest)?;
     make_empty(&args.directory)?;
     let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
     layer::unpack_image(store, &part.manifest, &args.directory, &options, job)?;

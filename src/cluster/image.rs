@@ -57,7 +57,8 @@ impl Image {
     /// Reads an image from the store.
     ///
     /// # Errors
-    /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged.
+    /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged, or a layer of the rootfs is not what it
+    /// should be.
     pub fn open(store: &Store, name: &Name, job: &Job) -> Result<Image> {
         let descriptor = store.resolve(name)?.ok_or_else(|| {
             Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
@@ -74,6 +75,9 @@ impl Image {
         let parts: Vec<Part> = parts.into_iter().filter(present).collect();
         if parts.is_empty() {
             return Err(Failure::usage(format!("the store has no platform of {name}")).hint("pull it again").into());
+        }
+        for part in &parts {
+            layer::check_layers(store, &part.rootfs, layer::Sifting::default(), job)?;
         }
         let (descriptor, parts) = adopted(store, descriptor, parts, job)?;
         let root = Blob::try_from(&descriptor)?;

@@ -7,7 +7,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::Compression;
 use crate::error::Failure;
-use crate::image::{Digest, Hasher};
+use crate::image::{Blob, Digest, Hasher};
 
 /// Compressed bytes are read in steps of this many.
 const STEP: usize = 256 << 10;
@@ -47,12 +47,26 @@ impl<R: Read> Decoded<'_, R> {
         self.hasher.written()
     }
 
+    /// What came out: its digest and size.
+    pub fn finish(self) -> Blob {
+        self.hasher.finish().0
+    }
+
     /// Checks what came out, all of it, against the digest that the image's config gives.
     pub fn verify(self, diff_id: &Digest) -> Result<()> {
-        let (found, _) = self.hasher.finish();
-        ensure!(found.digest == *diff_id, Failure::verification(format!("the layer's tar has the digest {}, not {diff_id}", found.digest)));
-        Ok(())
+        check_diff_id(&self.finish().digest, diff_id)
     }
+}
+
+/// Fails unless a layer's tar has the digest that the image's config gives.
+pub(super) fn check_diff_id(found: &Digest, diff_id: &Digest) -> Result<()> {
+    ensure!(found == diff_id, Failure::verification(format!("the layer's tar has the digest {found}, not {diff_id}")));
+    Ok(())
+}
+
+/// A layer that unpacks to more than it may.
+pub(super) fn too_large(max_bytes: u64) -> Failure {
+    Failure::verification(format!("the layer unpacks to more than {max_bytes} bytes"))
 }
 
 impl<R: Read> Read for Decoded<'_, R> {
@@ -65,8 +79,7 @@ impl<R: Read> Read for Decoded<'_, R> {
         .map_err(damaged)?;
         self.hasher.update(&into[..count]);
         if self.count() > self.max_bytes {
-            let failure = Failure::verification(format!("the layer unpacks to more than {} bytes", self.max_bytes));
-            return Err(io::Error::new(io::ErrorKind::InvalidData, failure));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, too_large(self.max_bytes)));
         }
         Ok(count)
     }

@@ -16,9 +16,11 @@ mod member;
 mod pack;
 mod pick;
 mod rootdir;
+mod sift;
 mod unpack;
 mod verify;
 mod walk;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,8 +36,9 @@ pub(crate) use member::Members;
 pub use pack::{Memory, PackOptions, pack, pack_anew};
 pub(crate) use pick::each_member;
 pub use pick::{Listing, changes, listing, outline, pick};
+pub use sift::{Sifting, check_layers};
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
-pub use verify::{check_image, check_layers, check_manifest, check_members};
+pub use verify::{check_manifest, check_members, check_workloads, is_image};
 pub use walk::{Snapshot, snapshot, walk};
 
 /// Another number whenever the same tree comes to other bytes than before.

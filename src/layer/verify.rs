@@ -1,39 +1,79 @@
 //! The one verifier of images from elsewhere: what their documents say of their layers, and the layers themselves. Used wherever an image
 //! arrives: an archive, a registry, FROM, fsck.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
 
-use super::decode::{Decoded, compression_by_magic, describe};
-use super::member::{Kind, Members, below};
+use super::decode::{compression_by_magic, describe};
+use super::member::Members;
+use super::ways::Ways;
 use super::{compression_of, diff_ids};
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Blob, Content, Digest};
+use crate::image::{Blob, Content, TYPE_WORKLOADS};
 use crate::store::Store;
 
-/// Checks every image manifest that `root` reaches with [`check_manifest`]; all documents must be in the store.
-pub fn check_image(store: &Store, root: &Descriptor) -> Result<()> {
-    manifests(store, root)?.iter().try_for_each(|(descriptor, manifest)| check_manifest(store, descriptor, manifest))
+/// The manifests of images that `root` reaches and that are in the store; those whose config is an image's.
+pub(super) fn manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
+    Ok(all_manifests(store, root)?.into_iter().filter(|(_, manifest)| is_image(manifest)).collect())
 }
 
-/// The image manifests that `root` reaches: those whose config is an image's.
-fn manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
-    let of = |node: crate::store::Node| match node.content {
-        Content::Manifest(manifest) if is_image(&manifest) => Some((node.descriptor, *manifest)),
-        _ => None,
-    };
-    Ok(store.walk(root)?.into_iter().filter_map(of).collect())
+/// The manifests that `root` reaches and that are in the store: an index may list platforms that nobody fetched.
+fn all_manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
+    let (mut found, mut open, mut seen) = (Vec::new(), vec![root.clone()], BTreeSet::new());
+    while let Some(descriptor) = open.pop() {
+        let blob = Blob::try_from(&descriptor)?;
+        if !store.has(&blob) || !seen.insert(blob) {
+            continue;
+        }
+        match store.document(&descriptor)? {
+            Content::Index(index) => open.extend(index.manifests().iter().rev().cloned()),
+            Content::Manifest(manifest) => found.push((descriptor, *manifest)),
+            Content::Leaf => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Whether a manifest is that of an image, and not of an artifact.
-fn is_image(manifest: &ImageManifest) -> bool {
+pub fn is_image(manifest: &ImageManifest) -> bool {
     let docker = MediaType::from("application/vnd.docker.container.image.v1+json");
     [MediaType::ImageConfig, docker].contains(manifest.config().media_type())
+}
+
+/// Checks what can be told of the container images among the workloads of what `root` reaches: that their documents are such, and that
+/// each config is of one mind with its manifest about the number of layers, without which no container runtime unpacks them.
+///
+/// They are originals, kept untouched; what else is odd about them is for the runtime to judge. What is not in the store is passed over.
+/// Errors are of kind `Verification` and name the image.
+pub fn check_workloads(store: &Store, root: &Descriptor) -> Result<()> {
+    for (descriptor, manifest) in all_manifests(store, root)? {
+        if manifest.artifact_type().as_ref().is_none_or(|kind| kind.to_string() != TYPE_WORKLOADS) {
+            continue;
+        }
+        for workload in store.workloads(&descriptor)? {
+            check_original(store, &workload.descriptor)
+                .with_context(|| Failure::verification(format!("container image {}", workload.name.familiar())))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_original(store: &Store, descriptor: &Descriptor) -> Result<()> {
+    if !store.has(&Blob::try_from(descriptor)?) {
+        return Ok(());
+    }
+    match store.document(descriptor)? {
+        Content::Index(index) => index.manifests().iter().try_for_each(|child| check_original(store, child)),
+        Content::Manifest(manifest) if is_image(&manifest) && store.has(&Blob::try_from(manifest.config())?) => {
+            diff_ids(store, &manifest).map(drop).with_context(|| Failure::verification(format!("image manifest {}", descriptor.digest())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks what no registry and few clients check: that config and manifest are of one mind about the number of layers and the
@@ -87,45 +127,16 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks an image with all its layers, without writing anything: their bytes, that they are tars and nothing more, the digest of what
-/// is in them, and that no name leads out of the root. `max_bytes` bounds what one layer may unpack to; 0 is no limit.
-///
-/// What only shows on the disk is found when an image is unpacked: a name below a symbolic link.
-pub fn check_layers(store: &Store, root: &Descriptor, max_bytes: u64, job: &Job) -> Result<()> {
-    for (descriptor, manifest) in manifests(store, root)? {
-        check_manifest(store, &descriptor, &manifest)?;
-        for (layer, diff_id) in manifest.layers().iter().zip(diff_ids(store, &manifest)?) {
-            job.check()?;
-            sift(store, layer, &diff_id, max_bytes).with_context(|| Failure::verification(format!("layer {}", layer.digest())))?;
-        }
-    }
-    Ok(())
-}
-
-fn sift(store: &Store, layer: &Descriptor, diff_id: &Digest, max_bytes: u64) -> Result<()> {
-    let mut reader = store.reader(&Blob::try_from(layer)?)?;
-    let mut decoded = Decoded::new(&mut reader, compression_of(layer.media_type())?, max_bytes)?;
-    match check_members(&mut decoded) {
-        Ok(()) => decoded.verify(diff_id),
-        // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
-        Err(error) => {
-            drop(decoded);
-            io::copy(&mut reader, &mut io::sink())?;
-            Err(error)
-        }
-    }
-}
-
-/// Reads a tar as a layer's, and checks its names. Errors are of kind `Verification`.
+/// Reads a tar as a layer's, and checks that no name leads out of the root. Errors are of kind `Verification`.
 pub fn check_members(tar: impl io::Read) -> Result<()> {
+    ways_of(tar, &mut Ways::default())
+}
+
+/// Reads a tar as a layer's and follows its members.
+pub(super) fn ways_of(tar: impl io::Read, ways: &mut Ways) -> Result<()> {
     let mut members = Members::new(tar);
     while let Some(member) = members.next()? {
-        if member.kind == Kind::Hardlink && below(&member.link).is_err() {
-            bail!(
-                Failure::verification(format!("the hard link `{}` leads out to `{}`", member.path.display(), member.link.display()))
-                    .hint("the layer tries to write outside its root: do not use this image")
-            );
-        }
+        ways.pass(&member)?;
     }
     Ok(())
 }

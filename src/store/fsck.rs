@@ -1,7 +1,7 @@
 //! Checks the whole store: every blob against its digest, every document against what it names.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 
 use anyhow::Result;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
@@ -26,16 +26,28 @@ pub struct Problem {
 impl Store {
     /// Checks every blob and document; what is wrong, in the order of digests. An empty list is a sound store.
     pub fn fsck(&self, job: &Job) -> Result<Vec<Problem>> {
+        let roots = self.roots()?;
         let mut found = Findings::default();
-        for root in self.roots()? {
-            job.check()?;
-            found.image = name_of(&root);
-            self.check_document(&root, &mut found, true);
-        }
+        self.check_documents(&roots, &mut found, job)?;
         for (digest, what) in self.check_bytes(job)? {
             found.add(Some(digest), what);
         }
-        Ok(found.problems())
+        if found.found.is_empty() {
+            return Ok(Vec::new());
+        }
+        // which images suffer is asked only when something is wrong: all blobs of all images would fill the memory
+        let mut suffering = found.suffering();
+        self.check_documents(&roots, &mut suffering, job)?;
+        Ok(found.problems(&suffering.reaches))
+    }
+
+    fn check_documents(&self, roots: &[Descriptor], found: &mut Findings, job: &Job) -> Result<()> {
+        for root in roots {
+            job.check()?;
+            found.image = name_of(root);
+            self.check_document(root, found, true);
+        }
+        Ok(())
     }
 
     fn check_document(&self, descriptor: &Descriptor, found: &mut Findings, needed: bool) {
@@ -103,19 +115,20 @@ impl Store {
         let blobs = self.blobs()?;
         let task = job.task("check blobs", Some(blobs.iter().map(|blob| blob.size).sum()), Unit::Bytes);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?;
-        let checked: Vec<Option<(Digest, String)>> = pool.install(|| {
-            blobs
-                .par_iter()
-                .map(|blob| {
+        let damaged = pool.install(|| {
+            let checked = blobs.par_iter().map_init(
+                || vec![0; 256 << 10],
+                |buffer, blob| {
                     job.check()?;
-                    let read = self.reader(blob).and_then(|mut reader| Ok(io::copy(&mut reader, &mut io::sink())?));
+                    let read = self.reader(blob).and_then(|reader| read_to_end(reader, buffer));
                     task.advance(blob.size);
                     Ok(read.err().map(|error| (blob.digest, format!("{error:#}"))))
-                })
-                .collect::<Result<_>>()
+                },
+            );
+            checked.filter_map(Result::transpose).collect::<Result<Vec<_>>>()
         })?;
         task.done(format!("{} blobs", blobs.len()));
-        Ok(checked.into_iter().flatten().collect())
+        Ok(damaged)
     }
 
     /// Deletes a blob whose bytes are not what its digest says; whether it was so.
@@ -149,18 +162,30 @@ impl Store {
     }
 }
 
-/// What was found, and which images reach which blobs.
+fn read_to_end(mut reader: impl Read, buffer: &mut [u8]) -> Result<()> {
+    while reader.read(buffer)? > 0 {}
+    Ok(())
+}
+
+/// What was found.
 #[derive(Default)]
 struct Findings {
+    /// The image that is looked at.
     image: Option<Name>,
+    /// The images that reach the blobs that are asked about.
     reaches: BTreeMap<Digest, Vec<Name>>,
     found: Vec<(Option<Digest>, Vec<Name>, String)>,
 }
 
 impl Findings {
+    /// Asks which images reach the blobs that something is wrong with.
+    fn suffering(&self) -> Findings {
+        let reaches = self.found.iter().filter_map(|(digest, ..)| Some(((*digest)?, Vec::new()))).collect();
+        Findings { reaches, ..Findings::default() }
+    }
+
     fn reached(&mut self, digest: Digest) {
-        let names = self.reaches.entry(digest).or_default();
-        if let Some(name) = &self.image
+        if let (Some(name), Some(names)) = (&self.image, self.reaches.get_mut(&digest))
             && names.last() != Some(name)
         {
             names.push(name.clone());
@@ -172,15 +197,12 @@ impl Findings {
     }
 
     /// One problem for each finding, with all images that suffer from it.
-    fn problems(self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = self
-            .found
-            .into_iter()
-            .map(|(digest, images, what)| {
-                let images = digest.and_then(|digest| self.reaches.get(&digest).cloned()).unwrap_or(images);
-                Problem { digest, images, what }
-            })
-            .collect();
+    fn problems(self, reaches: &BTreeMap<Digest, Vec<Name>>) -> Vec<Problem> {
+        let problem = |(digest, images, what): (Option<Digest>, Vec<Name>, String)| {
+            let suffering = digest.and_then(|digest| reaches.get(&digest).cloned());
+            Problem { digest, images: suffering.unwrap_or(images), what }
+        };
+        let mut problems: Vec<Problem> = self.found.into_iter().map(problem).collect();
         problems.sort();
         problems.dedup();
         problems

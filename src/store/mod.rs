@@ -5,6 +5,7 @@
 //! blobs/sha256/<hex>                  blobs, whole and verified
 //! ingest/<hex>.part  ingest/.new-*    downloads to go on with, blobs being written
 //! ingest/<id>.upload                  uploads that the registry takes
+//! checked/<hex>                       what was found out about a blob
 //! lock  index.lock                    held by whoever uses blobs, changes names
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! out of [`Read::read`] inside an I/O error.
 
 mod blob;
+mod checked;
 mod fsck;
 mod graph;
 mod ingest;
@@ -19,6 +21,7 @@ mod layout;
 mod lock;
 mod names;
 mod part;
+mod piece;
 mod prune;
 mod referrers;
 mod survey;
@@ -38,6 +41,7 @@ pub use graph::Node;
 pub use ingest::Ingest;
 pub use lock::InUse;
 pub use names::name_of;
+pub use piece::Piece;
 pub use prune::Pruned;
 pub use referrers::is_referrer;
 pub use survey::{Surveyed, Workload};

@@ -1,5 +1,6 @@
 //! Deletes what no name reaches.
 
+use std::collections::BTreeSet;
 use std::fs::DirEntry;
 use std::path::Path;
 
@@ -35,8 +36,7 @@ impl Store {
         let mut pruned = Pruned::default();
         for entry in entries(&self.blobs_dir())? {
             job.check()?;
-            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-            match digest {
+            match digest_of(&entry) {
                 Some(digest) if kept.contains(&digest) => {}
                 Some(_) => pruned.blobs += pruned.delete(&entry, dry_run)?,
                 None => pruned.leftovers += pruned.delete(&entry, dry_run)?,
@@ -45,6 +45,10 @@ impl Store {
         let written = entries(&self.root)?.into_iter().filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-"));
         for entry in entries(&self.ingest_dir())?.into_iter().chain(written) {
             pruned.leftovers += pruned.delete(&entry, dry_run)?;
+        }
+        let known = entries(&self.checked_dir())?.into_iter().filter(|entry| !is_kept(entry, &kept));
+        for entry in known {
+            pruned.delete(&entry, dry_run)?;
         }
         Ok(pruned)
     }
@@ -78,6 +82,14 @@ impl Pruned {
         self.bytes += metadata.len();
         Ok(1)
     }
+}
+
+fn digest_of(entry: &DirEntry) -> Option<Digest> {
+    format!("sha256:{}", entry.file_name().to_str()?).parse().ok()
+}
+
+fn is_kept(entry: &DirEntry, kept: &BTreeSet<Digest>) -> bool {
+    digest_of(entry).is_some_and(|digest| kept.contains(&digest))
 }
 
 fn entries(dir: &Path) -> Result<Vec<DirEntry>> {

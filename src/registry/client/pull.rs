@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_spec::image::{Descriptor, Platform};
+use tokio::task::spawn_blocking;
 
 use super::Summary;
 use super::document::{self, Document};
@@ -14,8 +15,12 @@ use super::tree::{arms, blobs};
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, Content, Name};
-use crate::layer::check_manifest;
+use crate::layer::{Sifting, check_layers, check_workloads};
 use crate::store::Store;
+
+/// Layers of so many bytes together are looked into when they are pulled. To look into more would take longer than to transfer them, and
+/// is left to those who use the image: before hosts are touched, when something is built upon it, and when it is unpacked.
+const AT_ONCE: u64 = 64 << 20;
 
 /// A pull under way.
 pub struct Pull<'a> {
@@ -47,12 +52,8 @@ impl Pull<'_> {
             .buffer_unordered(self.job.transfers())
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
-        for document in documents.iter().rev() {
-            if let Content::Manifest(manifest) = &document.content {
-                check_manifest(self.store, &document.descriptor, manifest)?;
-            }
-            self.keep(document)?;
-        }
+        documents.iter().rev().try_for_each(|document| self.keep(document))?;
+        self.check(&descriptor).await?;
         let summary = Summary {
             digest: descriptor.digest().to_string(),
             moved_bytes: moved_bytes + self.document_bytes.load(Ordering::Relaxed),
@@ -61,6 +62,16 @@ impl Pull<'_> {
             mounted_blobs: 0,
         };
         Ok(Some((descriptor, summary)))
+    }
+
+    /// Looks whether the image is what it should be, as far as that does not take longer than the transfer.
+    async fn check(&self, root: &Descriptor) -> Result<()> {
+        let (store, root, job) = (self.store.clone(), root.clone(), self.job.clone());
+        spawn_blocking(move || {
+            check_layers(&store, &root, Sifting { at_once: Some(AT_ONCE), ..Sifting::default() }, &job)?;
+            check_workloads(&store, &root)
+        })
+        .await?
     }
 
     /// The root document: from the store when it is there and the registry says that the name still means it.
