@@ -259,7 +259,7 @@ fn what_is_being_pushed_is_not_pruned_before_it_has_a_name() {
 }
 
 #[test]
-fn umoci_and_containerd_read_what_is_saved_and_pulled() {
+fn containerd_buildah_and_umoci_read_what_is_saved_in_either_compression() {
     let here = Sealift::new();
     let at = |path: &str| here.home().join(path).display().to_string();
     for (name, compression, media_type) in [("packed:zstd", "zstd", "tar+zstd"), ("packed:gzip", "gzip", "tar+gzip")] {
@@ -286,6 +286,12 @@ fn umoci_and_containerd_read_what_is_saved_and_pulled() {
         assert_says(&run("umoci", &["stat", "--image", &format!("{layout}:it")]), &["LAYER"]);
         let raw = run("skopeo", &["inspect", "--raw", &format!("oci:{layout}:it")]);
         assert_says(&raw, &[media_type]);
+        let storage = ["--root", &at("root"), "--runroot", &at("runroot"), "--storage-driver", "vfs"];
+        let buildah = |args: &[&str]| run("buildah", &[&storage[..], args].concat()).trim().to_owned();
+        let container = buildah(&["from", &format!("oci:{layout}:it")]);
+        let mounted = buildah(&["mount", &container]);
+        assert_eq!(std::fs::read_to_string(format!("{mounted}/hello")).unwrap(), compression);
+        buildah(&["umount", &container]);
         let bundle = at(&format!("{compression}-bundle"));
         let unpacked = Command::new("umoci").args(["unpack", "--image", &format!("{layout}:it"), &bundle]).output().unwrap();
         assert_eq!(unpacked.status.success(), compression == "gzip", "{}", String::from_utf8_lossy(&unpacked.stderr));
