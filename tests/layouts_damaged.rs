@@ -322,7 +322,7 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     let registry = DockerRegistry::start();
     let base = base();
     let usual = || vec![gzipped(base.clone())];
-    let (layer, sha512) = (sha(&gzip(&base)), format!("sha512:{}", "0".repeat(128)));
+    let (layer, md5) = (sha(&gzip(&base)), format!("md5:{}", "0".repeat(32)));
     let more_diffs = |config: &mut Value| config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(sha(b"x")));
     let more_history = |config: &mut Value| config["history"].as_array_mut().unwrap().push(json!({"created_by": "extra"}));
     for (name, change, says) in
@@ -337,14 +337,14 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     let version_1 = |manifest: &mut Value| manifest["schemaVersion"] = json!(1);
     let unknown_type = |manifest: &mut Value| manifest["layers"][0]["mediaType"] = json!(format!("{PLAIN}+foo"));
     let says_plain = |manifest: &mut Value| manifest["layers"][0]["mediaType"] = json!(PLAIN);
-    let sha512_layer = |manifest: &mut Value| manifest["layers"][0]["digest"] = json!(sha512);
+    let md5_layer = |manifest: &mut Value| manifest["layers"][0]["digest"] = json!(md5);
     for (name, change, blob, says, served) in [
         ("layer size", &layer_size as &dyn Fn(&mut Value), layer.as_str(), "lacks blob", Otherwise),
         ("config size", &config_size, "", "lacks blob", Otherwise),
         ("schema version 1", &version_1, "", "schema version 1", Otherwise),
         ("unknown media type", &unknown_type, &layer, "tar+foo", Alike),
         ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed", Alike),
-        ("a sha512 layer", &sha512_layer, &sha512, "only sha256", Otherwise),
+        ("a layer of md5", &md5_layer, &md5, "only sha256 and sha512", Otherwise),
     ] {
         let layout = layout(usual(), &Meddle { manifest: Some(change), ..Meddle::default() });
         refused(&Damage { name, layout, blob, says, served }, &registry);

@@ -60,7 +60,7 @@ pub fn load(store: &Store, archive: impl Read, naming: &Naming, job: &Job) -> Re
     while let Some(member) = members.next()? {
         job.check()?;
         let path = member.path.to_string_lossy();
-        if let Some(Ok(digest)) = path.strip_prefix(BLOBS).and_then(|rest| rest.strip_prefix('/')).map(digest_of) {
+        if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::at_place) {
             take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
         } else {
             head.take(&path, &mut members, member.size, store)?;
@@ -129,8 +129,8 @@ pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
     let Ok(entries) = archive.entries_with_seek() else { return Ok(()) };
     for entry in entries.map_while(std::result::Result::ok) {
         let path = entry.path_bytes();
-        let hex = std::str::from_utf8(&path).ok().and_then(|path| path.trim_start_matches("./").strip_prefix(BLOBS)?.strip_prefix('/'));
-        let Some(Ok(digest)) = hex.map(digest_of) else { continue };
+        let place = std::str::from_utf8(&path).ok().and_then(|path| path.trim_start_matches("./").strip_prefix(BLOBS));
+        let Some(digest) = place.and_then(Digest::at_place) else { continue };
         let blob = Blob { digest, size: entry.size() };
         if !store.has(&blob) {
             needed = needed.saturating_add(blob.size - store.arrived(&blob));
@@ -164,10 +164,6 @@ pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> R
     loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), job)?;
     collection.finish()?;
     Ok(loaded)
-}
-
-fn digest_of(hex: &str) -> Result<Digest> {
-    format!("sha256:{hex}").parse()
 }
 
 /// Refuses layouts of a version that nobody knows yet.

@@ -30,7 +30,7 @@ const INDEX_FILE: &str = "index.json";
 /// The file that says what a delta leaves out.
 const DELTA_FILE: &str = "sealift-delta.json";
 /// The folder of the blobs.
-const BLOBS: &str = "blobs/sha256";
+const BLOBS: &str = "blobs/";
 
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,12 @@ use super::parts::Placed;
 use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_REF_NAME, Blob, Content, Digest, Name};
+use crate::image::{ANNOTATION_REF_NAME, Algorithm, Blob, Content, Digest, Name};
 use crate::layer::is_image;
 use crate::store::Store;
+
+/// Longer names do not fit into a header.
+const SHORT: usize = 100;
 
 /// What goes into an archive: images and all that they reach, each blob once.
 #[derive(Debug)]
@@ -129,8 +132,17 @@ impl Selection {
     pub fn archive_size(&self) -> u64 {
         let files = [LAYOUT.len() as u64, self.index.len() as u64].into_iter();
         let files = files.chain(self.delta.iter().map(|delta| delta.len() as u64)).chain(self.blobs.values().copied());
-        // two directories, and the end mark
-        files.map(|size| 512 + size.next_multiple_of(512)).sum::<u64>() + 2 * 512 + 1024
+        let directories = self.directories().len() as u64;
+        let long_names: u64 = self.blobs.keys().map(|digest| header_size(digest) - 512).sum();
+        files.map(|size| 512 + size.next_multiple_of(512)).sum::<u64>() + directories * 512 + long_names + 1024
+    }
+
+    /// The directories of blobs, parents first.
+    fn directories(&self) -> Vec<String> {
+        let has = |algorithm: &Algorithm| self.blobs.keys().any(|digest| digest.algorithm() == *algorithm);
+        // that of the usual blobs is there always
+        let of_blobs = Algorithm::ALL.into_iter().filter(|algorithm| *algorithm == Algorithm::Sha256 || has(algorithm));
+        std::iter::once(BLOBS.to_owned()).chain(of_blobs.map(|algorithm| format!("{BLOBS}{}/", algorithm.name()))).collect()
     }
 
     /// All that comes before the blobs.
@@ -141,8 +153,8 @@ impl Selection {
             put(&mut head, DELTA_FILE, delta)?;
         }
         put(&mut head, INDEX_FILE, &self.index)?;
-        for directory in ["blobs/", "blobs/sha256/"] {
-            head.write_all(header(directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
+        for directory in self.directories() {
+            head.write_all(header(&directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
         }
         Ok(head)
     }
@@ -152,7 +164,7 @@ impl Selection {
         let head = Blob::of(&self.head()?);
         let mut end = head.size;
         let placed = self.blobs.iter().map(|(&digest, &size)| {
-            let offset = end + 512;
+            let offset = end + header_size(&digest);
             end = offset + size.next_multiple_of(512);
             Placed { blob: Blob { digest, size }, offset }
         });
@@ -166,7 +178,7 @@ impl Selection {
         let mut buffer = vec![0; 256 << 10];
         for (&digest, &size) in &self.blobs {
             let mut reader = store.reader(&Blob { digest, size })?;
-            out.write_all(header(&format!("{BLOBS}/{}", digest.hex()), EntryType::Regular, 0o644, size)?.as_bytes())?;
+            begin(&mut out, &path_of(&digest), size)?;
             loop {
                 job.check()?;
                 match reader.read(&mut buffer)? {
@@ -184,6 +196,29 @@ impl Selection {
         task.done("");
         Ok(())
     }
+}
+
+/// Where a blob is in an archive.
+fn path_of(digest: &Digest) -> String {
+    format!("{BLOBS}{}", digest.place())
+}
+
+/// The bytes before those of a blob, of which there are more where its name is long.
+fn header_size(digest: &Digest) -> u64 {
+    if path_of(digest).len() > SHORT { 3 * 512 } else { 512 }
+}
+
+/// The header of a file. A name that is too long for it goes before it, as GNU tar writes it.
+fn begin(out: &mut impl Write, path: &str, size: u64) -> Result<()> {
+    let mut name = path;
+    if path.len() > SHORT {
+        let text = [path.as_bytes(), &[0]].concat();
+        out.write_all(header("././@LongLink", EntryType::GNULongName, 0o644, text.len() as u64)?.as_bytes())?;
+        out.write_all(&text)?;
+        pad(out, text.len() as u64)?;
+        name = &path[..SHORT];
+    }
+    Ok(out.write_all(header(name, EntryType::Regular, 0o644, size)?.as_bytes())?)
 }
 
 fn put(out: &mut impl Write, name: &str, bytes: &[u8]) -> Result<()> {

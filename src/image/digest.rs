@@ -1,4 +1,4 @@
-//! SHA-256 digests, and the one way to compute them.
+//! Digests, and the one way to compute them: SHA-256 for all that sealift makes, SHA-512 where others chose it.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,38 +7,104 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-/// A SHA-256 digest, written `sha256:<64 lower-case hex digits>` (OCI image-spec, descriptor).
+/// An algorithm that is registered for digests (OCI image-spec, descriptor).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `sha256`.
+    Sha256,
+    /// `sha512`.
+    Sha512,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+    /// As it is written before the colon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// The digest of `bytes`.
+    pub fn digest(self, bytes: &[u8]) -> Digest {
+        match self {
+            Algorithm::Sha256 => Digest(Raw::Sha256(Sha256::digest(bytes).into())),
+            Algorithm::Sha512 => Digest(Raw::Sha512(Sha512::digest(bytes).into())),
+        }
+    }
+}
+
+/// A digest, written `sha256:<64 lower-case hex digits>` or `sha512:<128>` (OCI image-spec, descriptor).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
+pub struct Digest(Raw);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Raw {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// The SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Digest(Sha256::digest(bytes).into())
+        Algorithm::Sha256.digest(bytes)
     }
 
-    /// The digest with these raw bytes.
+    /// The SHA-256 digest with these raw bytes.
     pub fn from_raw(raw: [u8; 32]) -> Self {
-        Digest(raw)
+        Digest(Raw::Sha256(raw))
     }
 
-    /// The 64 hex digits, without the algorithm.
+    /// How it was computed.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.0 {
+            Raw::Sha256(_) => Algorithm::Sha256,
+            Raw::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// The digest of other bytes by the same algorithm: the same, if they are the same bytes.
+    pub fn alike(&self, bytes: &[u8]) -> Digest {
+        self.algorithm().digest(bytes)
+    }
+
+    /// The hex digits, without the algorithm.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        hex::encode(self.raw())
     }
 
     /// The first 12 hex digits, for tables and messages.
     pub fn short(&self) -> String {
-        hex::encode(&self.0[..6])
+        hex::encode(&self.raw()[..6])
+    }
+
+    /// Where an OCI layout has the blob, below `blobs/`: `sha256/<hex>`.
+    pub fn place(&self) -> String {
+        format!("{}/{}", self.algorithm().name(), self.hex())
+    }
+
+    /// The digest that a place below `blobs/` is of.
+    pub fn at_place(place: &str) -> Option<Digest> {
+        place.replacen('/', ":", 1).parse().ok()
+    }
+
+    fn raw(&self) -> &[u8] {
+        match &self.0 {
+            Raw::Sha256(raw) => raw,
+            Raw::Sha512(raw) => raw,
+        }
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -52,13 +118,27 @@ impl FromStr for Digest {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let Some(digits) = text.strip_prefix("sha256:") else {
-            bail!("digest `{text}`: only sha256 is supported");
+        let named = Algorithm::ALL.into_iter().find_map(|known| Some((known, text.strip_prefix(known.name())?.strip_prefix(':')?)));
+        let Some((algorithm, digits)) = named else {
+            bail!("digest `{text}`: only sha256 and sha512 are supported");
         };
         ensure!(!digits.bytes().any(|b| b.is_ascii_uppercase()), "digest `{text}`: hex digits must be lower-case");
-        let mut raw = [0; 32];
-        hex::decode_to_slice(digits, &mut raw).with_context(|| format!("digest `{text}`: want 64 hex digits"))?;
-        Ok(Digest(raw))
+        let decode = |into: &mut [u8]| {
+            let count = into.len() * 2;
+            hex::decode_to_slice(digits, into).with_context(|| format!("digest `{text}`: want {count} hex digits"))
+        };
+        Ok(Digest(match algorithm {
+            Algorithm::Sha256 => {
+                let mut raw = [0; 32];
+                decode(&mut raw)?;
+                Raw::Sha256(raw)
+            }
+            Algorithm::Sha512 => {
+                let mut raw = [0; 64];
+                decode(&mut raw)?;
+                Raw::Sha512(raw)
+            }
+        }))
     }
 }
 
@@ -78,7 +158,7 @@ impl From<Digest> for String {
 
 impl From<Digest> for oci_spec::image::Digest {
     fn from(digest: Digest) -> Self {
-        digest.to_string().parse().expect("a sha256 digest is valid by the OCI grammar")
+        digest.to_string().parse().expect("a sha256 or sha512 digest is valid by the OCI grammar")
     }
 }
 
@@ -100,9 +180,14 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// The blob with these bytes.
+    /// The blob with these bytes, by SHA-256.
     pub fn of(bytes: &[u8]) -> Self {
         Blob { digest: Digest::of(bytes), size: bytes.len() as u64 }
+    }
+
+    /// The blob with these bytes, by the algorithm of that digest.
+    pub fn like(digest: &Digest, bytes: &[u8]) -> Self {
+        Blob { digest: digest.alike(bytes), size: bytes.len() as u64 }
     }
 }
 
@@ -116,20 +201,37 @@ impl TryFrom<&Descriptor> for Blob {
 
 /// Hashes and counts what is written through it. Wraps a writer, or [`io::sink`] to only hash.
 pub struct Hasher<W> {
-    sha256: Sha256,
+    state: State,
     written: u64,
     inner: W,
 }
 
+enum State {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
 impl<W> Hasher<W> {
-    /// Hashes what goes into `inner`.
+    /// Hashes what goes into `inner`, by SHA-256.
     pub fn new(inner: W) -> Self {
-        Hasher { sha256: Sha256::new(), written: 0, inner }
+        Self::by(Algorithm::Sha256, inner)
+    }
+
+    /// Hashes what goes into `inner`.
+    pub fn by(algorithm: Algorithm, inner: W) -> Self {
+        let state = match algorithm {
+            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha512 => State::Sha512(Sha512::new()),
+        };
+        Hasher { state, written: 0, inner }
     }
 
     /// Takes `bytes` into account without writing them.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
+        match &mut self.state {
+            State::Sha256(state) => state.update(bytes),
+            State::Sha512(state) => state.update(bytes),
+        }
         self.written += bytes.len() as u64;
     }
 
@@ -145,7 +247,11 @@ impl<W> Hasher<W> {
 
     /// What came through, and the writer.
     pub fn finish(self) -> (Blob, W) {
-        (Blob { digest: Digest(self.sha256.finalize().into()), size: self.written }, self.inner)
+        let raw = match self.state {
+            State::Sha256(state) => Raw::Sha256(state.finalize().into()),
+            State::Sha512(state) => Raw::Sha512(state.finalize().into()),
+        };
+        (Blob { digest: Digest(raw), size: self.written }, self.inner)
     }
 }
 
@@ -170,7 +276,26 @@ mod tests {
         let digest = Digest::of(b"abc");
         assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
-        for bad in ["", "sha256:", "sha256:ba78", "md5:00", &digest.to_string().to_uppercase(), &digest.to_string().replace("ba", "BA")] {
+        let long = Algorithm::Sha512.digest(b"abc");
+        assert!(long.to_string().starts_with("sha512:ddaf35a193617abacc417349ae204131") && long.hex().len() == 128, "{long}");
+        for digest in [digest, long] {
+            assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+            assert_eq!(Digest::at_place(&digest.place()), Some(digest));
+            assert_eq!(digest.alike(b"abc"), digest);
+            let mut hasher = Hasher::by(digest.algorithm(), io::sink());
+            hasher.write_all(b"abc").unwrap();
+            assert_eq!(hasher.finish().0, Blob::like(&digest, b"abc"));
+        }
+        for bad in [
+            "sha512:00",
+            &digest.to_string().replace("sha256", "sha512"),
+            "",
+            "sha256:",
+            "sha256:ba78",
+            "md5:00",
+            &digest.to_string().to_uppercase(),
+            &digest.to_string().replace("ba", "BA"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

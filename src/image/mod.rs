@@ -16,7 +16,7 @@ mod referrer;
 
 pub use canonical::canonical;
 pub use cluster::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
-pub use digest::{Blob, Digest, Hasher};
+pub use digest::{Algorithm, Blob, Digest, Hasher};
 pub use manifest::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES,
     ClusterImage, Content, DROPPED_REGISTRY, Part, TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of, media_type_of,

@@ -13,7 +13,7 @@ use super::rootdir::RootDir;
 use super::{Compression, Layer, compression_of};
 use crate::error::Failure;
 use crate::events::{Job, Unit};
-use crate::image::{Blob, Digest};
+use crate::image::{Algorithm, Blob, Digest};
 use crate::store::Store;
 
 /// How to unpack.
@@ -138,7 +138,13 @@ pub fn diff_ids(store: &Store, manifest: &ImageManifest) -> Result<Vec<Digest>> 
             diff_ids.len()
         ))
     );
-    diff_ids.iter().map(|digest| digest.to_string().parse()).collect()
+    let diff_id = |text: &String| {
+        let id: Digest = text.parse()?;
+        let usual = id.algorithm() == Algorithm::Sha256;
+        ensure!(usual, Failure::verification(format!("config {}: diff ID {id}: only sha256 is supported for layers", blob.digest)));
+        Ok(id)
+    };
+    diff_ids.iter().map(|digest| diff_id(&digest.to_string())).collect()
 }
 
 /// The layers of an image's manifest, lowest first.

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::Store;
 use crate::durable;
 use crate::error::Failure;
-use crate::image::{Blob, Hasher};
+use crate::image::{Algorithm, Blob, Hasher};
 
 /// Reads a blob and verifies it on the way: [`Read::read`] fails at the end if digest or size are wrong.
 pub struct BlobReader {
@@ -36,7 +36,7 @@ impl BlobReader {
         if found != expected.size {
             return Err(wrong_size(&expected, found).into());
         }
-        Ok(BlobReader { file, expected, hasher: Some(Hasher::new(io::sink())) })
+        Ok(BlobReader { file, expected, hasher: Some(Hasher::by(expected.digest.algorithm(), io::sink())) })
     }
 
     fn verify(&mut self) -> io::Result<()> {
@@ -108,7 +108,7 @@ impl BlobWriter {
             .permissions(std::fs::Permissions::from_mode(0o644))
             .tempfile_in(&dir)
             .with_context(|| dir.display().to_string())?;
-        Ok(BlobWriter { out: Hasher::new(BufWriter::with_capacity(256 << 10, file)), blobs: store.blobs_dir() })
+        Ok(BlobWriter { out: Hasher::new(BufWriter::with_capacity(256 << 10, file)), blobs: store.blobs_dir(Algorithm::Sha256) })
     }
 
     /// Bytes written so far.

@@ -8,9 +8,10 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
+use super::prune::{digest_of, entries};
 use super::{Store, name_of};
 use crate::events::{Job, Unit};
-use crate::image::{Blob, Content, Digest, Name};
+use crate::image::{Algorithm, Blob, Content, Digest, Name};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -151,10 +152,11 @@ impl Store {
     /// All blobs that are here, with the size they have.
     pub fn blobs(&self) -> Result<Vec<Blob>> {
         let mut blobs = Vec::new();
-        for entry in fs_err::read_dir(self.blobs_dir())? {
-            let entry = entry?;
-            if let Some(Ok(digest)) = entry.file_name().to_str().map(|hex| format!("sha256:{hex}").parse::<Digest>()) {
-                blobs.push(Blob { digest, size: entry.metadata()?.len() });
+        for algorithm in Algorithm::ALL {
+            for entry in entries(&self.blobs_dir(algorithm))? {
+                if let Some(digest) = digest_of(&entry, algorithm) {
+                    blobs.push(Blob { digest, size: entry.metadata()?.len() });
+                }
             }
         }
         blobs.sort();

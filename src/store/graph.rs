@@ -67,7 +67,7 @@ impl Store {
         let mut reached = BTreeSet::new();
         let mut open: Vec<Descriptor> = roots.into_iter().cloned().collect();
         while let Some(descriptor) = open.pop() {
-            // blobs of another algorithm are not in `blobs/sha256`
+            // blobs of other algorithms than these are not in the store
             let Ok(blob) = Blob::try_from(&descriptor) else { continue };
             if !reached.insert(blob.digest) || self.size_of(&blob.digest).is_none() || is_leaf(&descriptor) {
                 continue;

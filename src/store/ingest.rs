@@ -28,7 +28,7 @@ impl std::fmt::Debug for Ingest {
 impl Ingest {
     pub(super) fn open(store: &Store, expected: Blob) -> Result<Self> {
         fs_err::create_dir_all(store.ingest_dir())?;
-        let mut part = Part::open(store.ingest_dir().join(format!("{}.part", expected.digest.hex())))?;
+        let mut part = Part::open(store.ingest_dir().join(format!("{}.part", expected.digest.hex())), expected.digest.algorithm())?;
         // more than the blob has is no start of it
         if part.offset() > expected.size {
             part.restart()?;

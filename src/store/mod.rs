@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! oci-layout  index.json              names and what they point at
-//! blobs/sha256/<hex>                  blobs, whole and verified
+//! blobs/sha256/<hex>  blobs/sha512/…  blobs, whole and verified
 //! ingest/<hex>.part  ingest/.new-*    downloads to go on with, blobs being written
 //! ingest/<id>.upload                  uploads that the registry takes
 //! checked/<hex>                       what was found out about a blob
@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::error::Failure;
-use crate::image::{Blob, Digest};
+use crate::image::{Algorithm, Blob, Digest};
 
 pub use blob::{BlobReader, BlobWriter};
 pub use fsck::Problem;
@@ -72,7 +72,7 @@ impl Store {
 
     /// The file that holds, or would hold, the blob.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs_dir().join(digest.hex())
+        self.root.join("blobs").join(digest.place())
     }
 
     /// The size of the blob if it is here (whole: a blob appears under its digest only when verified).
@@ -132,11 +132,20 @@ impl Store {
     /// Stores a small blob.
     pub fn put(&self, bytes: &[u8]) -> Result<Blob> {
         let blob = Blob::of(bytes);
-        if !self.has(&blob) {
-            self.ensure_writable()?;
-            crate::durable::write(&self.blob_path(&blob.digest), bytes, 0o644)?;
-        }
+        self.put_known(&blob, bytes)?;
         Ok(blob)
+    }
+
+    /// Stores a small blob whose digest is known; other bytes than its are an error of kind `Verification`.
+    pub fn put_known(&self, blob: &Blob, bytes: &[u8]) -> Result<()> {
+        if self.has(blob) {
+            return Ok(());
+        }
+        if Blob::like(&blob.digest, bytes) != *blob {
+            return Err(blob::damaged(blob).into());
+        }
+        self.ensure_writable()?;
+        crate::durable::write(&self.blob_path(&blob.digest), bytes, 0o644)
     }
 
     /// Begins or continues the download of a blob whose digest is known; what arrived earlier is kept and counted.
@@ -154,8 +163,9 @@ impl Store {
         std::fs::metadata(part).map_or(0, |meta| meta.len()).min(blob.size)
     }
 
-    fn blobs_dir(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
+    /// Where blobs are whose digests were computed so.
+    fn blobs_dir(&self, algorithm: Algorithm) -> PathBuf {
+        self.root.join("blobs").join(algorithm.name())
     }
 
     fn ingest_dir(&self) -> PathBuf {

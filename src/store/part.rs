@@ -9,21 +9,35 @@ use anyhow::{Context as _, Result};
 
 use super::blob::cannot_write;
 use crate::durable;
-use crate::image::{Blob, Hasher};
+use crate::image::{Algorithm, Blob, Hasher};
 
 /// Such a file. Dropped, it stays for the next go.
 pub(super) struct Part {
     out: Hasher<File>,
+    algorithm: Algorithm,
     path: PathBuf,
 }
 
 impl Part {
-    /// Opens or makes it and counts what is in it; waits while another process has it.
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
+    /// Opens or makes it and counts what is in it, hashed so; waits while another process has it.
+    pub(super) fn open(path: PathBuf, algorithm: Algorithm) -> Result<Self> {
         let file = lock(&path).with_context(|| path.display().to_string())?;
-        let mut part = Part { out: Hasher::new(file), path };
-        part.count_what_is_here().with_context(|| part.path.display().to_string())?;
-        Ok(part)
+        Part { out: Hasher::by(algorithm, file), algorithm, path }.counted()
+    }
+
+    /// The same with what is here hashed by another algorithm.
+    pub(super) fn hashed_by(self, algorithm: Algorithm) -> Result<Self> {
+        if algorithm == self.algorithm {
+            return Ok(self);
+        }
+        let (_, mut file) = self.out.finish();
+        file.seek(SeekFrom::Start(0))?;
+        Part { out: Hasher::by(algorithm, file), algorithm, path: self.path }.counted()
+    }
+
+    fn counted(mut self) -> Result<Self> {
+        self.count_what_is_here().with_context(|| self.path.display().to_string())?;
+        Ok(self)
     }
 
     /// Bytes here so far.
@@ -36,7 +50,7 @@ impl Part {
         let mut file = self.out.get_mut().try_clone()?;
         file.set_len(0).with_context(|| self.path.display().to_string())?;
         file.seek(SeekFrom::Start(0))?;
-        self.out = Hasher::new(file);
+        self.out = Hasher::by(self.algorithm, file);
         Ok(())
     }
 
@@ -56,8 +70,10 @@ impl Part {
             }
         };
         file.sync_all().with_context(|| self.path.display().to_string())?;
+        let directory = target.parent().unwrap_or(Path::new("/"));
+        fs_err::create_dir_all(directory)?;
         fs_err::rename(&self.path, &target)?;
-        durable::sync_dir(target.parent().unwrap_or(Path::new("/")))?;
+        durable::sync_dir(directory)?;
         Ok(blob)
     }
 

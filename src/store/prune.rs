@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Store;
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::Digest;
+use crate::image::{Algorithm, Digest};
 
 /// What `prune` deleted, or would delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -34,12 +34,14 @@ impl Store {
             self.change_entries(|entries| entries.retain(|entry| !orphans.contains(entry)))?;
         }
         let mut pruned = Pruned::default();
-        for entry in entries(&self.blobs_dir())? {
-            job.check()?;
-            match digest_of(&entry) {
-                Some(digest) if kept.contains(&digest) => {}
-                Some(_) => pruned.blobs += pruned.delete(&entry, dry_run)?,
-                None => pruned.leftovers += pruned.delete(&entry, dry_run)?,
+        for algorithm in Algorithm::ALL {
+            for entry in entries(&self.blobs_dir(algorithm))? {
+                job.check()?;
+                match digest_of(&entry, algorithm) {
+                    Some(digest) if kept.contains(&digest) => {}
+                    Some(_) => pruned.blobs += pruned.delete(&entry, dry_run)?,
+                    None => pruned.leftovers += pruned.delete(&entry, dry_run)?,
+                }
             }
         }
         let written = entries(&self.root)?.into_iter().filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-"));
@@ -84,15 +86,17 @@ impl Pruned {
     }
 }
 
-fn digest_of(entry: &DirEntry) -> Option<Digest> {
-    format!("sha256:{}", entry.file_name().to_str()?).parse().ok()
+/// The digest that a blob's file is named by.
+pub(super) fn digest_of(entry: &DirEntry, algorithm: Algorithm) -> Option<Digest> {
+    Digest::at_place(&format!("{}/{}", algorithm.name(), entry.file_name().to_str()?))
 }
 
+/// Whether a file that has the hex digits of a digest as its name belongs to a blob that is kept.
 fn is_kept(entry: &DirEntry, kept: &BTreeSet<Digest>) -> bool {
-    digest_of(entry).is_some_and(|digest| kept.contains(&digest))
+    Algorithm::ALL.into_iter().filter_map(|algorithm| digest_of(entry, algorithm)).any(|digest| kept.contains(&digest))
 }
 
-fn entries(dir: &Path) -> Result<Vec<DirEntry>> {
+pub(super) fn entries(dir: &Path) -> Result<Vec<DirEntry>> {
     let listing = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.with_context(|| dir.display().to_string())?,

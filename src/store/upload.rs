@@ -9,7 +9,7 @@ use rand::Rng as _;
 use super::Store;
 use super::part::Part;
 use crate::error::Failure;
-use crate::image::{Blob, Digest};
+use crate::image::{Algorithm, Blob, Digest};
 
 /// An upload under way in `ingest/<id>.upload`, locked against other processes. Dropped, it stays for the next go; `prune` removes it.
 pub struct Upload {
@@ -39,7 +39,7 @@ impl Store {
     }
 
     fn open_upload(&self, id: &str) -> Result<Upload> {
-        Ok(Upload { part: Part::open(self.upload_path(id))?, blobs: self.blobs_dir() })
+        Ok(Upload { part: Part::open(self.upload_path(id), Algorithm::Sha256)?, blobs: self.root.join("blobs") })
     }
 
     fn upload_path(&self, id: &str) -> PathBuf {
@@ -56,11 +56,12 @@ impl Upload {
     /// Moves the blob to its place. Another digest than `expected` throws the bytes away and is an error of kind `Verification`.
     pub fn commit(self, expected: &Digest) -> Result<Blob> {
         let blobs = self.blobs;
-        self.part.finish(|found| {
+        // nobody told beforehand: other digests than the usual ones cost a second look
+        self.part.hashed_by(expected.algorithm())?.finish(|found| {
             if found.digest != *expected {
                 bail!(Failure::verification(format!("the bytes that came have the digest {}, not {expected}", found.digest)));
             }
-            Ok(blobs.join(expected.hex()))
+            Ok(blobs.join(expected.place()))
         })
     }
 

@@ -140,7 +140,7 @@ pub(super) fn is_signatures(referrer: &Descriptor) -> bool {
 
 /// The tag under which cosign looks for an image's signatures.
 pub(super) fn tag_of(digest: &Digest) -> String {
-    format!("sha256-{}.sig", digest.hex())
+    format!("{}-{}.sig", digest.algorithm().name(), digest.hex())
 }
 
 fn manifests(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> {

@@ -96,7 +96,7 @@ impl Archive {
     /// The size of a blob, if the archive has it.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
         match &self.places {
-            None => std::fs::metadata(self.path.join("blobs/sha256").join(digest.hex())).ok().map(|metadata| metadata.len()),
+            None => std::fs::metadata(self.path.join("blobs").join(digest.place())).ok().map(|metadata| metadata.len()),
             Some(places) => places.get(digest).map(|(_, size)| *size),
         }
     }
@@ -128,7 +128,7 @@ impl Archive {
             return Ok(Box::new(made.as_slice()));
         }
         match &self.places {
-            None => Ok(Box::new(File::open(self.path.join("blobs/sha256").join(blob.digest.hex()))?)),
+            None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.place()))?)),
             Some(places) => {
                 let (offset, size) = *places.get(&blob.digest).context("not in the archive")?;
                 let mut file = File::open(&self.path)?;
@@ -190,10 +190,7 @@ impl Files {
 
     /// The blobs of an OCI layout.
     fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
-        let blob = |(name, place): (&String, &(u64, u64))| {
-            let hex = name.strip_prefix("blobs/sha256/")?;
-            Some((format!("sha256:{hex}").parse().ok()?, *place))
-        };
+        let blob = |(name, place): (&String, &(u64, u64))| Some((Digest::at_place(name.strip_prefix("blobs/")?)?, *place));
         self.places.iter().filter_map(blob).collect()
     }
 }

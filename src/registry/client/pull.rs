@@ -125,9 +125,6 @@ impl Pull<'_> {
     }
 
     fn keep(&self, document: &Document) -> Result<()> {
-        if !self.store.has(&Blob::try_from(&document.descriptor)?) {
-            self.store.put(&document.bytes)?;
-        }
-        Ok(())
+        self.store.put_known(&Blob::try_from(&document.descriptor)?, &document.bytes)
     }
 }

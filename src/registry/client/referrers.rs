@@ -95,9 +95,10 @@ async fn tagged(session: &Session, subject: &Digest, job: &Job) -> Result<Vec<De
     }
 }
 
-/// The tag of a subject's index: its digest with `-` for `:`.
+/// The tag of a subject's index: its digest with `-` for `:`, and of the hex digits at most 64, for tags are short.
 pub fn tag_of(subject: &Digest) -> String {
-    subject.to_string().replace(':', "-")
+    let hex = subject.hex();
+    format!("{}-{}", subject.algorithm().name(), &hex[..hex.len().min(64)])
 }
 
 /// Makes sure that whoever lists the referrers of `subject` finds this document, which was just pushed and which the registry
@@ -156,5 +157,7 @@ mod tests {
     fn tags_of_subjects_are_their_digests_with_a_dash() {
         let digest = Digest::of(b"x");
         assert_eq!(tag_of(&digest), format!("sha256-{}", digest.hex()));
+        let long = crate::image::Algorithm::Sha512.digest(b"x");
+        assert_eq!(tag_of(&long), format!("sha512-{}", &long.hex()[..64]));
     }
 }

@@ -43,7 +43,7 @@ pub struct Meter {
 impl Meter {
     /// A meter for a blob; `verb` says where it goes.
     pub fn new(job: &Job, verb: &str, blob: &Blob) -> Self {
-        let task = job.task(format!("{verb} sha256:{}", blob.digest.short()), Some(blob.size), Unit::Bytes);
+        let task = job.task(format!("{verb} {}:{}", blob.digest.algorithm().name(), blob.digest.short()), Some(blob.size), Unit::Bytes);
         Meter { task: Mutex::new(Some(task)), shown: AtomicU64::new(0), moved: AtomicU64::new(0), kept: AtomicU64::new(0) }
     }
 

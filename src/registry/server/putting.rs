@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use super::reply;
 use super::site::{Site, query, unsupported};
-use crate::image::{Blob, Content, Digest, Name, children, content_of, media_type_of, subject_of};
+use crate::image::{Algorithm, Blob, Content, Digest, Name, children, content_of, media_type_of, subject_of};
 use crate::store::MAX_DOCUMENT;
 
 /// A manifest or index that came, read.
@@ -44,7 +44,8 @@ impl Site {
         let tags = form_urlencoded::parse(query(request).as_bytes()).filter(|(key, _)| key == "tag").map(|(_, tag)| tag.into_owned());
         let (site, tags) = (self.clone(), tags.collect::<Vec<_>>());
         spawn_blocking(move || {
-            let document = match read(content_type.as_deref(), bytes) {
+            let algorithm = version.parse::<Digest>().map_or(Algorithm::Sha256, |digest| digest.algorithm());
+            let document = match read(content_type.as_deref(), bytes, algorithm) {
                 Ok(document) => document,
                 Err(refused) => return Ok(*refused),
             };
@@ -72,7 +73,7 @@ impl Site {
         if let Some(missing) = self.missing(document)? {
             return Ok(reply::error(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", &format!("it names {missing}, which is not here")));
         }
-        self.store.put(&document.bytes)?;
+        self.store.put_known(&Blob::try_from(&document.descriptor)?, &document.bytes)?;
         // what has no tag is kept by its digest
         if by_digest {
             named.push(bare);
@@ -168,7 +169,7 @@ fn still_used() -> Response<Body> {
 }
 
 /// Reads a manifest or index; or the refusal of what is none.
-fn read(content_type: Option<&str>, bytes: Bytes) -> Result<Document, Box<Response<Body>>> {
+fn read(content_type: Option<&str>, bytes: Bytes, algorithm: Algorithm) -> Result<Document, Box<Response<Body>>> {
     let invalid = |message: String| Box::new(reply::error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &message));
     let json: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("not JSON: {error}")))?;
     if json["schemaVersion"] != 2 {
@@ -191,6 +192,6 @@ fn read(content_type: Option<&str>, bytes: Bytes) -> Result<Document, Box<Respon
     for child in children(&content) {
         Blob::try_from(&child).map_err(|error| invalid(format!("{error:#}")))?;
     }
-    let blob = Blob::of(&bytes);
-    Ok(Document { descriptor: Descriptor::new(media_type, blob.size, blob.digest), bytes, content, subject })
+    let descriptor = Descriptor::new(media_type, bytes.len() as u64, algorithm.digest(&bytes));
+    Ok(Document { descriptor, bytes, content, subject })
 }

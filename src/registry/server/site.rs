@@ -19,7 +19,7 @@ use super::route::{Part, Route};
 use super::uploads::Uploads;
 use crate::error::{Kind, kind_of};
 use crate::events::Job;
-use crate::image::Digest;
+use crate::image::{Algorithm, Digest};
 use crate::store::Store;
 
 /// A registry over a store.
@@ -53,7 +53,7 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     index: Option<(SystemTime, u64)>,
-    blobs: Option<SystemTime>,
+    blobs: [Option<SystemTime>; 2],
 }
 
 impl Site {
@@ -238,8 +238,9 @@ impl Site {
     fn stamp(&self, with_blobs: bool) -> Stamp {
         let index = std::fs::metadata(self.store.root().join("index.json")).ok();
         let index = index.and_then(|metadata| Some((metadata.modified().ok()?, std::os::unix::fs::MetadataExt::ino(&metadata))));
-        let blobs = with_blobs.then(|| std::fs::metadata(self.store.root().join("blobs/sha256")).and_then(|metadata| metadata.modified()));
-        Stamp { index, blobs: blobs.and_then(Result::ok) }
+        let changed =
+            |algorithm: Algorithm| std::fs::metadata(self.store.root().join("blobs").join(algorithm.name())).ok()?.modified().ok();
+        Stamp { index, blobs: if with_blobs { Algorithm::ALL.map(changed) } else { Default::default() } }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::packages::{Package, System, escaped, is_read, system};
 use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_PLATFORM, Blob, Content, Digest, Name, canonical, platform_string, serves};
+use crate::image::{ANNOTATION_PLATFORM, Algorithm, Blob, Content, Digest, Name, canonical, platform_string, serves};
 use crate::layer::{Source, layers_of, listing, pick, read_files};
 use crate::store::{Store, Surveyed, Workload};
 
@@ -83,7 +83,7 @@ fn image(name: &Name, digest: &Digest) -> Value {
     let tag = name.tag().map_or_else(String::new, |tag| format!("&tag={}", escaped(tag)));
     json!({
         "type": "container", "bom-ref": digest.to_string(), "name": name.familiar(), "version": digest.to_string(),
-        "hashes": [{"alg": "SHA-256", "content": digest.hex()}],
+        "hashes": [{"alg": algorithm(digest), "content": digest.hex()}],
         "purl": format!("pkg:oci/{}@{}?repository_url={}{tag}", escaped(last), escaped(&digest.to_string()), escaped(&repository)),
     })
 }
@@ -159,11 +159,19 @@ fn library(package: &Package, system: Option<&System>, of: &Digest) -> Value {
     component
 }
 
+/// As CycloneDX writes it.
+fn algorithm(digest: &Digest) -> &'static str {
+    match digest.algorithm() {
+        Algorithm::Sha256 => "SHA-256",
+        Algorithm::Sha512 => "SHA-512",
+    }
+}
+
 fn files(store: &Store, manifest: &ImageManifest, of: &Digest, job: &Job) -> Result<Vec<Value>> {
     let listed = listing(store, &layers_of(store, manifest)?, job)?;
     let file = |(path, digest): (&Path, Digest)| {
         json!({"type": "file", "bom-ref": format!("{of}#/{}", path.display()), "name": format!("/{}", path.display()),
-            "hashes": [{"alg": "SHA-256", "content": digest.hex()}]})
+            "hashes": [{"alg": algorithm(&digest), "content": digest.hex()}]})
     };
     Ok(listed.iter().filter_map(|(path, listing)| Some((path.as_path(), listing.digest?))).map(file).collect())
 }
