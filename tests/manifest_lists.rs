@@ -43,3 +43,37 @@ fn a_list_of_a_cluster_image_is_a_cluster_image_with_its_workloads() {
     assert_eq!(sealift.json(&["inspect", "--workloads", "all:1"]), sealift.json(&["inspect", "--workloads", "shop:1"]));
     assert_eq!(sealift.json(&["manifest", "inspect", "all:1"])["artifactType"], "application/vnd.sealift.cluster.v1");
 }
+
+#[test]
+fn images_of_a_list_are_described_anew_and_taken_out_by_digest_platform_or_name() {
+    let sealift = Sealift::new();
+    let store = sealift.store();
+    for (name, seed) in [("amd:1", 95), ("arm:1", 96), ("s390:1", 97)] {
+        store.tag(&name.parse().unwrap(), &container_image(&store, seed, &[1000])).unwrap();
+    }
+    sealift.ok(&["manifest", "create", "list:1", "amd:1"]);
+    sealift.ok(&["manifest", "add", "list:1", "arm:1", "--platform", "linux/arm64"]);
+    sealift.ok(&["manifest", "add", "list:1", "s390:1", "--platform", "linux/s390x"]);
+    let annotate = ["manifest", "annotate", "list:1", "arm:1", "--arch", "arm", "--variant", "v7", "--annotation", "note=old boards"];
+    sealift.ok(&annotate);
+    let arm = &sealift.json(&["manifest", "inspect", "list:1"])["manifests"][1];
+    assert_eq!((&arm["platform"]["architecture"], &arm["platform"]["variant"]), (&"arm".into(), &"v7".into()));
+    assert_eq!(arm["annotations"]["note"], "old boards");
+    let digest = arm["digest"].as_str().unwrap();
+    for (image, left) in [("s390:1", 2), (digest, 1), ("linux/amd64", 0)] {
+        sealift.ok(&["manifest", "remove", "list:1", image]);
+        assert_eq!(platforms(&sealift.json(&["manifest", "inspect", "list:1"])).len(), left, "{image}");
+    }
+    assert_says(&sealift.fails(2, &["manifest", "remove", "list:1", "linux/amd64"]), &["list:1 has no linux/amd64", "hint: "]);
+}
+
+#[test]
+fn parts_of_a_cluster_image_keep_their_platform_and_go_together() {
+    let sealift = Sealift::new();
+    cluster_image(&sealift.store(), "shop:1", 98, &[1000], &["web:1"]);
+    sealift.ok(&["manifest", "create", "all:1", "shop:1"]);
+    let said = sealift.fails(2, &["manifest", "annotate", "all:1", "linux/amd64", "--arch", "arm64"]);
+    assert_says(&said, &["linux/amd64 is part of a cluster image", "hint: "]);
+    sealift.ok(&["manifest", "remove", "all:1", "linux/amd64"]);
+    assert_eq!(sealift.json(&["manifest", "inspect", "all:1"])["manifests"].as_array().unwrap().len(), 0);
+}

@@ -1,11 +1,15 @@
 //! Lists of images for several platforms: an index made of images that were built apart, as `docker manifest` and `buildah manifest` do.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType, Platform};
 
 use crate::error::Failure;
 use crate::events::Job;
-use crate::image::{ANNOTATION_PLATFORM, ClusterConfig, Content, Name, TYPE_CLUSTER, canonical, platform_string};
+use crate::image::{
+    ANNOTATION_PLATFORM, ClusterConfig, Content, Name, TYPE_CLUSTER, canonical, host_platform, parse_platform, platform_string,
+};
 use crate::store::Store;
 
 /// Makes a list of images under a name that has no image yet.
@@ -34,6 +38,94 @@ pub fn add(list: &Name, image: &Name, platform: Option<&Platform>, store: &Store
     let mut arms = index_of(list, store)?.manifests().clone();
     join(&mut arms, arms_of(image, platform, store)?, image, job);
     write(list, arms, store)
+}
+
+/// Takes images out of a list, each said by its digest, its platform, or its name in the store. The workloads of a platform go with
+/// its root file system.
+///
+/// # Errors
+/// Of kind `Usage` if the list does not have one of them.
+pub fn remove(list: &Name, which: &[String], store: &Store) -> Result<Descriptor> {
+    let mut arms = index_of(list, store)?.manifests().clone();
+    for text in which {
+        let digest = find(&arms, text, list, store)?.digest().clone();
+        let platform = arms.iter().find(|arm| *arm.digest() == digest).and_then(|arm| arm.platform().as_ref().map(platform_string));
+        arms.retain(|arm| *arm.digest() != digest && (platform.is_none() || workloads_of(arm) != platform.as_ref()));
+    }
+    write(list, arms, store)
+}
+
+/// What [`annotate`] says anew.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// The operating system.
+    pub os: Option<String>,
+    /// The architecture.
+    pub arch: Option<String>,
+    /// The variant of the architecture.
+    pub variant: Option<String>,
+    /// Annotations that are added or replaced.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Says something else about an image of a list; `which` as with [`remove`].
+///
+/// # Errors
+/// Of kind `Usage` if the list does not have the image, or a cluster image would be for another platform than it was built for.
+pub fn annotate(list: &Name, which: &str, changes: &Changes, store: &Store) -> Result<Descriptor> {
+    let mut arms = index_of(list, store)?.manifests().clone();
+    let digest = find(&arms, which, list, store)?.digest().clone();
+    for arm in arms.iter_mut().filter(|arm| *arm.digest() == digest) {
+        if let Some(platform) = changes.platform(arm.platform().as_ref())? {
+            if is_of_cluster(arm, store) || workloads_of(arm).is_some() {
+                bail!(
+                    Failure::usage(format!("{which} is part of a cluster image, whose platform is what it was built for"))
+                        .hint("`sealift build --platform` builds it for another one")
+                );
+            }
+            arm.set_platform(Some(platform));
+        }
+        let mut annotations = arm.annotations().clone().unwrap_or_default();
+        annotations.extend(changes.annotations.clone());
+        arm.set_annotations((!annotations.is_empty()).then_some(annotations));
+    }
+    write(list, arms, store)
+}
+
+impl Changes {
+    /// The platform that `known` becomes; none if nothing is said about it.
+    fn platform(&self, known: Option<&Platform>) -> Result<Option<Platform>> {
+        if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
+            return Ok(None);
+        }
+        let mut platform = known.cloned().unwrap_or_else(host_platform);
+        let text = |new: &Option<String>, old: String| new.clone().unwrap_or(old);
+        let (os, arch) = (text(&self.os, platform.os().to_string()), text(&self.arch, platform.architecture().to_string()));
+        let said = parse_platform(&format!("{os}/{arch}"))?;
+        // a variant is one of its architecture
+        let kept = if self.arch.is_none() { platform.variant().clone() } else { None };
+        platform.set_os(said.os().clone());
+        platform.set_architecture(said.architecture().clone());
+        platform.set_variant(self.variant.clone().or(kept));
+        Ok(Some(platform))
+    }
+}
+
+/// The arm that is meant by its digest, its platform, or the name of its image.
+fn find<'a>(arms: &'a [Descriptor], text: &str, list: &Name, store: &Store) -> Result<&'a Descriptor> {
+    let is_platform = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|platform| platform_string(platform) == text);
+    let by = |digest: &str| arms.iter().find(|arm| arm.digest().to_string() == digest);
+    let found = by(text).or_else(|| arms.iter().find(is_platform));
+    let found = found.or_else(|| by(&store.resolve(&text.parse().ok()?).ok()??.digest().as_ref()));
+    found.with_context(|| {
+        Failure::usage(format!("{} has no {text}", list.familiar()))
+            .hint(format!("`sealift manifest inspect {}` shows the digests and platforms that it has", list.familiar()))
+    })
+}
+
+/// The platform whose workloads an arm is.
+fn workloads_of(arm: &Descriptor) -> Option<&String> {
+    arm.annotations().as_ref()?.get(ANNOTATION_PLATFORM)
 }
 
 /// The index that a name points at.
@@ -87,7 +179,7 @@ fn join(arms: &mut Vec<Descriptor>, new: Vec<Descriptor>, image: &Name, job: &Jo
 
 /// The place that an arm has in a list: its platform, and whether it is the workloads of that.
 fn place_of(arm: &Descriptor) -> String {
-    match arm.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM)) {
+    match workloads_of(arm) {
         Some(platform) => format!("the workloads of {platform}"),
         None => arm.platform().as_ref().map_or_else(|| arm.digest().to_string(), platform_string),
     }

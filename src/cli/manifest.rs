@@ -5,8 +5,9 @@ use oci_spec::image::Descriptor;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
+use super::trust_args::annotations;
 use super::{Context, push};
-use crate::build::platforms;
+use crate::build::platforms::{self, Changes};
 use crate::image::{Name, parse_platform};
 
 /// Make one name of images for several platforms
@@ -23,9 +24,12 @@ pub struct Args {
 enum Command {
     Create(CreateArgs),
     Add(AddArgs),
+    Annotate(AnnotateArgs),
     Inspect(InspectArgs),
     /// Push a list, with all of its images
     Push(push::Args),
+    #[command(alias = "rm")]
+    Remove(RemoveArgs),
 }
 
 /// Make a list of images in the store
@@ -49,6 +53,37 @@ struct AddArgs {
     platform: Option<String>,
 }
 
+/// Say something else about an image of a list
+#[derive(Debug, clap::Args)]
+struct AnnotateArgs {
+    /// The list
+    list: Name,
+    /// Its digest, its platform as OS/ARCH, or its name in the store
+    image: String,
+    /// The operating system that it is for
+    #[arg(long)]
+    os: Option<String>,
+    /// The architecture that it is for
+    #[arg(long)]
+    arch: Option<String>,
+    /// The variant of the architecture, such as v7
+    #[arg(long)]
+    variant: Option<String>,
+    /// Add or replace an annotation
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<String>,
+}
+
+/// Take images out of a list
+#[derive(Debug, clap::Args)]
+struct RemoveArgs {
+    /// The list
+    list: Name,
+    /// Their digests, their platforms as OS/ARCH, or their names in the store
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
 /// Print a list as it is
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
@@ -70,6 +105,22 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             let made = spawn_blocking(move || {
                 let _in_use = store.in_use()?;
                 platforms::create(&list, &images, &store, &job)
+            });
+            answer(&made.await??, context)
+        }
+        Command::Annotate(args) => {
+            let annotations = annotations(&args.annotations)?;
+            let changes = Changes { os: args.os, arch: args.arch, variant: args.variant, annotations };
+            let made = spawn_blocking(move || {
+                let _in_use = store.in_use()?;
+                platforms::annotate(&args.list, &args.image, &changes, &store)
+            });
+            answer(&made.await??, context)
+        }
+        Command::Remove(RemoveArgs { list, images }) => {
+            let made = spawn_blocking(move || {
+                let _in_use = store.in_use()?;
+                platforms::remove(&list, &images, &store)
             });
             answer(&made.await??, context)
         }
