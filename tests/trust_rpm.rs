@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::cyclonedx::assert_is_cyclonedx;
 use common::run;
 use common::sealift::Sealift;
 use serde_json::Value;
@@ -59,6 +60,7 @@ fn billed(sealift: &Sealift, database: &Path, place: &str) -> BTreeSet<(String, 
     write(&format!("tree/{place}"), &fs::read(database).unwrap());
     sealift.ok(&["build", "-t", "shop:1", context.path().to_str().unwrap()]);
     let bom = sealift.json(&["sbom", "shop:1"]);
+    assert_is_cyclonedx(&bom);
     let libraries = bom["components"].as_array().unwrap().iter().filter(|component| component["type"] == "library");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     libraries.map(|library| (text(&library["version"]), text(&library["purl"]))).collect()

@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 
+use common::cyclonedx::assert_is_cyclonedx;
 use common::images::put;
 use common::registry::DockerRegistry;
-use common::sealift::Sealift;
+use common::sealift::{Sealift, assert_says};
+use common::trust::{keys, sign};
 use oci_spec::image::{Descriptor, MediaType};
 use sealift::events::Job;
 use sealift::image::{Digest, Name};
@@ -54,30 +55,6 @@ fn container(sealift: &Sealift) -> Descriptor {
 
 fn of_type<'a>(components: &'a Value, kind: &str) -> Vec<&'a Value> {
     components.as_array().unwrap().iter().filter(|component| component["type"] == kind).collect()
-}
-
-/// Every component below, with those inside of components.
-fn all<'a>(components: &'a Value, found: &mut Vec<&'a Value>) {
-    for component in components.as_array().into_iter().flatten() {
-        found.push(component);
-        all(&component["components"], found);
-    }
-}
-
-/// What the schema of CycloneDX 1.6 requires of documents and components.
-fn assert_is_cyclonedx(bom: &Value) {
-    assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
-    assert!(bom["version"].as_u64().unwrap() >= 1 && bom["serialNumber"].as_str().unwrap().starts_with("urn:uuid:"));
-    let kinds = ["library", "file", "container", "operating-system", "data"];
-    let (mut components, mut references) = (vec![&bom["metadata"]["component"]], BTreeSet::new());
-    all(&bom["components"], &mut components);
-    for component in components {
-        assert!(kinds.contains(&component["type"].as_str().unwrap()) && component["name"].is_string(), "{component}");
-        assert!(references.insert(component["bom-ref"].as_str().unwrap()), "twice: {component}");
-        for hash in component["hashes"].as_array().into_iter().flatten() {
-            assert_eq!((hash["alg"].as_str(), hash["content"].as_str().unwrap().len()), (Some("SHA-256"), 64));
-        }
-    }
 }
 
 #[test]
@@ -128,4 +105,32 @@ async fn an_attached_bill_goes_with_its_image() {
     let kept = there.store().referrers(&subject).unwrap();
     assert_eq!((kept.len(), kept[0].digest()), (1, listed[0].digest()));
     assert_eq!(there.json(&["sbom", &name]), bom);
+}
+
+#[test]
+fn a_bill_is_pushed_beside_an_image_that_a_registry_has_and_everyone_lists_it() {
+    let registry = DockerRegistry::start();
+    let (here, afar) = (Sealift::new(), Sealift::new());
+    let name = registry.name("team/shop:1");
+    build(&here, &name);
+    let said = here.fails(1, &["sbom", &name, "--attach", "--push"]);
+    assert_says(&said, &["does not have", "hint: `sealift push"]);
+    let (key, public) = keys(&here, "own");
+    sign(&here, &name, &key, &[]);
+    here.ok(&["push", &name]);
+    here.ok(&["sbom", &name, "--attach", "--push"]);
+    for who in [&here, &afar] {
+        assert_says(&who.ok(&["verify", &name, "--key", &public]), &["is signed by", "attached: application/vnd.cyclonedx+json (sha256:"]);
+    }
+    afar.ok(&["pull", &name]);
+    let types = |who: &Sealift| {
+        let listed = who.json(&["inspect", &name]);
+        let mut types: Vec<String> =
+            listed["referrers"].as_array().unwrap().iter().map(|one| one["artifactType"].as_str().unwrap().to_owned()).collect();
+        types.sort();
+        types
+    };
+    assert_eq!(types(&afar), ["application/vnd.cyclonedx+json", "application/vnd.dev.cosign.artifact.sig.v1+json"]);
+    assert_eq!(types(&afar), types(&here));
+    assert_says(&afar.ok(&["inspect", &name]), &["Refer to it", "application/vnd.cyclonedx+json", "the image"]);
 }

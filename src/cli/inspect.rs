@@ -8,14 +8,14 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use super::{Context, bytes, table};
-use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string};
+use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string, subject_of};
 use crate::layer::{self, Listing, Source};
 use crate::store::{Store, Surveyed};
 use crate::workloads::workloads_of;
 
 /// Show what an image consists of
 ///
-/// Its platforms, layers, cluster config and container images. Reads cluster images, images made by Sealer, and others.
+/// Its platforms, layers, cluster config and container images, and what refers to it. Reads cluster images, images made by Sealer, and others.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
@@ -44,6 +44,17 @@ struct Image {
     /// Bytes of all it reaches.
     size: u64,
     parts: Vec<Part>,
+    /// What refers to it or to something in it: signatures, bills of materials.
+    referrers: Vec<Referrer>,
+}
+
+/// A document about an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    artifact_type: Option<String>,
+    digest: String,
+    subject: Option<Digest>,
 }
 
 /// An image for one platform.
@@ -179,6 +190,15 @@ fn gather(store: &Store, name: Name, descriptor: &Descriptor) -> Result<Image> {
         media_type: descriptor.media_type().to_string(),
         size: store.size_below(descriptor)?,
         parts: store.survey(descriptor)?.into_iter().map(part).collect(),
+        referrers: store.referrers_below(descriptor)?.iter().map(|one| referrer(store, one)).collect::<Result<_>>()?,
+    })
+}
+
+fn referrer(store: &Store, document: &Descriptor) -> Result<Referrer> {
+    Ok(Referrer {
+        artifact_type: document.artifact_type().as_ref().map(ToString::to_string),
+        digest: document.digest().to_string(),
+        subject: subject_of(&store.document(document)?)?,
     })
 }
 
@@ -218,7 +238,13 @@ fn describe(image: &Image) -> String {
         text += &section("Layers", &LAYERS, part.layers.iter().map(layer_row));
         text += &section("Container images", &WORKLOADS, part.workloads.iter().map(workload_row));
     }
-    text
+    let about = |subject: &Digest| if subject.to_string() == image.digest { "the image".to_owned() } else { subject.short() };
+    let row = |one: &Referrer| {
+        let kind = one.artifact_type.as_deref().unwrap_or("-").to_owned();
+        vec![kind, short(&one.digest), one.subject.as_ref().map(about).unwrap_or_default()]
+    };
+    let referrers = section("Refer to it", &["TYPE", "DIGEST", "ABOUT"], image.referrers.iter().map(row));
+    if referrers.is_empty() { text } else { text + "\n" + &referrers }
 }
 
 fn describe_cluster(cluster: &ClusterConfig) -> String {

@@ -1,11 +1,14 @@
 //! `sealift sbom`
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use oci_spec::image::Descriptor;
 use tokio::task::spawn_blocking;
 
-use super::Context;
+use super::{Context, RegistryArgs};
+use crate::error::Failure;
 use crate::image::Name;
-use crate::trust::{attach, sbom};
+use crate::registry::client::Client;
+use crate::trust::{attach, push_referrers, sbom};
 
 /// Print a bill of materials of an image, as CycloneDX 1.6
 ///
@@ -21,22 +24,46 @@ pub struct Args {
     /// Keep it beside the image too: it goes with the image through push, pull, save and load
     #[arg(long)]
     attach: bool,
+    /// Push what refers to the image at once, to the registry that its name says and that has the image
+    #[arg(long, requires = "attach")]
+    push: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (store, job) = (context.store()?, context.job.clone());
+    let _in_use = store.in_use()?;
+    let image = store.find(&args.name)?;
+    let client = if args.push { Some(registry_with(&image, &args, context).await?) } else { None };
+    let (ours, name, subject) = (store.clone(), args.name.clone(), image.clone());
     let bom = spawn_blocking(move || {
-        let _in_use = store.in_use()?;
-        let part = store.part(&args.name, args.platform.as_deref())?;
-        let bom = sbom(&store, &args.name, &part, &job)?;
+        let part = ours.part(&name, args.platform.as_deref())?;
+        let bom = sbom(&ours, &name, &part, &job)?;
         if args.attach {
-            let attached = attach(&store, &store.find(&args.name)?, &part.platform, &bom)?;
-            job.note(format!("attached to {} as {}", args.name.familiar(), attached.digest()));
+            let attached = attach(&ours, &subject, &part.platform, &bom)?;
+            job.note(format!("attached to {} as {}", name.familiar(), attached.digest()));
         }
         anyhow::Ok(bom)
     })
     .await??;
+    if let Some(client) = client {
+        let count = push_referrers(&client, &image, &args.name, &store, &context.job).await?;
+        context.job.note(format!("pushed {count} documents about {}", args.name.familiar()));
+    }
     let text = serde_json::to_string_pretty(&bom)? + "\n";
     context.console.answer(&bom, || text)
+}
+
+/// A client for the registry of the image's name, which must have this image under it.
+async fn registry_with(image: &Descriptor, args: &Args, context: &Context) -> Result<Client> {
+    let client = args.registry.client()?;
+    let there = client.resolve(&args.name, &context.job).await?;
+    ensure!(
+        there.is_some_and(|there| there.digest() == image.digest()),
+        Failure::failed(format!("{} does not have {} as it is in the store", args.name.registry(), args.name.familiar()))
+            .hint(format!("`sealift push {}` pushes the image, and what is attached to it", args.name.familiar()))
+    );
+    Ok(client)
 }

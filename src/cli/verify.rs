@@ -3,18 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::Descriptor;
+use serde::Serialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::{Remote, WhereArgs, annotations};
 use super::{Context, RegistryArgs};
 use crate::image::{Blob, Digest, Name};
-use crate::trust::{Demand, Pattern, PublicKey, Signed, verify};
+use crate::store::Store;
+use crate::trust::{Demand, Pattern, PublicKey, Signed, is_signatures, verify};
 
 /// Verify that an image is signed
 ///
 /// With the signatures that sealift or cosign made with a key. An image in the store is verified without a network; another in its
-/// registry. Exit code 6 if no signature holds.
+/// registry. Exit code 6 if no signature holds. What else refers to the image, such as bills of materials, is listed; the signature is not
+/// one of that.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image
@@ -49,9 +53,31 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         }
     };
     let digest = Blob::try_from(&image)?.digest;
-    let signed = spawn_blocking(move || verify(&store, &digest, &demand)).await?.with_context(|| args.name.familiar())?;
-    let answer = json!({ "image": digest, "signatures": signed });
-    context.console.answer(&answer, || signed.iter().map(|signed| told(&args.name, &digest, signed)).collect())
+    let (signed, attached) = spawn_blocking(move || anyhow::Ok((verify(&store, &digest, &demand)?, attached(&store, &digest)?)))
+        .await?
+        .with_context(|| args.name.familiar())?;
+    let answer = json!({ "image": digest, "signatures": signed, "attached": attached });
+    context.console.answer(&answer, || {
+        let attached = attached.iter().map(|one| format!("  attached: {} ({})\n", one.artifact_type, one.digest));
+        signed.iter().map(|signed| told(&args.name, &digest, signed)).chain(attached).collect()
+    })
+}
+
+/// A document about an image that is no signature.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Attached {
+    artifact_type: String,
+    digest: String,
+}
+
+fn attached(store: &Store, image: &Digest) -> Result<Vec<Attached>> {
+    let documents = store.referrers(image)?.into_iter().filter(|one| !is_signatures(one));
+    let attached = |one: Descriptor| Attached {
+        artifact_type: one.artifact_type().as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        digest: one.digest().to_string(),
+    };
+    Ok(documents.map(attached).collect())
 }
 
 /// A signature in one line; what the image was signed as, if that is another name.

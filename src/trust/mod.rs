@@ -19,4 +19,4 @@ pub use pattern::Pattern;
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};
 pub use sbom::{attach, sbom};
-pub use signature::{Demand, Signed, sign, verify};
+pub use signature::{Demand, Signed, is_signatures, sign, verify};

@@ -134,7 +134,7 @@ pub(super) fn signatures_in(layers: &[Descriptor]) -> Vec<Descriptor> {
 }
 
 /// Whether a referrer is a manifest of signatures.
-pub(super) fn is_signatures(referrer: &Descriptor) -> bool {
+pub fn is_signatures(referrer: &Descriptor) -> bool {
     referrer.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == TYPE_SIGNATURES)
 }
 

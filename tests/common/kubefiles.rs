@@ -31,6 +31,11 @@ pub fn helm() -> PathBuf {
     once("helm", |out| script("scripts/helm.sh", &[out])).join("helm")
 }
 
+/// The directory with the JSON schema of CycloneDX 1.6 and those that it refers to.
+pub fn cyclonedx() -> PathBuf {
+    once("cyclonedx", |out| script("scripts/cyclonedx.sh", &[out]))
+}
+
 /// A file of this repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

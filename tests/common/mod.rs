@@ -3,6 +3,7 @@
 
 pub mod building;
 pub mod clusters;
+pub mod cyclonedx;
 pub mod documents;
 pub mod hosts;
 pub mod images;
