@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use common::proxy::Proxy;
 use common::registry::DockerRegistry;
 use common::sealift::{Sealift, assert_says};
 use common::{images, run};
@@ -178,4 +179,49 @@ fn layers_are_taken_from_an_image_that_another_machine_pushed() {
     let nowhere = registry.name("nowhere:1");
     let said = other.run(&["build", "--plain-http", "-t", "shop:1", "--cache-from", &nowhere, &context]).expect_code(0).stderr;
     assert_says(&said, &["nothing is taken from", "nowhere:1"]);
+}
+
+#[test]
+fn pieces_of_a_large_tree_are_taken_from_an_image_and_only_the_changed_one_is_packed() {
+    let (sealift, registry) = (Sealift::new(), DockerRegistry::start());
+    let proxy = Proxy::to(&registry.host());
+    let fill = |dir: &Path, small: &str, time: &str| {
+        for number in 0..10 {
+            let path = dir.join(format!("tree/{number:02}/blob"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, images::noise(number, 11 << 20)).unwrap();
+        }
+        write_at(dir, &[("Kubefile", "FROM scratch\nCOPY tree /\n"), ("tree/03/small", small)], time)
+    };
+    let context = fill(&sealift.home().join("context"), "one", "@1600000000");
+    sealift.ok(&["build", "-t", &registry.name("big:1"), &context]);
+    sealift.ok(&["push", "--plain-http", &registry.name("big:1")]);
+
+    // elsewhere, a checkout of another day, with one changed file
+    let other = Sealift::new();
+    let context = fill(&other.home().join("context"), "another", "@1700000000");
+    other.ok(&["build", "--plain-http", "-t", "big:2", "--cache-from", &proxy.name("big:1"), &context]);
+    let layers = |sealift: &Sealift, name: &str| -> BTreeMap<String, u64> {
+        let layers = sealift.json(&["inspect", "--layers", name]);
+        layers
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|layer| (layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap()))
+            .collect()
+    };
+    let (before, after) = (layers(&sealift, &registry.name("big:1")), layers(&other, "big:2"));
+    let taken: u64 = after.iter().filter(|(digest, _)| before.contains_key(*digest)).map(|(_, size)| size).sum();
+    assert_eq!(after.keys().filter(|digest| !before.contains_key(*digest)).count(), 1, "{before:?} {after:?}");
+    assert!(taken > 20 << 20, "{before:?} {after:?}");
+    let fetched = proxy.down();
+    assert!((taken..taken + (256 << 10)).contains(&fetched), "fetched {fetched}, used {taken}");
+
+    // an image of the store lends as well
+    let third = fill(&other.home().join("third"), "a third", "@1800000000");
+    other.ok(&["prune", "--cache"]);
+    other.ok(&["build", "-t", "big:3", "--cache-from", "big:2", &third]);
+    let last = layers(&other, "big:3");
+    assert_eq!(last.keys().filter(|digest| !after.contains_key(*digest)).count(), 1, "{after:?} {last:?}");
+    assert_eq!(proxy.down(), fetched);
 }

@@ -93,9 +93,10 @@ impl Parts<'_> {
             history = (0..self.made.from_base).map(|_| self.entry("base image", false)).collect::<Result<_>>()?;
         }
         for told in &self.made.history {
-            for number in 0..told.layers.max(1) {
-                let mut entry = self.entry(&told.text, told.layers == 0)?;
-                entry.set_comment(told.key.map(|key| comment(&key, number)));
+            for number in 0..told.layers.len().max(1) {
+                let mut entry = self.entry(&told.text, told.layers.is_empty())?;
+                let piece = told.layers.get(number).and_then(Option::as_ref);
+                entry.set_comment(told.key.map(|key| comment(&key, number, piece)));
                 history.push(entry);
             }
         }

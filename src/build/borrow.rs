@@ -1,16 +1,20 @@
-//! `--cache-from`: layers of other images, found by the keys that images keep in their history.
+//! `--cache-from`: layers of other images, found by the keys that images keep in their history: of whole instructions, and of the
+//! pieces that a large tree is cut into.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use tokio::runtime::Handle;
 
+use super::cache::RecordedLayer;
 use super::options::Options;
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, ClusterImage, Content, Digest, Name, content_of};
-use crate::layer::{Layer, layers_of};
+use crate::layer::layers_of;
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
@@ -18,14 +22,17 @@ use crate::trust::admit;
 /// What stands before the key in the comment of a history entry.
 const COMMENT: &str = "sealift ";
 
-/// The comment of one of the history entries of an instruction with this key: the first has the number 0.
-pub fn comment(key: &Digest, number: usize) -> String {
-    format!("{COMMENT}{key} {number}")
+/// The comment of one of the history entries of an instruction with this key: the first has the number 0. A layer that is a piece
+/// of a tree has a key of its own.
+pub fn comment(key: &Digest, number: usize, piece: Option<&Digest>) -> String {
+    let piece = piece.map(|piece| format!(" {piece}")).unwrap_or_default();
+    format!("{COMMENT}{key} {number}{piece}")
 }
 
-fn parse(comment: &str) -> Option<(Digest, usize)> {
-    let (key, number) = comment.strip_prefix(COMMENT)?.split_once(' ')?;
-    Some((key.parse().ok()?, number.parse().ok()?))
+fn parse(comment: &str) -> Option<(Digest, usize, Option<Digest>)> {
+    let mut words = comment.strip_prefix(COMMENT)?.split(' ');
+    let (key, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some((key, number, words.next().and_then(|piece| piece.parse().ok())))
 }
 
 /// Images that lend their layers.
@@ -35,21 +42,26 @@ pub struct Lenders {
     client: Client,
     store: Store,
     job: Job,
+    runtime: Handle,
 }
 
 #[derive(Clone)]
 struct Lender {
     name: Name,
-    layers: BTreeMap<Digest, Vec<Layer>>,
+    steps: BTreeMap<Digest, Vec<RecordedLayer>>,
+    pieces: BTreeMap<Digest, RecordedLayer>,
+    /// Whether it did not give what it said it has: it is not asked again.
+    gone: Arc<AtomicBool>,
 }
 
 impl Lenders {
     /// Looks at the documents of images in the store, else in a registry. One that is nowhere is warned of: the first build of all has none.
     pub async fn open(options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Self> {
-        let mut lenders = Lenders { images: Vec::new(), client: client.clone(), store: store.clone(), job: job.clone() };
+        let runtime = Handle::current();
+        let mut lenders = Lenders { images: Vec::new(), client: client.clone(), store: store.clone(), job: job.clone(), runtime };
         for name in &options.cache_from {
             match lenders.look_at(name, options).await {
-                Ok(layers) => lenders.images.push(Lender { name: name.clone(), layers }),
+                Ok(lender) => lenders.images.push(lender),
                 Err(error) => {
                     job.check()?;
                     job.warn(format!("nothing is taken from {}: {error:#}", name.familiar()));
@@ -61,20 +73,45 @@ impl Lenders {
 
     /// The layers of an instruction with this key, brought into the store.
     ///
-    /// To be called where blocking is allowed, inside the runtime.
-    pub fn borrow(&self, key: &Digest) -> Result<Option<Vec<Layer>>> {
-        let lent = self.images.iter().find_map(|lender| Some((&lender.name, lender.layers.get(key)?)));
-        let Some((name, layers)) = lent else { return Ok(None) };
+    /// To be called where blocking is allowed, as [`Self::piece`].
+    pub fn step(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
+        self.lent(|lender| lender.steps.get(key).cloned())
+    }
+
+    /// The layer of a piece with this key, brought into the store.
+    pub fn piece(&self, key: &Digest) -> Result<Option<RecordedLayer>> {
+        let found = self.lent(|lender| lender.pieces.get(key).map(|layer| vec![layer.clone()]))?;
+        Ok(found.and_then(|layers| layers.into_iter().next()))
+    }
+
+    /// What the first image has that has it. One that does not give it is warned of: all can be made here.
+    fn lent(&self, find: impl Fn(&Lender) -> Option<Vec<RecordedLayer>>) -> Result<Option<Vec<RecordedLayer>>> {
+        for lender in self.images.iter().filter(|lender| !lender.gone.load(Ordering::Relaxed)) {
+            let Some(layers) = find(lender) else { continue };
+            match self.bring(&lender.name, &layers) {
+                Ok(()) => return Ok(Some(layers)),
+                Err(error) => {
+                    self.job.check()?;
+                    if !lender.gone.swap(true, Ordering::Relaxed) {
+                        self.job.warn(format!("nothing more is taken from {}: {error:#}", lender.name.familiar()));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn bring(&self, name: &Name, layers: &[RecordedLayer]) -> Result<()> {
         for layer in layers {
             let blob = Blob::try_from(&layer.descriptor)?;
             if !self.store.has(&blob) {
-                Handle::current().block_on(self.client.pull_blob(name, &blob, &self.store, &self.job))?;
+                self.runtime.block_on(self.client.pull_blob(name, &blob, &self.store, &self.job))?;
             }
         }
-        Ok(Some(layers.clone()))
+        Ok(())
     }
 
-    async fn look_at(&self, name: &Name, options: &Options) -> Result<BTreeMap<Digest, Vec<Layer>>> {
+    async fn look_at(&self, name: &Name, options: &Options) -> Result<Lender> {
         let (root, mut content) = match self.store.resolve(name)? {
             Some(root) => (root.clone(), self.store.document(&root)?),
             None => self.document(name).await?,
@@ -92,7 +129,7 @@ impl Lenders {
         };
         let config = Blob::try_from(manifest.config())?;
         self.client.pull_blob(name, &config, &self.store, &self.job).await?;
-        self.keys(&manifest, &config)
+        self.keys(name, &manifest, &config)
     }
 
     fn has(&self, descriptor: &Descriptor) -> Result<bool> {
@@ -106,20 +143,24 @@ impl Lenders {
         Ok((descriptor, content))
     }
 
-    fn keys(&self, manifest: &ImageManifest, config: &Blob) -> Result<BTreeMap<Digest, Vec<Layer>>> {
+    fn keys(&self, name: &Name, manifest: &ImageManifest, config: &Blob) -> Result<Lender> {
         let config: ImageConfiguration = serde_json::from_slice(&self.store.read(config)?).context("image config")?;
         let mut layers = layers_of(&self.store, manifest)?.into_iter();
-        let mut keys: BTreeMap<Digest, Vec<Layer>> = BTreeMap::new();
+        let mut lender = Lender { name: name.clone(), steps: BTreeMap::new(), pieces: BTreeMap::new(), gone: Arc::default() };
         for entry in config.history().iter().flatten() {
             // an instruction that made no layer is known too
             let layer = if entry.empty_layer() == Some(true) { None } else { layers.next() };
-            let Some((key, number)) = entry.comment().as_deref().and_then(parse) else { continue };
-            let known = keys.entry(key).or_default();
+            let Some((key, number, piece)) = entry.comment().as_deref().and_then(parse) else { continue };
+            let layer = layer.map(|layer| RecordedLayer::of(&layer, piece));
+            if let (Some(piece), Some(layer)) = (piece, &layer) {
+                lender.pieces.insert(piece, layer.clone());
+            }
+            let known = lender.steps.entry(key).or_default();
             if number == 0 {
                 known.clear();
             }
             known.extend(layer);
         }
-        Ok(keys)
+        Ok(lender)
     }
 }

@@ -1,9 +1,10 @@
 //! What instructions came to in earlier builds, under the digest of all that they depend on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::Result;
 use oci_spec::image::Descriptor;
@@ -11,6 +12,7 @@ use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::borrow::Lenders;
 use super::files::FileDigests;
 use super::layout::Item;
 use crate::durable;
@@ -54,19 +56,23 @@ impl Record {
 /// A layer as it is written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedLayer {
-    descriptor: Descriptor,
-    diff_id: Digest,
+    /// Its descriptor.
+    pub descriptor: Descriptor,
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// What it is known by in images, if it is a piece of a tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub piece: Option<Digest>,
 }
 
 impl RecordedLayer {
+    /// A layer, which may be a piece of a tree.
+    pub fn of(layer: &Layer, piece: Option<Digest>) -> Self {
+        RecordedLayer { descriptor: layer.descriptor.clone(), diff_id: layer.diff_id, piece }
+    }
+
     fn is_here(&self, store: &Store) -> bool {
         Blob::try_from(&self.descriptor).is_ok_and(|blob| store.has(&blob))
-    }
-}
-
-impl From<&Layer> for RecordedLayer {
-    fn from(layer: &Layer) -> Self {
-        RecordedLayer { descriptor: layer.descriptor.clone(), diff_id: layer.diff_id }
     }
 }
 
@@ -178,39 +184,69 @@ fn write(place: &Path, value: &impl Serialize) -> Result<()> {
     durable::write(place, &serde_json::to_vec(value)?, 0o644)
 }
 
-/// What pieces of trees came to in earlier builds: those that hold the same are not packed again.
+/// What pieces of trees came to in earlier builds, here and elsewhere: those that hold the same are not packed again.
 pub struct Pieces<'a> {
     /// Where it is remembered.
     pub cache: &'a Cache,
+    /// The images that lend their layers.
+    pub lenders: &'a Lenders,
     /// How pieces are packed.
     pub options: &'a PackOptions,
     /// Where their layers are.
     pub store: &'a Store,
     /// What to report to.
     pub job: &'a Job,
+    /// The keys of those that were met, by their layers' digests.
+    pub keys: Mutex<HashMap<Digest, Digest>>,
 }
 
 impl Pieces<'_> {
-    fn place(&self, piece: &[(&Path, &Entry)]) -> Result<PathBuf> {
+    /// What a piece is known by in images: without times, as instructions are.
+    fn key(&self, piece: &[(&Path, &Entry)]) -> Result<Digest> {
         let mut key = Key::new("piece");
         key.part(ClusterConfig::SCHEMA);
         key.part(format!("{FORMAT} {:?}", self.options.compression));
         key.entries(piece, &self.cache.files, self.job)?;
+        Ok(key.finish())
+    }
+
+    /// Where a piece is remembered here: with its times, so that it is the same as packed anew.
+    fn place(&self, key: &Digest, piece: &[(&Path, &Entry)]) -> PathBuf {
+        let mut timed = Key::new("at");
+        timed.part(key.to_string());
         for (_, entry) in piece {
-            key.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
+            timed.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
         }
-        Ok(self.cache.place("pieces", &key.finish()))
+        self.cache.place("pieces", &timed.finish())
+    }
+
+    fn note(&self, layer: &Layer, key: Digest) -> Result<()> {
+        let mut keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.insert(layer.descriptor.digest().try_into()?, key);
+        Ok(())
     }
 }
 
 impl Memory for Pieces<'_> {
     fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
-        let recorded: Option<RecordedLayer> = self.cache.read(&self.place(piece)?);
-        Ok(recorded.filter(|layer| layer.is_here(self.store)).map(Layer::from))
+        if self.cache.write_only {
+            return Ok(None);
+        }
+        let key = self.key(piece)?;
+        let recorded = read_json(&self.place(&key, piece)).filter(|layer: &RecordedLayer| layer.is_here(self.store));
+        let recorded = match recorded {
+            Some(recorded) => Some(recorded),
+            None => self.lenders.piece(&key)?,
+        };
+        let layer = recorded.map(Layer::from);
+        layer.iter().try_for_each(|layer| self.note(layer, key))?;
+        Ok(layer)
     }
 
     fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
-        write(&self.place(piece)?, &RecordedLayer::from(layer))
+        let key = self.key(piece)?;
+        self.note(layer, key)?;
+        write(&self.place(&key, piece), &RecordedLayer::of(layer, Some(key)))
     }
 }
 

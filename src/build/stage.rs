@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::base::Base;
 use super::borrow::Lenders;
-use super::cache::{Cache, Key, Pieces, Record};
+use super::cache::{Cache, Key, Pieces, Record, RecordedLayer};
 use super::layout::{Item, Layout};
 use super::named::Named;
 use super::options::Options;
@@ -81,6 +81,8 @@ pub struct Stage<'a> {
     job: &'a Job,
     layout: Layout,
     rootfs: Option<Rootfs>,
+    /// The layers of the instruction that is carried out: their keys, if they are pieces.
+    pieces: Vec<Option<Digest>>,
     /// The result.
     pub made: Made,
 }
@@ -109,8 +111,8 @@ pub struct Made {
 pub struct Told {
     /// Its text.
     pub text: String,
-    /// How many layers it made.
-    pub layers: usize,
+    /// The layers that it made: the key of each that is a piece of a tree.
+    pub layers: Vec<Option<Digest>>,
     /// What it is remembered under, if it can make layers.
     pub key: Option<Digest>,
 }
@@ -134,7 +136,18 @@ impl<'a> Stage<'a> {
         let Site { options, cache, store, job, .. } = *site;
         let mut made = site.start(&planned.start);
         made.carried_out = 0;
-        Stage { site, number: planned.number, options, cache, store, job, layout: made.layout.clone(), rootfs: None, made }
+        Stage {
+            site,
+            number: planned.number,
+            options,
+            cache,
+            store,
+            job,
+            layout: made.layout.clone(),
+            rootfs: None,
+            pieces: Vec::new(),
+            made,
+        }
     }
 
     /// Carries out all instructions.
@@ -143,13 +156,12 @@ impl<'a> Stage<'a> {
         let mut number = 0;
         for step in steps {
             self.job.check()?;
-            let before = self.made.layers.len();
             let mut key = None;
             if !matches!(step.work, Work::Nothing) {
                 number += 1;
                 key = self.step(step, &format!("[{number}/{work}]"), work - number).map_err(|error| self.at(step, error))?;
             }
-            self.made.history.push(Told { text: step.title.clone(), layers: self.made.layers.len() - before, key });
+            self.made.history.push(Told { text: step.title.clone(), layers: std::mem::take(&mut self.pieces), key });
         }
         self.made.layout = self.layout;
         Ok(self.made)
@@ -197,7 +209,7 @@ impl<'a> Stage<'a> {
     fn place(&mut self, placement: &Placement, after: usize) -> Result<Digest> {
         let tree = self.placed(placement)?;
         let max_layers = self.max_layers(after);
-        let mut key = self.key("place", max_layers);
+        let mut key = self.key("placed", max_layers);
         key.tree(&tree, &self.cache.files, self.job)?;
         let key = key.finish();
         let record = match self.cache.step(&key, self.store) {
@@ -205,7 +217,7 @@ impl<'a> Stage<'a> {
             None => {
                 let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
                 let record = match self.borrowed(&key)? {
-                    Some(layers) => self.record(&layers, newest),
+                    Some(layers) => self.record(layers, newest),
                     None => self.pack(&tree, newest, max_layers, true)?,
                 };
                 self.cache.remember_step(&key, &record)?;
@@ -294,7 +306,8 @@ impl<'a> Stage<'a> {
         if let Some(record) = self.cache.step(key, self.store) {
             return Ok(Some(record));
         }
-        let Some(layers) = self.borrowed(key)? else { return Ok(None) };
+        let Some(lent) = self.borrowed(key)? else { return Ok(None) };
+        let layers: Vec<Layer> = lent.iter().cloned().map(Layer::from).collect();
         let changes = changes(self.store, &layers, self.job)?;
         let newest = changes.values().map(|entry| entry.mtime).max().unwrap_or(0);
         let may_name = |path: &Path| Kind::of(path).is_some();
@@ -302,12 +315,12 @@ impl<'a> Stage<'a> {
             true => pick(self.store, &layers, may_name, self.site.workdir.path()?, self.job)?,
             false => Tree::new(),
         };
-        let record = self.record(&layers, newest);
+        let record = self.record(lent, newest);
         self.with_names(key, record, &changes, &files).map(Some)
     }
 
-    fn borrowed(&self, key: &Digest) -> Result<Option<Vec<Layer>>> {
-        if self.cache.is_write_only() { Ok(None) } else { self.site.lenders.borrow(key) }
+    fn borrowed(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
+        if self.cache.is_write_only() { Ok(None) } else { self.site.lenders.step(key) }
     }
 
     /// Takes what an instruction came to, and what it changed.
@@ -364,16 +377,27 @@ impl<'a> Stage<'a> {
         self.made.carried_out += 1;
         let newest = self.newest(newest);
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
-        let pieces = Pieces { cache: self.cache, options: &options, store: self.store, job: self.job };
         let layers = match lasting {
-            true => pack_anew(tree, &options, &pieces, self.store, self.job)?,
-            false => pack(tree, &options, self.store, self.job)?,
+            true => self.pack_pieces(tree, &options)?,
+            false => pack(tree, &options, self.store, self.job)?.iter().map(|layer| RecordedLayer::of(layer, None)).collect(),
         };
-        Ok(self.record(&layers, newest))
+        Ok(self.record(layers, newest))
     }
 
-    fn record(&self, layers: &[Layer], newest: i64) -> Record {
-        Record { layers: layers.iter().map(Into::into).collect(), newest: self.newest(newest), ..Record::default() }
+    fn pack_pieces(&self, tree: &Tree, options: &PackOptions) -> Result<Vec<RecordedLayer>> {
+        let Stage { cache, store, job, .. } = *self;
+        let pieces = Pieces { cache, lenders: self.site.lenders, options, store, job, keys: Default::default() };
+        let layers = pack_anew(tree, options, &pieces, store, job)?;
+        let keys = pieces.keys.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let recorded = |layer: &Layer| {
+            let digest = Digest::try_from(layer.descriptor.digest())?;
+            Ok(RecordedLayer::of(layer, keys.get(&digest).copied()))
+        };
+        layers.iter().map(recorded).collect()
+    }
+
+    fn record(&self, layers: Vec<RecordedLayer>, newest: i64) -> Record {
+        Record { layers, newest: self.newest(newest), ..Record::default() }
     }
 
     /// No time in the image is later than the epoch that is asked for.
@@ -383,6 +407,7 @@ impl<'a> Stage<'a> {
 
     fn take(&mut self, record: Record) {
         self.made.newest = self.made.newest.max(record.newest);
+        self.pieces.extend(record.layers.iter().map(|layer| layer.piece));
         self.made.layers.extend(record.layers.into_iter().map(Layer::from));
     }
 
