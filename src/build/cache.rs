@@ -40,10 +40,10 @@ pub struct Record {
     /// The newest time among the files that went in, seconds since 1970.
     pub newest: i64,
     /// For RUN: what it changed in the rootfs, `None` is a removal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::paths::keys")]
     pub changes: BTreeMap<PathBuf, Option<Item>>,
     /// For RUN: files that may name container images, with the digests of their contents.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::paths::keys")]
     pub named: BTreeMap<PathBuf, Digest>,
 }
 

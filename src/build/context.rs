@@ -1,9 +1,10 @@
 //! The build context: the directory that COPY, ADD and APP read from, without what its ignore file leaves out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{FileType, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,6 +19,7 @@ const LOCK_FILES: &str = "**/Kubefile.lock";
 pub struct Context {
     root: PathBuf,
     ignore: Patterns,
+    left_out: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// Something of the context that a source names.
@@ -29,26 +31,29 @@ pub struct Selected {
     pub path: PathBuf,
     /// Whether it is a directory, whose content is meant.
     pub is_dir: bool,
-    /// Its place in the context.
+    /// Its place in the context, links followed.
     inside: PathBuf,
+    /// Its place as the source names it.
+    written: PathBuf,
 }
 
 impl Context {
-    /// Opens a directory, with the rules of its `.kubeignore`, or else its `.dockerignore`.
-    pub fn open(root: &Path) -> Result<Self> {
+    /// Opens a directory, with the rules of `own`, or else of its `.kubeignore`, or else of its `.dockerignore`.
+    pub fn open(root: &Path, own: Option<&Path>) -> Result<Self> {
         let root = fs_err::canonicalize(root)?;
+        let files = own.map(Path::to_owned).into_iter().chain([".kubeignore", ".dockerignore"].map(|name| root.join(name)));
         let mut ignore = Patterns::parse(LOCK_FILES)?;
-        for name in [".kubeignore", ".dockerignore"] {
-            match fs_err::read_to_string(root.join(name)) {
+        for file in files {
+            match fs_err::read_to_string(&file) {
                 Ok(text) => {
-                    ignore = Patterns::parse(&format!("{text}\n{LOCK_FILES}")).with_context(|| root.join(name).display().to_string())?;
+                    ignore = Patterns::parse(&format!("{text}\n{LOCK_FILES}")).with_context(|| file.display().to_string())?;
                     break;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Context { root, ignore })
+        Ok(Context { root, ignore, left_out: Mutex::default() })
     }
 
     /// Where it is.
@@ -85,8 +90,11 @@ impl Context {
         let Ok(real_inside) = real.strip_prefix(&self.root) else {
             bail!("is a link that leads out of the context, to {}", real.display());
         };
+        if !real.is_dir() && !real.is_file() {
+            bail!("is no file or directory, but a socket, pipe or device, which means nothing elsewhere");
+        }
         let name = inside.file_name().map(PathBuf::from).unwrap_or_default();
-        Ok(Selected { name, is_dir: real.is_dir(), inside: real_inside.to_owned(), path: real })
+        Ok(Selected { name, is_dir: real.is_dir(), inside: real_inside.to_owned(), path: real, written: inside })
     }
 
     fn match_below(&self, dir: &Path, pattern: &[&str], found: &mut Vec<PathBuf>) -> Result<()> {
@@ -118,6 +126,28 @@ impl Context {
         let mut walk = Walk { context: self, exclude, base: &selected.inside, links: HashMap::new(), tree: Tree::new() };
         walk.add(&selected.inside, &fs_err::symlink_metadata(&selected.path)?)?;
         Ok(walk.tree)
+    }
+
+    /// As [`Self::tree`], below the directories that the source names, but for the first `left` of them.
+    pub fn tree_with_parents(&self, selected: &Selected, left: usize, exclude: &Patterns) -> Result<Tree> {
+        let kept: PathBuf = selected.written.components().skip(left).collect();
+        let mut tree: Tree = self.tree(selected, exclude)?.into_iter().map(|(path, entry)| (below(&kept, &path), entry)).collect();
+        for entry in tree.values_mut() {
+            if let Source::Hardlink(first) = &mut entry.source {
+                *first = below(&kept, first);
+            }
+        }
+        let above: PathBuf = selected.written.components().take(left).collect();
+        for parent in kept.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let path = self.root.join(&above).join(parent);
+            tree.insert(parent.to_owned(), entry(Source::Directory, &fs_err::metadata(&path)?, &path));
+        }
+        Ok(tree)
+    }
+
+    /// Sockets, pipes and devices that trees were made without.
+    pub fn left_out(&self) -> Vec<PathBuf> {
+        self.left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -165,6 +195,8 @@ impl Walk<'_> {
             Source::File(path.to_owned(), metadata.len())
         } else {
             // sockets, pipes and devices of a build machine mean nothing elsewhere
+            let mut left_out = self.context.left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            left_out.insert(path.to_owned());
             return Ok(None);
         }))
     }
@@ -176,6 +208,11 @@ fn entry(source: Source, metadata: &Metadata, path: &Path) -> Entry {
     Entry { source, mode: metadata.mode() & 0o7777, uid: 0, gid: 0, mtime: metadata.mtime(), xattrs }
 }
 
+/// A path of a tree whose root is moved to `dir`.
+pub fn below(dir: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { dir.to_owned() } else { dir.join(path) }
+}
+
 /// The names in a directory, sorted, so that what is met first does not depend on the filesystem.
 fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let mut names = Vec::new();
@@ -185,6 +222,12 @@ fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     }
     names.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(names)
+}
+
+/// How many directories of a source stand before `/./`: `--parents` leaves them out, as rsync does.
+pub fn left_out_parents(source: &str) -> usize {
+    let before = source.trim_start_matches("./").split_once("/./").map_or("", |(before, _)| before);
+    inside(before).map_or(0, |path| path.components().count())
 }
 
 /// A source's path relative to the context. A leading `/` means the context; `..` may not leave it.
@@ -214,7 +257,7 @@ mod tests {
         if !ignore.is_empty() {
             std::fs::write(dir.path().join(".dockerignore"), ignore).unwrap();
         }
-        let context = Context::open(dir.path()).unwrap();
+        let context = Context::open(dir.path(), None).unwrap();
         (dir, context)
     }
 
@@ -265,6 +308,22 @@ mod tests {
         let tree = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
         let paths: Vec<_> = tree.keys().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(paths, ["", ".dockerignore", "a", "docs", "docs/keep"]);
+    }
+
+    #[test]
+    fn parents_come_along_but_for_those_before_the_mark() {
+        let (_dir, context) = context(&["a/b/c/x", "a/b/y"], "");
+        for (source, want) in [
+            ("a/b/c/x", vec!["a", "a/b", "a/b/c", "a/b/c/x"]),
+            ("a/b/c", vec!["a", "a/b", "a/b/c", "a/b/c/x"]),
+            ("a/./b/c/x", vec!["b", "b/c", "b/c/x"]),
+            ("./a/b/./c/x", vec!["c", "c/x"]),
+            ("a/./*/y", vec!["b", "b/y"]),
+        ] {
+            let selected = context.select(source).unwrap();
+            let tree = context.tree_with_parents(&selected[0], left_out_parents(source), &Patterns::default()).unwrap();
+            assert_eq!(tree.keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), want, "{source}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Downloads {
     }
 
     /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
-    /// nothing here has it, with [`Pull::Never`] not at all.
+    /// nothing here has it, with [`Pull::Never`] only for what was never fetched.
     pub async fn bring(&self, remote: &Remote, cache: &Cache, client: &Client, pull: Pull, job: &Job) -> Result<Fetched> {
         fs_err::create_dir_all(&self.dir)?;
         if let Some(checksum) = remote.checksum
@@ -76,7 +76,6 @@ impl Downloads {
         let last = self.last(&remote.url, cache, job)?;
         let fetched = match (pull, last) {
             (Pull::Never, Some((here, _))) => here,
-            (Pull::Never, None) => return Err(never_fetched(&remote.url).into()),
             (_, last) => {
                 let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, version)| version.clone()).unwrap_or_default();
                 match (self.ask(&remote.url, &known, client, job).await, last) {
@@ -180,11 +179,6 @@ fn away(error: anyhow::Error, here: Fetched, pull: Pull, job: &Job) -> Result<Fe
     let mut failure = Failure::network("the server cannot be asked whether the file is still the same");
     failure.hints = hints_of(&error).to_vec();
     Err(error.context(failure.hint("what was fetched before is here: `--pull never` takes it")))
-}
-
-fn never_fetched(url: &Url) -> Failure {
-    Failure::failed(format!("{} was never fetched, and `--pull never` asks nowhere", shown(url)))
-        .hint("build once without `--pull never`, where the server can be reached")
 }
 
 /// The name that a file keeps: the last part of its URL's path, if it has one.

@@ -68,7 +68,7 @@ impl Draft {
         let (store, job) = (store.clone(), job.clone());
         tokio::task::spawn_blocking(move || {
             let cache = Cache::open(&store, options.no_cache);
-            let context = Context::open(&options.context)?;
+            let context = Context::open(&options.context, options.ignore_file.as_deref())?;
             let bases = roots.into_iter().map(|(image, root)| read(image, &root, &cache, &store, &job)).collect::<Result<_>>()?;
             let workdir = Workdir::new(&store);
             Ok(Draft { workdir, options, context, cache, bases, origins, taken, parsed, misnamed, downloaded: Downloaded::new() })
@@ -112,6 +112,9 @@ impl Draft {
             refuse_errors(&options.text, &diagnostics)?;
             for warning in diagnostics.iter().filter(|_| plan.lacks.is_empty()) {
                 job.warn(told(warning, &options.text));
+            }
+            for path in context.left_out().iter().filter(|_| plan.lacks.is_empty()) {
+                job.warn(format!("{} is left out: sockets, pipes and devices mean nothing elsewhere", path.display()));
             }
             Ok((self, plan))
         })

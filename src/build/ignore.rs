@@ -1,11 +1,13 @@
-//! `.kubeignore` and `.dockerignore`: which files of the context are not there (docker's rules, moby `patternmatcher`).
+//! Ignore files: which paths of a context are not there for COPY (docker's rules, moby `patternmatcher`).
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
+use regex::bytes::Regex;
 
-/// The patterns of an ignore file, or of `--exclude`.
+/// Patterns, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     patterns: Vec<Pattern>,
@@ -15,7 +17,7 @@ pub struct Patterns {
 struct Pattern {
     /// As it was written.
     text: String,
-    matcher: GlobMatcher,
+    matcher: Regex,
     /// `!pattern`: what it matches is there after all.
     exception: bool,
 }
@@ -35,7 +37,8 @@ impl Patterns {
     pub fn match_path(&self, path: &Path) -> bool {
         let mut left_out = false;
         for pattern in &self.patterns {
-            if pattern.exception == left_out && path.ancestors().any(|path| pattern.matcher.is_match(path)) {
+            let mut parts = path.ancestors().filter(|part| !part.as_os_str().is_empty());
+            if pattern.exception == left_out && parts.any(|part| pattern.matcher.is_match(part.as_os_str().as_bytes())) {
                 left_out = !pattern.exception;
             }
         }
@@ -56,11 +59,47 @@ impl Patterns {
 fn pattern(line: &str) -> Result<Option<Pattern>> {
     let line = line.trim();
     let (exception, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
-    let cleaned: Vec<&str> = line.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if exception && line.is_empty() {
+        bail!("`!` alone is no exception: it wants a pattern");
+    }
+    let cleaned = cleaned(line);
     if cleaned.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Pattern { text: line.to_owned(), matcher: glob(&cleaned.join("/"))?, exception }))
+    Ok(Some(Pattern { text: line.to_owned(), matcher: regex(&cleaned)?, exception }))
+}
+
+/// Without `.`, `..` and blanks between slashes (Go's `filepath.Clean`), relative to the context.
+fn cleaned(pattern: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match part {
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            // above the root is the root
+            ".." if pattern.starts_with('/') => {}
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// A pattern as docker reads it: Go's `filepath.Match`, and `**` for any number of directories.
+fn regex(pattern: &str) -> Result<Regex> {
+    let (mut text, mut chars) = ("(?s)^".to_owned(), pattern.chars().peekable());
+    while let Some(char) = chars.next() {
+        match char {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                chars.next_if_eq(&'/');
+                text += if chars.peek().is_none() { "(?-u:.)*" } else { "((?-u:.)*/)?" };
+            }
+            '*' => text += "(?-u:[^/])*",
+            '?' => text += "[^/]",
+            '[' | ']' | '^' | '-' => text.push(char),
+            '\\' => text += &regex::escape(&chars.next().unwrap_or('\\').to_string()),
+            _ => text += &regex::escape(&char.to_string()),
+        }
+    }
+    Regex::new(&format!("{text}$")).map_err(|_| anyhow::anyhow!("pattern `{pattern}` is no pattern: want `[a-z]`, `*`, `?`, `**`"))
 }
 
 /// A pattern of Go's `filepath.Match`, and `**` for any directories.
@@ -73,6 +112,8 @@ pub fn glob(pattern: &str) -> Result<GlobMatcher> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]
@@ -91,6 +132,7 @@ mod tests {
             ("temp?", "tempa", true),
             ("temp?", "temp", false),
             ("# comment", "# comment", false),
+            (" # no comment", "# no comment", true),
             ("a/**/z", "a/b/c/z", true),
             ("a/**/z", "a/z", true),
             ("{a,b}", "a", false),
@@ -98,14 +140,47 @@ mod tests {
             ("*\n!a", "b/a", true),
             ("*", "b/a", true),
             ("", "a", false),
+            // the examples of docker's reference
+            ("*/temp*", "somedir/temporary.txt", true),
+            ("*/temp*", "temporary.txt", false),
+            ("*/*/temp*", "somedir/subdir/temporary.txt", true),
+            ("*.md\n!README*.md\nREADME-secret.md", "README-secret.md", true),
+            ("*.md\n!README*.md\nREADME-secret.md", "README-open.md", false),
+            ("*.md\nREADME-secret.md\n!README*.md", "README-secret.md", false),
+            ("**", "a/b", true),
+            ("**\n!keep", "keep/a", false),
+            ("dir/**", "dir/a/b", true),
+            ("dir/**", "dir", false),
+            ("**/foo/bar", "foo/bar", true),
+            ("**/foo/bar", "a/foo/bar/x", true),
+            ("abc/**/def", "abc/x/y/def", true),
+            ("./a/../b/", "b/c", true),
+            ("/..//a", "a", true),
+            ("../a", "a", false),
+            ("a\\*", "a*", true),
+            ("a\\*", "ab", false),
+            ("[^a]b", "cb", true),
+            ("[^a]b", "ab", false),
+            ("[!a]b", "!b", true),
+            ("[a-c]x", "bx", true),
+            ("a.b", "axb", false),
+            ("a+(b)|$", "a+(b)|$", true),
+            ("*.txt", "ä.txt", true),
+            ("?.txt", "ä.txt", true),
+            ("/", "a", false),
+            (".", "a", false),
         ] {
             assert_eq!(Patterns::parse(patterns).unwrap().match_path(Path::new(path)), left_out, "{patterns:?} {path}");
         }
+        let odd = Path::new(OsStr::from_bytes(b"dir/\xff.log"));
+        assert!(Patterns::parse("**/*.log").unwrap().match_path(odd) && Patterns::parse("dir").unwrap().match_path(odd));
     }
 
     #[test]
     fn wrong_patterns_are_refused_with_their_line() {
-        let error = Patterns::parse("a\n[a-\n").unwrap_err();
-        assert!(format!("{error:#}").starts_with("line 2"), "{error:#}");
+        for text in ["a\n[a-\n", "a\n!\n", "a\n[z-a]"] {
+            let error = Patterns::parse(text).unwrap_err();
+            assert!(format!("{error:#}").starts_with("line 2"), "{text}: {error:#}");
+        }
     }
 }

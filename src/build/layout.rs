@@ -14,7 +14,7 @@ pub enum Item {
     /// A directory.
     Dir,
     /// A symbolic link to this target.
-    Link(PathBuf),
+    Link(#[serde(with = "super::paths")] PathBuf),
     /// A file.
     File,
 }
@@ -23,6 +23,7 @@ pub enum Item {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Layout {
+    #[serde(with = "super::paths::keys")]
     items: BTreeMap<PathBuf, Item>,
 }
 

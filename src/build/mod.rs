@@ -23,6 +23,7 @@ mod named;
 mod options;
 mod origin;
 mod owner;
+mod paths;
 mod place;
 mod plan;
 pub mod platforms;

@@ -22,6 +22,8 @@ pub struct Options {
     pub text: String,
     /// The context directory.
     pub context: PathBuf,
+    /// The ignore file that is the Kubefile's own.
+    pub ignore_file: Option<PathBuf>,
     /// What it is built for.
     pub platform: Platform,
     /// Values for ARG.

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::layout::Layout;
+use crate::kubefile::Mode;
 use crate::layer::{Entry, Source, Tree};
 
 /// Something to put into the rootfs.
@@ -48,10 +49,10 @@ impl Destination {
 }
 
 /// Who owns what is put, and its mode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// Permission bits.
-    pub mode: Option<u32>,
+    /// Permission bits, or changes of those that files have.
+    pub mode: Option<Mode>,
     /// User and group.
     pub owner: Option<(u64, u64)>,
 }
@@ -82,9 +83,9 @@ pub fn place(items: Vec<Item>, destination: &Destination, attributes: Attributes
 }
 
 impl Attributes {
-    fn give(self, entry: &mut Entry) {
-        if let Some(mode) = self.mode.filter(|_| !matches!(entry.source, Source::Symlink(_))) {
-            entry.mode = mode;
+    fn give(&self, entry: &mut Entry) {
+        if let Some(mode) = self.mode.as_ref().filter(|_| !matches!(entry.source, Source::Symlink(_))) {
+            entry.mode = mode.of(entry.mode, entry.source == Source::Directory);
         }
         if let Some((uid, gid)) = self.owner {
             (entry.uid, entry.gid) = (uid, gid);
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn modes_and_owners_are_given() {
-        let attributes = Attributes { mode: Some(0o700), owner: Some((3, 4)) };
+        let attributes = Attributes { mode: Some(Mode::Bits(0o700)), owner: Some((3, 4)) };
         let layer = place(vec![file("a")], &Destination::parse("x/"), attributes, &Layout::default());
         let (file, parent) = (&layer[Path::new("x/a")], &layer[Path::new("x")]);
         assert_eq!((file.mode, file.uid, file.gid), (0o700, 3, 4));

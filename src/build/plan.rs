@@ -20,7 +20,7 @@ use crate::diagnostic::{Diagnostic, Span};
 use url::Url;
 
 use crate::image::{ClusterConfig, Digest, RuntimeKind, platform_string};
-use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Pair, Run, Stage, Step, Word, expand};
+use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Mode, Pair, Run, Stage, Step, Word, expand};
 use crate::workloads::{Finds, Found};
 
 /// A checked build.
@@ -112,7 +112,7 @@ pub struct Placement {
     /// Where to.
     pub destination: Destination,
     /// `--chmod`.
-    pub mode: Option<u32>,
+    pub mode: Option<Mode>,
     /// `--chown`; else files from the context and from URLs are root's.
     pub owner: Option<Owner>,
 }

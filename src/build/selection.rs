@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::cache::Key;
-use super::context::inside;
+use super::context::{below, inside, left_out_parents};
 use super::ignore::{Patterns, glob};
 use super::layout::Layout;
 use super::origin::Origin;
@@ -25,6 +25,8 @@ pub struct Selection {
     pub paths: Vec<String>,
     /// What is left out, relative to each source.
     pub exclude: Patterns,
+    /// Whether the directories above the sources come along.
+    pub parents: bool,
 }
 
 /// A rootfs that is finished.
@@ -42,13 +44,16 @@ struct Root {
     name: PathBuf,
     /// Where it is, links followed.
     at: PathBuf,
+    /// With `--parents`: where it is put, and the directories above that, each with its place.
+    kept: PathBuf,
+    above: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Selection {
     /// Adds all that the selected files depend on.
     pub fn add_to(&self, key: &mut Key, from: Finished<'_>) {
         self.paths.iter().for_each(|path| key.part(path));
-        key.part("without");
+        key.part(if self.parents { "with parents without" } else { "without" });
         self.exclude.lines().for_each(|line| key.part(line));
         key.part("of");
         from.layers.iter().for_each(|layer| key.part(layer.diff_id.to_string()));
@@ -60,13 +65,15 @@ impl Selection {
         for path in &self.paths {
             roots.extend(self.roots(path, from.layout)?);
         }
-        let tree = pick(store, from.layers, |path| roots.iter().any(|root| path.starts_with(&root.at)), spool, job)?;
+        let wanted = |path: &Path| roots.iter().any(|root| path.starts_with(&root.at) || root.above.iter().any(|(_, at)| at == path));
+        let tree = pick(store, from.layers, wanted, spool, job)?;
         Ok(roots.into_iter().map(|root| self.item(root, &tree)).collect())
     }
 
     fn roots(&self, path: &str, layout: &Layout) -> Result<Vec<Root>> {
         let written = inside(path).unwrap_or_default();
-        let root = |path: &Path| Root { name: path.file_name().map(PathBuf::from).unwrap_or_default(), at: layout.resolve(path) };
+        let left = left_out_parents(path);
+        let root = |path: &Path| self.root(path, left, layout);
         let plain = root(&written);
         if layout.has(&plain.at) {
             return Ok(vec![plain]);
@@ -84,6 +91,18 @@ impl Selection {
         Ok(found)
     }
 
+    fn root(&self, path: &Path, left: usize, layout: &Layout) -> Root {
+        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+        let (mut kept, mut above) = (PathBuf::new(), Vec::new());
+        if self.parents {
+            let left_out: PathBuf = path.components().take(left).collect();
+            kept = path.components().skip(left).collect();
+            let parents = kept.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            above = parents.map(|parent| (parent.to_owned(), layout.resolve(&left_out.join(parent)))).collect();
+        }
+        Root { name, at: layout.resolve(path), kept, above }
+    }
+
     /// A part of the tree as one that stands alone: hard links into other parts become files.
     fn item(&self, root: Root, picked: &Tree) -> Item {
         let (mut tree, mut firsts) = (Tree::new(), HashMap::new());
@@ -92,18 +111,21 @@ impl Selection {
             if !relative.as_os_str().is_empty() && self.exclude.match_path(relative) {
                 continue;
             }
+            let relative = below(&root.kept, relative);
             let mut entry = entry.clone();
             if let Source::Hardlink(first) = &entry.source {
                 entry.source = picked.get(first).map_or(entry.source.clone(), |first| first.source.clone());
             }
             if let Source::File(bytes, _) = &entry.source {
-                let first = firsts.entry(bytes.clone()).or_insert_with(|| relative.to_owned());
+                let first = firsts.entry(bytes.clone()).or_insert_with(|| relative.clone());
                 if *first != relative {
                     entry.source = Source::Hardlink(first.clone());
                 }
             }
-            tree.insert(relative.to_owned(), entry);
+            tree.insert(relative, entry);
         }
+        let above = root.above.into_iter().filter_map(|(parent, at)| Some((parent, picked.get(&at)?.clone())));
+        tree.extend(above.filter(|(_, entry)| entry.source == Source::Directory));
         Item { name: root.name, tree }
     }
 }

@@ -235,7 +235,7 @@ impl<'a> Stage<'a> {
         let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
         let rootfs = Finished { layers: &self.made.layers, layout: &self.layout };
         let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir, self.store, self.job));
-        let attributes = Attributes { mode: placement.mode, owner: owner.transpose()? };
+        let attributes = Attributes { mode: placement.mode.clone(), owner: owner.transpose()? };
         Ok(place(items, &placement.destination, attributes, &self.layout))
     }
 

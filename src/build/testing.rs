@@ -13,6 +13,7 @@ pub fn options(context: &Path, text: &str) -> Options {
         kubefile: "Kubefile".to_owned(),
         text: text.to_owned(),
         context: context.to_owned(),
+        ignore_file: None,
         platform: parse_platform("linux/amd64").unwrap(),
         build_args: Default::default(),
         labels: Default::default(),

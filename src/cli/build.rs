@@ -207,6 +207,7 @@ impl Args {
             kubefile: if file == Path::new("-") { "Kubefile".to_owned() } else { file.display().to_string() },
             text,
             context: nothing.unwrap_or(&self.context).to_owned(),
+            ignore_file: own_ignore_file(&file),
             platform: platform.clone(),
             source_date_epoch: source_date_epoch(&build_args)?,
             build_args,
@@ -239,6 +240,16 @@ impl Args {
             policy: self.policy.policy()?,
         })
     }
+}
+
+/// The ignore file beside a Kubefile that is for it alone, as docker has them: a context may have several Kubefiles.
+fn own_ignore_file(kubefile: &Path) -> Option<PathBuf> {
+    let named = |ending: &str| {
+        let mut file = kubefile.as_os_str().to_owned();
+        file.push(ending);
+        PathBuf::from(file)
+    };
+    [".kubeignore", ".dockerignore"].map(named).into_iter().find(|file| file.is_file() && kubefile != Path::new("-"))
 }
 
 fn read_text(path: &Path) -> Result<String> {

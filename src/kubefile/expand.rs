@@ -1,6 +1,7 @@
 //! What a word means: quotes and escapes removed, variables replaced (docker's rules, moby/buildkit `shell/lex.go`).
 
 use super::Escape;
+use super::wildcard::{replaced, without_prefix, without_suffix};
 
 /// A word's meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,7 +22,9 @@ pub enum ExpandError {
     #[error("`${{` is not closed by `}}`")]
     OpenBrace,
     /// `${` with something in it that is no variable, or a modifier that does not exist.
-    #[error("`{0}` is no variable: want ${{NAME}}, ${{NAME:-default}}, ${{NAME:+other}} or ${{NAME:?message}}")]
+    #[error(
+        "`{0}` is no variable: want ${{NAME}}, ${{NAME:-default}}, ${{NAME:+other}}, ${{NAME:?message}}, ${{NAME#prefix}}, ${{NAME%suffix}} or ${{NAME/pattern/other}}"
+    )]
     NoVariable(String),
     /// `${NAME:?message}` without a value.
     #[error("{name}: {message}")]
@@ -38,17 +41,18 @@ pub const PREDEFINED: [&str; 9] =
     ["ARCH", "TARGETARCH", "TARGETOS", "TARGETVARIANT", "TARGETPLATFORM", "BUILDARCH", "BUILDOS", "BUILDVARIANT", "BUILDPLATFORM"];
 
 /// Expands a word: `$V`, `${V}`, `${V:-d}`, `${V:+d}`, `${V:?m}` (and these without the colon, which do not count an empty
-/// value as missing), quotes and escapes. `lookup` gives a variable's value.
+/// value as missing), `${V#p}`, `${V##p}`, `${V%p}`, `${V%%p}`, `${V/p/o}`, `${V//p/o}`, quotes and escapes. `lookup` gives a variable's
+/// value.
 pub fn expand(word: &str, escape: Escape, lookup: impl Fn(&str) -> Option<String>) -> Result<Expanded, ExpandError> {
-    let mut expander = Expander { rest: word, escape: escape.char(), lookup: &lookup, unknown: Vec::new(), depth: 0 };
-    let text = expander.until(None)?;
+    let mut expander = Expander { rest: word, escape: escape.char(), lookup: &lookup, unknown: Vec::new(), depth: 0, guards: false };
+    let (text, _) = expander.until(&[])?;
     Ok(Expanded { text, unknown: expander.unknown })
 }
 
 /// Expands the content of a heredoc: variables as in [`expand`], but quotes mean themselves and escapes only guard `$` and
 /// themselves.
 pub fn expand_heredoc(content: &str, escape: Escape, lookup: impl Fn(&str) -> Option<String>) -> Result<Expanded, ExpandError> {
-    let mut expander = Expander { rest: content, escape: escape.char(), lookup: &lookup, unknown: Vec::new(), depth: 0 };
+    let mut expander = Expander { rest: content, escape: escape.char(), lookup: &lookup, unknown: Vec::new(), depth: 0, guards: false };
     let mut text = String::new();
     while let Some(char) = expander.next() {
         match char {
@@ -79,6 +83,8 @@ struct Expander<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     unknown: Vec<String>,
     depth: usize,
+    /// Whether escapes stay, as `\\`: they guard the wildcards of a pattern.
+    guards: bool,
 }
 
 impl Expander<'_> {
@@ -88,23 +94,23 @@ impl Expander<'_> {
         Some(char)
     }
 
-    /// Expands up to `end`, which is consumed, or to the end of the word.
-    fn until(&mut self, end: Option<char>) -> Result<String, ExpandError> {
+    /// Expands up to one of `ends`, which is consumed and given back, or without any to the end of the word.
+    fn until(&mut self, ends: &[char]) -> Result<(String, Option<char>), ExpandError> {
         let mut text = String::new();
         while let Some(char) = self.next() {
             match char {
-                _ if Some(char) == end => return Ok(text),
+                _ if ends.contains(&char) => return Ok((text, Some(char))),
                 '\'' => self.single_quoted(&mut text)?,
                 '"' => self.double_quoted(&mut text)?,
                 '$' => text += &self.dollar()?,
-                _ if char == self.escape => text.extend(self.next()),
+                _ if char == self.escape => {
+                    text.extend(self.guards.then_some('\\'));
+                    text.extend(self.next());
+                }
                 _ => text.push(char),
             }
         }
-        match end {
-            Some(_) => Err(ExpandError::OpenBrace),
-            None => Ok(text),
-        }
+        if ends.is_empty() { Ok((text, None)) } else { Err(ExpandError::OpenBrace) }
     }
 
     fn single_quoted(&mut self, text: &mut String) -> Result<(), ExpandError> {
@@ -156,8 +162,10 @@ impl Expander<'_> {
             return Err(if inside.contains('}') { wrong() } else { ExpandError::OpenBrace });
         }
         let mut operator = self.next().ok_or(ExpandError::OpenBrace)?;
-        if operator == '}' {
-            return Ok(self.value(&name));
+        match operator {
+            '}' => return Ok(self.value(&name)),
+            '#' | '%' | '/' => return self.patterned(&name, operator)?.ok_or_else(wrong),
+            _ => {}
         }
         let colon = operator == ':';
         if colon {
@@ -172,9 +180,7 @@ impl Expander<'_> {
     /// `${name<operator>word}` from the word on.
     fn modified(&mut self, name: String, operator: char, empty_is_missing: bool) -> Result<String, ExpandError> {
         let known = self.unknown.len();
-        self.depth += 1;
-        let other = self.until(Some('}'))?;
-        self.depth -= 1;
+        let other = self.deeper(&['}'], false)?.0;
         let value = (self.lookup)(&name).filter(|value| !(empty_is_missing && value.is_empty()));
         let other_counts = value.is_some() == (operator == '+');
         if !other_counts {
@@ -186,6 +192,32 @@ impl Expander<'_> {
             (_, Some(value)) => Ok(value),
             (_, None) => Err(ExpandError::Required { name, message: if other.is_empty() { "is not set".to_owned() } else { other } }),
         }
+    }
+
+    /// `${name#pattern}` and its like from the pattern on; `None` if a `/` has no second one.
+    fn patterned(&mut self, name: &str, operator: char) -> Result<Option<String>, ExpandError> {
+        let twice = self.rest.starts_with(operator);
+        if twice {
+            self.next();
+        }
+        let (pattern, end) = self.deeper(if operator == '/' { &['/', '}'] } else { &['}'] }, true)?;
+        let value = self.value(name);
+        Ok(match operator {
+            '#' => Some(without_prefix(&value, &pattern, twice)),
+            '%' => Some(without_suffix(&value, &pattern, twice)),
+            _ if end == Some('}') => None,
+            _ => Some(replaced(&value, &pattern, &self.deeper(&['}'], false)?.0, twice)),
+        })
+    }
+
+    /// What stands inside `${}`, with the end that came.
+    fn deeper(&mut self, ends: &[char], guards: bool) -> Result<(String, Option<char>), ExpandError> {
+        let before = std::mem::replace(&mut self.guards, guards);
+        self.depth += 1;
+        let found = self.until(ends);
+        self.depth -= 1;
+        self.guards = before;
+        found
     }
 
     /// A variable's name: letters, digits and `_`; or one digit or special character, as docker reads them.
@@ -275,12 +307,47 @@ mod tests {
             ("${V:-a", ExpandError::OpenBrace),
             ("${", ExpandError::OpenBrace),
             ("${}", ExpandError::NoVariable("${}".to_owned())),
-            ("${V#x}", ExpandError::NoVariable("${V#x}".to_owned())),
+            ("${V^x}", ExpandError::NoVariable("${V^x}".to_owned())),
+            ("${V/x}", ExpandError::NoVariable("${V/x}".to_owned())),
+            ("${V#x", ExpandError::OpenBrace),
+            ("${V/x/y", ExpandError::OpenBrace),
             ("${NO:?want it}", ExpandError::Required { name: "NO".to_owned(), message: "want it".to_owned() }),
         ] {
             assert_eq!(expand(word, Escape::Backslash, lookup), Err(expected), "{word}");
         }
         assert!(expand(&"${A:-".repeat(100_000), Escape::Backslash, lookup).is_err());
+    }
+
+    #[test]
+    fn patterns_take_away_and_replace_as_dockers_do() {
+        for (value, word, expected) in [
+            ("foo:bar:baz", "${P#*:}", "bar:baz"),
+            ("foo:bar:baz", "${P##*:}", "baz"),
+            ("foo:bar:baz", "${P%:*}", "foo:bar"),
+            ("foo:bar:baz", "${P%%:*}", "foo"),
+            ("foo:bar:baz", "${P#bar}", "foo:bar:baz"),
+            ("foo:bar:baz", "${P/:/-}", "foo-bar:baz"),
+            ("foo:bar:baz", "${P//:/-}", "foo-bar-baz"),
+            ("foo:bar:baz", "${P/b*z/}", "foo:"),
+            ("foo:bar:baz", "${P//b?/$V}", "foo:vr:vz"),
+            ("v1.2.3", "${P#v}", "1.2.3"),
+            ("v1.2.3", "${P%.*}-x", "v1.2-x"),
+            ("v1.2.3", "${P//./_}", "v1_2_3"),
+            ("a*b*c", r"${P#*\*}", "b*c"),
+            ("a*b*c", r"${P//\*/}", "abc"),
+            ("a/b/c", r"${P//\//-}", "a-b-c"),
+            ("a$1b", "${P/a/$E$}", "$$1b"),
+            ("äöü", "${P#?}", "öü"),
+            ("äöü", "${P%?}", "äö"),
+            ("", "${P#*}", ""),
+            ("x", "${P//}", "x"),
+        ] {
+            let lookup = |name: &str| if name == "P" { Some(value.to_owned()) } else { lookup(name) };
+            let expanded = expand(word, Escape::Backslash, lookup);
+            let expected = if word == "${P//}" { Err(ExpandError::NoVariable("${P//}".to_owned())) } else { Ok(expected.to_owned()) };
+            assert_eq!(expanded.map(|expanded| expanded.text), expected, "{value} {word}");
+        }
+        assert_eq!(expand("${NO#x}", Escape::Backslash, lookup).unwrap().unknown, ["NO"]);
     }
 
     #[test]

@@ -180,7 +180,11 @@ pub struct Files {
     pub from: Option<Word>,
     /// `--checksum`: the digest of the one URL. ADD only.
     pub checksum: Option<Word>,
-    /// `--chmod`: an octal mode.
+    /// `--link`: means nothing here, as every COPY is a layer that needs no other.
+    pub link: bool,
+    /// `--parents`: the directories above the sources come along. COPY only.
+    pub parents: bool,
+    /// `--chmod`: an octal mode, or changes of it.
     pub chmod: Option<Word>,
     /// `--chown`: `user[:group]`, names or numbers.
     pub chown: Option<Word>,

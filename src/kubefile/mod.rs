@@ -8,16 +8,19 @@ mod expand;
 mod heredoc;
 mod instruction;
 mod line;
+mod mode;
 mod operands;
 mod parse;
 mod print;
 mod range;
 #[cfg(test)]
 mod tests;
+mod wildcard;
 
 pub use expand::{ExpandError, Expanded, PREDEFINED, expand, expand_heredoc, variables};
 pub use instruction::{
     App, Arg, Command, Escape, Files, From, Heredoc, Instruction, Kubefile, Pair, Run, Source, Spanned, Stage, Step, Word,
 };
+pub use mode::Mode;
 pub use parse::{INSTRUCTIONS, Parsed, parse};
 pub use range::VersionRange;

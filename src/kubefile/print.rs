@@ -146,11 +146,14 @@ fn json(words: &[Word]) -> String {
 fn printed_files(files: &Files, escape: Escape) -> String {
     let flags = [("from", &files.from), ("checksum", &files.checksum), ("chmod", &files.chmod), ("chown", &files.chown)];
     let flags = flags.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let switches = [("link", files.link), ("parents", files.parents)];
+    let switches: String = switches.into_iter().filter(|(_, on)| *on).map(|(name, _)| format!("--{name} ")).collect();
     let flags: String = flags
         .chain(files.exclude.iter().map(|value| ("exclude", value)))
         .map(|(name, value)| format!("--{name}={} ", value.value))
         .collect();
-    if files.has_inline() { flags + &inline(files) } else { flags + &plain_files(files, escape) }
+    let operands = if files.has_inline() { inline(files) } else { plain_files(files, escape) };
+    switches + &flags + &operands
 }
 
 fn plain_files(files: &Files, escape: Escape) -> String {

@@ -29,6 +29,7 @@ ENV A=1 B="two words" C=it\ is
 env OLD form of it
 COPY --from=base --chmod=0755 --chown=0:0 --exclude=*.md --exclude=doc bin/ ${ARCH}/x ./bin
 COPY ["a b", "c/"]
+COPY --link --parents --chmod=u=rwX,go=rX a/./b c/
 ADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 https://example.com/a.tgz /opt/
 RUN echo a && \
     # comment
@@ -55,6 +56,7 @@ LAUNCH ["net", "web"]
     ENV OLD form of it
     COPY --from=base --chmod=0755 --chown=0:0 --exclude=*.md --exclude=doc bin/ ${ARCH}/x ./bin
     COPY ["a b","c/"]
+    COPY --link --parents --chmod=u=rwX,go=rX a/./b c/
     ADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 https://example.com/a.tgz /opt/
     RUN echo a &&     echo b
     RUN ["/bin/sh","-c","echo $HOME"]
@@ -169,6 +171,9 @@ fn each_mistake_is_named_where_it_is() {
         ("FROM scratch\nCOPY --from=1 a b\n", "error [1] there is no stage 1 before this one"),
         ("FROM scratch AS a\nCOPY --from=a a b\n", "error [a] `a` is this stage itself"),
         ("FROM scratch\nCOPY --chmod=999 a b\n", "error [999] `999` is no file mode"),
+        ("FROM scratch\nCOPY --chmod=u+y a b\n", "error [u+y] `u+y` is no file mode"),
+        ("FROM scratch\nCOPY --link=maybe a b\n", "error [maybe] `--link` is `true` or `false`"),
+        ("FROM scratch\nADD --parents a b\n", "error [--parents] unknown flag `--parents`"),
         ("FROM scratch\nCOPY --chown=: a b\n", "error [:] `:` is no owner"),
         ("FROM scratch\nCOPY --chmod a b\n", "error [--chmod] `--chmod` needs a value"),
         ("FROM scratch\nADD --from=a a b\n", "error [--from=a] unknown flag `--from`"),
@@ -242,6 +247,47 @@ fn line() -> impl Strategy<Value = String> {
     ];
     (prop::option::weighted(0.9, keyword), prop::collection::vec(operand, 0..5))
         .prop_map(|(keyword, operands)| format!("{} {}", keyword.unwrap_or_default(), operands.join(" ")))
+}
+
+#[test]
+fn instructions_of_containers_are_refused_with_what_to_do_instead() {
+    for (line, instead) in [
+        ("ENTRYPOINT [\"a\"]", "LAUNCH or CMDS"),
+        ("EXPOSE 80", "manifests of an APP"),
+        ("HEALTHCHECK CMD true", "probes"),
+        ("ONBUILD RUN true", "starts from this image"),
+        ("SHELL [\"bash\", \"-c\"]", "RUN [\"bash\""),
+        ("STOPSIGNAL 9", "manifests of an APP"),
+        ("USER nobody", "setpriv"),
+        ("VOLUME /data", "CSI"),
+        ("WORKDIR /opt", "cd dir"),
+    ] {
+        let text = format!("FROM scratch\n{line}\n");
+        let [error] = parse("K", &text).diagnostics.try_into().unwrap();
+        let help = error.help.clone().unwrap();
+        assert!(error.is_error() && help.contains("a cluster image is no container") && help.contains(instead), "{line}: {help}");
+    }
+}
+
+#[test]
+fn lines_go_on_as_in_dockerfiles() {
+    for (name, text, expected) in [
+        ("comments between", "FROM scratch\nRUN a \\\n# no\n  # no\n  b\n", "FROM scratch\nRUN a   b\n"),
+        ("blanks after the escape", "FROM scratch\nRUN a \\  \n b\n", "FROM scratch\nRUN a  b\n"),
+        ("windows line ends", "FROM scratch\r\nRUN a \\\r\n b\r\n", "FROM scratch\nRUN a  b\n"),
+        ("a hash inside", "FROM scratch\nRUN echo '#x' # y\n", "FROM scratch\nRUN echo '#x' # y\n"),
+        ("the other escape", "# escape=`\nFROM scratch\nRUN a `\n b\\\n", "# escape=`\nFROM scratch\nRUN a  b\\\n"),
+        ("a directive after a comment is a comment", "# x\n# escape=`\nFROM scratch\nRUN a \\\n b\n", "FROM scratch\nRUN a  b\n"),
+        (
+            "syntax is left alone",
+            "# syntax=docker/dockerfile:1\n# escape=`\nFROM scratch\nRUN `\n a\n",
+            "# escape=`\nFROM scratch\nRUN a\n",
+        ),
+    ] {
+        let parsed = parse("K", text);
+        assert!(!parsed.diagnostics.iter().any(Diagnostic::is_error), "{name}: {:?}", parsed.diagnostics);
+        assert_eq!(parsed.kubefile.to_string(), expected, "{name}");
+    }
 }
 
 #[test]

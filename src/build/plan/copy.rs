@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::context::left_out_parents;
 use super::super::download::file_name;
 use super::super::ignore::Patterns;
 use super::super::origin::Origin;
@@ -12,7 +13,7 @@ use super::super::untar::{Format, format_of};
 use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
 use crate::image::Digest;
-use crate::kubefile::{Files, Heredoc, Source, Word, expand_heredoc};
+use crate::kubefile::{Files, Heredoc, Mode, Source, Word, expand_heredoc};
 use crate::layer;
 
 impl Planner<'_> {
@@ -20,17 +21,19 @@ impl Planner<'_> {
         let exclude = self.exclude(&files.exclude);
         let checksum = self.checksum(files);
         let pieces = match files.from.as_ref().and_then(|from| self.known.origins.copied(from)) {
-            Some(origin) => self.from(origin.clone(), &files.sources, exclude),
+            Some(origin) => self.from(origin.clone(), &files.sources, exclude, files.parents),
+            None if files.parents => files.sources.iter().flat_map(|source| self.with_parents(source, &exclude)).collect(),
             None => files.sources.iter().flat_map(|source| self.source(source, &exclude, checksum, add)).collect(),
         };
-        let destination = Destination::parse(&self.word(&files.dest));
+        let mut destination = Destination::parse(&self.word(&files.dest));
+        destination.is_dir |= files.parents;
         self.several_want_a_directory(files, &destination);
         let (mode, owner) = (self.mode(files), self.owner(files));
         Work::Place(Placement { pieces, destination, mode, owner })
     }
 
     /// What is taken from a stage or an image, beside what stands in the Kubefile.
-    fn from(&mut self, origin: Origin, sources: &[Source], exclude: Patterns) -> Vec<Piece> {
+    fn from(&mut self, origin: Origin, sources: &[Source], exclude: Patterns, parents: bool) -> Vec<Piece> {
         let (mut pieces, mut paths) = (Vec::new(), Vec::new());
         for source in sources {
             match source {
@@ -38,8 +41,24 @@ impl Planner<'_> {
                 Source::Path(word) => paths.push(self.word(word)),
             }
         }
-        pieces.push(Piece::From(Selection { origin, paths, exclude }));
+        pieces.push(Piece::From(Selection { origin, paths, exclude, parents }));
         pieces
+    }
+
+    /// What a source names, below the directories that it names (`--parents`).
+    fn with_parents(&mut self, source: &Source, exclude: &Patterns) -> Vec<Piece> {
+        let word = match source {
+            Source::Inline(heredoc) => return vec![Piece::Item(self.inline(heredoc))],
+            Source::Path(word) => word,
+        };
+        let path = self.word(word);
+        let left = left_out_parents(&path);
+        let item = |one| Ok(Item { name: PathBuf::new(), tree: self.context.tree_with_parents(&one, left, exclude)? });
+        let found = self.context.select(&path).and_then(|selected| selected.into_iter().map(item).collect::<anyhow::Result<Vec<_>>>());
+        match found {
+            Ok(items) => items.into_iter().map(Piece::Item).collect(),
+            Err(error) => self.no_source(&path, &word.span, &error),
+        }
     }
 
     fn source(&mut self, source: &Source, exclude: &Patterns, checksum: Option<Digest>, add: bool) -> Vec<Piece> {
@@ -148,12 +167,13 @@ impl Planner<'_> {
         }
     }
 
-    fn mode(&mut self, files: &Files) -> Option<u32> {
+    fn mode(&mut self, files: &Files) -> Option<Mode> {
         let word = files.chmod.as_ref()?;
         let text = self.word(word);
-        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
+        let mode = Mode::parse(&text);
         if mode.is_none() {
-            self.error(&word.span, format!("`{text}` is no file mode")).help = Some("write it in octal, like `--chmod=0755`".to_owned());
+            self.error(&word.span, format!("`{text}` is no file mode")).help =
+                Some("write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`".to_owned());
         }
         mode
     }

@@ -16,7 +16,7 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
     let mut options = options(dir.path(), text);
     options.build_args = BTreeMap::from([("VERSION".to_owned(), "2".to_owned())]);
     let parsed = parse("Kubefile", text);
-    let context = Context::open(dir.path()).unwrap();
+    let context = Context::open(dir.path(), None).unwrap();
     let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
     let bases = origins
         .images()

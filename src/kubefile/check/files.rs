@@ -5,7 +5,7 @@ use url::Url;
 use super::{Checker, Scope, is_url};
 use crate::diagnostic::{Span, did_you_mean};
 use crate::image::Digest;
-use crate::kubefile::{Files, Source, Word};
+use crate::kubefile::{Files, Mode, Source, Word};
 
 impl Checker<'_> {
     pub(super) fn files(&mut self, files: &Files, scope: &Scope, add: bool) {
@@ -67,8 +67,8 @@ impl Checker<'_> {
     }
 
     fn modes(&mut self, files: &Files) {
-        if let Some((span, text)) = self.given(files.chmod.as_ref()).filter(|(_, text)| !is_mode(text)) {
-            self.error(&span, format!("`{text}` is no file mode"), "write it in octal, like `--chmod=0755`");
+        if let Some((span, text)) = self.given(files.chmod.as_ref()).filter(|(_, text)| Mode::parse(text).is_none()) {
+            self.error(&span, format!("`{text}` is no file mode"), "write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`");
         }
         if let Some((span, text)) = self.given(files.chown.as_ref()).filter(|(_, text)| !is_owner(text)) {
             self.error(&span, format!("`{text}` is no owner"), "write it like `--chown=user:group` or `--chown=0:0`");
@@ -85,10 +85,6 @@ impl Checker<'_> {
     fn given(&self, word: Option<&Word>) -> Option<(Span, String)> {
         word.and_then(|word| Some((word.span.clone(), self.literal(word)?)))
     }
-}
-
-fn is_mode(text: &str) -> bool {
-    u32::from_str_radix(text, 8).is_ok_and(|mode| mode <= 0o7777)
 }
 
 fn is_owner(text: &str) -> bool {

@@ -24,16 +24,37 @@ impl Parser<'_> {
         if json.is_none() && heredoc::is_announcement(&dest.value) {
             return Err(self.usage(dest.span, "a destination is missing after the heredoc", usage));
         }
-        let mut files =
-            Files { from: None, checksum: None, chmod: None, chown: None, exclude: Vec::new(), sources: sources(words, heredocs), dest };
+        let mut files = Files {
+            from: None,
+            checksum: None,
+            link: false,
+            parents: false,
+            chmod: None,
+            chown: None,
+            exclude: Vec::new(),
+            sources: sources(words, heredocs),
+            dest,
+        };
         self.file_flags(&mut files, flags, add)?;
         Ok(files)
     }
 
     fn file_flags(&self, files: &mut Files, flags: Vec<Flag>, add: bool) -> Read<()> {
-        let known: &[&str] = if add { &["checksum", "chmod", "chown", "exclude"] } else { &["from", "chmod", "chown", "exclude"] };
+        let known: &[&str] = match add {
+            true => &["checksum", "chmod", "chown", "exclude", "link"],
+            false => &["from", "chmod", "chown", "exclude", "link", "parents"],
+        };
         for flag in flags {
             let span = flag.word.span.clone();
+            let switch = match flag.name() {
+                "link" => Some(&mut files.link),
+                "parents" if !add => Some(&mut files.parents),
+                _ => None,
+            };
+            if let Some(switch) = switch {
+                *switch = self.switch(&flag)?;
+                continue;
+            }
             let (name, value) = self.flag(flag, known)?;
             let place = match name {
                 "from" => &mut files.from,
@@ -50,6 +71,15 @@ impl Parser<'_> {
             }
         }
         Ok(())
+    }
+
+    /// `--name`, `--name=true` or `--name=false`.
+    fn switch(&self, flag: &Flag) -> Read<bool> {
+        match flag.value.as_ref().map(|value| (value.value.as_str(), value)) {
+            None | Some(("true", _)) => Ok(true),
+            Some(("false", _)) => Ok(false),
+            Some((_, value)) => Err(self.error(value.span.clone(), format!("`--{}` is `true` or `false`", flag.name()))),
+        }
     }
 
     /// Sealer's documentation has comments after COPY's operands, and Sealer took them by accident.

@@ -51,8 +51,18 @@ pub const INSTRUCTIONS: [&str; 18] = [
     "CMD",
 ];
 
-/// Instructions of Dockerfiles that mean nothing for a cluster image.
-const OF_CONTAINERS: [&str; 9] = ["ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+/// Instructions of Dockerfiles that mean nothing for a cluster image, and what to do instead.
+const OF_CONTAINERS: [(&str, &str); 9] = [
+    ("ENTRYPOINT", "say what is launched with LAUNCH or CMDS"),
+    ("EXPOSE", "say ports in the manifests of an APP"),
+    ("HEALTHCHECK", "say probes in the manifests of an APP"),
+    ("ONBUILD", "write it in the Kubefile that starts from this image"),
+    ("SHELL", "write `RUN [\"bash\", \"-c\", \"…\"]`, or a heredoc that begins with `#!`"),
+    ("STOPSIGNAL", "say it in the manifests of an APP"),
+    ("USER", "RUN is root; `RUN setpriv --reuid=… --regid=… --clear-groups command` is another user"),
+    ("VOLUME", "say volumes in the manifests of an APP, or bring storage with CSI"),
+    ("WORKDIR", "RUN begins at the root of the image, paths of COPY start there: write `RUN cd dir && command`"),
+];
 
 /// Reads a Kubefile. `file` is its name in the diagnostics.
 pub fn parse(file: &str, text: &str) -> Parsed {
@@ -166,8 +176,8 @@ impl Parser<'_> {
 
     fn unknown(&self, keyword: &Word, name: &str) -> Box<Diagnostic> {
         let error = Diagnostic::error(self.file, keyword.span.clone(), format!("unknown instruction `{}`", keyword.value));
-        Box::new(if OF_CONTAINERS.contains(&name) {
-            error.help(format!("a cluster image is no container: it has no {name}; see RUN, APP and LAUNCH"))
+        Box::new(if let Some((_, instead)) = OF_CONTAINERS.iter().find(|(known, _)| *known == name) {
+            error.help(format!("a cluster image is no container: it has no {name}; {instead}"))
         } else if let Some(meant) = did_you_mean(name, INSTRUCTIONS) {
             error.help(format!("did you mean `{meant}`?"))
         } else {
