@@ -107,7 +107,7 @@ impl Cache {
 
     /// What a file with this content names.
     pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
-        let place = self.place("finds", &Digest::of(format!("{} {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
+        let place = self.place("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
         // what content says is the same in every build
         if let Some(finds) = read_json(&place) {
             return Ok(finds);

@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::cache::{Cache, Key};
+use super::given::{Given, values_of};
 use super::named::{Content, HELM};
 use super::stage::Made;
 use super::workdir::Workdir;
 use crate::chart::{self, Engine, Files, Release};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Job;
-use crate::image::{ClusterConfig, Digest};
+use crate::image::{ClusterConfig, Digest, Name};
 use crate::layer::{Source, Tree, pick};
 use crate::store::Store;
 use crate::template;
@@ -148,14 +149,56 @@ impl Launch<'_> {
     fn asks(&self, chart: &Chart, helm: Option<&Path>) -> Result<Asks> {
         let mut files = self.files(chart)?;
         let doubts = fill(&chart.path, &mut files, &self.env(chart));
+        let templates = self.templates(chart, files, helm).map_err(|error| failed(&chart.path, &error))?;
+        Ok(Asks { templates, doubts })
+    }
+
+    fn templates(&self, chart: &Chart, files: Files, helm: Option<&Path>) -> Result<Vec<Template>> {
         let release = self.release(chart);
         let texts = match helm {
-            Some(helm) => by_helm(helm, &files, &release),
-            None => by_sealift(files, &release),
+            Some(helm) => by_helm(helm, &files, &release)?,
+            None => by_sealift(files, &release)?,
         };
-        let texts = texts.map_err(|error| failed(&chart.path, &error))?;
         let texts = texts.into_iter().filter(|text| !text.template.ends_with("NOTES.txt"));
-        Ok(Asks { templates: texts.map(|text| text.read(&chart.path)).collect(), doubts })
+        Ok(texts.map(|text| text.read(&chart.path)).collect())
+    }
+
+    /// Says of the places in charts that ask for an image which values make it.
+    ///
+    /// # Errors
+    /// Fails where a chart cannot be read any more.
+    pub fn explain(&self, image: &Name, wanted: &mut Wanted) -> Result<()> {
+        let Some(asked) = wanted.images.get_mut(image) else { return Ok(()) };
+        let (engine, charts) = (self.engine()?, self.made.named.charts());
+        for place in &mut asked.places {
+            if let Some(chart) = charts.iter().find(|chart| Path::new(&place.source).starts_with(&chart.path)) {
+                place.values = self.values(image, place, chart, engine.program()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn values(&self, image: &Name, place: &Place, chart: &Chart, helm: Option<&Path>) -> Result<Vec<Place>> {
+        let mut files = self.files(chart)?;
+        let lines = |files: &Files, name: &str| files.get(name).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+        let before = files.clone();
+        fill(&chart.path, &mut files, &self.env(chart));
+        let asks = |files: Files| {
+            let templates = self.templates(chart, files, helm).ok()?;
+            let finds = templates.into_iter().filter(|template| template.path == place.source).flat_map(|template| template.finds.images);
+            Some(finds.map(|found| found.image).any(|found| found == *image))
+        };
+        let shown = |given: Given| {
+            let source = format!("{}.tmpl", given.file);
+            let path = |file: &str| chart.path.join(file).display().to_string();
+            match lines(&before, &source) {
+                None => Place::line(path(&given.file), given.line),
+                // lines may have come and gone
+                count if count != lines(&files, &given.file) => Place { rendered: true, ..Place::line(path(&source), given.line) },
+                _ => Place::line(path(&source), given.line),
+            }
+        };
+        Ok(values_of(image, &files, asks).into_iter().map(shown).collect())
     }
 
     /// The files of a chart by their paths in it; what is only in layers is read from there.
@@ -232,7 +275,7 @@ fn by_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec<Text>> {
 }
 
 fn doubt(path: &Path, why: String) -> Doubt {
-    Doubt { place: Place { source: path.display().to_string(), line: 1, rendered: false }, text: "chart".to_owned(), why }
+    Doubt { place: Place::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
 }
 
 /// Renders the chart's `*.tmpl` with the environment, as the launch does; what needs more than is known now is told.

@@ -15,6 +15,7 @@ mod context;
 mod download;
 mod draft;
 mod files;
+mod given;
 mod ignore;
 mod layout;
 mod lock;
@@ -155,14 +156,18 @@ async fn build_part(options: Options, client: &Client, store: &Store, job: &Job)
     blocking(build, move |build| build.finish(&plan, &made, &wanted, fetched)).await
 }
 
-/// Parses, resolves and checks, and says which container images are wanted; builds nothing.
-pub async fn check(options: Options, client: &Client, store: &Store, job: &Job) -> Result<Checked> {
+/// Parses, resolves and checks, and says which container images are wanted; builds nothing. Of the image in `why` it says which values of
+/// charts make it.
+pub async fn check(options: Options, why: Option<Name>, client: &Client, store: &Store, job: &Job) -> Result<Checked> {
     let _in_use = store.in_use()?;
     let (build, plan) = Build::prepare(options, client, store, job).await?;
     blocking(Arc::new(build), move |build| {
         let runs = plan.has_surprises();
         let made = build.stages(&plan, |stage, steps| stage.look_only(steps))?;
-        let wanted = build.wanted(&plan, &made)?;
+        let mut wanted = build.wanted(&plan, &made)?;
+        if let Some(image) = why {
+            build.launch(&plan, &made).explain(&image, &mut wanted)?;
+        }
         Ok(Checked { wanted, runs })
     })
     .await
@@ -219,7 +224,17 @@ impl Build {
         for (name, text) in &self.options.image_lists {
             wanted.add(name, None, &list::parse(text));
         }
-        let launch = charts::Launch {
+        self.launch(plan, made).add_images(&mut wanted)?;
+        wanted.ignore(&self.ignore);
+        if self.options.with_images {
+            self.locked(&wanted)?;
+        }
+        Ok(wanted)
+    }
+
+    /// How charts are launched in what was made.
+    fn launch<'a>(&'a self, plan: &'a Plan, made: &'a Made) -> charts::Launch<'a> {
+        charts::Launch {
             engine: &self.options.engine,
             native: self.options.platform == host_platform(),
             cluster: &plan.image().cluster,
@@ -229,13 +244,7 @@ impl Build {
             workdir: &self.workdir,
             store: &self.store,
             job: &self.job,
-        };
-        launch.add_images(&mut wanted)?;
-        wanted.ignore(&self.ignore);
-        if self.options.with_images {
-            self.locked(&wanted)?;
         }
-        Ok(wanted)
     }
 
     fn warn_of(&self, wanted: &Wanted) {

@@ -363,7 +363,7 @@ impl Planner<'_> {
     fn images(&mut self, images: &[Word], line: usize) {
         for word in images {
             match self.word(word).parse() {
-                Ok(image) => self.plan.images.images.push(Found { image, line }),
+                Ok(image) => self.plan.images.images.push(Found { image, line, in_container: false }),
                 Err(error) => {
                     self.error(&word.span, format!("{error:#}"));
                 }

@@ -27,3 +27,4 @@ pub use files::{Files, archive, ignore, load};
 pub use order::{Hook, Manifest};
 pub use program::{Document, Engine, helm_template};
 pub use render::{Release, Rendered, failure, render};
+pub use yaml::scalars;

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::image::{ClusterKind, Name, host_platform, parse_platform};
 use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
-use crate::workloads::Asked;
+use crate::workloads::{Asked, Place};
 
 /// Build a cluster image from a Kubefile and a directory
 ///
@@ -154,10 +154,10 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let lock_file = args.lock_file()?;
     let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
     if check {
-        let checked = build::check(options, &client, &store, &context.job).await?;
+        let checked = build::check(options, why.clone(), &client, &store, &context.job).await?;
         if let Some(image) = why {
             let asked = asked(&checked, &image)?;
-            return context.console.answer(&asked.places, || asked.places.iter().map(|place| format!("{place}\n")).collect());
+            return context.console.answer(&asked.places, || reasons(asked));
         }
         return context.console.answer(&checked, || report(&checked));
     }
@@ -332,6 +332,12 @@ fn story(built: &Built) -> String {
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The places, each with the values that make the image there.
+fn reasons(asked: &Asked) -> String {
+    let values = |place: &Place| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
+    asked.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
 }
 
 /// Who asks for an image.

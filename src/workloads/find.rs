@@ -27,6 +27,9 @@ pub struct Found {
     pub image: Name,
     /// Counted from 1.
     pub line: usize,
+    /// Whether it is a container's: kustomizations replace no others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_container: bool,
 }
 
 /// A text that may name an image.
@@ -71,6 +74,8 @@ struct Finder {
     /// Lines before the embedded document that is read now.
     offset: usize,
     embedded: usize,
+    /// Whether the node is one of `containers`.
+    in_container: bool,
 }
 
 impl Finder {
@@ -120,14 +125,20 @@ impl Finder {
             Value::Map(entries) => {
                 self.assembled(node);
                 self.environment(node);
+                self.patch(node);
                 for (key, value) in entries {
+                    let around = self.in_container;
+                    self.in_container = around && key == "image";
                     self.node(key, value);
+                    self.in_container = around;
                 }
             }
             Value::List(items) => {
+                let around = std::mem::replace(&mut self.in_container, matches!(key, "containers" | "initContainers"));
                 for item in items {
                     self.node(key_of_items(key), item);
                 }
+                self.in_container = around;
             }
             Value::Scalar(text) => self.scalar(key, text, node.line),
         }
@@ -164,6 +175,18 @@ impl Finder {
         }
     }
 
+    /// `{op: replace, path: /spec/containers/0/image, value: quay.io/a/b:1}`, a step of a JSON patch.
+    fn patch(&mut self, node: &Node) {
+        let (Some(path), Some(value)) = (node.get("path").and_then(Node::text), node.get("value")) else { return };
+        let key = path.rsplit('/').next().unwrap_or_default();
+        if let Some(text) = value.text().filter(|_| node.get("op").is_some() && is_image_key(key)) {
+            let around =
+                std::mem::replace(&mut self.in_container, ["/containers/", "/initContainers/"].iter().any(|part| path.contains(part)));
+            self.take(named(text), text, value.line);
+            self.in_container = around;
+        }
+    }
+
     /// `{registry, repository, tag, digest}`, as values of charts and custom resources have them.
     fn assembled(&mut self, node: &Node) {
         let part = |key: &str| node.get(key).and_then(Node::text).map(str::trim).filter(|text| !text.is_empty() && *text != "null");
@@ -184,7 +207,7 @@ impl Finder {
         match image {
             _ if text.contains(HOLE) => self.undecide(text.to_owned(), line, "only known when the template is rendered"),
             Some(image) => {
-                let found = Found { image, line: line + self.offset };
+                let found = Found { image, line: line + self.offset, in_container: self.in_container };
                 if !self.finds.images.contains(&found) {
                     self.finds.images.push(found);
                 }

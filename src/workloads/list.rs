@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Finds {
             continue;
         }
         match named(line) {
-            Some(image) => finds.images.push(Found { image, line: number + 1 }),
+            Some(image) => finds.images.push(Found { image, line: number + 1, in_container: false }),
             None => {
                 finds.undecided.push(Undecided { text: line.to_owned(), line: number + 1, why: "not an image name".to_owned() });
             }

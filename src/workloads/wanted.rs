@@ -20,6 +20,16 @@ pub struct Place {
     /// Whether the line is that of what a template made, as it is not known which line of the template made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rendered: bool,
+    /// Of a chart's template: the values that make the image; known only of images that are asked about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<Place>,
+}
+
+impl Place {
+    /// A line of a file.
+    pub fn line(source: impl Into<String>, line: usize) -> Self {
+        Place { source: source.into(), line, rendered: false, values: Vec::new() }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -70,12 +80,12 @@ impl Wanted {
 
     /// Adds what another source says, such as the Kubefile's IMAGES.
     pub fn add(&mut self, source: &str, app: Option<&str>, finds: &Finds) {
-        self.add_at(app, finds, |line| Place { source: source.to_owned(), line, rendered: false });
+        self.add_at(app, finds, |line| Place::line(source, line));
     }
 
     /// Adds what a template makes that is known only as it is then.
     pub fn add_rendered(&mut self, source: &str, app: Option<&str>, finds: &Finds) {
-        self.add_at(app, finds, |line| Place { source: source.to_owned(), line, rendered: true });
+        self.add_at(app, finds, |line| Place { rendered: true, ..Place::line(source, line) });
     }
 
     fn add_at(&mut self, app: Option<&str>, finds: &Finds, place: impl Fn(usize) -> Place) {

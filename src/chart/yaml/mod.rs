@@ -3,8 +3,10 @@
 mod emit;
 mod read;
 mod resolve;
+mod scalars;
 
 pub use emit::{write, write_pretty};
 #[cfg(test)]
 pub use read::documents;
 pub use read::{read, strings};
+pub use scalars::scalars;
