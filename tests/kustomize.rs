@@ -47,7 +47,6 @@ fn images_are_those_that_kubectl_makes() {
         ),
         ("names", true, "images: [{name: quay.io/a/side, newName: x/y}]\n"),
         ("digest", true, "images: [{name: nginx, digest: 'sha256:aa7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'}]\n"),
-        ("chain", true, "images: [{name: nginx, newName: apache}, {name: apache, newTag: '9'}]\n"),
         ("pattern", true, "images: [{name: 'ngin.', newTag: '5'}]\n"),
         ("full name", false, "images: [{name: docker.io/library/nginx, newTag: '2'}]\n"),
         ("decorations", true, "namePrefix: a-\nnameSuffix: -b\ncommonLabels: {q: r}\nimages: [{name: nginx, newTag: '2'}]\n"),
