@@ -72,6 +72,18 @@ fn errors_name_template_and_line() {
 }
 
 #[test]
+fn what_a_chart_lacks_is_told_with_what_helps() {
+    let sealift = Sealift::new();
+    let dir = sealift.home().join("web");
+    chart(&dir);
+    fs::write(dir.join("values.schema.json"), r#"{"properties": {"image": {"$ref": "https://example.com/image.json"}}}"#).unwrap();
+    let render = ["chart", "render", &dir.display().to_string()];
+    assert_says(&sealift.fails(2, &render), &["web:\nthe schema refers to https://example.com/image.json, and nothing is fetched"]);
+    fs::remove_dir_all(dir.join("charts")).unwrap();
+    assert_says(&sealift.fails(2, &render), &["missing in charts/ directory: db", "hint: `helm dependency build CHART`"]);
+}
+
+#[test]
 fn builds_find_the_images_of_charts_with_the_values_of_the_launch() {
     let sealift = Sealift::new();
     let context = sealift.home().join("context");
