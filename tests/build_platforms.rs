@@ -108,6 +108,9 @@ fn images_that_do_not_go_together_are_refused() {
     build(&sealift, "arm:1", &plain, &["--platform", "linux/arm64"]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "other:1"]), &["other:1 brings another cluster", "v1.21.0", "hint: "]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "arm:1"]), &["no platform in common", "arm:1 is built for linux/arm64"]);
+    build(&sealift, "both:1", &plain, &["--platform", "linux/amd64,linux/arm64"]);
+    let merged = sealift.run(&["merge", "-t", "x:1", "arm:1", "both:1"]).expect_code(0);
+    assert_says(&merged.stderr, &["warning: left out linux/amd64: arm:1 is built for linux/arm64"]);
     assert_says(&sealift.fails(1, &["merge", "-t", "x:1", "one:1", "nowhere:1"]), &["no such image: nowhere:1"]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1"]), &["2 values required"]);
 }

@@ -22,7 +22,7 @@ use crate::store::Store;
 pub fn merge(name: &Name, images: &[Name], store: &Store, job: &Job) -> Result<Digest> {
     let _in_use = store.in_use()?;
     let mut manifests = Vec::new();
-    for platform in common_platforms(images, store)? {
+    for platform in common_platforms(images, store, job)? {
         let sides = images.iter().map(|image| Side::read(image, &platform, store, job)).collect::<Result<Vec<_>>>()?;
         manifests.extend(Merged::of(&sides, job)?.write(&platform, store)?);
     }
@@ -31,13 +31,15 @@ pub fn merge(name: &Name, images: &[Name], store: &Store, job: &Job) -> Result<D
     Digest::try_from(index.digest())
 }
 
-fn common_platforms(images: &[Name], store: &Store) -> Result<Vec<Platform>> {
+/// The platforms that all images have; a warning says which are left out.
+fn common_platforms(images: &[Name], store: &Store, job: &Job) -> Result<Vec<Platform>> {
     let mut common: Option<Vec<Platform>> = None;
-    let mut told = Vec::new();
+    let (mut told, mut all) = (Vec::new(), BTreeSet::new());
     for image in images {
         let parts = store.survey(&store.find(image)?)?;
         let own: Vec<Platform> = parts.into_iter().map(|part| part.platform).collect();
         told.push(format!("{} is built for {}", image.familiar(), own.iter().map(platform_string).collect::<Vec<_>>().join(", ")));
+        all.extend(own.iter().map(platform_string));
         common = Some(match common {
             None => own,
             Some(known) => known.into_iter().filter(|platform| own.contains(platform)).collect(),
@@ -46,6 +48,12 @@ fn common_platforms(images: &[Name], store: &Store) -> Result<Vec<Platform>> {
     let common = common.unwrap_or_default();
     if common.is_empty() {
         return Err(Failure::usage(format!("the images have no platform in common: {}", told.join("; "))).into());
+    }
+    for platform in &common {
+        all.remove(&platform_string(platform));
+    }
+    if !all.is_empty() {
+        job.warn(format!("left out {}: {}", all.into_iter().collect::<Vec<_>>().join(", "), told.join("; ")));
     }
     Ok(common)
 }

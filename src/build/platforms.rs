@@ -116,7 +116,7 @@ fn find<'a>(arms: &'a [Descriptor], text: &str, list: &Name, store: &Store) -> R
     let is_platform = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|platform| platform_string(platform) == text);
     let by = |digest: &str| arms.iter().find(|arm| arm.digest().to_string() == digest);
     let found = by(text).or_else(|| arms.iter().find(is_platform));
-    let found = found.or_else(|| by(&store.resolve(&text.parse().ok()?).ok()??.digest().as_ref()));
+    let found = found.or_else(|| by(store.resolve(&text.parse().ok()?).ok()??.digest().as_ref()));
     found.with_context(|| {
         Failure::usage(format!("{} has no {text}", list.familiar()))
             .hint(format!("`sealift manifest inspect {}` shows the digests and platforms that it has", list.familiar()))

@@ -118,6 +118,8 @@ impl Ord for Name {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -133,6 +135,42 @@ mod tests {
             let name: Name = text.parse().unwrap();
             assert_eq!((name.to_string().as_str(), name.familiar().as_str()), (full, familiar), "{text}");
             assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Both ways to print a name mean the same name again, and its parts are those that were written.
+        #[test]
+        fn printed_names_are_read_back(
+            registry in prop::option::of("[a-z0-9]{1,8}(\\.[a-z]{2,5}){1,2}(:[1-9][0-9]{0,3})?|localhost(:5000)?"),
+            path in prop::collection::vec("[a-z0-9]{1,6}([._-][a-z0-9]{1,4}){0,2}", 1..4),
+            tag in prop::option::of("[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}"),
+            with_digest in any::<bool>(),
+        ) {
+            let digest = with_digest.then(|| Digest::of(b"image"));
+            let mut text = registry.iter().map(|registry| format!("{registry}/")).collect::<String>() + &path.join("/");
+            text += &tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
+            text += &digest.iter().map(|digest| format!("@{digest}")).collect::<String>();
+            let name: Name = text.parse().unwrap();
+            prop_assert_eq!(name.digest(), digest);
+            if let Some(tag) = &tag {
+                prop_assert_eq!(name.tag(), Some(tag.as_str()));
+            }
+            if let Some(registry) = &registry {
+                prop_assert_eq!((name.registry(), name.repository().to_owned()), (registry.as_str(), path.join("/")));
+            }
+            for printed in [name.to_string(), name.familiar()] {
+                prop_assert_eq!(printed.parse::<Name>().unwrap(), name.clone(), "{}", printed);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_name_that_prints_or_refused(text in "[a-zA-Z0-9:/@._-]{0,40}|.{0,40}") {
+            if let Ok(name) = text.parse::<Name>() {
+                prop_assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+            }
         }
     }
 

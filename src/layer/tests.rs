@@ -473,6 +473,52 @@ fn a_snapshot_sees_writes_that_keep_size_and_time() {
     assert_eq!(paths, [("a", false), ("b", true), ("d", false)]);
 }
 
+/// What stands in a layer under one name; a directory has a level below.
+#[derive(Debug, Clone)]
+enum Laid {
+    Gone,
+    File(u8),
+    Link(u8),
+    Directory { opaque: bool, inner: BTreeMap<String, Laid> },
+}
+
+fn laid() -> impl Strategy<Value = Laid> {
+    let leaf = prop_oneof![Just(Laid::Gone), (0u8..4).prop_map(Laid::File), (0u8..4).prop_map(Laid::Link)];
+    leaf.prop_recursive(2, 12, 3, |inner| {
+        (any::<bool>(), prop::collection::btree_map("[a-c]", inner, 0..3)).prop_map(|(opaque, inner)| Laid::Directory { opaque, inner })
+    })
+}
+
+/// Several layers, and whether each has a second name for its file `a`, if it has one.
+fn stack() -> impl Strategy<Value = Vec<(BTreeMap<String, Laid>, bool)>> {
+    prop::collection::vec((prop::collection::btree_map("[a-c]", laid(), 1..4), any::<bool>()), 1..5)
+}
+
+fn lay(below: &Path, things: &BTreeMap<String, Laid>, tree: &mut Tree) {
+    for (name, thing) in things {
+        let path = below.join(name);
+        let source = match thing {
+            Laid::Gone => Source::Whiteout,
+            Laid::File(byte) => Source::Bytes(vec![*byte; 10]),
+            Laid::Link(number) => Source::Symlink(format!("nowhere-{number}").into()),
+            Laid::Directory { opaque: true, .. } => Source::OpaqueDirectory,
+            Laid::Directory { .. } => Source::Directory,
+        };
+        if let Laid::Directory { inner, .. } = thing {
+            lay(&path, inner, tree);
+        }
+        tree.insert(path, Entry { source, mode: 0o755, uid: 0, gid: 0, mtime: 1, xattrs: BTreeMap::new() });
+    }
+}
+
+/// What a path is, whoever tells: the digest of a file's bytes, the target of a link.
+fn told(source: &Source, digest: Option<Digest>) -> String {
+    match source {
+        Source::Symlink(target) => format!("to {}", target.display()),
+        _ => digest.map_or_else(|| "directory".to_owned(), |digest| digest.to_string()),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -495,6 +541,35 @@ proptest! {
         let layers = rig.pack(&changes, &OPTIONS);
         rig.unpack(&layers, &rig.path("before"));
         prop_assert_eq!(facts(&rig.path("before")), facts(&rig.path("after")));
+    }
+
+    /// Whiteouts, opaque directories, things that take the place of others, second names: who lists an image sees what who unpacks it has.
+    #[test]
+    fn layers_list_what_they_unpack_to(stack in stack()) {
+        let rig = Rig::new();
+        let mut layers = Vec::new();
+        for (things, twice) in &stack {
+            let mut tree = Tree::new();
+            lay(Path::new(""), things, &mut tree);
+            if let Some(first) = tree.get(Path::new("a")).filter(|first| *twice && matches!(first.source, Source::Bytes(_))) {
+                let again = Entry { source: Source::Hardlink("a".into()), ..first.clone() };
+                tree.insert("d".into(), again);
+            }
+            layers.extend(rig.pack(&tree, &OPTIONS));
+        }
+        fs::create_dir(rig.path("root")).unwrap();
+        rig.unpack(&layers, &rig.path("root"));
+        let is_file = |source: &Source| !matches!(source, Source::Directory | Source::Symlink(_));
+        let read = |path: &Path| Digest::of(&fs::read(rig.path("root").join(path)).unwrap());
+        let found = |(path, entry): (PathBuf, Entry)| {
+            let digest = is_file(&entry.source).then(|| read(&path));
+            (path, told(&entry.source, digest))
+        };
+        let unpacked: BTreeMap<PathBuf, String> = walk(&rig.path("root")).unwrap().into_iter().map(found).collect();
+        let list = super::listing(&rig.store, &layers, &Job::silent()).unwrap();
+        let listed: BTreeMap<PathBuf, String> =
+            list.into_iter().map(|(path, one)| (path, told(&one.entry.source, one.digest))).collect();
+        prop_assert_eq!(listed, unpacked);
     }
 
     #[test]
