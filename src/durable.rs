@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::Permissions;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -13,15 +13,31 @@ use tempfile::NamedTempFile;
 ///
 /// Missing parent directories are made. After it returns the content survives a power loss.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let parent = parent_of(path);
+    let file = beside(path, mode, |out| out.write_all(bytes))?;
+    file.as_file().sync_all().with_context(|| path.display().to_string())?;
+    put(file, path)?;
+    sync_dir(parent_of(path))
+}
+
+/// Replaces a file as [`write`] does with what `fill` writes, but syncs nothing: after a power loss there may be anything. For what
+/// can be made again and is checked when it is read.
+pub fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    put(beside(path, mode, fill)?, path)
+}
+
+fn beside(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<NamedTempFile> {
     let place = || path.display().to_string();
-    fs_err::create_dir_all(parent)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(parent).with_context(place)?;
-    file.write_all(bytes).with_context(place)?;
+    fs_err::create_dir_all(parent_of(path))?;
+    let mut out = BufWriter::new(tempfile::Builder::new().prefix(".new-").tempfile_in(parent_of(path)).with_context(place)?);
+    fill(&mut out).with_context(place)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(place)?;
     file.as_file().set_permissions(Permissions::from_mode(mode)).with_context(place)?;
-    file.as_file().sync_all().with_context(place)?;
-    file.persist(path).map_err(|error| error.error).with_context(place)?;
-    sync_dir(parent)
+    Ok(file)
+}
+
+fn put(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
+    Ok(())
 }
 
 /// Begins a file that takes the place of `path` when it is whole; until then it lies beside it, locked, and goes when dropped.
@@ -70,6 +86,9 @@ mod tests {
         write(&path, b"one", 0o600).unwrap();
         write(&path, b"two", 0o644).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        replace(&path, 0o644, |out| out.write_all(b"three")).unwrap();
+        replace(&path, 0o644, |_| Err(io::Error::other("no more"))).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"three");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
     }

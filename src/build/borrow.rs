@@ -71,6 +71,11 @@ impl Lenders {
         Ok(lenders)
     }
 
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        !self.images.is_empty()
+    }
+
     /// The layers of an instruction with this key, brought into the store.
     ///
     /// To be called where blocking is allowed, as [`Self::piece`].

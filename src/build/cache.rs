@@ -1,24 +1,18 @@
 //! What instructions came to in earlier builds, under the digest of all that they depend on.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use anyhow::Result;
 use oci_spec::image::Descriptor;
-use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::borrow::Lenders;
 use super::files::FileDigests;
 use super::layout::Item;
 use crate::durable;
-use crate::events::Job;
-use crate::image::{Blob, ClusterConfig, Digest, Hasher, Name};
-use crate::layer::{Entry, FORMAT, Layer, Memory, PackOptions, Source, Tree};
+use crate::image::{Blob, Digest, Name};
+use crate::layer::Layer;
 use crate::store::Store;
 use crate::workloads::{Finds, Kind};
 
@@ -105,6 +99,26 @@ impl Cache {
         write(&self.place("steps", key), record)
     }
 
+    /// What a piece of a tree came to, if its layer is still here.
+    pub fn piece(&self, key: &Digest, store: &Store) -> Option<RecordedLayer> {
+        self.read(&self.place("pieces", key)).filter(|layer: &RecordedLayer| layer.is_here(store))
+    }
+
+    /// Remembers what a piece of a tree came to.
+    pub fn remember_piece(&self, key: &Digest, layer: &RecordedLayer) -> Result<()> {
+        write(&self.place("pieces", key), layer)
+    }
+
+    /// Whether something of this shape was made before: if not, there is nothing to look up, and no content need be read for it.
+    pub fn saw(&self, shape: &Digest) -> bool {
+        !self.write_only && self.place("shapes", shape).exists()
+    }
+
+    /// Remembers that something of this shape was made.
+    pub fn remember_shape(&self, shape: &Digest) -> Result<()> {
+        write(&self.place("shapes", shape), &())
+    }
+
     /// What a file with this content names.
     pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
         let place = self.place("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
@@ -181,129 +195,5 @@ fn read_json<T: DeserializeOwned>(place: &Path) -> Option<T> {
 }
 
 fn write(place: &Path, value: &impl Serialize) -> Result<()> {
-    durable::write(place, &serde_json::to_vec(value)?, 0o644)
-}
-
-/// What pieces of trees came to in earlier builds, here and elsewhere: those that hold the same are not packed again.
-pub struct Pieces<'a> {
-    /// Where it is remembered.
-    pub cache: &'a Cache,
-    /// The images that lend their layers.
-    pub lenders: &'a Lenders,
-    /// How pieces are packed.
-    pub options: &'a PackOptions,
-    /// Where their layers are.
-    pub store: &'a Store,
-    /// What to report to.
-    pub job: &'a Job,
-    /// The keys of those that were met, by their layers' digests.
-    pub keys: Mutex<HashMap<Digest, Digest>>,
-}
-
-impl Pieces<'_> {
-    /// What a piece is known by in images: without times, as instructions are.
-    fn key(&self, piece: &[(&Path, &Entry)]) -> Result<Digest> {
-        let mut key = Key::new("piece");
-        key.part(ClusterConfig::SCHEMA);
-        key.part(format!("{FORMAT} {:?}", self.options.compression));
-        key.entries(piece, &self.cache.files, self.job)?;
-        Ok(key.finish())
-    }
-
-    /// Where a piece is remembered here: with its times, so that it is the same as packed anew.
-    fn place(&self, key: &Digest, piece: &[(&Path, &Entry)]) -> PathBuf {
-        let mut timed = Key::new("at");
-        timed.part(key.to_string());
-        for (_, entry) in piece {
-            timed.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
-        }
-        self.cache.place("pieces", &timed.finish())
-    }
-
-    fn note(&self, layer: &Layer, key: Digest) -> Result<()> {
-        let mut keys = self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        keys.insert(layer.descriptor.digest().try_into()?, key);
-        Ok(())
-    }
-}
-
-impl Memory for Pieces<'_> {
-    fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
-        if self.cache.write_only {
-            return Ok(None);
-        }
-        let key = self.key(piece)?;
-        let recorded = read_json(&self.place(&key, piece)).filter(|layer: &RecordedLayer| layer.is_here(self.store));
-        let recorded = match recorded {
-            Some(recorded) => Some(recorded),
-            None => self.lenders.piece(&key)?,
-        };
-        let layer = recorded.map(Layer::from);
-        layer.iter().try_for_each(|layer| self.note(layer, key))?;
-        Ok(layer)
-    }
-
-    fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
-        let key = self.key(piece)?;
-        self.note(layer, key)?;
-        write(&self.place(&key, piece), &RecordedLayer::of(layer, Some(key)))
-    }
-}
-
-/// Takes parts of a key so that no two sequences of parts look alike.
-pub struct Key(Hasher<std::io::Sink>);
-
-impl Key {
-    /// A key of some kind.
-    pub fn new(kind: &str) -> Self {
-        let mut key = Key(Hasher::new(std::io::sink()));
-        key.part(kind);
-        key
-    }
-
-    /// Adds a part.
-    pub fn part(&mut self, part: impl AsRef<[u8]>) {
-        let part = part.as_ref();
-        self.0.update(&(part.len() as u64).to_le_bytes());
-        self.0.update(part);
-    }
-
-    /// Adds a tree: paths, kinds, modes, owners and contents; not times.
-    pub fn tree(&mut self, tree: &Tree, files: &FileDigests, job: &Job) -> Result<()> {
-        self.entries(&tree.iter().map(|(path, entry)| (path.as_path(), entry)).collect::<Vec<_>>(), files, job)
-    }
-
-    /// Adds entries of a tree, as [`Key::tree`] does.
-    fn entries(&mut self, entries: &[(&Path, &Entry)], files: &FileDigests, job: &Job) -> Result<()> {
-        let contents: Vec<Vec<u8>> = entries.par_iter().map(|(_, entry)| content(&entry.source, files, job)).collect::<Result<_>>()?;
-        for ((path, entry), content) in entries.iter().zip(contents) {
-            self.part(path.as_os_str().as_bytes());
-            self.part(content);
-            self.part(format!("{:o} {} {}", entry.mode, entry.uid, entry.gid));
-            for (name, value) in &entry.xattrs {
-                self.part(name);
-                self.part(value);
-            }
-        }
-        Ok(())
-    }
-
-    /// The key.
-    pub fn finish(mut self) -> Digest {
-        self.0.flush().ok();
-        self.0.finish().0.digest
-    }
-}
-
-/// What an entry is, and its content's digest.
-fn content(source: &Source, files: &FileDigests, job: &Job) -> Result<Vec<u8>> {
-    Ok(match source {
-        Source::Directory => b"directory".to_vec(),
-        Source::File(path, _) => files.digest(path, job)?.to_string().into_bytes(),
-        Source::Bytes(bytes) => Digest::of(bytes).to_string().into_bytes(),
-        Source::Symlink(target) => [b"link ", target.as_os_str().as_bytes()].concat(),
-        Source::Hardlink(target) => [b"same ", target.as_os_str().as_bytes()].concat(),
-        Source::Whiteout => b"whiteout".to_vec(),
-        Source::OpaqueDirectory => b"opaque".to_vec(),
-    })
+    durable::replace(place, 0o644, |out| Ok(serde_json::to_writer(out, value)?))
 }

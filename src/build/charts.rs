@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::cache::{Cache, Key};
+use super::cache::Cache;
 use super::given::{Given, values_of};
+use super::key::Key;
 use super::named::{Content, HELM};
 use super::stage::Made;
 use super::workdir::Workdir;

@@ -17,6 +17,7 @@ mod draft;
 mod files;
 mod given;
 mod ignore;
+mod key;
 mod layout;
 mod lock;
 mod merge;
@@ -25,6 +26,7 @@ mod options;
 mod origin;
 mod owner;
 mod paths;
+mod pieces;
 mod place;
 mod plan;
 pub mod platforms;
@@ -143,10 +145,10 @@ fn name_image(name: Name, mut parts: Vec<BuiltPart>, store: &Store) -> Result<Bu
 }
 
 async fn build_part(options: Options, client: &Client, store: &Store, job: &Job) -> Result<BuiltPart> {
-    let (build, plan) = Build::prepare(options, client, store, job).await?;
+    let (build, mut plan) = Build::prepare(options, client, store, job).await?;
     let build = Arc::new(build);
     let (wanted, plan, made) = blocking(build.clone(), move |build| {
-        let made = build.stages(&plan, |stage, steps| stage.carry_out(steps))?;
+        let made = build.stages(&mut plan, |stage, steps| stage.carry_out(steps))?;
         let wanted = build.wanted(&plan, &made)?;
         Ok((wanted, plan, made))
     })
@@ -160,10 +162,10 @@ async fn build_part(options: Options, client: &Client, store: &Store, job: &Job)
 /// charts make it.
 pub async fn check(options: Options, why: Option<Name>, client: &Client, store: &Store, job: &Job) -> Result<Checked> {
     let _in_use = store.in_use()?;
-    let (build, plan) = Build::prepare(options, client, store, job).await?;
+    let (build, mut plan) = Build::prepare(options, client, store, job).await?;
     blocking(Arc::new(build), move |build| {
         let runs = plan.has_surprises();
-        let made = build.stages(&plan, |stage, steps| stage.look_only(steps))?;
+        let made = build.stages(&mut plan, |stage, steps| stage.look_only(steps))?;
         let mut wanted = build.wanted(&plan, &made)?;
         if let Some(image) = why {
             build.launch(&plan, &made).explain(&image, &mut wanted)?;
@@ -205,16 +207,16 @@ impl Build {
         Ok((Build { workdir, options, bases, base, cache, ignore, taken, lenders, store: store.clone(), job: job.clone() }, plan))
     }
 
-    /// Goes through the stages, each by `work`, and gives what the last one made.
-    fn stages(&self, plan: &Plan, work: impl Fn(Stage<'_>, &[Planned]) -> Result<Made>) -> Result<Made> {
+    /// Goes through the stages, each by `work`, which takes the plan's steps, and gives what the last one made.
+    fn stages(&self, plan: &mut Plan, work: impl Fn(Stage<'_>, Vec<Planned>) -> Result<Made>) -> Result<Made> {
         let Build { workdir, options, cache, lenders, store, job, bases, .. } = self;
         let mut site = Site { options, cache, lenders, store, workdir, job, bases, finished: BTreeMap::new() };
-        let mut last = Made::default();
-        for stage in &plan.stages {
-            last = work(Stage::new(stage, &site), &stage.steps)?;
-            site.finished.insert(stage.number, last.clone());
+        for stage in &mut plan.stages {
+            let steps = std::mem::take(&mut stage.steps);
+            let made = work(Stage::new(stage, &site), steps)?;
+            site.finished.insert(stage.number, made);
         }
-        Ok(last)
+        Ok(site.finished.remove(&plan.image().number).unwrap_or_default())
     }
 
     /// The container images that the finished rootfs and the options ask for.

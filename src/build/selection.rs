@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::cache::Key;
 use super::context::{below, inside, left_out_parents};
 use super::ignore::{Patterns, glob};
+use super::key::Key;
 use super::layout::Layout;
 use super::origin::Origin;
 use super::place::Item;

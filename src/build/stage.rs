@@ -7,11 +7,13 @@ use anyhow::{Context as _, Result};
 
 use super::base::Base;
 use super::borrow::Lenders;
-use super::cache::{Cache, Key, Pieces, Record, RecordedLayer};
+use super::cache::{Cache, Record, RecordedLayer};
+use super::key::{Key, entries};
 use super::layout::{Item, Layout};
 use super::named::Named;
 use super::options::Options;
 use super::origin::{Image, Origin};
+use super::pieces::Pieces;
 use super::place::{self, Attributes, place};
 use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
@@ -151,28 +153,29 @@ impl<'a> Stage<'a> {
     }
 
     /// Carries out all instructions.
-    pub fn carry_out(mut self, steps: &[Planned]) -> Result<Made> {
-        let work = steps.iter().filter(|step| !matches!(step.work, Work::Nothing)).count();
+    pub fn carry_out(mut self, steps: Vec<Planned>) -> Result<Made> {
+        let count = steps.iter().filter(|step| !matches!(step.work, Work::Nothing)).count();
         let mut number = 0;
-        for step in steps {
+        for Planned { title, line, work } in steps {
             self.job.check()?;
             let mut key = None;
-            if !matches!(step.work, Work::Nothing) {
+            if !matches!(work, Work::Nothing) {
                 number += 1;
-                key = self.step(step, &format!("[{number}/{work}]"), work - number).map_err(|error| self.at(step, error))?;
+                let place = format!("[{number}/{count}]");
+                key = self.step(work, &title, &place, count - number).map_err(|error| self.at(line, &title, error))?;
             }
-            self.made.history.push(Told { text: step.title.clone(), layers: std::mem::take(&mut self.pieces), key });
+            self.made.history.push(Told { text: title, layers: std::mem::take(&mut self.pieces), key });
         }
         self.made.layout = self.layout;
         Ok(self.made)
     }
 
     /// Follows all instructions but RUN and COPY --from without making anything: only layout and names come of it.
-    pub fn look_only(mut self, steps: &[Planned]) -> Result<Made> {
+    pub fn look_only(mut self, steps: Vec<Planned>) -> Result<Made> {
         for step in steps {
-            if let Work::Place(placement) = &step.work {
-                let early = placement.pieces.iter().filter(|piece| !matches!(piece, Piece::From(_)));
-                let items = early.map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
+            if let Work::Place(placement) = step.work {
+                let early = placement.pieces.into_iter().filter(|piece| !matches!(piece, Piece::From(_)));
+                let items = self.items(early.collect())?;
                 let tree = place(items, &placement.destination, Attributes::default(), &self.layout);
                 self.layout.apply(&tree);
                 self.made.named.apply(&tree, self.cache, self.job)?;
@@ -183,19 +186,19 @@ impl<'a> Stage<'a> {
     }
 
     /// Says which instruction failed. The kind and the hints stay what they are.
-    fn at(&self, step: &Planned, error: anyhow::Error) -> anyhow::Error {
-        let mut failure = Failure::new(kind_of(&error), format!("{}:{}: {}", self.options.kubefile, step.line, step.title));
+    fn at(&self, line: usize, title: &str, error: anyhow::Error) -> anyhow::Error {
+        let mut failure = Failure::new(kind_of(&error), format!("{}:{line}: {title}", self.options.kubefile));
         failure.hints = hints_of(&error).to_vec();
         error.context(failure)
     }
 
-    fn step(&mut self, step: &Planned, count: &str, after: usize) -> Result<Option<Digest>> {
-        let task = self.job.task(format!("{count} {}", step.title), None, Unit::Items);
+    fn step(&mut self, work: Work, title: &str, place: &str, after: usize) -> Result<Option<Digest>> {
+        let task = self.job.task(format!("{place} {title}"), None, Unit::Items);
         let carried_out = self.made.carried_out;
-        let key = match &step.work {
+        let key = match work {
             Work::Place(placement) if placement.is_late() || placement.unpacks() => Some(self.place_late(placement, after)?),
             Work::Place(placement) => Some(self.place(placement, after)?),
-            Work::Run { argv, env } => Some(self.run(argv, env, &step.title, after)?),
+            Work::Run { argv, env } => Some(self.run(argv, env, title, after)?),
             Work::Nothing => None,
         };
         if self.made.carried_out == carried_out {
@@ -206,62 +209,94 @@ impl<'a> Stage<'a> {
         Ok(key)
     }
 
-    fn place(&mut self, placement: &Placement, after: usize) -> Result<Digest> {
+    fn place(&mut self, placement: Placement, after: usize) -> Result<Digest> {
         let tree = self.placed(placement)?;
         let max_layers = self.max_layers(after);
-        let mut key = self.key("placed", max_layers);
-        key.tree(&tree, &self.cache.files, self.job)?;
-        let key = key.finish();
-        let record = match self.cache.step(&key, self.store) {
-            Some(record) => record,
-            None => {
-                let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
-                let record = match self.borrowed(&key)? {
-                    Some(layers) => self.record(layers, newest),
-                    None => self.pack(&tree, newest, max_layers, true)?,
-                };
-                self.cache.remember_step(&key, &record)?;
-                record
-            }
+        let mut shape = self.key("shape", max_layers);
+        shape.shape(&entries(&tree))?;
+        let shape = shape.finish();
+        let saw = self.cache.saw(&shape);
+        let known = match saw || self.site.lenders.any() {
+            true => Some(self.place_key(&tree, max_layers, |path| self.cache.files.digest(path, self.job))?),
+            false => None,
         };
+        let (key, record) = match known.and_then(|key| Some((key, self.cache.step(&key, self.store)?))) {
+            Some(remembered) => remembered,
+            None => self.place_anew(known, &tree, max_layers)?,
+        };
+        if !saw {
+            self.cache.remember_shape(&shape)?;
+        }
         self.layout.apply(&tree);
         self.made.named.apply(&tree, self.cache, self.job)?;
         self.take(record);
         Ok(key)
     }
 
+    /// What a placed tree is remembered under.
+    fn place_key(&self, tree: &Tree, max_layers: usize, digest: impl Fn(&Path) -> Result<Digest> + Sync) -> Result<Digest> {
+        let mut key = self.key("placed", max_layers);
+        key.entries(&entries(tree), digest)?;
+        Ok(key.finish())
+    }
+
+    /// Packs a placed tree, or borrows its layers. Its key, if not `known`, comes of the packing.
+    fn place_anew(&mut self, known: Option<Digest>, tree: &Tree, max_layers: usize) -> Result<(Digest, Record)> {
+        let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
+        if let Some(key) = known
+            && let Some(layers) = self.borrowed(&key)?
+        {
+            let record = self.record(layers, newest);
+            self.cache.remember_step(&key, &record)?;
+            return Ok((key, record));
+        }
+        let newest = self.newest(newest);
+        let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
+        let pieces = Pieces::new(self.cache, self.site.lenders, &options, self.store, self.job);
+        self.made.carried_out += 1;
+        let layers = pack_anew(tree, &options, &pieces, self.store, self.job)?;
+        let record = self.record(layers.iter().map(|layer| pieces.recorded(layer)).collect::<Result<_>>()?, newest);
+        let key = self.place_key(tree, max_layers, |path| pieces.digest(path))?;
+        self.cache.remember_step(&key, &record)?;
+        Ok((key, record))
+    }
+
     /// The layer that a placement makes.
-    fn placed(&self, placement: &Placement) -> Result<Tree> {
-        let items = placement.pieces.iter().map(|piece| self.items(piece)).collect::<Result<Vec<_>>>()?.concat();
+    fn placed(&self, placement: Placement) -> Result<Tree> {
+        let items = self.items(placement.pieces)?;
         let rootfs = Finished { layers: &self.made.layers, layout: &self.layout };
         let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir, self.store, self.job));
         let attributes = Attributes { mode: placement.mode.clone(), owner: owner.transpose()? };
         Ok(place(items, &placement.destination, attributes, &self.layout))
     }
 
-    fn items(&self, piece: &Piece) -> Result<Vec<place::Item>> {
-        Ok(match piece {
-            Piece::Item(item) => vec![item.clone()],
-            Piece::Archive(path, format) => {
-                let tree = untar::read(path, *format, self.site.workdir.path()?).with_context(|| path.display().to_string())?;
-                vec![place::Item { name: PathBuf::new(), tree }]
+    fn items(&self, pieces: Vec<Piece>) -> Result<Vec<place::Item>> {
+        let mut items = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Item(item) => items.push(item),
+                Piece::Archive(path, format) => {
+                    let tree = untar::read(&path, format, self.site.workdir.path()?).with_context(|| path.display().to_string())?;
+                    items.push(place::Item { name: PathBuf::new(), tree });
+                }
+                Piece::From(selection) => {
+                    let from = self.site.rootfs(&selection.origin)?;
+                    items.extend(selection.items(from, self.site.workdir.path()?, self.store, self.job)?);
+                }
             }
-            Piece::From(selection) => {
-                let from = self.site.rootfs(&selection.origin)?;
-                selection.items(from, self.site.workdir.path()?, self.store, self.job)?
-            }
-        })
+        }
+        Ok(items)
     }
 
     /// Places what comes from other stages and images: what that is, is looked up only if it is not remembered.
-    fn place_late(&mut self, placement: &Placement, after: usize) -> Result<Digest> {
+    fn place_late(&mut self, placement: Placement, after: usize) -> Result<Digest> {
         let max_layers = self.max_layers(after);
         let mut key = self.key("copy", max_layers);
         key.part(format!("{:?} {:?} {:?}", placement.destination, placement.mode, placement.owner));
         for piece in &placement.pieces {
             match piece {
                 Piece::From(selection) => selection.add_to(&mut key, self.site.rootfs(&selection.origin)?),
-                Piece::Item(item) => key.tree(&item.tree, &self.cache.files, self.job)?,
+                Piece::Item(item) => key.entries(&entries(&item.tree), |path| self.cache.files.digest(path, self.job))?,
                 Piece::Archive(path, _) => key.part(self.cache.files.digest(path, self.job)?.to_string()),
             }
         }
@@ -280,9 +315,9 @@ impl<'a> Stage<'a> {
         Ok(key)
     }
 
-    fn run(&mut self, argv: &[String], env: &BTreeMap<String, String>, title: &str, after: usize) -> Result<Digest> {
+    fn run(&mut self, argv: Vec<String>, env: BTreeMap<String, String>, title: &str, after: usize) -> Result<Digest> {
         let mode = if self.layout.is_file("bin/sh".as_ref()) { Mode::Own } else { Mode::Host };
-        let invocation = Invocation::new(argv.to_vec(), env.clone(), mode);
+        let invocation = Invocation::new(argv, env, mode);
         let max_layers = self.max_layers(after);
         let mut key = self.key("run", max_layers);
         key.part(serde_json::to_vec(&invocation)?);
@@ -355,7 +390,7 @@ impl<'a> Stage<'a> {
 
     /// Packs what lies in the build's directory, and remembers what of it later instructions and builds want to know.
     fn pack_for_later(&mut self, key: &Digest, changes: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
-        let record = self.pack(changes, newest, max_layers, false)?;
+        let record = self.pack(changes, newest, max_layers)?;
         self.with_names(key, record, changes, changes)
     }
 
@@ -372,28 +407,12 @@ impl<'a> Stage<'a> {
         Ok(record)
     }
 
-    /// Packs a tree; `lasting` files are those whose digests are known, so that pieces are remembered by them.
-    fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize, lasting: bool) -> Result<Record> {
+    fn pack(&mut self, tree: &Tree, newest: i64, max_layers: usize) -> Result<Record> {
         self.made.carried_out += 1;
         let newest = self.newest(newest);
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
-        let layers = match lasting {
-            true => self.pack_pieces(tree, &options)?,
-            false => pack(tree, &options, self.store, self.job)?.iter().map(|layer| RecordedLayer::of(layer, None)).collect(),
-        };
-        Ok(self.record(layers, newest))
-    }
-
-    fn pack_pieces(&self, tree: &Tree, options: &PackOptions) -> Result<Vec<RecordedLayer>> {
-        let Stage { cache, store, job, .. } = *self;
-        let pieces = Pieces { cache, lenders: self.site.lenders, options, store, job, keys: Default::default() };
-        let layers = pack_anew(tree, options, &pieces, store, job)?;
-        let keys = pieces.keys.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let recorded = |layer: &Layer| {
-            let digest = Digest::try_from(layer.descriptor.digest())?;
-            Ok(RecordedLayer::of(layer, keys.get(&digest).copied()))
-        };
-        layers.iter().map(recorded).collect()
+        let layers = pack(tree, &options, self.store, self.job)?;
+        Ok(self.record(layers.iter().map(|layer| RecordedLayer::of(layer, None)).collect(), newest))
     }
 
     fn record(&self, layers: Vec<RecordedLayer>, newest: i64) -> Record {

@@ -42,7 +42,7 @@ pub use verify::{check_manifest, check_members, check_workloads, is_image};
 pub use walk::{Snapshot, snapshot, walk};
 
 /// Another number whenever the same tree comes to other bytes than before.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Where an entry's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,15 +1,13 @@
 //! Packs trees: pieces in parallel, each streamed from the files to the store.
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::Descriptor;
-use rayon::ThreadPool;
 
-use super::compress::Compressor;
+use super::compress::{Compressor, Pool};
 use super::cut::{Piece, cut};
 use super::header::{END, padding, write_header};
 use super::{Compression, Entry, Layer, Source, Tree};
@@ -37,6 +35,9 @@ pub trait Memory: Sync {
     /// The layer of a piece with these entries, if it is known and still there.
     fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>>;
 
+    /// Opens a file of a piece that is packed, to be read whole.
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>>;
+
     /// Remembers the layer of a piece.
     fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()>;
 }
@@ -61,7 +62,7 @@ fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, stor
         memory,
         store,
         job,
-        pool: rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?,
+        pool: Pool::new(job.jobs())?,
         task: job.task(format!("pack {} files", tree.len()), Some(total), Unit::Bytes),
         total,
         stop: AtomicBool::new(false),
@@ -77,7 +78,7 @@ struct Packing<'a> {
     memory: Option<&'a dyn Memory>,
     store: &'a Store,
     job: &'a Job,
-    pool: ThreadPool,
+    pool: Pool,
     task: Task,
     total: u64,
     /// Set by the first piece that fails.
@@ -119,7 +120,7 @@ impl Packing<'_> {
     }
 
     fn one(&self, piece: &Piece) -> Result<Layer> {
-        let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(piece), &self.pool)?;
+        let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(piece), &self.pool);
         let mut out = BufWriter::with_capacity(STEP, Hasher::new(compressor));
         let mut buffer = vec![0; STEP];
         for (path, entry) in &piece.entries {
@@ -135,9 +136,9 @@ impl Packing<'_> {
     }
 
     /// Compressing threads by the piece's share of the whole. The bytes do not depend on it.
-    fn threads(&self, piece: &Piece) -> u32 {
+    fn threads(&self, piece: &Piece) -> usize {
         let share = (self.job.jobs() as u64).saturating_mul(piece.weight()).div_ceil(self.total.max(1));
-        u32::try_from(share.clamp(1, self.job.jobs() as u64)).unwrap_or(1)
+        usize::try_from(share).unwrap_or(usize::MAX).clamp(1, self.job.jobs())
     }
 
     fn content(&self, out: &mut impl Write, path: &Path, entry: &Entry, buffer: &mut [u8]) -> Result<()> {
@@ -156,7 +157,10 @@ impl Packing<'_> {
     }
 
     fn file(&self, out: &mut impl Write, source: &Path, size: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut file = File::open(source).with_context(|| source.display().to_string())?;
+        let mut file: Box<dyn Read> = match self.memory {
+            Some(memory) => memory.open(source)?,
+            None => Box::new(fs_err::File::open(source)?),
+        };
         let mut left = size;
         loop {
             self.job.check()?;
