@@ -17,7 +17,7 @@ step() { say "==> [$((SECONDS / 60)):$(printf %02d $((SECONDS % 60)))] $*"; }
 packages=(
   skopeo umoci buildah docker-registry containerd runc containernetworking-plugins etcd-server etcd-client apache2-utils
   build-essential ca-certificates curl debootstrap debian-archive-keyring dpkg-dev faketime golang-go jq kmod openssh-client procps
-  bsdutils bzip2 db-util iproute2 libcap2-bin openssl python3 python3-pip rpm shellcheck sqlite3 sudo uidmap util-linux xz-utils zstd
+  bsdutils bzip2 db-util iproute2 libcap2-bin openssl python3 python3-pip qemu-user-static rpm shellcheck sqlite3 sudo uidmap util-linux xz-utils zstd
 )
 
 # caches: what end-to-end tests need and takes minutes to make, while the code compiles.

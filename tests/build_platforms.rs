@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use common::registry::DockerRegistry;
 use common::run;
@@ -113,4 +114,67 @@ fn images_that_do_not_go_together_are_refused() {
     assert_says(&merged.stderr, &["warning: left out linux/amd64: arm:1 is built for linux/arm64"]);
     assert_says(&sealift.fails(1, &["merge", "-t", "x:1", "one:1", "nowhere:1"]), &["no such image: nowhere:1"]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1"]), &["2 values required"]);
+}
+
+/// A program for arm64, static, that writes `arm64` into the file `/made` and is a shell for nothing else.
+fn arm64_shell() -> Vec<u8> {
+    const CODE: [u32; 12] = [
+        0xd280_0708, // mov x8, #56: openat
+        0x9280_0c60, // mov x0, #-100: AT_FDCWD
+        0x1000_0161, // adr x1, path
+        0xd280_0822, // mov x2, #65: O_WRONLY|O_CREAT
+        0xd280_3483, // mov x3, #0644
+        0xd400_0001, // svc #0
+        0xd280_0808, // mov x8, #64: write
+        0x1000_0101, // adr x1, text
+        0xd280_00c2, // mov x2, #6
+        0xd400_0001, // svc #0
+        0xd280_0ba8, // mov x8, #93: exit
+        0xd280_0000, // mov x0, #0
+    ];
+    let code: Vec<u8> = CODE.into_iter().chain([0xd400_0001]).flat_map(u32::to_le_bytes).chain(*b"/made\0\0\0arm64\n\0\0").collect();
+    let (header, program, address) = (64_u64, 56_u64, 0x40_0000_u64);
+    let size = header + program + code.len() as u64;
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // executable, aarch64, version, entry, program headers, no sections, flags, sizes
+    elf.extend([2_u16, 183].into_iter().flat_map(u16::to_le_bytes).chain(1_u32.to_le_bytes()));
+    elf.extend([address + header + program, header, 0].into_iter().flat_map(u64::to_le_bytes).chain(0_u32.to_le_bytes()));
+    elf.extend([64_u16, 56, 1, 64, 0, 0].into_iter().flat_map(u16::to_le_bytes));
+    // one segment: loadable, readable and executable
+    elf.extend([1_u32, 5].into_iter().flat_map(u32::to_le_bytes));
+    elf.extend([0, address, address, size, size, 0x1_0000].into_iter().flat_map(u64::to_le_bytes));
+    [elf, code].concat()
+}
+
+#[test]
+fn a_run_inside_a_foreign_root_works_with_an_emulator() {
+    let sealift = Sealift::new();
+    let context = context(&sealift, "own", "FROM scratch\nCOPY . /\nRUN make it\n", &[("lib/x", "x")]);
+    fs::create_dir_all(context.join("bin")).unwrap();
+    fs::write(context.join("bin/sh"), arm64_shell()).unwrap();
+    fs::set_permissions(context.join("bin/sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    // a user namespace has a binfmt_misc of its own: the machine's is left alone
+    let script = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; \
+        grep ^:qemu-aarch64: /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register; \
+        exec \"$0\" build -t own:1 --platform linux/arm64 \"$1\"";
+    let mut holder = Command::new("unshare").args(["--user", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let at = |file: &str| PathBuf::from(format!("/proc/{}", holder.id())).join(file);
+    let mine = fs::read_link("/proc/self/ns/user").unwrap();
+    common::wait_until("the namespace is made", || fs::read_link(at("ns/user")).is_ok_and(|its| its != mine));
+    for map in ["uid_map", "gid_map"] {
+        fs::write(at(map), "0 0 65536").unwrap();
+    }
+    let id = holder.id().to_string();
+    let inside = sealift.command(&[]);
+    let mut command = Command::new("nsenter");
+    command.env_clear().envs(inside.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))));
+    command.args(["--user", "--target", &id, "--setuid", "0", "--setgid", "0", "unshare", "--mount", "sh", "-euc"]);
+    let output = command.arg(script).arg(inside.get_program()).arg(&context).output().unwrap();
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let root = sealift.home().join("root");
+    sealift.ok(&["unpack", "own:1", "--platform", "linux/arm64", root.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(root.join("made")).unwrap(), "arm64\n");
 }
