@@ -1,5 +1,6 @@
 //! What long work tells while it runs. Rooms emit typed events; `cli/` renders them as bars, plain lines or JSON.
 
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,6 +159,11 @@ impl Job {
         Ok(())
     }
 
+    /// Reads from `source` until the user interrupts; then reading fails with [`Kind::Interrupted`].
+    pub fn reader<R: Read>(&self, source: R) -> impl Read + use<R> {
+        Interruptible { source, cancel: self.cancel.clone() }
+    }
+
     /// Waits for `work`, or fails with [`Kind::Interrupted`] when the user interrupts first.
     pub async fn or_cancelled<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
@@ -188,6 +194,20 @@ impl Job {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         self.emit(Event::Started { task: id, label: label.into(), total, unit });
         Task { events: self.events.clone(), id, open: true }
+    }
+}
+
+struct Interruptible<R> {
+    source: R,
+    cancel: CancellationToken,
+}
+
+impl<R: Read> Read for Interruptible<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other(interrupted()));
+        }
+        self.source.read(into)
     }
 }
 

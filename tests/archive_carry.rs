@@ -98,7 +98,8 @@ fn wrong_archives_are_told_apart() {
     for (case, content, code, says) in [
         ("a letter", b"Dear reader, ".repeat(100), 6, "no tar archive"),
         ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "cut off"),
-        ("empty", Vec::new(), 2, "not an OCI archive"),
+        ("empty", Vec::new(), 2, "it is empty"),
+        ("compressed", common::images::gzip(&bytes), 2, "`gunzip -c FILE | sealift load`"),
     ] {
         std::fs::write(&file, content).unwrap();
         let said = other.fails(code, &["load", "-i", text(&file)]);
@@ -109,6 +110,12 @@ fn wrong_archives_are_told_apart() {
     assert_says(&one.fails(1, &["save", "-o", "/dev/full", "shop:1"]), &["/dev/full", "No space left"]);
     assert_says(&one.fails(2, &["save", "-o", text(one.home()), "shop:1"]), &["is a directory"]);
     assert_says(&one.fails(2, &["save", "shop:1"]), &["--output"]);
+    assert_says(&one.fails(2, &["save", "-o", "", "shop:1"]), &["has no name", "-o FILE"]);
+    let missing = one.home().join("missing/shop.tar");
+    assert_says(&one.fails(1, &["save", "-o", text(&missing), "shop:1"]), &["missing: No such file", "hint: the directory of the archive"]);
+    assert_says(&one.fails(2, &["save", "-o", text(&file), "--for", text(&missing), "shop:1"]), &["shop.tar", "hint: `sealift inventory"]);
+    assert_says(&other.fails(2, &["load", "-i", text(one.store_root())]), &["is a directory", "an image layout is a store"]);
+    assert_says(&other.fails(2, &["load", "-i", text(one.home())]), &["is a directory", "any part of a split one"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reads images from an archive.
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::BinaryBytes;
@@ -55,6 +55,8 @@ impl Loaded {
 /// Names are given at the end, when all that they reach is here and the layers are found to be what they should.
 pub fn load(store: &Store, archive: impl Read, naming: &Naming, job: &Job) -> Result<Loaded> {
     let task = job.task("load", None, Unit::Bytes);
+    let mut archive = BufReader::with_capacity(256 << 10, job.reader(archive));
+    ensure_plain(archive.fill_buf()?)?;
     let mut members = Members::new(archive);
     let (mut head, mut loaded) = (Head::default(), Loaded::default());
     while let Some(member) = members.next()? {
@@ -164,6 +166,18 @@ pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> R
     loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), job)?;
     collection.finish()?;
     Ok(loaded)
+}
+
+/// Refuses what is plainly no archive by its first bytes.
+fn ensure_plain(start: &[u8]) -> Result<()> {
+    ensure!(!start.is_empty(), Failure::usage("not an OCI archive: it is empty"));
+    let unpack = match start {
+        [0x1f, 0x8b, ..] => "gunzip -c",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd -dc",
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz -dc",
+        _ => return Ok(()),
+    };
+    bail!(Failure::usage("the archive is compressed").hint(format!("`{unpack} FILE | sealift load` loads it")))
 }
 
 /// Refuses layouts of a version that nobody knows yet.

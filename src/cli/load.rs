@@ -69,7 +69,7 @@ fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
 /// Opens the archive; one that is a file is looked through for the room that it needs.
 fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
     let mut file = match input.filter(|path| path.as_os_str() != "-") {
-        Some(path) => fs_err::File::open(path)?.into_parts().0,
+        Some(path) => open_file(path)?,
         None => {
             let stdin = io::stdin();
             ensure!(!stdin.is_terminal(), Failure::usage("no archive to load").hint("name its file with `-i FILE`"));
@@ -83,4 +83,22 @@ fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
         file.seek(SeekFrom::Start(begin))?;
     }
     Ok(Box::new(file))
+}
+
+fn open_file(path: &Path) -> Result<File> {
+    let name_one = "name the archive's file, or any part of a split one";
+    if path.is_dir() {
+        let failure = Failure::usage("it is a directory, not an archive");
+        let is_layout = path.join("oci-layout").exists();
+        return Err(match is_layout {
+            true => failure.hint(format!("an image layout is a store: `sealift images --store {0}` lists what is in {0}", path.display())),
+            false => failure.hint(name_one),
+        }
+        .into());
+    }
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::failed(format!("{}: {error}", path.display())).hint(name_one),
+        _ => Failure::failed(format!("{}: {error}", path.display())),
+    };
+    Ok(File::open(path).map_err(unreadable)?)
 }

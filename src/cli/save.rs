@@ -60,6 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             job.note(format!("left out: {} that the other end has", bytes(saved)));
         }
         match (args.file.as_str(), args.split) {
+            ("", _) => bail!(Failure::usage("the archive's file has no name").hint("name it with `-o FILE`, or `-o -` for stdout")),
             ("-", None) => to_stdout(&selection, &store, &job),
             ("-", Some(_)) => bail!(Failure::usage("parts cannot go to stdout").hint("name their file with `-o FILE`")),
             (file, None) => to_file(&selection, Path::new(file), &store, &job),
@@ -70,7 +71,10 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 fn read_inventory(path: &Path) -> Result<Inventory> {
-    Inventory::parse(&fs_err::read(path)?).with_context(|| path.display().to_string())
+    let unreadable = |error| {
+        Failure::usage(format!("inventory {}: {error}", path.display())).hint("`sealift inventory -o FILE`, run on the site, writes one")
+    };
+    Inventory::parse(&std::fs::read(path).map_err(unreadable)?).with_context(|| path.display().to_string())
 }
 
 fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, job: &Job) -> Result<()> {

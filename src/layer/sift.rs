@@ -14,7 +14,7 @@ use super::decode::{Decoded, check_diff_id, too_large};
 use super::verify::{check_manifest, manifests, ways_of};
 use super::ways::Ways;
 use super::{compression_of, diff_ids};
-use crate::error::Failure;
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::Blob;
 use crate::store::Store;
@@ -106,7 +106,7 @@ fn sift_all(store: &Store, layers: BTreeMap<String, &Descriptor>, how: Sifting, 
     let sifted = pool.install(|| {
         let each = layers.into_par_iter().map(|(digest, layer)| {
             job.check()?;
-            let sifted = sift(store, layer, how)?;
+            let sifted = sift(store, layer, how, job)?;
             task.advance(layer.size());
             Ok((digest, sifted))
         });
@@ -116,7 +116,7 @@ fn sift_all(store: &Store, layers: BTreeMap<String, &Descriptor>, how: Sifting, 
     Ok(sifted)
 }
 
-fn sift(store: &Store, layer: &Descriptor, how: Sifting) -> Result<Sifted> {
+fn sift(store: &Store, layer: &Descriptor, how: Sifting, job: &Job) -> Result<Sifted> {
     let blob = Blob::try_from(layer)?;
     let limit = how.limit(layer);
     let known = how.remembered(store, &blob);
@@ -125,31 +125,40 @@ fn sift(store: &Store, layer: &Descriptor, how: Sifting) -> Result<Sifted> {
             Some(known) if known.tar.size <= limit => Ok(known),
             Some(_) => Err(too_large(limit).into()),
             None => {
-                let found = look_into(store, layer, &blob, limit)?;
+                let found = look_into(store, layer, &blob, limit, job)?;
                 store.keep_finding(&blob.digest, &found);
                 Ok(found)
             }
         }
     };
-    look().with_context(|| Failure::verification(format!("layer {}", blob.digest)))
+    look().map_err(|error| of_layer(error, layer))
 }
 
-fn look_into(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64) -> Result<Sifted> {
+/// Names the layer; an interruption is not its fault.
+fn of_layer(error: anyhow::Error, layer: &Descriptor) -> anyhow::Error {
+    match kind_of(&error) {
+        Kind::Interrupted => error,
+        _ => error.context(Failure::verification(format!("layer {}", layer.digest()))),
+    }
+}
+
+fn look_into(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, job: &Job) -> Result<Sifted> {
     let mut ways = Ways::default();
-    let tar = read(store, layer, blob, limit, &mut ways)?;
+    let tar = read(store, layer, blob, limit, &mut ways, job)?;
     let (links, entered) = ways.into_links_and_entered();
     Ok(Sifted { version: VERSION, tar, links, entered })
 }
 
 /// Reads a layer and follows its members; the tar that was in it.
-fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut Ways) -> Result<Blob> {
+fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut Ways, job: &Job) -> Result<Blob> {
     let path = store.blob_path(&blob.digest);
     let file = File::open(&path).with_context(|| path.display().to_string())?;
-    let mut decoded = Decoded::new(file, compression_of(layer.media_type())?, limit)?;
+    let mut decoded = Decoded::new(job.reader(file), compression_of(layer.media_type())?, limit)?;
     match ways_of(&mut decoded, ways) {
         Ok(()) => Ok(decoded.finish()),
         // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
         Err(error) => {
+            job.check()?;
             io::copy(&mut store.reader(blob)?, &mut io::sink())?;
             Err(error)
         }
@@ -170,8 +179,7 @@ fn check_together(store: &Store, manifest: &ImageManifest, sifted: &BTreeMap<Str
     let mut ways = Ways::default();
     for (layer, found) in here {
         job.check()?;
-        read(store, layer, &Blob::try_from(layer)?, found.tar.size, &mut ways)
-            .with_context(|| Failure::verification(format!("layer {}", layer.digest())))?;
+        read(store, layer, &Blob::try_from(layer)?, found.tar.size, &mut ways, job).map_err(|error| of_layer(error, layer))?;
         ways.next_layer();
     }
     Ok(())
