@@ -6,31 +6,18 @@
 #   target's. Needs: buildah docker-registry jq, root.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=common.sh
+. benches/common.sh
 
 mib=${1:-512} workload_mib=${2:-50}
-sealift=${SEALIFT:-$(readlink -f target/*/release/sealift | head -n 1)}
-[ -x "$sealift" ] || { echo "delta.sh: no release build: cargo build --release" >&2; exit 1; }
-for tool in buildah docker-registry jq; do
-  command -v "$tool" >/dev/null || { echo "delta.sh: $tool is missing: apt-get install buildah docker-registry jq" >&2; exit 1; }
-done
-
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealift/bench
-tree=$cache/tree-$mib
-[ -d "$tree" ] || { mkdir -p "$cache"; benches/make_tree.py "$tree.new" "$mib"; mv "$tree.new" "$tree"; }
-work=$(mktemp -d "$cache/run.XXXXXX")
+sealift=$(release_build)
+need buildah docker-registry jq
+tree=$(bench_tree "$mib")
+work=$(mktemp -d "$(dirname "$tree")/run.XXXXXX")
 registry_pid=
 trap '[ -z "$registry_pid" ] || kill "$registry_pid"; rm -rf "$work"; rm -f "$tree/changed"' EXIT
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-cat > "$work/registry.yml" <<YAML
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: $work/registry}}
-http: {addr: '127.0.0.1:$port'}
-YAML
-docker-registry serve "$work/registry.yml" > "$work/registry.log" 2>&1 &
-registry_pid=$!
-for _ in $(seq 100); do curl -fs "http://127.0.0.1:$port/v2/" >/dev/null && break; sleep 0.1; done
+start_registry "$work"
 
 store() { "$sealift" --store "$work/$1" --quiet "${@:2}"; }
 theirs() { buildah --root "$work/buildah" --runroot "$work/buildah-run" --storage-driver vfs "$@"; }
@@ -39,10 +26,10 @@ mkdir "$work/workload"
 printf 'FROM scratch\nCOPY data /data\n' > "$work/workload/Dockerfile"
 for version in 1 2; do
   head -c "${workload_mib}M" /dev/urandom > "$work/workload/data"
-  theirs bud -q -t "127.0.0.1:$port/work:$version" "$work/workload" >/dev/null
-  theirs push -q --tls-verify=false "127.0.0.1:$port/work:$version"
+  theirs bud -q -t "$registry/work:$version" "$work/workload" >/dev/null
+  theirs push -q --tls-verify=false "$registry/work:$version"
   echo "version $version" > "$tree/changed"
-  printf 'FROM scratch\nCOPY . /\nIMAGES 127.0.0.1:%s/work:%s\n' "$port" "$version" > "$work/Kubefile"
+  printf 'FROM scratch\nCOPY . /\nIMAGES %s/work:%s\n' "$registry" "$version" > "$work/Kubefile"
   store ours build --plain-http -t "shop:$version" -f "$work/Kubefile" "$tree" >/dev/null
 done
 

@@ -6,34 +6,21 @@
 #   target's. Needs: buildah skopeo docker-registry hyperfine jq zstd, root, a release build of sealift.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=common.sh
+. benches/common.sh
 
 mib=${1:-512} runs=${RUNS:-5}
-sealift=${SEALIFT:-$(readlink -f target/*/release/sealift | head -n 1)}
-[ -x "$sealift" ] || { echo "peers.sh: no release build: cargo build --release" >&2; exit 1; }
-for tool in buildah skopeo docker-registry hyperfine jq zstd; do
-  command -v "$tool" >/dev/null || { echo "peers.sh: $tool is missing: apt-get install buildah skopeo docker-registry hyperfine jq zstd" >&2; exit 1; }
-done
-
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/sealift/bench
-tree=$cache/tree-$mib
-[ -d "$tree" ] || { mkdir -p "$cache"; benches/make_tree.py "$tree.new" "$mib"; mv "$tree.new" "$tree"; }
-work=$(mktemp -d "$cache/run.XXXXXX")
+sealift=$(release_build)
+need buildah skopeo docker-registry hyperfine jq zstd
+tree=$(bench_tree "$mib")
+work=$(mktemp -d "$(dirname "$tree")/run.XXXXXX")
 registry_pid=
 trap '[ -z "$registry_pid" ] || kill "$registry_pid"; rm -rf "$work"; rm -f "$tree/changed"' EXIT
 
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-cat > "$work/registry.yml" <<YAML
-version: 0.1
-log: {level: error}
-storage: {filesystem: {rootdirectory: $work/registry}, delete: {enabled: true}}
-http: {addr: '127.0.0.1:$port'}
-YAML
-docker-registry serve "$work/registry.yml" > "$work/registry.log" 2>&1 &
-registry_pid=$!
-for _ in $(seq 100); do curl -fs "http://127.0.0.1:$port/v2/" >/dev/null && break; sleep 0.1; done
+start_registry "$work"
 
 printf 'FROM scratch\nCOPY . /\n' | tee "$work/Kubefile" > "$work/Dockerfile"
-store="$work/store" image=127.0.0.1:$port/bench:1
+store="$work/store" image=$registry/bench:1
 ours="$sealift --store $store --quiet"
 theirs="buildah --root $work/buildah --runroot $work/buildah-run --storage-driver overlay"
 

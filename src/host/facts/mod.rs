@@ -7,6 +7,7 @@ mod filesystem;
 mod network;
 mod runtime;
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -139,10 +140,8 @@ fn cgroup_controllers(v1: &str, v2: &str) -> Vec<String> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         (fields.len() == 4 && fields[3] == "1").then(|| fields[0].to_owned())
     };
-    let mut names: Vec<String> = v1.lines().filter_map(enabled).chain(v2.split_whitespace().map(str::to_owned)).collect();
-    names.sort();
-    names.dedup();
-    names
+    let names: BTreeSet<String> = v1.lines().filter_map(enabled).chain(v2.split_whitespace().map(str::to_owned)).collect();
+    names.into_iter().collect()
 }
 
 #[cfg(test)]
