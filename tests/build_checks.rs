@@ -114,7 +114,7 @@ fn a_check_tells_what_is_wanted_and_builds_nothing() {
             ("m/x.yaml", "image: \"{{ .Image }}\"\n"),
             ("m/y.yaml.tmpl", "{{ if .X }}\nimage: {{ .Image }}\n{{ end }}\nb: {image: c/d:1}\n"),
             ("net.yaml", "kind: DaemonSet\nspec: {template: {spec: {containers: [{image: 'nginx:1'}]}}}\n"),
-            ("c/Chart.yaml", "name: web\n"),
+            ("c/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n"),
             ("c/templates/x.yaml", "image: \"{{ .Chart.Name }}:3\"\n"),
         ],
     );
