@@ -146,6 +146,12 @@ impl Job {
         if self.asked { self.jobs() } else { self.jobs().max(4) }
     }
 
+    /// How many downloads to have at once from where answers come at once: two fill the disk, and may each have more under way than
+    /// many could, unless the user asked for a number.
+    pub fn near_downloads(&self) -> usize {
+        if self.asked { self.jobs() } else { 2 }
+    }
+
     /// Is set when the user interrupts.
     pub fn cancel(&self) -> &CancellationToken {
         &self.cancel

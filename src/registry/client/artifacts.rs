@@ -45,7 +45,7 @@ impl Client {
         }
         let _in_use = store.in_use()?;
         let pulled = self
-            .first_source(name, job, |session| async move { download(&session, *blob, piece(&[*blob], job), store, job).await.map(Some) });
+            .first_source(name, job, |session| async move { download(&session, *blob, piece(&[*blob], 1), store, job).await.map(Some) });
         match pulled.await? {
             Some(moved) => Ok(moved),
             None => bail!(Failure::failed(format!("no such blob: {} (not in {}/{})", blob.digest, name.registry(), name.repository()))),

@@ -25,9 +25,9 @@ const SMALLEST: u64 = 1 << 20;
 /// Pieces that wait between network and disk; what waits is lost when the process is killed.
 const WAITING: usize = 2;
 
-/// Bytes that each of these downloads asks for at once where the registry is near.
-pub fn piece(blobs: &[Blob], job: &Job) -> u64 {
-    let at_once = blobs.iter().filter(|blob| blob.size > SMALLEST).count().clamp(1, job.transfers());
+/// Bytes that each of these downloads, so many at once, asks for at a time where the registry is near.
+pub fn piece(blobs: &[Blob], at_once: usize) -> u64 {
+    let at_once = blobs.iter().filter(|blob| blob.size > SMALLEST).count().clamp(1, at_once);
     (AT_RISK / at_once as u64).max(SMALLEST)
 }
 

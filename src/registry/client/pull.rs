@@ -46,10 +46,11 @@ impl Pull<'_> {
         let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
         self.store.ensure_room(missing.iter().map(|blob| blob.size).sum(), "to pull")?;
         let moved_blobs = missing.len() as u64;
-        let piece = piece(&missing, self.job);
+        let at_once = if self.session.is_near() { self.job.near_downloads() } else { self.job.transfers() };
+        let piece = piece(&missing, at_once);
         let moved_bytes: u64 = stream::iter(missing)
             .map(|blob| download(self.session, blob, piece, self.store, self.job))
-            .buffer_unordered(self.job.transfers())
+            .buffer_unordered(at_once)
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
         documents.iter().rev().try_for_each(|document| self.keep(document))?;
