@@ -67,4 +67,8 @@ step 'waiting for the caches'
 wait "$caching" || { tail -n 40 "$logs/caches.log" >&2; die "the caches could not be made ($logs/caches.log)"; }
 step 'all tests'
 tests run
-step 'done: nothing was skipped'
+if [ "$(printf '%s\n' 6.7 "$(uname -r)" | sort -V | head -n 1)" = 6.7 ]; then
+  step 'done: nothing was skipped'
+else
+  step 'done; skipped, for it needs Linux 6.7: RUN inside the root of a foreign platform, with an emulator'
+fi
