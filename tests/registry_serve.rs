@@ -287,8 +287,10 @@ fn containerd_buildah_and_umoci_read_what_is_saved_in_either_compression() {
         let raw = run("skopeo", &["inspect", "--raw", &format!("oci:{layout}:it")]);
         assert_says(&raw, &[media_type]);
         let storage = ["--root", &at("root"), "--runroot", &at("runroot"), "--storage-driver", "vfs"];
-        let buildah = |args: &[&str]| run("buildah", &[&storage[..], args].concat()).trim().to_owned();
-        let container = buildah(&["from", &format!("oci:{layout}:it")]);
+        // buildah makes a name of the path, and wants it in lower case: a relative one has nothing of the temporary directory's
+        let beside = at("");
+        let buildah = |args: &[&str]| run("env", &[&["-C", &beside, "buildah"], &storage[..], args].concat()).trim().to_owned();
+        let container = buildah(&["from", &format!("oci:{compression}-layout:it")]);
         let mounted = buildah(&["mount", &container]);
         assert_eq!(std::fs::read_to_string(format!("{mounted}/hello")).unwrap(), compression);
         buildah(&["umount", &container]);
