@@ -6,8 +6,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use common::namespace::UserNamespace;
 use common::registry::DockerRegistry;
 use common::run;
 use common::sealift::{Sealift, assert_says};
@@ -168,21 +169,12 @@ fn a_run_inside_a_foreign_root_works_with_an_emulator() {
     let script = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; \
         grep ^:qemu-aarch64: /usr/lib/binfmt.d/qemu-aarch64.conf > /proc/sys/fs/binfmt_misc/register; \
         exec \"$0\" build -t own:1 --platform linux/arm64 \"$1\"";
-    let mut holder = Command::new("unshare").args(["--user", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
-    let at = |file: &str| PathBuf::from(format!("/proc/{}", holder.id())).join(file);
-    let mine = fs::read_link("/proc/self/ns/user").unwrap();
-    common::wait_until("the namespace is made", || fs::read_link(at("ns/user")).is_ok_and(|its| its != mine));
-    for map in ["uid_map", "gid_map"] {
-        fs::write(at(map), "0 0 65536").unwrap();
-    }
-    let id = holder.id().to_string();
+    let namespace = UserNamespace::new();
     let inside = sealift.command(&[]);
-    let mut command = Command::new("nsenter");
+    let enter = namespace.enter(&["unshare", "--mount"]);
+    let mut command = Command::new(&enter[0]);
     command.env_clear().envs(inside.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))));
-    command.args(["--user", "--target", &id, "--setuid", "0", "--setgid", "0", "unshare", "--mount", "sh", "-euc"]);
-    let output = command.arg(script).arg(inside.get_program()).arg(&context).output().unwrap();
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
+    let output = command.args(&enter[1..]).arg(script).arg(inside.get_program()).arg(&context).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     let root = sealift.home().join("root");

@@ -5,10 +5,10 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::building::built;
+use common::namespace::UserNamespace;
 use common::run;
 use common::sealift::{Sealift, assert_says};
 
@@ -128,21 +128,13 @@ fn commands_give_files_away_where_the_user_has_ids() {
 fn a_kernel_that_forbids_user_namespaces_is_told_with_the_remedy() {
     let (_sealift, context) = context(&[("Kubefile", "FROM scratch\nCOPY a a\nRUN true\n"), ("a", "a")]);
     let user = User::new(&context);
-    // a user namespace with all ids, in which no further ones may be made; it is there as long as `cat` reads
-    let mut holder = Command::new("unshare").args(["--user", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
-    let at = |file: &str| PathBuf::from(format!("/proc/{}", holder.id())).join(file);
-    let mine = fs::read_link("/proc/self/ns/user").unwrap();
-    common::wait_until("the namespace is made", || fs::read_link(at("ns/user")).is_ok_and(|its| its != mine));
-    for map in ["uid_map", "gid_map"] {
-        fs::write(at(map), "0 0 65536").unwrap();
-    }
+    // in it no further ones may be made
+    let namespace = UserNamespace::new();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces; \
         exec setpriv --reuid=12345 --regid=12345 --clear-groups \"$HOME\"/sealift build -t shop:1 \"$HOME\"/context";
-    let id = holder.id().to_string();
-    let output =
-        user.command(&["nsenter", "--user", "--target", &id, "--setuid", "0", "--setgid", "0", "sh", "-euc", script]).output().unwrap();
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
+    let enter = namespace.enter(&[]);
+    let command: Vec<&str> = enter.iter().map(String::as_str).chain([script]).collect();
+    let output = user.command(&command).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let parts =
         ["Kubefile:3: RUN true", "sandbox for RUN cannot be made", "hint: ", "sysctl -w user.max_user_namespaces=", "or build as root"];

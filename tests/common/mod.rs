@@ -8,6 +8,7 @@ pub mod documents;
 pub mod hosts;
 pub mod images;
 pub mod kubefiles;
+pub mod namespace;
 pub mod proxy;
 pub mod registry;
 pub mod sealift;
