@@ -33,6 +33,25 @@ scripts_form() {
   python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/*.py
 }
 
+# dependencies: deny.toml on licences, sources and banned crates.
+dependencies() {
+  "$here/cargo-deny.sh" target/test-deny
+  target/test-deny/cargo-deny --locked check --hide-inclusion-graph bans licenses sources >&2
+}
+
+# changed_files: what git says is new or changed in the tree; nothing outside of a checkout.
+changed_files() {
+  [ "$(git rev-parse --is-inside-work-tree 2> /dev/null)" = true ] || return 0
+  git status --porcelain --untracked-files=all | sort
+}
+
+# tree_is_clean BEFORE: what BEFORE, an answer of changed_files, does not name, tests have left behind.
+tree_is_clean() {
+  local left
+  left=$(comm -13 <(printf '%s\n' "$1") <(changed_files))
+  [ -z "$left" ] || die "the tests, or somebody meanwhile, left changes in the tree:"$'\n'"$left"
+}
+
 # tests compile | tests run: with nextest where it is installed, which runs the light ones side by side.
 tests() {
   if cargo nextest --version > /dev/null 2>&1; then
@@ -52,6 +71,7 @@ tests() {
 }
 
 [ "$(id -u)" = 0 ] || die "the end-to-end tests start hosts and need root; without: cargo test --lib"
+before=$(changed_files)
 step 'packages'
 need "${packages[@]}"
 step 'caches, in the background'
@@ -61,12 +81,16 @@ step 'form of scripts and code'
 scripts_form
 cargo fmt --check
 cargo clippy --locked --all-targets -- -D warnings
+step 'licences, sources and versions of dependencies'
+dependencies
 step 'compiling the tests'
 tests compile
 step 'waiting for the caches'
 wait "$caching" || { tail -n 40 "$logs/caches.log" >&2; die "the caches could not be made ($logs/caches.log)"; }
 step 'all tests'
 tests run
+step 'the tree is as it was'
+tree_is_clean "$before"
 if [ "$(printf '%s\n' 6.7 "$(uname -r)" | sort -V | head -n 1)" = 6.7 ]; then
   step 'done: nothing was skipped'
 else
