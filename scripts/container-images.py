@@ -2,7 +2,7 @@
 """usage: container-images.py KUBERNETES OUT
 
 Makes the container images that our cluster images run, as one OCI layout directory OUT, without a container engine: the control
-plane from the programs in the directory KUBERNETES (of kubernetes-from-debian.sh), etcd, kube-proxy's tools, the pod network and
+plane from the programs in the directory KUBERNETES (of kubernetes-from-debian.sh), etcd, kube-proxy's tools, DNS, the pod network and
 the demo from Debian's packages (of debian-parts.sh). Every image has the name that kubeadm or a manifest calls it by. The
 same programs give the same digests. Kept under the cache by the checksum of all that goes in; the second time takes a second.
 """
@@ -222,6 +222,7 @@ def images(kubernetes, parts):
     yield f"registry.k8s.io/kube-proxy:{version}", kube_proxy(parts, kubernetes / "kube-proxy")
     yield f"registry.k8s.io/etcd:{etcd}-0", etcd_image(parts)
     yield "registry.k8s.io/pause:3.2", Image(parts, entrypoint=["/pause"]).put("pause", kubernetes / "pause")
+    yield "registry.k8s.io/coredns:1.7.0", dns(parts)
     yield "docker.io/sealift/cni-routes:1.0", cni_routes(parts)
     yield "docker.io/sealift/demo:1.0", demo(parts)
 
@@ -241,6 +242,13 @@ def etcd_image(parts):
     return image
 
 
+def dns(parts):
+    """No CoreDNS, which Debian has no package of, but a stand-in that kubeadm starts under its name."""
+    image = Image(parts, entrypoint=["/dns.sh"]).debian("usr/sbin/dnsmasq", "usr/bin/curl", "usr/bin/jq")
+    image.busybox("sh", "awk", "cat", "httpd", "mkdir", "mkfifo", "mv", "rm", "sleep", "sort")
+    return image.put("dns.sh", KUBEFILES / "kubernetes/dns/dns.sh")
+
+
 def cni_routes(parts):
     image = Image(parts, command=["/cni-routes.sh"]).debian("usr/bin/curl", "bin/ip").iptables()
     image.busybox("sh", "awk", "cat", "mkdir", "mv", "sleep", "sort")
@@ -258,7 +266,8 @@ def cache_root():
 
 def fingerprint(kubernetes, parts):
     """Changes when an input does."""
-    inputs = [pathlib.Path(__file__), KUBEFILES / "kubernetes/cni-routes/cni-routes.sh", KUBEFILES / "demo/demo.sh"]
+    scripts = ["kubernetes/cni-routes/cni-routes.sh", "kubernetes/dns/dns.sh", "demo/demo.sh"]
+    inputs = [pathlib.Path(__file__), *(KUBEFILES / script for script in scripts)]
     inputs += [parts.root / "parts/versions", *sorted(path for path in kubernetes.iterdir() if path.is_file())]
     total = hashlib.sha256(zlib.ZLIB_RUNTIME_VERSION.encode())
     for path in inputs:

@@ -15,6 +15,7 @@ packages=(
   iptables conntrack ipset kmod netbase             # what kube-proxy calls
   docker-registry                                   # the registry that quickstart.sh pushes to
   iproute2 curl ca-certificates busybox-static      # what the pod network's and the demo's containers are made of
+  dnsmasq-base jq                                   # the cluster's DNS
 )
 parts=$cache/debian-parts/$(fingerprint "$0")
 
