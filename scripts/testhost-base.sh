@@ -1,7 +1,7 @@
 #!/bin/bash
 # usage: testhost-base.sh
-#   Prints the directory of the Debian tree that all test hosts share, read-only; makes it when it is missing (debootstrap,
-#   one to two minutes) under the cache, by the checksum of this recipe. What a cluster image brings (containerd, runc,
+#   Prints the directory of the Debian tree that all test hosts share, read-only; makes it when it is missing (mmdebstrap,
+#   half a minute) under the cache, by the checksum of this recipe. What a cluster image brings (containerd, runc,
 #   kubelet, kubeadm, CNI plugins, registry) is not in it.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -15,6 +15,8 @@ packages=(
   iproute2 iptables nftables conntrack socat ethtool ebtables iputils-ping netcat-openbsd curl ca-certificates
   kmod procps mount util-linux lvm2 parted xfsprogs e2fsprogs chrony rsync tar gzip xz-utils zstd less
 )
+
+unread=(/usr/share/doc/\* /usr/share/man/\* /usr/share/locale/\*)
 
 # Units that cannot work in a namespace, or that would only make starting and stopping slow.
 masked=(
@@ -40,19 +42,21 @@ people() {
 
 # slim TREE: what differs for each host is made with the host; what nobody reads there goes.
 slim() {
-  rm -f "$1"/etc/ssh/ssh_host_* "$1"/var/cache/apt/archives/*.deb
+  rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/var/cache/apt/*.bin
   : > "$1/etc/machine-id"
-  rm -rf "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,locale}/*
 }
 
 build() {
   local tree=$base.partial mirror
   mirror=$(debian_mirror)
-  need debootstrap debian-archive-keyring
+  need mmdebstrap debian-archive-keyring
   rm -rf --one-file-system "$tree"
   say "making the test hosts' Debian tree (once)"
-  debootstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" bookworm "$tree" "$mirror" > "$base.log" 2>&1 ||
-    die "debootstrap: $(tail -n 3 "$base.log") (all of it: $base.log)"
+  # A merged /usr from the start: else a package does it, and brings all of Perl along.
+  mmdebstrap --mode=root --variant=minbase --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
+    --include="usr-is-merged ${packages[*]}" "${unread[@]/#/--dpkgopt=path-exclude=}" \
+    bookworm "$tree" "deb $mirror bookworm main" > "$base.log" 2>&1 ||
+    die "mmdebstrap: $(tail -n 3 "$base.log") (all of it: $base.log)"
   chroot "$tree" systemctl mask -q "${masked[@]}"
   chroot "$tree" systemctl disable -q chrony lvm2-monitor blk-availability 2>/dev/null || true
   # A pod's first process may ignore SIGTERM: without this a reboot waits 90 s for it.
