@@ -36,13 +36,13 @@ port=${QUICKSTART_PORT:-5055}
 registry=127.0.0.1:$port
 name=quickstart
 target=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p') || die "there is no Rust: see https://rustup.rs"
-sealift=${SEALIFT:-$PWD/target/$target/release/sealift}
+sealift=${SEALIFT:-$PWD/target/$target/quickstart/sealift}
 hosts=$here/testhost.sh
 version=v1.20.2
 image=$registry/sealift/demo:1.0
 
 began=$SECONDS
-parts=()
+times=$work/logs/times
 
 # part TITLE COMMAND...: one part of the work, with its time; what it prints goes to its log, and to the person when it fails.
 part() {
@@ -53,8 +53,8 @@ part() {
     tail -n 40 "$log" >&2
     die "$title did not succeed (all it said: $log)"
   fi
-  parts+=("$(printf '%5d s  %s' $((SECONDS - from)) "$title")")
-  printf '    %d s\n' $((SECONDS - from)) >&2
+  took "$title" "$from"
+  say "    $title: $((SECONDS - from)) s"
 }
 
 # shown TITLE COMMAND...: as part, for commands whose progress is worth seeing.
@@ -63,21 +63,23 @@ shown() {
   shift
   say "==> $title"
   "$@" || die "$title did not succeed"
-  parts+=("$(printf '%5d s  %s' $((SECONDS - from)) "$title")")
+  took "$title" "$from"
 }
 
+took() { printf '%5d s  %s\n' $((SECONDS - $2)) "$1" >> "$times"; } # TITLE SECONDS-THEN
+
 packages() {
-  need build-essential ca-certificates debootstrap debian-archive-keyring dpkg-dev golang-go python3 \
+  need build-essential ca-certificates mmdebstrap debian-archive-keyring dpkg-dev golang-go python3 \
     iproute2 kmod openssh-client procps util-linux curl
 }
 
-# programs: what takes long and does not wait for each other.
-programs() {
+# together: what takes long and does not wait for each other, side by side; each part with its own time.
+together() {
   local job jobs=()
-  if [ -z "${SEALIFT:-}" ]; then cargo build --release --locked & jobs+=($!); fi
-  "$here/kubernetes-from-debian.sh" "$work/kubernetes" & jobs+=($!)
-  { "$here/debian-parts.sh" && "$here/testhost-base.sh"; } & jobs+=($!)
-  for job in "${jobs[@]}"; do wait "$job" || return 1; done
+  if [ -z "${SEALIFT:-}" ]; then part 'sealift' cargo build --profile quickstart --locked & jobs+=($!); fi
+  { part 'Kubernetes' "$here/kubernetes-from-debian.sh" "$work/kubernetes" && part 'container images and context' ingredients; } & jobs+=($!)
+  { part 'Debian packages' "$here/debian-parts.sh" && part 'test hosts' "$hosts" up $((masters + nodes)); } & jobs+=($!)
+  for job in "${jobs[@]}"; do wait "$job" || exit 1; done
 }
 
 ingredients() {
@@ -167,7 +169,7 @@ answers() {
 }
 
 summary() {
-  printf '%s\n' '' 'Every node is ready, and the demo answers:' "$1" '' 'Time of each part:' "${parts[@]}" \
+  printf '%s\n' '' 'Every node is ready, and the demo answers:' "$1" '' 'Time of each part (the long ones side by side):' "$(cat "$times")" \
     "$(printf '%5d s  in all' $((SECONDS - began)))" '' \
     'Look around:' \
     "  $sealift status $name" \
@@ -200,12 +202,11 @@ mkdir -p "$work/logs"
 if [ "$down" = yes ]; then tear_down; exit 0; fi
 locked "$work/lock"
 write_clusterfile
+rm -f "$times"
 part 'packages' packages
-part 'sealift, Kubernetes, Debian tree' programs
-part 'container images and context' ingredients
+together
 shown 'build' build_images
 shown 'push and pull' with_registry push_and_pull
-part 'test hosts' "$hosts" up $((masters + nodes))
 shown 'run' on_site run -f "$work/Clusterfile"
 part 'the demo answers' answers
 summary "$(cat "$work/logs/the-demo-answers.log")"
