@@ -336,9 +336,9 @@ fn values_and_metadata_of_charts() {
         let mut files = [(".helmignore".to_owned(), bytes.to_vec()), ("a/b".to_owned(), Vec::new())].into_iter().collect();
         sealift::chart::ignore(&mut files).ok();
         sealift::chart::archive(bytes).ok();
-        sealift::chart::given::from_yaml(&String::from_utf8_lossy(bytes)).ok();
+        sealift::chart::values::from_yaml(&String::from_utf8_lossy(bytes)).ok();
         let mut given = serde_json::json!({});
-        sealift::chart::given::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();
+        sealift::chart::values::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();
         for kind in [sealift::workloads::Kind::Kustomization, sealift::workloads::Kind::Manifests, sealift::workloads::Kind::Template] {
             kind.read(bytes);
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use common::hosts::Hosts;
 use common::images::put;
 use oci_spec::image::{ImageManifestBuilder, MediaType};
+use sealift::distribute::{Shipment, ship};
 use sealift::events::Job;
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
@@ -16,7 +17,6 @@ use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
     Directory, Endpoint, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Place, Resource, Rootfs, Script, State, Sysctl, Unit,
 };
-use sealift::ship::{Shipment, ship};
 use sealift::store::Store;
 
 const UNIT: &str = "[Unit]\nDescription=demo\n[Service]\nExecStart=/usr/bin/demo\n[Install]\nWantedBy=multi-user.target\n";

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use common::hosts::Hosts;
 use common::images::noise;
+use sealift::distribute::{Shipment, Shipped, missing, ship};
 use sealift::error::{Kind, kind_of};
 use sealift::events::{Job, Unit};
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
-use sealift::ship::{Shipment, Shipped, missing, ship};
 use sealift::store::Store;
 
 struct Lab {

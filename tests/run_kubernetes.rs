@@ -13,6 +13,28 @@ use common::sealift::{Sealift, assert_says};
 /// When runs are killed, in seconds after their start: in every stage of a bring-up.
 const KILLS: [u64; 10] = [1, 2, 4, 6, 9, 14, 20, 12, 16, 10];
 
+/// A pod that asks for names, in a namespace of its own, and a headless Service.
+const NAMES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: names}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: asker, namespace: names}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: asker, image: 'registry.k8s.io/coredns:1.7.0', command: [sleep, '100000']}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pods, namespace: default}
+spec: {clusterIP: None, selector: {app: demo}, ports: [{name: http, port: 8080}]}
+";
+/// A Service that comes and goes.
+const LATE: &str = "{apiVersion: v1, kind: Service, metadata: {name: late, namespace: names}, spec: {ports: [{port: 80}]}}";
+
 struct Kubernetes {
     sealift: Sealift,
     hosts: Hosts,
@@ -105,6 +127,48 @@ impl Kubernetes {
         }
     }
 
+    fn kubectl(&self, arguments: &str) -> String {
+        self.hosts.run("h1", &format!("kubectl --kubeconfig /etc/kubernetes/admin.conf {arguments}"))
+    }
+
+    /// Waits for what a pod of another namespace is answered from a URL, or for curl's exit code: 6 is a name that nobody knows.
+    fn pod_is_answered(&self, url: &str, expected: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let ask = format!("exec -n names asker -- curl -sk -m 3 -w ' %{{exitcode}}' {url} || true");
+        loop {
+            let answer = self.kubectl(&ask);
+            if answer.contains(expected) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{url}: {answer}, not `{expected}`");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// Pods find Services by their names, of other namespaces and headless ones too; new ones come soon, and those of old ones go.
+    fn assert_names_resolve(&self) {
+        self.kubectl(&format!("apply -f - << 'END'\n{NAMES}\nEND"));
+        self.kubectl("wait -n names --for=condition=Ready --timeout=60s pod/asker");
+        self.pod_is_answered("https://kubernetes.default/healthz", "ok 0");
+        self.pod_is_answered("http://demo.default/", "hello from h");
+        self.pod_is_answered("http://pods.default.svc.cluster.local:8080/", "hello from h");
+        let late = "http://late/";
+        self.pod_is_answered(late, " 6");
+        self.kubectl(&format!("apply -f - << 'END'\n{LATE}\nEND"));
+        self.pod_is_answered(late, " 7"); // it is known, and nobody is behind it
+        self.kubectl("delete service -n names late");
+        self.pod_is_answered(late, " 6");
+    }
+
+    /// What crictl shows, be it the real one or its stand-in.
+    fn assert_crictl_shows(&self) {
+        let crictl = |arguments: &str| self.hosts.run("h1", &format!("crictl {arguments}"));
+        assert_says(&crictl("ps"), &["CONTAINER", "POD ID", "Running", "kube-apiserver", " ago"]);
+        assert_says(&crictl("pods --namespace kube-system"), &["Ready", "etcd-h1"]);
+        assert_says(&crictl("images"), &["IMAGE ID", "kube-apiserver", "v1.20.2", "MiB"]);
+        assert_says(&crictl("logs --tail 100 $(crictl ps -q --name kube-scheduler) 2>&1"), &["scheduler"]);
+    }
+
     /// Every node answers with its own name, through its own port.
     fn assert_demo_answers(&self) {
         for (number, address) in (1..).zip(&self.hosts.addresses()[..self.members]) {
@@ -137,6 +201,8 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert!(kubernetes.run() > 0, "a host more is a change");
     kubernetes.assert_demo_answers();
     kubernetes.assert_pods_reach_each_other();
+    kubernetes.assert_names_resolve();
+    kubernetes.assert_crictl_shows();
     kubernetes.assert_only_its_user_pulls();
     assert_says(&kubernetes.known(&["kubeconfig"]), &["clusters:", &kubernetes.hosts.addresses()[0].to_string()]);
     kubernetes.known(&["reset", "--yes"]);

@@ -7,8 +7,8 @@ use indicatif::BinaryBytes;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
-use super::collect::Collection;
-use super::joined::Joined;
+use super::concat_reader::Joined;
+use super::load_parts::Collection;
 use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Task, Unit};

@@ -4,22 +4,22 @@
 //! `NAME.001`, `NAME.002`… are the archive cut into pieces, `NAME.parts` lists them with their digests and says which blob is where, and
 //! `NAME.p01`… are Reed-Solomon parts, each of which replaces any one that is lost or broken. With the list, parts are loaded in any order.
 
-mod collect;
+mod concat_reader;
 mod delta;
 mod inventory;
-mod joined;
 mod load;
+mod load_parts;
 mod parity;
-mod parts;
+mod part_list;
 mod save;
-mod split;
+mod split_writer;
 
 pub use delta::{Delta, Known};
 pub use inventory::{Held, HostHeld, Inventory};
 pub use load::{Loaded, Naming, ensure_room_for, load, load_parts};
-pub use parts::{Part, Parts, find_parts};
+pub use part_list::{Part, Parts, find_parts};
 pub use save::{Selection, select};
-pub use split::{SMALLEST_PART, check_split, save_parts};
+pub use split_writer::{SMALLEST_PART, check_split, save_parts};
 
 /// The file that says what an archive is.
 const LAYOUT_FILE: &str = "oci-layout";

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 use tar::{EntryType, Header};
 
-use super::parts::Placed;
+use super::part_list::Placed;
 use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Job, Unit};

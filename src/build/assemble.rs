@@ -8,8 +8,8 @@ use oci_spec::image::{
     Platform, RootFsBuilder,
 };
 
-use super::base::Base;
-use super::borrow::comment;
+use super::base_image::Base;
+use super::cache_from::comment;
 use super::stage::Made;
 use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, canonical};
 use crate::store::Store;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::cache::Cache;
-use super::given::{Given, values_of};
-use super::key::Key;
-use super::named::{Content, HELM};
+use super::cache_key::Key;
+use super::image_sources::{Content, HELM};
+use super::instruction_cache::Cache;
+use super::scratch_dir::Workdir;
 use super::stage::Made;
-use super::workdir::Workdir;
+use super::value_provenance::{Given, values_of};
 use crate::chart::{self, Engine, Files, Release};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Job;

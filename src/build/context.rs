@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::ignore::{Patterns, glob};
+use super::ignore_file::{Patterns, glob};
 use crate::layer::{Entry, Source, Tree};
 
 /// Left out always, so that writing a lock file does not change the image.

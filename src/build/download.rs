@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use super::cache::Cache;
+use super::instruction_cache::Cache;
 use super::options::Pull;
-use crate::durable;
+use crate::atomic_file;
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::{Blob, Content, Digest, Name};
@@ -150,7 +150,7 @@ impl Downloads {
         file.file.as_file().sync_all()?;
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
         let seen = Seen { digest: file.blob.digest, version: file.version };
-        durable::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
+        atomic_file::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
         Ok(Fetched { path, size: file.blob.size, digest: file.blob.digest })
     }
 

@@ -6,8 +6,8 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, History, Platform};
 
 use super::assemble::{self, Parts};
-use super::base::Base;
-use super::cache::Cache;
+use super::base_image::Base;
+use super::instruction_cache::Cache;
 use super::stage::Made;
 use crate::error::Failure;
 use crate::events::Job;

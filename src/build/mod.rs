@@ -4,43 +4,43 @@
 //! packed straight from the context's files, and a rootfs is unpacked only when a RUN needs one. Container images are found
 //! and fetched after the last instruction. The same inputs give the same digest, wherever and whenever it is built.
 
-mod app;
+mod add_archive;
+mod app_kind;
 mod assemble;
-mod base;
-mod borrow;
-mod cache;
-mod changes;
+mod base_image;
+mod cache_from;
+mod cache_key;
 mod charts;
+mod chown;
 mod context;
+mod copy_destination;
+mod copy_from;
 mod download;
-mod draft;
-mod files;
-mod given;
-mod ignore;
-mod key;
-mod layout;
-mod lock;
+mod file_digests;
+mod ignore_file;
+mod image_sources;
+mod instruction_cache;
+mod json_paths;
+mod layer_cache;
+mod lock_file;
+pub mod manifest_list;
 mod merge;
-mod named;
 mod options;
-mod origin;
-mod owner;
-mod paths;
-mod pieces;
-mod place;
 mod plan;
-pub mod platforms;
-mod prune;
+mod prepare;
+mod prune_cache;
 mod rootfs;
+mod rootfs_view;
+mod run_diff;
 mod sandbox;
-mod scope;
-mod selection;
+mod scratch_dir;
 mod stage;
+mod stage_sources;
 #[cfg(test)]
-mod testing;
-mod untar;
-pub mod userns;
-mod workdir;
+mod test_support;
+pub mod user_namespace;
+mod value_provenance;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,24 +55,24 @@ use crate::image::{Digest, Name, host_platform, platform_string};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
-use crate::workloads::list::{self, Ignore};
+use crate::workloads::image_list::{self, Ignore};
 use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
 
-pub use lock::Lock;
+pub use lock_file::Lock;
 pub use merge::merge;
 pub use options::{Options, Pull};
-pub use prune::prune;
+pub use prune_cache::prune;
 
 use assemble::Parts;
-use base::Base;
-use borrow::Lenders;
-use cache::Cache;
+use base_image::Base;
+use cache_from::Lenders;
 use context::Context;
-use draft::Draft;
-use origin::Image;
+use instruction_cache::Cache;
 use plan::{Plan, Planned};
+use prepare::Draft;
+use scratch_dir::Workdir;
 use stage::{Made, Site, Stage};
-use workdir::Workdir;
+use stage_sources::Image;
 
 /// What a build came to.
 #[derive(Debug, Clone, Serialize)]
@@ -224,7 +224,7 @@ impl Build {
         let mut wanted = made.named.wanted(&self.cache)?;
         wanted.add(&self.options.kubefile, None, &plan.image().images);
         for (name, text) in &self.options.image_lists {
-            wanted.add(name, None, &list::parse(text));
+            wanted.add(name, None, &image_list::parse(text));
         }
         self.launch(plan, made).add_images(&mut wanted)?;
         wanted.ignore(&self.ignore);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::image::Platform;
 
-use super::lock::Lock;
+use super::lock_file::Lock;
 use crate::chart::Engine;
 use crate::image::{ClusterKind, Name};
 use crate::layer::Compression;

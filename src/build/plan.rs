@@ -5,17 +5,17 @@ mod copy;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::base::Base;
+use super::add_archive::Format;
+use super::base_image::Base;
+use super::chown::Owner;
 use super::context::Context;
+use super::copy_destination::{Destination, Item};
+use super::copy_from::Selection;
 use super::download::{Downloaded, Fetched, Remote};
 use super::options::Options;
-use super::origin::{Image, Origin, Origins};
-use super::owner::Owner;
-use super::place::{Destination, Item};
-use super::scope::{Scope, is_predefined};
-use super::selection::Selection;
-use super::untar::Format;
-use super::workdir::Workdir;
+use super::scratch_dir::Workdir;
+use super::stage_sources::{Image, Origin, Origins};
+use super::variables::{Scope, is_predefined};
 use crate::diagnostic::{Diagnostic, Span};
 use url::Url;
 

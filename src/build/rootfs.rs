@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use rustix::io::Errno;
 
-use super::changes::{Before, Others};
+use super::run_diff::{Before, Others};
 use super::sandbox::Invocation;
-use super::userns;
+use super::user_namespace;
 use crate::error::Failure;
 use crate::events::{Job, Unit};
 use crate::layer::{Layer, Tree, UnpackOptions, outline, unpack_blob};
@@ -36,7 +36,7 @@ impl Rootfs {
             return Ok(());
         }
         let task = job.task("unpack the rootfs for RUN", Some(missing.len() as u64), Unit::Items);
-        let options = UnpackOptions { owners: userns::has_others(), max_bytes: 0 };
+        let options = UnpackOptions { owners: user_namespace::has_others(), max_bytes: 0 };
         for layer in missing {
             job.check()?;
             unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options).map_err(too_few_ids)?;
@@ -69,7 +69,7 @@ impl Rootfs {
 /// Says what to do where the image has files of users that this one's ids do not reach.
 fn too_few_ids(error: anyhow::Error) -> anyhow::Error {
     let is_refused = error.chain().any(|cause| cause.downcast_ref() == Some(&Errno::INVAL));
-    match userns::more_ids().filter(|_| is_refused) {
+    match user_namespace::more_ids().filter(|_| is_refused) {
         Some(remedy) => error.context(Failure::failed("the rootfs for RUN cannot be unpacked").hint(remedy)),
         None => error,
     }

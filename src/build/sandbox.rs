@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::{Arch, Platform};
 use serde::Serialize;
 
-use super::userns;
+use super::user_namespace;
 use crate::error::Failure;
 use crate::events::{Event, Job};
 use crate::image::{host_platform, platform_string};
-use crate::output::each_line;
+use crate::program_output::each_line;
 
 /// Where a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -171,7 +171,7 @@ fn judge(status: ExitStatus, last: &[String]) -> Result<()> {
     let refused = last.last().is_some_and(|line| line.starts_with("unshare:"));
     if refused || (status.code() == Some(NO_SANDBOX) && last.last().is_some_and(|line| line.starts_with("sandbox:"))) {
         let failure = Failure::failed(format!("the sandbox for RUN cannot be made{lines}"));
-        let obstacles = userns::obstacles(Path::new("/proc"), rustix::process::geteuid().is_root());
+        let obstacles = user_namespace::obstacles(Path::new("/proc"), rustix::process::geteuid().is_root());
         return Err(obstacles.into_iter().fold(failure, Failure::hint).into());
     }
     let how = match (status.code(), status.signal()) {
@@ -181,7 +181,7 @@ fn judge(status: ExitStatus, last: &[String]) -> Result<()> {
     };
     let failure = Failure::failed(format!("{how}{lines}"));
     let is_refused = |line: &String| line.contains("Invalid argument") || line.contains("Operation not permitted");
-    let remedy = userns::more_ids().filter(|_| last.iter().any(is_refused));
+    let remedy = user_namespace::more_ids().filter(|_| last.iter().any(is_refused));
     Err(remedy.into_iter().fold(failure, Failure::hint).into())
 }
 

@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::base::Base;
-use super::borrow::Lenders;
-use super::cache::{Cache, Record, RecordedLayer};
-use super::key::{Key, entries};
-use super::layout::{Item, Layout};
-use super::named::Named;
+use super::add_archive;
+use super::base_image::Base;
+use super::cache_from::Lenders;
+use super::cache_key::{Key, entries};
+use super::copy_destination::{self, Attributes, place};
+use super::copy_from::Finished;
+use super::image_sources::Named;
+use super::instruction_cache::{Cache, Record, RecordedLayer};
+use super::layer_cache::Pieces;
 use super::options::Options;
-use super::origin::{Image, Origin};
-use super::pieces::Pieces;
-use super::place::{self, Attributes, place};
 use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
+use super::rootfs_view::{Item, Layout};
 use super::sandbox::{self, Invocation, Mode};
-use super::selection::Finished;
-use super::untar;
-use super::workdir::Workdir;
+use super::scratch_dir::Workdir;
+use super::stage_sources::{Image, Origin};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::{ClusterConfig, Digest};
@@ -270,14 +270,14 @@ impl<'a> Stage<'a> {
         Ok(place(items, &placement.destination, attributes, &self.layout))
     }
 
-    fn items(&self, pieces: Vec<Piece>) -> Result<Vec<place::Item>> {
+    fn items(&self, pieces: Vec<Piece>) -> Result<Vec<copy_destination::Item>> {
         let mut items = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Item(item) => items.push(item),
                 Piece::Archive(path, format) => {
-                    let tree = untar::read(&path, format, self.site.workdir.path()?).with_context(|| path.display().to_string())?;
-                    items.push(place::Item { name: PathBuf::new(), tree });
+                    let tree = add_archive::read(&path, format, self.site.workdir.path()?).with_context(|| path.display().to_string())?;
+                    items.push(copy_destination::Item { name: PathBuf::new(), tree });
                 }
                 Piece::From(selection) => {
                     let from = self.site.rootfs(&selection.origin)?;

@@ -1,7 +1,7 @@
 //! Which value wins: the user's, the parent's, the chart's own. After Helm's `chartutil/coalesce.go`.
 
+use super::subcharts::Chart;
 use super::template::{Map, Value, new_map};
-use super::tree::Chart;
 
 /// The values of a chart and of those inside it, under what the user gives.
 ///

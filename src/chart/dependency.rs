@@ -2,8 +2,8 @@
 
 use super::coalesce::{coalesce_values, tables};
 use super::functions::version::satisfies;
+use super::subcharts::Chart;
 use super::template::{Map, Value, new_map};
-use super::tree::Chart;
 
 /// Names, drops and links the inner charts of a chart as the values want it.
 ///

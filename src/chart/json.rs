@@ -1,7 +1,7 @@
 //! JSON as Go's `encoding/json` reads and writes it.
 
+use super::budget;
 use super::template::{Value, float};
-use super::work;
 
 /// How JSON is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> R
     if depth > DEEPEST {
         return Err("json: nested too deep".to_owned());
     }
-    work::spend(work::VALUE + value.as_text().map_or(0, str::len))?;
+    budget::spend(budget::VALUE + value.as_text().map_or(0, str::len))?;
     match value {
         Value::Absent | Value::Nil => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),

@@ -2,29 +2,29 @@
 //!
 //! Pure but for [`load`], which reads a chart's files, and [`helm_template`], which runs a `helm` instead: files and values to manifests.
 
+mod budget;
 mod capabilities;
 mod coalesce;
 mod dependency;
 mod files;
 mod functions;
-pub mod given;
+mod helm_program;
+mod install_order;
 mod json;
 mod objects;
-mod order;
-mod program;
 mod render;
 mod schema;
+mod subcharts;
 mod template;
 #[cfg(test)]
 mod tests;
 mod toml;
-mod tree;
-mod work;
+pub mod values;
 mod yaml;
 
 pub use capabilities::DEFAULT_KUBE_VERSION;
 pub use files::{Files, archive, ignore, load};
-pub use order::{Hook, Manifest};
-pub use program::{Document, Engine, helm_template};
+pub use helm_program::{Document, Engine, helm_template};
+pub use install_order::{Hook, Manifest};
 pub use render::{Release, Rendered, failure, render};
 pub use yaml::scalars;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::functions::{clock::Time, files, version::Version};
+use super::functions::{date::Time, files, version::Version};
 use super::template::{Value, display};
 
 /// Of `.Chart`: a method of the chart rather than a field of its metadata, so it is not printed with those.

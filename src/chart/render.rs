@@ -7,11 +7,11 @@ use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
 use super::coalesce::coalesce_values;
 use super::files::Files;
 use super::functions::{execution_error, parse_error, version::satisfies};
+use super::install_order::{Hook, Manifest, sort};
 use super::objects::{IS_ROOT, Object};
-use super::order::{Hook, Manifest, sort};
+use super::subcharts::Chart;
 use super::template::{Engine, Value, new_map};
-use super::tree::Chart;
-use super::{dependency, json, schema, work};
+use super::{budget, dependency, json, schema};
 use crate::error::Failure;
 
 /// What a chart is rendered for.
@@ -92,7 +92,7 @@ pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Resu
 #[cfg(test)]
 pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>, String> {
     with_stack(|| {
-        work::begin(units);
+        budget::begin(units);
         all(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files)
     })
 }
@@ -100,7 +100,7 @@ pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>
 fn with_stack<T: Send>(task: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            work::begin(work::MOST);
+            budget::begin(budget::MOST);
             task()
         });
         let rendering = rendering.map_err(|error| format!("no thread to render in: {error}"))?;

@@ -3,8 +3,8 @@
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 
 use super::json;
+use super::subcharts::Chart;
 use super::template::Value;
-use super::tree::Chart;
 
 /// Checks the values of a chart and of those inside it.
 ///

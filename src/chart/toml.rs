@@ -1,7 +1,7 @@
 //! TOML as Helm's `toToml` writes it: tables after plain values, keys sorted.
 
+use super::budget;
 use super::template::{Value, quote};
-use super::work;
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 100;
@@ -22,7 +22,7 @@ pub fn write(value: &Value) -> Result<String, String> {
 
 fn table(out: &mut String, value: &Value, path: &mut Vec<String>) -> Result<(), String> {
     let Some(map) = value.as_map().filter(|_| path.len() < DEEPEST) else { return Err("toml: nested too deep".to_owned()) };
-    work::spend(work::VALUE + path.iter().map(String::len).sum::<usize>())?;
+    budget::spend(budget::VALUE + path.iter().map(String::len).sum::<usize>())?;
     let map = map.borrow();
     let (tables, plain): (Vec<_>, Vec<_>) = map.iter().filter(|(_, value)| !value.is_nil()).partition(|(_, value)| is_table(value));
     let indent = "  ".repeat(path.len());
@@ -68,7 +68,7 @@ fn inline(value: &Value, depth: usize) -> Result<String, String> {
     if depth > DEEPEST {
         return Err("toml: nested too deep".to_owned());
     }
-    work::spend(work::VALUE + value.as_text().map_or(0, str::len))?;
+    budget::spend(budget::VALUE + value.as_text().map_or(0, str::len))?;
     Ok(match value {
         Value::Text(text) => quote(text),
         Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e21 => format!("{number:.1}"),

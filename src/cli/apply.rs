@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Context;
-use super::site::SiteArgs;
+use super::session::SiteArgs;
 
 /// Bring a cluster to what its Clusterfile says
 ///

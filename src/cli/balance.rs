@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
 use super::Context;
-use crate::cluster::runtime::balancer;
+use crate::cluster::runtime::load_balancer;
 
 /// Pass TCP connections on to the first of several addresses that answers; runs as a unit on workers
 #[derive(Debug, clap::Args)]
@@ -22,5 +22,5 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
-    balancer::serve(listener, args.backends, &context.job).await
+    load_balancer::serve(listener, args.backends, &context.job).await
 }

@@ -10,8 +10,8 @@ use oci_spec::image::Platform;
 
 use super::trust_args::PolicyArgs;
 use super::{Context, EngineArg, RegistryArgs};
-use crate::build::{self, Built, Checked, Lock, Options, Pull, userns};
-use crate::durable;
+use crate::atomic_file;
+use crate::build::{self, Built, Checked, Lock, Options, Pull, user_namespace};
 use crate::error::Failure;
 use crate::image::{ClusterKind, Name, host_platform, parse_platform};
 use crate::kubefile::{Instruction, Step, parse};
@@ -138,7 +138,7 @@ enum PullArg {
 /// Builds, or checks.
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     if args.has_run()
-        && let Some(command) = userns::command(&std::env::current_exe()?)
+        && let Some(command) = user_namespace::command(&std::env::current_exe()?)
     {
         return go_on_as(command);
     }
@@ -293,7 +293,7 @@ fn write_lock(file: &Path, taken: Lock) -> Result<()> {
     }
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let before = fs_err::metadata(parent)?.modified()?;
-    durable::write(file, text.as_bytes(), 0o644)?;
+    atomic_file::write(file, text.as_bytes(), 0o644)?;
     std::fs::File::open(parent)?.set_modified(before).with_context(|| parent.display().to_string())
 }
 

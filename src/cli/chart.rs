@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::{Context, EngineArg};
-use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, given};
+use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, values};
 use crate::error::Failure;
 
 /// Look into helm charts
@@ -108,13 +108,13 @@ impl Render {
         let mut values = serde_json::Value::Object(serde_json::Map::new());
         for file in &self.values {
             let text = fs_err::read_to_string(file).context(Failure::usage(format!("no such values file: {}", file.display())))?;
-            given::overlay(
+            values::overlay(
                 &mut values,
-                given::from_yaml(&text).map_err(|message| Failure::usage(format!("{}: {message}", file.display())))?,
+                values::from_yaml(&text).map_err(|message| Failure::usage(format!("{}: {message}", file.display())))?,
             );
         }
         for (assignments, texts) in self.set.iter().map(|one| (one, false)).chain(self.set_string.iter().map(|one| (one, true))) {
-            given::set(&mut values, assignments, texts).map_err(|message| Failure::usage(format!("--set {assignments}: {message}")))?;
+            values::set(&mut values, assignments, texts).map_err(|message| Failure::usage(format!("--set {assignments}: {message}")))?;
         }
         Ok(values)
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::site::SiteArgs;
+use super::session::SiteArgs;
 use super::{Context, table};
 use crate::cluster::preflight;
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tokio::task::spawn_blocking;
 
 use super::{Context, bytes};
-use crate::compare::{Change, Difference, Kind, Side, compare};
+use crate::diff::{Change, Difference, Kind, Side, compare};
 use crate::image::Name;
 
 /// Show what changed from one image to another

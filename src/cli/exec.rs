@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::cluster_args::KnownArgs;
-use crate::cluster::Fleet;
+use crate::cluster::Hosts;
 use crate::error::{Failure, Kind};
 use crate::host::{AgentBinaries, Exec};
 
@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     }
     .quiet();
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     let command = &command;
     let results = fleet
         .each(|host| async move {

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::Context;
 use super::cluster_args::KnownArgs;
 use crate::archive::{HostHeld, Inventory};
-use crate::cluster::Fleet;
-use crate::durable;
+use crate::atomic_file;
+use crate::cluster::Hosts;
 use crate::host::AgentBinaries;
 
 /// List what is in the store, for those who save archives for this site
@@ -42,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     if args.file == "-" {
         return context.console.answer(&(), || text);
     }
-    durable::write(Path::new(&args.file), text.as_bytes(), 0o644)?;
+    atomic_file::write(Path::new(&args.file), text.as_bytes(), 0o644)?;
     context.job.note(format!("wrote {}: {} images, {} blobs", args.file, inventory.images.len(), inventory.blobs.len()));
     Ok(())
 }
@@ -51,7 +51,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 async fn ask_hosts(cluster: &KnownArgs, context: &Context) -> Result<Vec<HostHeld>> {
     let clusterfile = cluster.clusterfile(context)?;
     let targets = cluster.access.targets(&clusterfile)?;
-    let fleet = Fleet::connect(&targets, &AgentBinaries::own()?, &context.job).await?;
+    let fleet = Hosts::connect(&targets, &AgentBinaries::own()?, &context.job).await?;
     let answers = fleet.all(|host| async { Ok(HostHeld { name: host.name().to_owned(), blobs: host.held().await? }) }).await;
     fleet.close().await;
     Ok(answers?.into_values().collect())

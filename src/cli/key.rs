@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::Context;
 use super::trust_args::PasswordArgs;
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 use crate::trust::PrivateKey;
 
@@ -55,8 +55,8 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let (private_file, public_file) = (private.clone(), public.clone());
     spawn_blocking(move || {
         let key = PrivateKey::generate();
-        durable::write(&private_file, key.to_sealed_pem(&password)?.as_bytes(), 0o600)?;
-        durable::write(&public_file, key.public().to_pem()?.as_bytes(), 0o644)
+        atomic_file::write(&private_file, key.to_sealed_pem(&password)?.as_bytes(), 0o600)?;
+        atomic_file::write(&public_file, key.public().to_pem()?.as_bytes(), 0o644)
     })
     .await??;
     let answer = json!({ "privateKey": private, "publicKey": public });

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use super::cluster_args::KnownArgs;
-use crate::cluster::Fleet;
+use crate::cluster::Hosts;
 use crate::error::Failure;
 use crate::host::AgentBinaries;
 
@@ -21,7 +21,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let mut clusterfile = args.cluster.clusterfile(context)?;
     clusterfile.cluster.hosts.retain(crate::clusterfile::HostSpec::is_master);
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, mut failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     let mut answer = None;
     for master in fleet.hosts() {
         match master.read_file("/etc/kubernetes/admin.conf").await {

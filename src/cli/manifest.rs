@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::trust_args::annotations;
 use super::{Context, push};
-use crate::build::platforms::{self, Changes};
+use crate::build::manifest_list::{self, Changes};
 use crate::image::{Name, parse_platform};
 
 /// Make one name of images for several platforms
@@ -97,14 +97,14 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     match args.command {
         Command::Push(args) => push::run(args, context).await,
         Command::Inspect(InspectArgs { list }) => {
-            let index = spawn_blocking(move || platforms::index_of(&list, &store)).await??;
+            let index = spawn_blocking(move || manifest_list::index_of(&list, &store)).await??;
             let text = serde_json::to_string_pretty(&index)? + "\n";
             context.console.answer(&index, || text)
         }
         Command::Create(CreateArgs { list, images }) => {
             let made = spawn_blocking(move || {
                 let _in_use = store.in_use()?;
-                platforms::create(&list, &images, &store, &job)
+                manifest_list::create(&list, &images, &store, &job)
             });
             answer(&made.await??, context)
         }
@@ -113,14 +113,14 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             let changes = Changes { os: args.os, arch: args.arch, variant: args.variant, annotations };
             let made = spawn_blocking(move || {
                 let _in_use = store.in_use()?;
-                platforms::annotate(&args.list, &args.image, &changes, &store)
+                manifest_list::annotate(&args.list, &args.image, &changes, &store)
             });
             answer(&made.await??, context)
         }
         Command::Remove(RemoveArgs { list, images }) => {
             let made = spawn_blocking(move || {
                 let _in_use = store.in_use()?;
-                platforms::remove(&list, &images, &store)
+                manifest_list::remove(&list, &images, &store)
             });
             answer(&made.await??, context)
         }
@@ -128,7 +128,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
             let platform = platform.as_deref().map(parse_platform).transpose()?;
             let made = spawn_blocking(move || {
                 let _in_use = store.in_use()?;
-                platforms::add(&list, &image, platform.as_ref(), &store, &job)
+                manifest_list::add(&list, &image, platform.as_ref(), &store, &job)
             });
             answer(&made.await??, context)
         }

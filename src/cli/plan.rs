@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::Context;
-use super::site::SiteArgs;
-use crate::durable;
+use super::session::SiteArgs;
+use crate::atomic_file;
 use crate::error::{Failure, Kind};
 
 /// Say what `run` or `apply` would change, and change nothing
@@ -36,7 +36,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     site.fleet.close().await;
     let plan = plan?;
     if let Some(file) = &args.out {
-        durable::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
+        atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
     }
     context.console.answer(&plan, || plan.text())?;
     match plan.changes() {

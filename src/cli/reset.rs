@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Context;
 use super::cluster_args::{KnownArgs, records};
-use crate::cluster::{Fleet, Held};
+use crate::cluster::{Held, Hosts};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Unit;
@@ -39,7 +39,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let name = clusterfile.cluster.name.clone();
     let targets = args.cluster.access.targets(&clusterfile)?;
     confirm(args.yes, &name, targets.len())?;
-    let (fleet, mut failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     context.job.check()?;
     let results = take_down(&fleet, &clusterfile, &args, context).await;
     fleet.close().await;
@@ -64,12 +64,12 @@ type Results = Vec<(IpAddr, Result<usize>)>;
 
 /// Takes back all changes while holding the cluster, if its first master answers; then removes what sealift has on the hosts,
 /// the lease too.
-async fn take_down(fleet: &Fleet, clusterfile: &Clusterfile, args: &Args, context: &Context) -> Result<Results> {
+async fn take_down(fleet: &Hosts, clusterfile: &Clusterfile, args: &Args, context: &Context) -> Result<Results> {
     let undo = fleet.each(|host| undo(host, context));
     let first = clusterfile.cluster.hosts.iter().find(|host| host.is_master());
     let mut results = match first.and_then(|first| fleet.host(first.address).ok()) {
         Some(master) => {
-            let held = Held::take(master, &super::site::owner(), args.break_lease, &context.job).await?;
+            let held = Held::take(master, &super::session::owner(), args.break_lease, &context.job).await?;
             held.during(master, &context.job, async { Ok(undo.await) }).await?
         }
         None => undo.await,

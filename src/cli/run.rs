@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
-use super::site::{SiteArgs, bring_up};
+use super::session::{SiteArgs, bring_up};
 
 /// Bring up a cluster from an image
 ///

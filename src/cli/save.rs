@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::size::parse_size;
+use super::byte_size::parse_size;
 use super::{Context, bytes};
 use crate::archive::{Inventory, Known, Selection, check_split, save_parts, select};
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::Name;
@@ -79,7 +79,7 @@ fn read_inventory(path: &Path) -> Result<Inventory> {
 
 fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, job: &Job) -> Result<()> {
     ensure!(!file.is_dir(), directory(file));
-    durable::sweep(file);
+    atomic_file::sweep(file);
     check_room(&parent_of(file), check_split(selection.archive_size(), size, parity)?)?;
     let parts = save_parts(selection, store, file, size, parity, job).with_context(|| file.display().to_string())?;
     job.note(format!(
@@ -112,14 +112,14 @@ fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Resu
     let parent = parent_of(file);
     let place = || file.display().to_string();
     if !file.exists() || file.is_file() {
-        durable::sweep(file);
+        atomic_file::sweep(file);
         check_room(&parent, selection.archive_size())?;
-        let part = durable::draft(file).with_context(place)?;
+        let part = atomic_file::draft(file).with_context(place)?;
         selection.write(store, BufWriter::with_capacity(1 << 20, part.as_file()), job).with_context(place)?;
         part.as_file().set_permissions(readable()).with_context(place)?;
         part.as_file().sync_all().with_context(place)?;
         part.persist(file).map_err(|error| error.error).with_context(place)?;
-        durable::sync_dir(&parent)?;
+        atomic_file::sync_dir(&parent)?;
     } else if file.is_dir() {
         bail!(directory(file));
     } else {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::cluster_args::KnownArgs;
 use super::{Context, table};
-use crate::cluster::{Fleet, NodeStatus, node_statuses};
+use crate::cluster::{Hosts, NodeStatus, node_statuses};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind};
 use crate::host::facts::FactsRequest;
@@ -48,7 +48,7 @@ struct HostStatus {
 pub async fn run(args: Args, context: &Context) -> Result<()> {
     let clusterfile = args.cluster.clusterfile(context)?;
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Fleet::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
     let looks = fleet.each(|host| look(host, context)).await;
     let nodes = nodes(&fleet, &clusterfile, context).await;
     fleet.close().await;
@@ -91,7 +91,7 @@ async fn look(host: &Host, context: &Context) -> Result<(String, Vec<String>)> {
 }
 
 /// What the first master that answers says about nodes; nothing where it is not Kubernetes.
-async fn nodes(fleet: &Fleet, clusterfile: &Clusterfile, context: &Context) -> Vec<NodeStatus> {
+async fn nodes(fleet: &Hosts, clusterfile: &Clusterfile, context: &Context) -> Vec<NodeStatus> {
     for master in clusterfile.cluster.masters() {
         if let Ok(host) = fleet.host(master.address)
             && let Ok(nodes) = node_statuses(host, &context.job).await

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 
 /// Who holds a cluster, and until when. Times are seconds since 1970 by the host's own clock.
@@ -54,7 +54,7 @@ impl Lease {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let held: Option<Lease> = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         match next(held, holder, owner, &request, now)? {
-            Some(lease) => durable::write(file, &serde_json::to_vec(&lease)?, 0o644),
+            Some(lease) => atomic_file::write(file, &serde_json::to_vec(&lease)?, 0o644),
             None => match fs_err::remove_file(file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(()),

@@ -8,10 +8,10 @@ use crate::image::Name;
 use super::document::{ClusterDocument, ClusterSpec, ExternalRegistryDocument, LocalRegistryDocument, RegistryDocument, SshDocument};
 use super::finding::Findings;
 use super::hosts::{self, Shared};
-use super::legacy;
 use super::model::{Application, Cluster, Env, ExternalRegistry, HostAlias, LocalRegistry, Registry, Ssh};
 use super::node::Node;
-use super::{env, secret, shape, ssh, taint};
+use super::sealer_v1;
+use super::{env, secret, ssh, taint, validate};
 
 /// The `Cluster` document, and what it says of applications.
 pub struct Read {
@@ -25,9 +25,9 @@ pub struct Read {
 
 /// Reads a `Cluster` document.
 pub fn read(node: &Node, strict: bool, findings: &mut Findings) -> Read {
-    let old = legacy::Legacy::take(node, strict, findings);
+    let old = sealer_v1::Legacy::take(node, strict, findings);
     let node = old.as_ref().map_or(node, |old| &old.rest);
-    let document: ClusterDocument = shape::read(node, strict, findings);
+    let document: ClusterDocument = validate::read(node, strict, findings);
     let empty = Node::empty(node.span.clone());
     let spec_node = node.get("spec").unwrap_or(&empty);
     let spec = &document.spec;

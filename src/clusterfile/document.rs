@@ -1,6 +1,6 @@
 //! The documents as they are written: their fields, which are also their JSON Schemas.
 //!
-//! What a field may hold is said once, here: [`super::shape`] checks a file against the schema and turns it into what
+//! What a field may hold is said once, here: [`super::validate`] checks a file against the schema and turns it into what
 //! these types read. Scalars are text, because `port: 22`, `port: "22"` and `passwd: 0123` are all meant as written.
 
 use std::collections::BTreeMap;

@@ -5,11 +5,11 @@ use anyhow::Result;
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
 
 use super::finding::Findings;
-use super::mask::masked;
 use super::model::{Clusterfile, OtherDocument};
 use super::network::{self, Sources};
 use super::node::{Content, Node};
-use super::{cluster, parts};
+use super::redact::masked;
+use super::{cluster, extra_documents};
 
 /// The apiVersion of our own documents.
 pub const API_VERSION: &str = "sealift.io/v1";
@@ -109,8 +109,8 @@ impl Loader<'_> {
         let strict = self.is_strict(node);
         match kind {
             "Cluster" => self.read_cluster(node, strict),
-            "Config" => self.clusterfile.configs.push(parts::read_config(node, strict, self.findings)),
-            "Plugin" => self.clusterfile.plugins.push(parts::read_plugin(node, strict, self.findings)),
+            "Config" => self.clusterfile.configs.push(extra_documents::read_config(node, strict, self.findings)),
+            "Plugin" => self.clusterfile.plugins.push(extra_documents::read_plugin(node, strict, self.findings)),
             "Application" => self.read_application(node, strict),
             "Preflight" | "Tuning" | "Clock" | "Storage" | "BackingService" => self.keep(node, kind),
             _ => self.read_kubeadm(node, kind, strict),
@@ -151,7 +151,7 @@ impl Loader<'_> {
 
     /// An `Application` document is over `cmd` and `appNames` of the cluster.
     fn read_application(&mut self, node: &Node, strict: bool) {
-        let read = parts::read_application(node, strict, self.findings);
+        let read = extra_documents::read_application(node, strict, self.findings);
         let application = &mut self.clusterfile.application;
         application.cmds = read.cmds.or(application.cmds.take());
         application.launch_apps = read.launch_apps.or(application.launch_apps.take());

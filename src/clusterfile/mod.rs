@@ -4,33 +4,33 @@
 //! what cannot be carried out is an error or a warning with its place, all of them at once.
 
 pub mod address;
+mod cli_overrides;
 mod cluster;
-mod config;
+mod config_merge;
 mod document;
 mod env;
+mod extra_documents;
 mod finding;
 mod hosts;
-mod legacy;
 mod load;
-mod mask;
 pub mod merge;
 mod model;
 mod network;
 mod node;
-mod overrides;
-mod parts;
+mod redact;
 mod schema;
+mod sealer_v1;
 mod secret;
-mod shape;
 mod ssh;
 mod taint;
-mod write;
+mod to_yaml;
+mod validate;
 
+pub use cli_overrides::Overrides;
 pub use load::{API_VERSION, KINDS, lint, load};
-pub use mask::masked;
 pub use model::*;
 pub use network::{of_cluster_configuration as networks_of, overlaps};
-pub use overrides::Overrides;
+pub use redact::masked;
 pub use schema::{SCHEMAS, schema};
 
 #[cfg(test)]

@@ -6,21 +6,21 @@
 //!  `-- workloads manifest for linux/amd64          its layers are the untouched blobs of all container images
 //! ```
 
-mod canonical;
-mod cluster;
+mod canonical_json;
+mod cluster_config;
 mod digest;
 mod manifest;
-mod name;
 mod platform;
+mod reference;
 mod referrer;
 
-pub use canonical::canonical;
-pub use cluster::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
+pub use canonical_json::canonical;
+pub use cluster_config::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role, RuntimeKind, SealerApp, SealerExtension, SealerLaunch};
 pub use digest::{Algorithm, Blob, Digest, Hasher};
 pub use manifest::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES,
     ClusterImage, Content, DROPPED_REGISTRY, Part, TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of, media_type_of,
 };
-pub use name::Name;
 pub use platform::{host_platform, parse_platform, platform_string, serves};
+pub use reference::Name;
 pub use referrer::{referrer, subject_of};

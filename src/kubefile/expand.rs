@@ -1,7 +1,7 @@
 //! What a word means: quotes and escapes removed, variables replaced (docker's rules, moby/buildkit `shell/lex.go`).
 
 use super::Escape;
-use super::wildcard::{replaced, without_prefix, without_suffix};
+use super::pattern::{replaced, without_prefix, without_suffix};
 
 /// A word's meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

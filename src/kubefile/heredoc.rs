@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 
-use super::line::Lines;
+use super::logical_line::Lines;
 use super::{Heredoc, Spanned, Word};
 
 /// What `<<NAME` announces.

@@ -5,22 +5,22 @@
 
 mod check;
 mod expand;
+mod file_mode;
 mod heredoc;
 mod instruction;
-mod line;
-mod mode;
+mod logical_line;
 mod operands;
 mod parse;
-mod print;
-mod range;
+mod pattern;
 #[cfg(test)]
 mod tests;
-mod wildcard;
+mod to_text;
+mod version_range;
 
 pub use expand::{ExpandError, Expanded, PREDEFINED, expand, expand_heredoc, variables};
+pub use file_mode::Mode;
 pub use instruction::{
     App, Arg, Command, Escape, Files, From, Heredoc, Instruction, Kubefile, Pair, Run, Source, Spanned, Stage, Step, Word,
 };
-pub use mode::Mode;
 pub use parse::{INSTRUCTIONS, Parsed, parse};
-pub use range::VersionRange;
+pub use version_range::VersionRange;

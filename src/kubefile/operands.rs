@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Span;
 
-use super::line::LogicalLine;
+use super::logical_line::LogicalLine;
 use super::{Escape, Pair, Word};
 
 /// What follows an instruction's name on its line, or what is left of it.
@@ -203,7 +203,7 @@ fn string_literals(text: &str) -> Vec<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubefile::line::Lines;
+    use crate::kubefile::logical_line::Lines;
 
     fn with<T>(text: &str, look: impl FnOnce(Operands<'_>) -> T) -> T {
         let line = Lines::new("K", text, &mut Vec::new()).logical(&mut Vec::new()).unwrap();

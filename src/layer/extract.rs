@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::member::{Kind, Member, Members, below, escape};
 use super::rootdir::{RootDir, kind_of, proc_path, remove, remove_inside};
+use super::tar_reader::{Kind, Member, Members, below, escape};
 use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
 
 /// Applies the members of one layer to a root.

@@ -5,22 +5,22 @@
 //! suspicion: nothing is written outside the root that was given, and bytes must be what their digests say (errors of kind
 //! `Verification`).
 
+mod chunking;
 mod compress;
-mod content;
-mod cut;
-mod decode;
+mod decompress;
 mod diff;
 mod extract;
-mod header;
-mod member;
+mod file_reader;
+mod flatten;
 mod pack;
-mod pick;
 mod rootdir;
-mod sift;
+mod symlink_resolver;
+mod tar_reader;
+mod tar_writer;
 mod unpack;
 mod verify;
+mod verify_image;
 mod walk;
-mod ways;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,15 +30,15 @@ use oci_spec::image::Descriptor;
 use crate::image::Digest;
 
 pub use compress::{Compression, compression_of};
-pub use content::read_files;
 pub use diff::diff;
-pub(crate) use member::Members;
+pub use file_reader::read_files;
+pub(crate) use flatten::each_member;
+pub use flatten::{Listing, changes, listing, outline, pick};
 pub use pack::{Memory, PackOptions, pack, pack_anew};
-pub(crate) use pick::each_member;
-pub use pick::{Listing, changes, listing, outline, pick};
-pub use sift::{Sifting, check_layers};
+pub(crate) use tar_reader::Members;
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
-pub use verify::{check_manifest, check_members, check_workloads, is_image};
+pub use verify::{Sifting, check_layers};
+pub use verify_image::{check_manifest, check_members, check_workloads, is_image};
 pub use walk::{Snapshot, snapshot, walk};
 
 /// Another number whenever the same tree comes to other bytes than before.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::Descriptor;
 
+use super::chunking::{Piece, cut};
 use super::compress::{Compressor, Pool};
-use super::cut::{Piece, cut};
-use super::header::{END, padding, write_header};
+use super::tar_writer::{END, padding, write_header};
 use super::{Compression, Entry, Layer, Source, Tree};
 use crate::error::Failure;
 use crate::events::{Job, Task, Unit};

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::member::escape;
+use super::tar_reader::escape;
 
 /// A directory below which everything stays.
 pub(super) struct RootDir {

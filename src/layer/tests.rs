@@ -143,7 +143,7 @@ fn times_are_clamped_and_owners_are_as_given() {
     let tree = Tree::from([("f".into(), entry.clone())]);
     let layers = rig.pack(&tree, &PackOptions { newest_mtime: 1000, compression: Compression::None, ..OPTIONS });
     let bytes = rig.store.read(&Blob::try_from(&layers[0].descriptor).unwrap()).unwrap();
-    let mut members = member::Members::new(&bytes[..]);
+    let mut members = tar_reader::Members::new(&bytes[..]);
     let member = members.next().unwrap().unwrap();
     assert_eq!((member.mtime, member.uid, member.gid, member.mode), (1000, 3_000_000, 7, 0o600));
     entry.mtime = 1000;
@@ -190,7 +190,7 @@ fn tar_of(members: &[(EntryType, &str, &str)]) -> Vec<u8> {
         header.set_cksum();
         bytes.extend_from_slice(header.as_bytes());
         bytes.extend_from_slice(content);
-        bytes.extend_from_slice(header::padding(content.len() as u64));
+        bytes.extend_from_slice(tar_writer::padding(content.len() as u64));
     }
     bytes.extend_from_slice(&[0; 1024]);
     bytes

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 
-use super::decode::Decoded;
+use super::decompress::Decoded;
 use super::extract::extract;
 use super::rootdir::RootDir;
 use super::{Compression, Layer, compression_of};

@@ -1,142 +1,197 @@
-//! The one verifier of images from elsewhere: what their documents say of their layers, and the layers themselves. Used wherever an image
-//! arrives: an archive, a registry, FROM, fsck.
+//! Looks into layers without writing anything, several at once, and remembers in the store what was found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::Path;
+use std::io;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use anyhow::{Context as _, Result};
+use oci_spec::image::{Descriptor, ImageManifest};
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use serde::{Deserialize, Serialize};
 
-use super::decode::{compression_by_magic, describe};
-use super::member::Members;
-use super::ways::Ways;
+use super::decompress::{Decoded, check_diff_id, too_large};
+use super::symlink_resolver::Ways;
+use super::verify_image::{check_manifest, manifests, ways_of};
 use super::{compression_of, diff_ids};
-use crate::error::Failure;
-use crate::image::{Blob, Content, TYPE_WORKLOADS};
+use crate::error::{Failure, Kind, kind_of};
+use crate::events::{Job, Unit};
+use crate::image::Blob;
 use crate::store::Store;
 
-/// The manifests of images that `root` reaches and that are in the store; those whose config is an image's.
-pub(super) fn manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
-    Ok(all_manifests(store, root)?.into_iter().filter(|(_, manifest)| is_image(manifest)).collect())
+/// Raised when layers are looked into otherwise than before: what stores remember is then of no use.
+const VERSION: u32 = 1;
+/// Layers that are looked into at once, at most: each has a decompressor's window in memory.
+const MOST_AT_ONCE: usize = 4;
+/// A layer may always unpack to this many bytes…
+const ALWAYS: u64 = 64 << 30;
+/// …and to this many times its own size.
+const TIMES: u64 = 1024;
+
+/// How to look into layers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sifting {
+    /// What a layer may unpack to, in bytes; 0 is 64 GiB, or 1,024 times the layer's own size if that is more.
+    pub max_bytes: u64,
+    /// Whether what the store remembers does not count.
+    pub anew: bool,
+    /// Layers that have more bytes than this together, without those that the store remembers, are not looked into.
+    pub at_once: Option<u64>,
 }
 
-/// The manifests that `root` reaches and that are in the store: an index may list platforms that nobody fetched.
-fn all_manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
-    let (mut found, mut open, mut seen) = (Vec::new(), vec![root.clone()], BTreeSet::new());
-    while let Some(descriptor) = open.pop() {
-        let blob = Blob::try_from(&descriptor)?;
-        if !store.has(&blob) || !seen.insert(blob) {
-            continue;
-        }
-        match store.document(&descriptor)? {
-            Content::Index(index) => open.extend(index.manifests().iter().rev().cloned()),
-            Content::Manifest(manifest) => found.push((descriptor, *manifest)),
-            Content::Leaf => {}
+impl Sifting {
+    fn limit(&self, layer: &Descriptor) -> u64 {
+        match self.max_bytes {
+            0 => layer.size().saturating_mul(TIMES).max(ALWAYS),
+            limit => limit,
         }
     }
-    Ok(found)
 }
 
-/// Whether a manifest is that of an image, and not of an artifact.
-pub fn is_image(manifest: &ImageManifest) -> bool {
-    let docker = MediaType::from("application/vnd.docker.container.image.v1+json");
-    [MediaType::ImageConfig, docker].contains(manifest.config().media_type())
+impl Sifting {
+    fn those_to_look_into<'a>(self, store: &Store, mut layers: BTreeMap<String, &'a Descriptor>) -> BTreeMap<String, &'a Descriptor> {
+        let Some(at_once) = self.at_once else { return layers };
+        let is_known = |layer: &Descriptor| Blob::try_from(layer).is_ok_and(|blob| self.remembered(store, &blob).is_some());
+        let known: BTreeSet<String> = layers.iter().filter(|(_, layer)| is_known(layer)).map(|(digest, _)| digest.clone()).collect();
+        let open: u64 = layers.iter().filter(|(digest, _)| !known.contains(*digest)).map(|(_, layer)| layer.size()).sum();
+        if open > at_once {
+            layers.retain(|digest, _| known.contains(digest));
+        }
+        layers
+    }
+
+    fn remembered(self, store: &Store, layer: &Blob) -> Option<Sifted> {
+        store.finding(&layer.digest).filter(|known: &Sifted| !self.anew && known.version == VERSION)
+    }
 }
 
-/// Checks what can be told of the container images among the workloads of what `root` reaches: that their documents are such, and that
-/// each config is of one mind with its manifest about the number of layers, without which no container runtime unpacks them.
+/// What was found in a layer; true of its digest, wherever it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sifted {
+    version: u32,
+    /// The tar in it.
+    tar: Blob,
+    /// Its symbolic links.
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Directories that it writes into without having them: a link of a lower layer may be in their place.
+    entered: BTreeSet<PathBuf>,
+}
+
+/// Checks an image with all its layers that are in the store, without writing anything: their bytes, that they are tars and nothing
+/// more, the digest of what is in them, and that no name leads out of the root, also not by links. Errors are of kind `Verification`
+/// and name the layer.
 ///
-/// They are originals, kept untouched; what else is odd about them is for the runtime to judge. What is not in the store is passed over.
-/// Errors are of kind `Verification` and name the image.
-pub fn check_workloads(store: &Store, root: &Descriptor) -> Result<()> {
-    for (descriptor, manifest) in all_manifests(store, root)? {
-        if manifest.artifact_type().as_ref().is_none_or(|kind| kind.to_string() != TYPE_WORKLOADS) {
-            continue;
-        }
-        for workload in store.workloads(&descriptor)? {
-            check_original(store, &workload.descriptor)
-                .with_context(|| Failure::verification(format!("container image {}", workload.name.familiar())))?;
-        }
+/// The bytes of a layer that the store remembers to be sound are not read again.
+pub fn check_layers(store: &Store, root: &Descriptor, how: Sifting, job: &Job) -> Result<()> {
+    let images = manifests(store, root)?;
+    for (descriptor, manifest) in &images {
+        check_manifest(store, descriptor, manifest)?;
     }
-    Ok(())
+    let layers: BTreeMap<String, &Descriptor> = images
+        .iter()
+        .flat_map(|(_, manifest)| manifest.layers())
+        .filter(|layer| Blob::try_from(*layer).is_ok_and(|blob| store.has(&blob)))
+        .map(|layer| (layer.digest().to_string(), layer))
+        .collect();
+    let layers = how.those_to_look_into(store, layers);
+    let sifted = sift_all(store, layers, how, job)?;
+    images.iter().try_for_each(|(_, manifest)| check_together(store, manifest, &sifted, job))
 }
 
-fn check_original(store: &Store, descriptor: &Descriptor) -> Result<()> {
-    if !store.has(&Blob::try_from(descriptor)?) {
+fn sift_all(store: &Store, layers: BTreeMap<String, &Descriptor>, how: Sifting, job: &Job) -> Result<BTreeMap<String, Sifted>> {
+    let total = layers.values().map(|layer| layer.size()).sum();
+    let task = job.task(format!("check {} layers", layers.len()), Some(total), Unit::Bytes);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(job.jobs().min(MOST_AT_ONCE)).build()?;
+    let sifted = pool.install(|| {
+        let each = layers.into_par_iter().map(|(digest, layer)| {
+            job.check()?;
+            let sifted = sift(store, layer, how, job)?;
+            task.advance(layer.size());
+            Ok((digest, sifted))
+        });
+        each.collect::<Result<_>>()
+    })?;
+    task.done("");
+    Ok(sifted)
+}
+
+fn sift(store: &Store, layer: &Descriptor, how: Sifting, job: &Job) -> Result<Sifted> {
+    let blob = Blob::try_from(layer)?;
+    let limit = how.limit(layer);
+    let known = how.remembered(store, &blob);
+    let look = || -> Result<Sifted> {
+        match known {
+            Some(known) if known.tar.size <= limit => Ok(known),
+            Some(_) => Err(too_large(limit).into()),
+            None => {
+                let found = look_into(store, layer, &blob, limit, job)?;
+                store.keep_finding(&blob.digest, &found);
+                Ok(found)
+            }
+        }
+    };
+    look().map_err(|error| of_layer(error, layer))
+}
+
+/// Names the layer; an interruption is not its fault.
+fn of_layer(error: anyhow::Error, layer: &Descriptor) -> anyhow::Error {
+    match kind_of(&error) {
+        Kind::Interrupted => error,
+        _ => error.context(Failure::verification(format!("layer {}", layer.digest()))),
+    }
+}
+
+fn look_into(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, job: &Job) -> Result<Sifted> {
+    let mut ways = Ways::default();
+    let tar = read(store, layer, blob, limit, &mut ways, job)?;
+    let (links, entered) = ways.into_links_and_entered();
+    Ok(Sifted { version: VERSION, tar, links, entered })
+}
+
+/// Reads a layer and follows its members; the tar that was in it.
+fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut Ways, job: &Job) -> Result<Blob> {
+    let path = store.blob_path(&blob.digest);
+    let file = File::open(&path).with_context(|| path.display().to_string())?;
+    let mut decoded = Decoded::new(job.reader(file), compression_of(layer.media_type())?, limit)?;
+    match ways_of(&mut decoded, ways) {
+        Ok(()) => Ok(decoded.finish()),
+        // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
+        Err(error) => {
+            job.check()?;
+            io::copy(&mut store.reader(blob)?, &mut io::sink())?;
+            Err(error)
+        }
+    }
+}
+
+/// Checks what shows only when an image's layers lie on each other, and that they are those of its config.
+fn check_together(store: &Store, manifest: &ImageManifest, sifted: &BTreeMap<String, Sifted>, job: &Job) -> Result<()> {
+    let mut here = Vec::new();
+    for (layer, diff_id) in manifest.layers().iter().zip(diff_ids(store, manifest)?) {
+        let Some(found) = sifted.get(&layer.digest().to_string()) else { continue };
+        check_diff_id(&found.tar.digest, &diff_id).with_context(|| Failure::verification(format!("layer {}", layer.digest())))?;
+        here.push((layer, found));
+    }
+    if !may_lead_out(&here) {
         return Ok(());
     }
-    match store.document(descriptor)? {
-        Content::Index(index) => index.manifests().iter().try_for_each(|child| check_original(store, child)),
-        Content::Manifest(manifest) if is_image(&manifest) && store.has(&Blob::try_from(manifest.config())?) => {
-            diff_ids(store, &manifest).map(drop).with_context(|| Failure::verification(format!("image manifest {}", descriptor.digest())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks what no registry and few clients check: that config and manifest are of one mind about the number of layers and the
-/// history, that every layer's media type is one of a layer, and says of its compression what its first bytes say.
-///
-/// Layers that are not in the store are passed over. Errors are of kind `Verification` and name the blob. Artifacts have nothing to check.
-pub fn check_manifest(store: &Store, descriptor: &Descriptor, manifest: &ImageManifest) -> Result<()> {
-    if !is_image(manifest) {
-        return Ok(());
-    }
-    let layers = manifest.layers();
-    check_history(store, manifest)
-        .and_then(|()| layers.iter().try_for_each(|layer| check_layer(store, layer)))
-        .with_context(|| Failure::verification(format!("image manifest {}", descriptor.digest())))
-}
-
-fn check_history(store: &Store, manifest: &ImageManifest) -> Result<()> {
-    let layers = diff_ids(store, manifest)?.len();
-    let blob = Blob::try_from(manifest.config())?;
-    let config: ImageConfiguration = serde_json::from_slice(&store.read(&blob)?).context("image config")?;
-    let Some(history) = config.history().as_ref().filter(|history| !history.is_empty()) else { return Ok(()) };
-    let told = history.iter().filter(|step| step.empty_layer() != Some(true)).count();
-    ensure!(
-        told == layers,
-        Failure::verification(format!("the manifest has {layers} layers, the history of its config {} tells of {told}", blob.digest))
-    );
-    Ok(())
-}
-
-fn check_layer(store: &Store, layer: &Descriptor) -> Result<()> {
-    let blob = Blob::try_from(layer).with_context(|| Failure::verification(format!("layer {}", layer.digest())))?;
-    let said = compression_of(layer.media_type()).map_err(|error| Failure::verification(format!("layer {}: {error:#}", blob.digest)))?;
-    match store.size_of(&blob.digest) {
-        None => return Ok(()),
-        Some(size) => ensure!(
-            size == blob.size,
-            Failure::verification(format!("layer {} has {size} bytes, the manifest says {}", blob.digest, blob.size))
-        ),
-    }
-    let found = compression_by_magic(&first_bytes(&store.blob_path(&blob.digest))?);
-    ensure!(
-        found == said,
-        Failure::verification(format!("layer {} is {}, but its media type says {}", blob.digest, describe(found), describe(said)))
-    );
-    Ok(())
-}
-
-fn first_bytes(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut bytes)).with_context(|| path.display().to_string())?;
-    Ok(bytes)
-}
-
-/// Reads a tar as a layer's, and checks that no name leads out of the root. Errors are of kind `Verification`.
-pub fn check_members(tar: impl io::Read) -> Result<()> {
-    ways_of(tar, &mut Ways::default())
-}
-
-/// Reads a tar as a layer's and follows its members.
-pub(super) fn ways_of(tar: impl io::Read, ways: &mut Ways) -> Result<()> {
-    let mut members = Members::new(tar);
-    while let Some(member) = members.next()? {
-        ways.pass(&member)?;
+    let mut ways = Ways::default();
+    for (layer, found) in here {
+        job.check()?;
+        read(store, layer, &Blob::try_from(layer)?, found.tar.size, &mut ways, job).map_err(|error| of_layer(error, layer))?;
+        ways.next_layer();
     }
     Ok(())
+}
+
+/// Whether a layer may write through a link of a lower one to the outside; only reading them in order can tell for sure.
+fn may_lead_out(layers: &[(&Descriptor, &Sifted)]) -> bool {
+    let mut ways = Ways::default();
+    layers.iter().any(|(_, layer)| {
+        let leads_out = |ways: &Ways| layer.entered.iter().any(|directory| ways.follow(directory).is_err());
+        let before = leads_out(&ways);
+        ways.add(&layer.links);
+        before || leads_out(&ways)
+    })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept, Rights};
+use super::backup::{self, Kept, Rights};
 use super::{Act, Before, State, System};
 
 /// A directory with its rights. Taken back, it goes if it is empty.
@@ -31,7 +31,7 @@ impl Act for Directory {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        Ok(match kept::meta(&system.path(&self.path))? {
+        Ok(match backup::meta(&system.path(&self.path))? {
             None => State::Absent,
             Some(meta) if !meta.is_dir() => State::differs("not a directory", "a directory"),
             Some(meta) => compare_rights(&meta, self.rights).unwrap_or(State::Present),
@@ -44,11 +44,11 @@ impl Act for Directory {
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let place = system.path(&self.path);
-        if kept::meta(&place)?.is_some_and(|meta| !meta.is_dir()) {
-            kept::remove(&place)?;
+        if backup::meta(&place)?.is_some_and(|meta| !meta.is_dir()) {
+            backup::remove(&place)?;
         }
         fs_err::create_dir_all(&place)?;
-        kept::set_rights(&place, self.rights)
+        backup::set_rights(&place, self.rights)
     }
 
     fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::backup::{self, Kept, Rights};
 use super::directory::compare_rights;
-use super::kept::{self, Kept, Rights};
 use super::{Act, Before, State, System};
 use crate::error::Failure;
 
@@ -49,7 +49,7 @@ impl Act for File {
 
     fn check(&self, system: &System) -> Result<State> {
         let place = system.path(&self.path);
-        Ok(match kept::meta(&place)? {
+        Ok(match backup::meta(&place)? {
             None => State::Absent,
             Some(meta) if !meta.is_file() => State::differs("not a file", "a file"),
             Some(meta) => {
@@ -64,10 +64,10 @@ impl Act for File {
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let place = system.path(&self.path);
-        if kept::meta(&place)?.is_some_and(|meta| meta.is_dir()) {
-            kept::remove(&place)?;
+        if backup::meta(&place)?.is_some_and(|meta| meta.is_dir()) {
+            backup::remove(&place)?;
         }
-        kept::put_file(&place, &self.content.0, self.rights)
+        backup::put_file(&place, &self.content.0, self.rights)
     }
 
     fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {

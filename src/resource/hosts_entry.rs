@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::lines::{self, Place};
+use super::text_lines::{self, Place};
 use super::{Act, Before, State, System};
 
 const FILE: &str = "/etc/hosts";
@@ -31,7 +31,7 @@ impl HostsEntry {
 
     fn set(&self, system: &System, line: Option<&str>) -> Result<()> {
         let text = system.text(FILE)?;
-        let new = lines::set(&text, |line| self.is_ours(line), line, Place::First);
+        let new = text_lines::set(&text, |line| self.is_ours(line), line, Place::First);
         if new == text { Ok(()) } else { system.write_text(FILE, &new) }
     }
 }
@@ -43,7 +43,7 @@ impl Act for HostsEntry {
 
     fn check(&self, system: &System) -> Result<State> {
         let text = system.text(FILE)?;
-        Ok(match lines::find(&text, |line| self.is_ours(line)) {
+        Ok(match text_lines::find(&text, |line| self.is_ours(line)) {
             None => State::Absent,
             Some(line) if line == self.line() => State::Present,
             Some(line) => State::differs(line.split_whitespace().next().unwrap_or_default(), self.address.to_string()),
@@ -52,7 +52,7 @@ impl Act for HostsEntry {
 
     fn before(&self, system: &System) -> Result<Before> {
         let text = system.text(FILE)?;
-        Ok(serde_json::to_value(lines::find(&text, |line| self.is_ours(line)))?)
+        Ok(serde_json::to_value(text_lines::find(&text, |line| self.is_ours(line)))?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {

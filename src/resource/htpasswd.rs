@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept, Rights};
+use super::backup::{self, Kept, Rights};
 use super::{Act, Before, Content, State, System};
 
 /// The work that a hash takes, as `htpasswd -B` has it at most times: 2 to the power of this.
@@ -38,7 +38,7 @@ impl Act for Htpasswd {
 
     fn check(&self, system: &System) -> Result<State> {
         let place = system.path(&self.path);
-        Ok(match kept::meta(&place)? {
+        Ok(match backup::meta(&place)? {
             None => State::Absent,
             Some(meta) if meta.is_file() && self.suits(&String::from_utf8_lossy(&fs_err::read(&place)?)) => State::Present,
             Some(_) => State::differs("another user or password", "this one"),
@@ -51,7 +51,7 @@ impl Act for Htpasswd {
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let line = format!("{}:{}\n", self.user, bcrypt::hash(self.password.bytes(), COST)?);
-        kept::put_file(&system.path(&self.path), line.as_bytes(), Rights::own(0o600))
+        backup::put_file(&system.path(&self.path), line.as_bytes(), Rights::own(0o600))
     }
 
     fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kubeadm_clean::clean;
+use super::kubeadm_reset::clean;
 use super::pod_network::Network;
 use super::{Act, Before, Content, HostsEntry, State, System, kubeadm_member, kubeadm_unit};
 

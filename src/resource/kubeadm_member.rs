@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::kubeadm_clean::clean;
+use super::kubeadm_reset::clean;
 use super::pod_network::Network;
 use super::{State, System, kubeadm_unit, kubectl};
 use crate::error::Failure;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::{HOME, PATH, System};
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 
 const UNIT: &str = "sealift-kubeadm.service";
@@ -45,8 +45,8 @@ pub fn settle(system: &System) -> Result<()> {
 
 /// Runs `kubeadm` with these arguments and `--config` naming a file with `config`, and waits for its end.
 pub fn run(system: &System, arguments: &[String], config: &[u8], say: &mut dyn FnMut(&str)) -> Result<()> {
-    durable::write(&system.path(CONFIG), config, 0o600)?;
-    durable::write(&system.path(LOG), b"", 0o600)?;
+    atomic_file::write(&system.path(CONFIG), config, 0o600)?;
+    atomic_file::write(&system.path(LOG), b"", 0o600)?;
     system.write_text(begun(), "begun\n")?;
     system.run(&["systemctl", "reset-failed", UNIT], &mut |_| ()).ok();
     let line = format!(

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Before, HOME, Resource, State, System};
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 
 /// A change of another process is awaited this long.
@@ -51,7 +51,7 @@ impl<'a> Ledger<'a> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         fs_err::create_dir_all(parent)?;
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path).context("undo ledger")?;
-        durable::sync_dir(parent)?;
+        atomic_file::sync_dir(parent)?;
         lock(&file)?;
         let bytes = fs_err::read(&path)?;
         let (entries, good) = read(&bytes)?;

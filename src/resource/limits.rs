@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::lines::{self, Place};
+use super::text_lines::{self, Place};
 use super::{Act, Before, State, System};
 
 const FILE: &str = "/etc/security/limits.d/95-sealift.conf";
@@ -42,7 +42,7 @@ impl Act for Limit {
     fn check(&self, system: &System) -> Result<State> {
         let text = system.text(FILE)?;
         for (who, shall) in self.lines() {
-            match lines::find(&text, |line| self.is_for(line, who)) {
+            match text_lines::find(&text, |line| self.is_for(line, who)) {
                 None => return Ok(State::Absent),
                 Some(is) if is != shall => return Ok(State::differs(is, shall)),
                 Some(_) => {}
@@ -53,12 +53,12 @@ impl Act for Limit {
 
     fn before(&self, system: &System) -> Result<Before> {
         let text = system.text(FILE)?;
-        let found = self.lines().map(|(who, _)| lines::find(&text, |line| self.is_for(line, who)).map(str::to_owned));
+        let found = self.lines().map(|(who, _)| text_lines::find(&text, |line| self.is_for(line, who)).map(str::to_owned));
         Ok(serde_json::to_value(found)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let set = |text: String, (who, line): (&str, String)| lines::set(&text, |old| self.is_for(old, who), Some(&line), Place::Last);
+        let set = |text: String, (who, line): (&str, String)| text_lines::set(&text, |old| self.is_for(old, who), Some(&line), Place::Last);
         system.write_text(FILE, &self.lines().into_iter().fold(system.text(FILE)?, set))
     }
 
@@ -66,7 +66,7 @@ impl Act for Limit {
         let before = <[Option<String>; 2]>::deserialize(before)?;
         let mut text = system.text(FILE)?;
         for ((who, _), line) in self.lines().iter().zip(before) {
-            text = lines::set(&text, |old| self.is_for(old, who), line.as_deref(), Place::Last);
+            text = text_lines::set(&text, |old| self.is_for(old, who), line.as_deref(), Place::Last);
         }
         system.write_text(FILE, &text)
     }

@@ -3,51 +3,52 @@
 //! A resource is a value: it says what shall be. The runner makes it, sends it, prints it in a plan; only the agent touches
 //! the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
+mod backup;
 mod command;
 mod directory;
 mod file;
-mod host_tree;
+mod host_files;
 mod hosts_entry;
 mod htpasswd;
-mod kept;
+mod kernel_module;
 mod kube_app;
 mod kube_health;
 mod kube_node;
-mod kubeadm_clean;
 mod kubeadm_init;
 mod kubeadm_join;
 mod kubeadm_member;
+mod kubeadm_reset;
 mod kubeadm_unit;
 mod kubectl;
 mod ledger;
 mod limits;
-mod lines;
-mod link;
-mod mirror;
-mod module;
 mod mounts;
-mod owned_tree;
+mod owned_directory;
 mod pod_network;
+mod registry_mirror;
 mod rootfs;
 mod script;
 mod stored_image;
 mod swap;
+mod symlink;
 mod sysctl;
 mod system;
-mod unit;
+mod systemd_unit;
+mod text_lines;
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+pub use backup::{Kept, Rights};
 pub use command::Command;
 pub use directory::Directory;
 pub use file::{Content, File};
-pub use host_tree::{HostTree, Place};
+pub use host_files::{HostTree, Place};
 pub use hosts_entry::HostsEntry;
 pub use htpasswd::Htpasswd;
-pub use kept::{Kept, Rights};
+pub use kernel_module::Module;
 pub use kube_app::{KubeApp, is_manifest};
 pub use kube_health::KubeHealth;
 pub use kube_node::KubeNode;
@@ -55,18 +56,17 @@ pub use kubeadm_init::KubeadmInit;
 pub use kubeadm_join::KubeadmJoin;
 pub use ledger::Ledger;
 pub use limits::Limit;
-pub use link::Link;
-pub use mirror::{Endpoint, Mirror};
-pub use module::Module;
 pub use mounts::remove;
-pub use owned_tree::OwnedTree;
+pub use owned_directory::OwnedTree;
+pub use registry_mirror::{Endpoint, Mirror};
 pub use rootfs::Rootfs;
 pub use script::Script;
 pub use stored_image::StoredImage;
 pub use swap::SwapOff;
+pub use symlink::Link;
 pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
-pub use unit::Unit;
+pub use systemd_unit::Unit;
 
 /// Where sealift keeps what it needs on a host.
 pub const HOME: &str = "/var/lib/sealift";

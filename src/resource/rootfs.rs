@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::ImageManifest;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Kept};
+use super::backup::{self, Kept};
 use super::{Act, Before, ROOTFS, STORE, State, System};
-use crate::durable;
+use crate::atomic_file;
 use crate::image::{Blob, Digest};
 use crate::layer::{self, UnpackOptions};
 use crate::store::Store;
@@ -54,7 +54,7 @@ impl Rootfs {
         }
         layer::sync(&new)?;
         fs_err::rename(&new, &place)?;
-        durable::sync_dir(&system.path(ROOTFS))
+        atomic_file::sync_dir(&system.path(ROOTFS))
     }
 }
 
@@ -96,7 +96,7 @@ impl Act for Rootfs {
         if !system.path(self.path()).is_dir() {
             self.unpack(system, say)?;
         }
-        kept::put_link(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
+        backup::put_link(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
     }
 
     fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {

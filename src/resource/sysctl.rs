@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::lines::{self, Place};
+use super::text_lines::{self, Place};
 use super::{Act, Before, State, System};
 use crate::error::Failure;
 
@@ -97,7 +97,7 @@ impl Sysctl {
     }
 
     fn set_line(&self, system: &System, line: Option<&str>) -> Result<()> {
-        system.write_text(FILE, &lines::set(&system.text(FILE)?, |line| self.is_ours(line), line, Place::Last))
+        system.write_text(FILE, &text_lines::set(&system.text(FILE)?, |line| self.is_ours(line), line, Place::Last))
     }
 
     fn set_live(&self, system: &System, value: &str) -> Result<()> {
@@ -119,7 +119,7 @@ impl Act for Sysctl {
 
     fn check(&self, system: &System) -> Result<State> {
         let text = system.text(FILE)?;
-        let listed = lines::find(&text, |line| self.is_ours(line)) == Some(&self.line());
+        let listed = text_lines::find(&text, |line| self.is_ours(line)) == Some(&self.line());
         Ok(match self.live(system)? {
             Some(is) if self.suffices(&is) && (listed || self.rule == Rule::AtLeast) => State::Present,
             Some(is) if self.suffices(&is) => State::differs("not set at boot", "set at boot"),
@@ -131,7 +131,7 @@ impl Act for Sysctl {
 
     fn before(&self, system: &System) -> Result<Before> {
         let text = system.text(FILE)?;
-        let line = lines::find(&text, |line| self.is_ours(line)).map(str::to_owned);
+        let line = text_lines::find(&text, |line| self.is_ours(line)).map(str::to_owned);
         Ok(serde_json::to_value(Was { line, live: self.live(system)? })?)
     }
 

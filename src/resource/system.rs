@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::error::Failure;
-use crate::output::each_line;
+use crate::program_output::each_line;
 
 /// Where programs are looked for on a host.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,7 +52,7 @@ impl System {
         let path = self.path(path);
         if !text.is_empty() {
             let mode = fs_err::metadata(&path).map_or(0o644, |meta| std::os::unix::fs::MetadataExt::mode(&meta) & 0o7777);
-            return crate::durable::write(&path, text.as_bytes(), mode);
+            return crate::atomic_file::write(&path, text.as_bytes(), mode);
         }
         match fs_err::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),

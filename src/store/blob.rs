@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tempfile::NamedTempFile;
 
 use super::Store;
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Hasher};
 
@@ -126,7 +126,7 @@ impl BlobWriter {
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         let path = self.blobs.join(blob.digest.hex());
         file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
-        durable::sync_dir(&self.blobs)?;
+        atomic_file::sync_dir(&self.blobs)?;
         Ok(blob)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::Store;
 use super::blob::{damaged, wrong_size};
-use super::part::Part;
+use super::partial::Part;
 use crate::image::Blob;
 
 /// A download under way in `ingest/<digest>.part`, locked against other processes. Dropped, it stays for the next try.

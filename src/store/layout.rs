@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -43,9 +43,9 @@ fn make(root: &Path) -> Result<()> {
     fs_err::create_dir_all(root.join("blobs/sha256"))?;
     fs_err::create_dir_all(root.join("ingest"))?;
     if !root.join("index.json").exists() {
-        durable::write(&root.join("index.json"), EMPTY_INDEX, 0o644)?;
+        atomic_file::write(&root.join("index.json"), EMPTY_INDEX, 0o644)?;
     }
-    durable::write(&root.join("oci-layout"), LAYOUT, 0o644)
+    atomic_file::write(&root.join("oci-layout"), LAYOUT, 0o644)
 }
 
 /// Whether there is a layout; one of another version is an error.

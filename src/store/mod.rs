@@ -13,19 +13,19 @@
 //! out of [`Read::read`] inside an I/O error.
 
 mod blob;
-mod checked;
+mod chunk;
 mod fsck;
 mod graph;
 mod ingest;
+mod inspect;
 mod layout;
 mod lock;
-mod names;
-mod part;
-mod piece;
+mod partial;
 mod prune;
 mod referrers;
-mod survey;
+mod refs;
 mod upload;
+mod verification_cache;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -36,15 +36,15 @@ use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Digest};
 
 pub use blob::{BlobReader, BlobWriter};
+pub use chunk::Piece;
 pub use fsck::Problem;
 pub use graph::Node;
 pub use ingest::Ingest;
+pub use inspect::{Surveyed, Workload};
 pub use lock::InUse;
-pub use names::name_of;
-pub use piece::Piece;
 pub use prune::Pruned;
 pub use referrers::is_referrer;
-pub use survey::{Surveyed, Workload};
+pub use refs::name_of;
 pub use upload::Upload;
 
 /// Documents (indexes, manifests, configs) are at most this many bytes.
@@ -145,7 +145,7 @@ impl Store {
             return Err(blob::damaged(blob).into());
         }
         self.ensure_writable()?;
-        crate::durable::write(&self.blob_path(&blob.digest), bytes, 0o644)
+        crate::atomic_file::write(&self.blob_path(&blob.digest), bytes, 0o644)
     }
 
     /// Begins or continues the download of a blob whose digest is known; what arrived earlier is kept and counted.

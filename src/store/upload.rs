@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use rand::Rng as _;
 
 use super::Store;
-use super::part::Part;
+use super::partial::Part;
 use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Digest};
 

@@ -11,7 +11,7 @@ use p256::pkcs8::{DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey a
 use secrecy::SecretString;
 use x509_parser::pem::Pem;
 
-use super::sealed;
+use super::encrypted_key;
 use crate::error::Failure;
 use crate::image::Digest;
 
@@ -37,7 +37,7 @@ impl PrivateKey {
 
     /// Whether the PEM text is a private key that needs a password.
     pub fn is_sealed(pem: &str) -> bool {
-        sealed::LABELS.iter().any(|label| pem.contains(&format!("-----BEGIN {label}-----")))
+        encrypted_key::LABELS.iter().any(|label| pem.contains(&format!("-----BEGIN {label}-----")))
     }
 
     /// Reads a key from PEM: cosign's encrypted ones, PKCS#8, or openssl's `EC PRIVATE KEY`.
@@ -49,11 +49,11 @@ impl PrivateKey {
             let label = block.label.as_str();
             let key = match label {
                 "PRIVATE KEY" | "EC PRIVATE KEY" => from_der(&block.contents)?,
-                _ if sealed::LABELS.contains(&label) => {
+                _ if encrypted_key::LABELS.contains(&label) => {
                     let password = password.context(
                         Failure::usage("the key is encrypted").hint("set COSIGN_PASSWORD, or name a file with `--password-file`"),
                     )?;
-                    from_der(&sealed::open(&block.contents, password)?)?
+                    from_der(&encrypted_key::open(&block.contents, password)?)?
                 }
                 "ENCRYPTED PRIVATE KEY" => bail!(
                     Failure::usage("the key is encrypted in the way of PKCS#8")
@@ -69,7 +69,7 @@ impl PrivateKey {
     /// The key in PEM, encrypted with the password as cosign does.
     pub fn to_sealed_pem(&self, password: &SecretString) -> Result<String> {
         let der = self.0.to_pkcs8_der().context("the private key")?;
-        Ok(encode("ENCRYPTED SIGSTORE PRIVATE KEY", &sealed::seal(der.as_bytes(), password)?))
+        Ok(encode("ENCRYPTED SIGSTORE PRIVATE KEY", &encrypted_key::seal(der.as_bytes(), password)?))
     }
 
     /// The public half.

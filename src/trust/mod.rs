@@ -4,19 +4,19 @@
 //! (containers/image, `containers-signature.md`), signed with ECDSA P-256 in an annotation. It is cosign's own format, so that
 //! either program verifies what the other signed. All of it works offline.
 
-mod carry;
+mod encrypted_key;
 mod key;
 mod pattern;
 mod payload;
 mod policy;
+mod referrers;
 mod sbom;
-mod sealed;
 mod signature;
 
-pub use carry::{admit, arms, bring_referrers, pull_referrers, push_referrers};
 pub use key::{PrivateKey, PublicKey};
 pub use pattern::Pattern;
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};
+pub use referrers::{admit, arms, bring_referrers, pull_referrers, push_referrers};
 pub use sbom::{attach, sbom};
 pub use signature::{Demand, Signed, is_signatures, sign, verify};

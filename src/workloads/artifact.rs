@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType, Platform, PlatformBuilder};
 
-use super::gather::Blobs;
+use super::image_blobs::Blobs;
 use crate::image::{ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Name, TYPE_WORKLOADS, platform_string};
 use crate::store::Store;
 

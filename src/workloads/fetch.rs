@@ -7,9 +7,9 @@ use anyhow::Result;
 use futures_util::{StreamExt as _, stream};
 use oci_spec::image::{Descriptor, Platform};
 
-use super::archive::Archive;
-use super::gather::{Blobs, gather};
-use super::wanted::{Asked, Wanted};
+use super::image_archive::Archive;
+use super::image_blobs::{Blobs, gather};
+use super::required_images::{Asked, Wanted};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Job, Unit};
 use crate::image::{Blob, Digest, Name};

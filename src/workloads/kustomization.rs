@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::find::{Finds, Found, Undecided, in_manifests};
+use super::image_finder::{Finds, Found, Undecided, in_manifests};
 use super::yaml::{Node, Value, parse};
 use crate::image::Name;
 

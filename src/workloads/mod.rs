@@ -1,28 +1,28 @@
 //! The container images that a cluster will run: finds them in manifests and lists, fetches them, and lays them into the
 //! workloads manifest of a cluster image.
 
-mod adopt;
-mod archive;
 mod artifact;
-mod docker;
+mod candidate_files;
+mod docker_archive;
 mod fetch;
-mod files;
-mod find;
-mod gather;
+mod image_archive;
+mod image_blobs;
+mod image_finder;
+pub mod image_list;
 pub mod kustomization;
-pub mod list;
 mod reference;
-mod sealer;
+mod required_images;
+mod sealer_convert;
+mod sealer_registry;
 mod template;
-mod wanted;
 mod yaml;
 
-pub use adopt::adopt;
-pub use archive::Archive;
 pub use artifact::Workloads;
+pub use candidate_files::{Kind, app_of};
 pub use fetch::{Fetched, Sources};
-pub use files::{Kind, app_of};
-pub use find::{Finds, Found, Undecided, in_manifests};
-pub use gather::{Blobs, gather};
-pub use sealer::{Tags, is_tag, tags, workloads_of};
-pub use wanted::{Asked, Doubt, Place, Wanted};
+pub use image_archive::Archive;
+pub use image_blobs::{Blobs, gather};
+pub use image_finder::{Finds, Found, Undecided, in_manifests};
+pub use required_images::{Asked, Doubt, Place, Wanted};
+pub use sealer_convert::adopt;
+pub use sealer_registry::{Tags, is_tag, tags, workloads_of};

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::app::detect;
+use super::super::add_archive::{self, Format, chart, format_by_name};
+use super::super::app_kind::detect;
+use super::super::copy_destination::one_file;
 use super::super::download::file_name;
-use super::super::ignore::Patterns;
-use super::super::place::one_file;
-use super::super::untar::{self, Format, chart, format_by_name};
+use super::super::ignore_file::Patterns;
 use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::{Span, did_you_mean};
 use crate::image::{App, AppKind, Role};
@@ -77,7 +77,7 @@ impl Planner<'_> {
     fn chart(&mut self, file: &Path, name: &Path, span: &Span) -> Option<Item> {
         let read = || match format_by_name(file, name)? {
             Format::Other => Ok(None),
-            format => anyhow::Ok(chart(untar::read(file, format, self.known.workdir.path()?)?)),
+            format => anyhow::Ok(chart(add_archive::read(file, format, self.known.workdir.path()?)?)),
         };
         match read() {
             Ok(tree) => Some(Item { name: PathBuf::new(), tree: tree? }),

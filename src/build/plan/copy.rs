@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::super::add_archive::{Format, format_of};
+use super::super::chown::Owner;
 use super::super::context::left_out_parents;
+use super::super::copy_destination::one_file;
+use super::super::copy_from::Selection;
 use super::super::download::file_name;
-use super::super::ignore::Patterns;
-use super::super::origin::Origin;
-use super::super::owner::Owner;
-use super::super::place::one_file;
-use super::super::selection::Selection;
-use super::super::untar::{Format, format_of};
+use super::super::ignore_file::Patterns;
+use super::super::stage_sources::Origin;
 use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
 use crate::image::Digest;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::super::testing::options;
-use super::super::workdir::Workdir;
+use super::super::scratch_dir::Workdir;
+use super::super::test_support::options;
 use super::*;
 use crate::image::{AppKind, ClusterKind, Role};
 use crate::kubefile::parse;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{Result, Row, string, strval};
+use crate::chart::budget;
 use crate::chart::template::{Engine, Map, Value};
-use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -76,7 +76,7 @@ fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> 
     if depth > DEEPEST {
         return Err("maps are nested too deep".to_owned());
     }
-    work::spend(work::STEP + from.borrow().len() * work::VALUE)?;
+    budget::spend(budget::STEP + from.borrow().len() * budget::VALUE)?;
     let entries: Vec<(String, Value)> = from.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     for (key, value) in entries {
         let present = target.borrow().get(&key).cloned();

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::kinds::empty;
+use super::types::empty;
 use super::{Result, Row, int, strval};
 use crate::chart::template::{Engine, Value};
 

@@ -2,22 +2,22 @@
 
 mod builtin;
 mod certificate;
-pub mod clock;
 mod crypto;
+pub mod date;
 mod dict;
 mod encode;
 pub mod files;
 mod helm;
-mod kinds;
+mod letter_case;
 mod list;
 mod math;
 mod path;
 mod random;
 mod regexp;
-mod text;
+mod strings;
+mod types;
 mod url;
 pub mod version;
-mod words;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -65,21 +65,21 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
     let tables: [&[Row]; 17] = [
         builtin::TABLE,
         certificate::TABLE,
-        clock::TABLE,
+        date::TABLE,
         crypto::TABLE,
         dict::TABLE,
         encode::TABLE,
         helm::TABLE,
-        kinds::TABLE,
+        types::TABLE,
         list::TABLE,
         math::TABLE,
         path::TABLE,
         random::TABLE,
         regexp::TABLE,
-        text::TABLE,
+        strings::TABLE,
         url::TABLE,
         version::TABLE,
-        words::TABLE,
+        letter_case::TABLE,
     ];
     tables.into_iter().flatten().map(|(name, parameters, run)| (*name, Function { parameters, run: *run })).collect()
 });

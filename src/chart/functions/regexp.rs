@@ -3,8 +3,8 @@
 use regex::Regex;
 
 use super::{Result, Row, int, string, text};
+use crate::chart::budget;
 use crate::chart::template::{Engine, Value};
-use crate::chart::work;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -50,14 +50,14 @@ fn replace(_: &Engine, a: &[Value]) -> Result {
     // each `$` may stand for all that was found
     let dollars = string(a, 2).matches('$').count();
     for found in pattern.find_iter(string(a, 1)) {
-        work::spend(string(a, 2).len().saturating_add(dollars.saturating_mul(found.len())))?;
+        budget::spend(string(a, 2).len().saturating_add(dollars.saturating_mul(found.len())))?;
     }
     text(pattern.replace_all(string(a, 1), string(a, 2)))
 }
 
 fn replace_literal(_: &Engine, a: &[Value]) -> Result {
     let pattern = compiled(a)?;
-    work::spend(pattern.find_iter(string(a, 1)).count().saturating_mul(string(a, 2).len()))?;
+    budget::spend(pattern.find_iter(string(a, 1)).count().saturating_mul(string(a, 2).len()))?;
     text(pattern.replace_all(string(a, 1), regex::NoExpand(string(a, 2))))
 }
 

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::super::budget;
 use super::super::functions::{self, Function};
-use super::super::work;
 use super::node::{Branch, Command, Expr, Node, Number, Pipe, Tree, Word};
 use super::parse::{is_empty, parse};
+use super::source_map::Written;
 use super::value::Value;
-use super::written::Written;
 use super::{compare, display};
 
 /// Templates call each other this deep, as in Helm.
@@ -118,11 +118,11 @@ impl Run<'_> {
     }
 
     fn spend(&self, units: usize) -> Step<()> {
-        work::spend(units).map_err(|message| Stop::Fault(format!("template: {}: {message}", self.tree.source.file)))
+        budget::spend(units).map_err(|message| Stop::Fault(format!("template: {}: {message}", self.tree.source.file)))
     }
 
     fn node(&mut self, dot: &Value, node: &Node) -> Step<()> {
-        self.spend(work::STEP)?;
+        self.spend(budget::STEP)?;
         match node {
             Node::Text(pos, text) => {
                 self.spend(text.len())?;
@@ -379,7 +379,7 @@ impl Run<'_> {
         } else {
             call(&function, self.engine, &arguments)
         };
-        self.spend(work::STEP + result.as_ref().map_or(0, size))?;
+        self.spend(budget::STEP + result.as_ref().map_or(0, size))?;
         result.or_else(|message| self.fault(pos, context, &format!("error calling {name}: {message}")))
     }
 
@@ -491,8 +491,8 @@ fn call(function: &Function, engine: &Engine, arguments: &[Value]) -> Result<Val
 fn size(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),
-        Value::List(items) => items.len() * work::VALUE,
-        Value::Map(map) => map.borrow().len() * work::VALUE,
+        Value::List(items) => items.len() * budget::VALUE,
+        Value::Map(map) => map.borrow().len() * budget::VALUE,
         _ => 0,
     }
 }

@@ -7,8 +7,8 @@ mod node;
 mod number;
 mod parse;
 mod print;
+mod source_map;
 mod value;
-mod written;
 
 pub use exec::Engine;
 pub use number::integer;

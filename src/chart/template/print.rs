@@ -1,6 +1,6 @@
 //! `fmt` of Go: how values print, and `printf`.
 
-use super::super::work;
+use super::super::budget;
 use super::value::Value;
 
 /// Deeper than this nothing is printed: a map may hold itself.
@@ -15,7 +15,7 @@ pub fn display(value: &Value) -> String {
 
 fn write_value(out: &mut String, value: &Value, depth: usize) {
     // where work has come to its end, the next step says so
-    if depth > DEEPEST || work::spend(work::VALUE).is_err() {
+    if depth > DEEPEST || budget::spend(budget::VALUE).is_err() {
         out.push('…');
         return;
     }
@@ -173,7 +173,7 @@ const WIDEST: i64 = 1_000_000;
 
 /// A width that there is work left for.
 fn affordable(width: i64) -> Option<usize> {
-    usize::try_from(width).ok().filter(|width| work::spend(*width).is_ok())
+    usize::try_from(width).ok().filter(|width| budget::spend(*width).is_ok())
 }
 
 /// `fmt.Sprintf`.

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::super::budget;
 use super::super::objects::Object;
-use super::super::work;
 
 /// A map that several values may share, as in Go; ranges go through its keys in order.
 pub type Map = Rc<RefCell<BTreeMap<String, Value>>>;
@@ -142,7 +142,7 @@ impl Value {
     /// What is too deep is left out, as a map may hold itself; so is all, once there was too much work.
     fn copy_to(&self, depth: usize) -> Value {
         match self {
-            Value::List(_) | Value::Map(_) if depth > DEEPEST || work::spend(work::VALUE).is_err() => Value::Nil,
+            Value::List(_) | Value::Map(_) if depth > DEEPEST || budget::spend(budget::VALUE).is_err() => Value::Nil,
             Value::List(items) => Value::list(items.iter().map(|item| item.copy_to(depth + 1))),
             Value::Map(map) => Value::map(map.borrow().iter().map(|(key, value)| (key.clone(), value.copy_to(depth + 1)))),
             other => other.clone(),
@@ -155,7 +155,7 @@ impl Value {
     }
 
     fn equals(&self, other: &Value, depth: usize) -> bool {
-        if depth > DEEPEST || work::spend(1).is_err() {
+        if depth > DEEPEST || budget::spend(1).is_err() {
             return false;
         }
         match (self, other) {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::resolve::{Scalar, is_base60, resolve};
 use crate::chart::template::{Value, float};
-use crate::chart::{json, work};
+use crate::chart::{budget, json};
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 500;
@@ -69,7 +69,7 @@ impl Emitter {
             return Err("yaml: nested too deep".to_owned());
         }
         // what is deep is indented as far
-        work::spend(work::VALUE + place.indent + value.as_text().map_or(0, str::len))?;
+        budget::spend(budget::VALUE + place.indent + value.as_text().map_or(0, str::len))?;
         match value {
             Value::Map(map) if map.borrow().is_empty() => self.word(place, "{}"),
             Value::Map(map) => {

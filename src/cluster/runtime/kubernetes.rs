@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
 use super::sealer;
-use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, configs, names};
+use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, file_overrides, paths};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
 use crate::kubefile::VersionRange;
@@ -34,7 +34,7 @@ fn member(desired: &Desired, host: &DesiredHost, config: Content) -> Resource {
         return Resource::KubeadmInit(KubeadmInit { node, config, skip_phases: without_dns("addon/coredns"), ignore });
     }
     let master = host.spec.is_master();
-    let meanwhile = master.then(|| (names::API_SERVER.to_owned(), desired.first_master().address()));
+    let meanwhile = master.then(|| (paths::API_SERVER.to_owned(), desired.first_master().address()));
     Resource::KubeadmJoin(KubeadmJoin { node, master, config, meanwhile, ignore })
 }
 
@@ -95,10 +95,10 @@ fn suits(range: &str, version: &str) -> Result<()> {
 /// The networks of pods and services that a cluster will have.
 pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
     let mut part = part.clone();
-    configs::apply(clusterfile, &mut part)?;
+    file_overrides::apply(clusterfile, &mut part)?;
     // what templates want besides is known when hosts are; until then they say nothing
     let env = clusterfile.cluster.merge_image_env(&part.config.env);
-    configs::render(&mut part, &env).ok();
+    file_overrides::render(&mut part, &env).ok();
     Ok(config::networks(&defaults(&part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
 }
 
@@ -127,7 +127,7 @@ fn cluster_values(desired: &Desired, defaults: &KubeadmDocuments) -> Result<Clus
     Ok(ClusterValues {
         version: version(desired, defaults)?,
         name: desired.name().to_owned(),
-        endpoint: format!("{}:{}", names::API_SERVER, names::API_PORT),
+        endpoint: format!("{}:{}", paths::API_SERVER, paths::API_PORT),
         cert_sans: masters.chain(cluster.cert_sans.iter().cloned()).collect(),
         networks: cluster.networks.clone(),
         image_repository: None,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Desired, DesiredHost, names};
+use crate::cluster::{Desired, DesiredHost, paths};
 use crate::clusterfile::Env;
 use crate::resource::{Resource, Script};
 
@@ -41,10 +41,10 @@ pub fn verify(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
 pub(super) fn script(desired: &Desired, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
     let apply = find(desired, host, apply)?;
     let mut env = host.env.clone();
-    env.insert("Rootfs".to_owned(), names::ROOTFS.to_owned());
+    env.insert("Rootfs".to_owned(), paths::ROOTFS.to_owned());
     Some(Resource::Script(Script {
         name: apply.clone(),
-        directory: names::ROOTFS.into(),
+        directory: paths::ROOTFS.into(),
         apply: apply.into(),
         check: check.and_then(|name| find(desired, host, name)).map(Into::into),
         undo: undo.and_then(|name| find(desired, host, name)).map(Into::into),

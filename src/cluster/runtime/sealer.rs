@@ -108,7 +108,7 @@ fn units(part: &ImagePart) -> impl Iterator<Item = &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::image::tests::part;
+    use crate::cluster::image_content::tests::part;
 
     fn sealers() -> ImagePart {
         let mut part = part([

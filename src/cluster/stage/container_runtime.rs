@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Stage, Want, on};
 use crate::cluster::runtime::sealer;
-use crate::cluster::{Desired, DesiredHost, names};
+use crate::cluster::{Desired, DesiredHost, paths};
 use crate::resource::{Endpoint, File, Mirror, OwnedTree, Resource, Unit};
 
 pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };
@@ -34,7 +34,7 @@ fn wants(desired: &Desired) -> Vec<Want> {
         let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedTree { path: path.into() })).into();
         resources.extend(sealer::container_runtime(desired, host));
         if !certificates.is_empty() {
-            resources.push(Resource::File(File::new(names::REGISTRY_CA, certificates.as_str(), 0o644)));
+            resources.push(Resource::File(File::new(paths::REGISTRY_CA, certificates.as_str(), 0o644)));
         }
         if !mirror.endpoints.is_empty() {
             let config_path = sealer::registry_config_path(desired.part(host)).unwrap_or_else(|| mirror.config_path.clone());
@@ -54,7 +54,7 @@ fn endpoints(desired: &Desired) -> Vec<Endpoint> {
         let place = SocketAddr::new(host.address(), local.port);
         let tls = desired.registry_certificates.contains_key(&host.address());
         let endpoint = Endpoint::new(format!("{}://{place}", if tls { "https" } else { "http" }));
-        Some(endpoint.ca(tls.then_some(names::REGISTRY_CA)).login(local.username.as_deref().zip(local.password.as_ref())))
+        Some(endpoint.ca(tls.then_some(paths::REGISTRY_CA)).login(local.username.as_deref().zip(local.password.as_ref())))
     });
     let external = registry.external.iter().map(|external| {
         let port = external.port.map(|port| format!(":{port}")).unwrap_or_default();

@@ -1,14 +1,14 @@
 //! The stages of a run, in the order they run: one file each. A stage says what every host shall have; it does nothing.
 //!
-//! Before them, hosts are connected ([`super::Fleet`]) and checked ([`super::preflight`]).
+//! Before them, hosts are connected ([`super::Hosts`]) and checked ([`super::preflight`]).
 
 mod apps;
 mod container_runtime;
 mod control_plane;
+mod distribute;
 mod network;
 mod prepare;
 mod registry;
-mod ship;
 mod verify;
 mod workers;
 
@@ -62,7 +62,7 @@ impl Action {
 /// All stages, in the order they run.
 pub static STAGES: [&Stage; 9] = [
     &prepare::STAGE,
-    &ship::STAGE,
+    &distribute::STAGE,
     &container_runtime::STAGE,
     &registry::STAGE,
     &control_plane::STAGE,

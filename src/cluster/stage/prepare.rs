@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Stage, Want, on};
-use crate::cluster::{Desired, DesiredHost, names, tuning};
+use crate::cluster::{Desired, DesiredHost, paths, tuning};
 use crate::resource::{Directory, HostsEntry, Resource};
 
 pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, wants };
@@ -14,7 +14,7 @@ fn wants(desired: &Desired) -> Vec<Want> {
 
 fn of(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
     // the first thing: a host with it is recognised as one of this cluster
-    let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", names::CLUSTERS, desired.name()), 0o755))];
+    let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", paths::CLUSTERS, desired.name()), 0o755))];
     if desired.is_kubernetes() {
         resources.extend(tuning::kubernetes());
     }
@@ -32,7 +32,7 @@ fn entries(desired: &Desired, host: &DesiredHost) -> Vec<HostsEntry> {
     if desired.is_kubernetes() {
         entries.extend(desired.hosts.iter().map(|other| entry(&other.name, other.address())));
         let api = if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() };
-        entries.push(entry(names::API_SERVER, api));
+        entries.push(entry(paths::API_SERVER, api));
     }
     let registries = desired.registry_hosts();
     if let (Some(first), Some(local)) = (registries.first(), &desired.clusterfile.cluster.registry.local) {

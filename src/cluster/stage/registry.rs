@@ -3,7 +3,7 @@
 use super::{Stage, Want, on};
 use secrecy::ExposeSecret as _;
 
-use crate::cluster::{Desired, DesiredHost, names};
+use crate::cluster::{Desired, DesiredHost, paths};
 use crate::clusterfile::LocalRegistry;
 use crate::image::DROPPED_REGISTRY;
 use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, Unit};
@@ -23,22 +23,22 @@ fn of(desired: &Desired, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Re
     let mut resources = vec![Resource::StoredImage(Box::new(image))];
     let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
     if let Some(certificate) = desired.registry_certificates.get(&host.address()) {
-        options += &format!(" --tls-cert {0} --tls-key {0}", names::REGISTRY_TLS);
+        options += &format!(" --tls-cert {0} --tls-key {0}", paths::REGISTRY_TLS);
         // the host keeps one that it has: nobody else knows its key
         let new = certificate.file();
-        resources.extend(new.map(|file| Resource::File(File::new(names::REGISTRY_TLS, file.as_str(), 0o600))));
+        resources.extend(new.map(|file| Resource::File(File::new(paths::REGISTRY_TLS, file.as_str(), 0o600))));
     }
     let own_name = format!("{}:{}", registry.domain, registry.port);
     if own_name != DROPPED_REGISTRY {
         options += &format!(" --name {DROPPED_REGISTRY} --name {own_name}");
     }
     if let Some((user, password)) = registry.username.as_ref().zip(registry.password.as_ref()) {
-        options += &format!(" --htpasswd {}", names::REGISTRY_USERS);
+        options += &format!(" --htpasswd {}", paths::REGISTRY_USERS);
         let password = password.expose_secret().into();
-        resources.push(Resource::Htpasswd(Htpasswd { path: names::REGISTRY_USERS.into(), user: user.clone(), password }));
+        resources.push(Resource::Htpasswd(Htpasswd { path: paths::REGISTRY_USERS.into(), user: user.clone(), password }));
     }
     resources.push(Resource::File(File::new(path.as_str(), unit(registry.port, &options), 0o644)));
-    resources.push(Resource::Unit(Unit::running(UNIT, [path.as_str(), names::REGISTRY_TLS, names::REGISTRY_USERS])));
+    resources.push(Resource::Unit(Unit::running(UNIT, [path.as_str(), paths::REGISTRY_TLS, paths::REGISTRY_USERS])));
     resources
 }
 
@@ -48,6 +48,6 @@ fn unit(port: u16, options: &str) -> String {
         [Unit]\nDescription=container images of the cluster\nAfter=network-online.target\nWants=network-online.target\n\n\
         [Service]\nExecStart={sealift} --store {STORE} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
         [Install]\nWantedBy=multi-user.target\n",
-        sealift = names::SEALIFT
+        sealift = paths::SEALIFT
     )
 }

@@ -2,7 +2,7 @@
 
 use super::{Stage, Want, on};
 use crate::cluster::runtime::none;
-use crate::cluster::{Desired, names};
+use crate::cluster::{Desired, paths};
 use crate::resource::{File, KubeHealth, Resource};
 
 pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, wants };
@@ -18,7 +18,7 @@ fn wants(desired: &Desired) -> Vec<Want> {
     } else {
         wants.extend(desired.hosts.iter().flat_map(|host| on(host, none::verify(desired, host))));
     }
-    let file = File::new(format!("{}/{}/Clusterfile", names::CLUSTERS, desired.name()), desired.state.as_str(), 0o600);
+    let file = File::new(format!("{}/{}/Clusterfile", paths::CLUSTERS, desired.name()), desired.state.as_str(), 0o600);
     wants.extend(desired.masters().flat_map(|master| on(master, [Resource::File(file.clone())])));
     wants
 }

@@ -2,7 +2,7 @@
 
 use super::{Stage, Want, on};
 use crate::cluster::Desired;
-use crate::cluster::runtime::{balancer, kubernetes, none};
+use crate::cluster::runtime::{kubernetes, load_balancer, none};
 
 pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, verifies: false, wants };
 
@@ -10,6 +10,6 @@ fn wants(desired: &Desired) -> Vec<Want> {
     if !desired.is_kubernetes() {
         return desired.hosts.iter().flat_map(|host| on(host, none::install(desired, host))).collect();
     }
-    let resources = |host| balancer::resources(desired).into_iter().chain(kubernetes::resources(desired, host));
+    let resources = |host| load_balancer::resources(desired).into_iter().chain(kubernetes::resources(desired, host));
     desired.workers().flat_map(|host| on(host, resources(host))).collect()
 }

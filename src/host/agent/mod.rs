@@ -4,25 +4,25 @@
 //! once. The agent ends when its stream does, together with everything it runs.
 
 mod binaries;
+mod bootstrap;
+mod client;
 mod exec;
 mod frame;
-mod link;
 mod protocol;
-mod receive;
-mod send;
-mod serve;
+mod receive_blob;
+mod send_blob;
+mod server;
 mod spawn;
-mod start;
 mod stdio;
 
 pub use binaries::AgentBinaries;
 pub use exec::{Exec, Output};
 pub use stdio::serve_stdio;
 
-pub(super) use link::Link;
+pub(super) use bootstrap::start;
+pub(super) use client::Link;
 pub(super) use protocol::{Ask, Ended};
-pub(super) use send::send;
-pub(super) use start::start;
+pub(super) use send_blob::send;
 
 #[cfg(test)]
 mod tests;

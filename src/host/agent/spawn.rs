@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::Exec;
 use super::protocol::Ended;
-use super::serve::Speaker;
-use crate::output::LONGEST_LINE;
+use super::server::Speaker;
+use crate::program_output::LONGEST_LINE;
 use crate::resource::System;
 
 /// So many last bytes of each stream are kept.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::{Signal, getpgrp, getpid, kill_process_group, setpgid};
 
-use super::serve::{hello, serve, settle};
+use super::server::{hello, serve, settle};
 use crate::resource::System;
 
 /// What it runs has this long to end by itself.

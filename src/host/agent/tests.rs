@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::protocol::{Answer, Hello, Tell, VERSION};
-use super::serve::serve;
+use super::server::serve;
 use tokio::runtime::Runtime;
 
 use super::*;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
 use crate::image::Role;
 
-use super::line::{Lines, LogicalLine};
+use super::logical_line::{Lines, LogicalLine};
 use super::operands::{Flag, Operands};
 use super::{Arg, Command, From, Instruction, Kubefile, Pair, Run, Spanned, Stage, Step, Word, check, heredoc};
 

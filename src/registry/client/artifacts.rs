@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use oci_spec::image::Descriptor;
 
-use super::document::{self, Document};
 use super::download::{download, piece};
+use super::manifest::{self, Document};
 use super::push::put_document;
 use super::upload::Upload;
 use super::{Client, referrers};
@@ -26,7 +26,7 @@ impl Client {
 
     /// The manifest or index that `name` points at, verified, and its bytes (at most 4 MiB); `None` if the registry does not have it.
     pub async fn manifest(&self, name: &Name, job: &Job) -> Result<Option<(Descriptor, Vec<u8>)>> {
-        let get = |session| async move { document::get(&session, name.version(), name.digest(), job).await };
+        let get = |session| async move { manifest::get(&session, name.version(), name.digest(), job).await };
         Ok(self.first_source(name, job, get).await?.map(|document| (document.descriptor, document.bytes)))
     }
 

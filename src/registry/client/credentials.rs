@@ -11,7 +11,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential, get_credenti
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
-use crate::durable;
+use crate::atomic_file;
 use crate::error::Failure;
 
 /// What a registry is shown.
@@ -119,7 +119,7 @@ fn open(file: &Path) -> Result<Map<String, Value>> {
 fn save(file: &Path, document: &Map<String, Value>) -> Result<()> {
     // a link to the real file stays a link
     let place = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    durable::write(&place, format!("{}\n", serde_json::to_string_pretty(document)?).as_bytes(), 0o600)
+    atomic_file::write(&place, format!("{}\n", serde_json::to_string_pretty(document)?).as_bytes(), 0o600)
 }
 
 fn auths(document: &mut Map<String, Value>) -> &mut Map<String, Value> {

@@ -6,8 +6,8 @@ use reqwest::{Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::pulse::{IDLE, Pulse};
-use super::refusal::unanswered;
+use super::error::unanswered;
+use super::idle_timeout::{IDLE, Pulse};
 use super::session::Session;
 use super::transfer::{Meter, Mismatch, once_more};
 use crate::error::{Failure, Kind, kind_of};

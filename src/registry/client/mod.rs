@@ -5,27 +5,27 @@
 mod artifacts;
 mod certificates;
 mod challenge;
-mod chunks;
+mod chunk_size;
 mod credentials;
-mod document;
 mod download;
 mod endpoint;
+mod error;
 #[cfg(test)]
-mod fake;
-mod origins;
+mod fake_registry;
+mod http_file;
+mod idle_timeout;
+mod image_graph;
+mod manifest;
+mod mount_sources;
 mod pull;
-mod pulse;
 mod push;
 mod referrers;
-mod refusal;
 mod session;
-mod source;
 #[cfg(test)]
 mod tests;
 mod transfer;
-mod tree;
 mod upload;
-mod web;
+mod upload_body;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -40,10 +40,10 @@ use tokio::task::spawn_blocking;
 
 use self::credentials::Credential;
 use self::endpoint::Endpoint;
+use self::image_graph::Tree;
 use self::pull::Pull;
 use self::push::Push;
 use self::session::Session;
-use self::tree::Tree;
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Job;
 use crate::image::Name;
@@ -51,7 +51,7 @@ use crate::retry::{Policy, retry};
 use crate::store::Store;
 
 pub use credentials::{forget, keep};
-pub use web::{Version, WebFile, shown};
+pub use http_file::{Version, WebFile, shown};
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ impl Client {
 
     /// The descriptor of what a name points at now; `None` if the registry has no such name.
     pub async fn resolve(&self, name: &Name, job: &Job) -> Result<Option<Descriptor>> {
-        self.first_source(name, job, |session| async move { document::head(&session, name.version(), job).await }).await
+        self.first_source(name, job, |session| async move { manifest::head(&session, name.version(), job).await }).await
     }
 
     /// Pulls everything reachable from `name` into the store, of these platforms (all when empty), and returns the root's
@@ -126,7 +126,7 @@ impl Client {
             let message = format!("no such image: {} (not in {}: 404)", name.familiar(), name.registry());
             Failure::failed(message).hint("check the spelling; a private image may need `sealift login`")
         })?;
-        origins::remember(store, name, &root)?;
+        mount_sources::remember(store, name, &root)?;
         Ok((root, summary))
     }
 
@@ -135,7 +135,8 @@ impl Client {
     pub async fn push(&self, descriptor: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<Summary> {
         let _in_use = store.in_use()?;
         let (read, root, dest) = (store.clone(), descriptor.clone(), name.clone());
-        let (tree, elsewhere) = spawn_blocking(move || anyhow::Ok((Tree::read(&read, &root)?, origins::elsewhere(&read, &dest)))).await??;
+        let (tree, elsewhere) =
+            spawn_blocking(move || anyhow::Ok((Tree::read(&read, &root)?, mount_sources::elsewhere(&read, &dest)))).await??;
         let wanted = tree.blobs()?;
         let sources: BTreeSet<&String> = wanted.iter().filter_map(|blob| elsewhere.get(&blob.digest)).collect();
         let sources: BTreeSet<String> = sources.into_iter().take(MOUNT_SOURCES).cloned().collect();
@@ -144,7 +145,7 @@ impl Client {
         scopes.extend(sources.iter().map(|source| format!("repository:{source}:pull")));
         let session = self.session(name.registry(), name, scopes, job).await?;
         let summary = Push { session: &session, tree: &tree, store, elsewhere: &elsewhere, job }.run(name).await?;
-        origins::remember(store, name, descriptor)?;
+        mount_sources::remember(store, name, descriptor)?;
         Ok(summary)
     }
 

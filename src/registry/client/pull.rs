@@ -8,10 +8,10 @@ use oci_spec::image::{Descriptor, Platform};
 use tokio::task::spawn_blocking;
 
 use super::Summary;
-use super::document::{self, Document};
 use super::download::{download, piece};
+use super::image_graph::{arms, blobs};
+use super::manifest::{self, Document};
 use super::session::Session;
-use super::tree::{arms, blobs};
 use crate::error::Failure;
 use crate::events::Job;
 use crate::image::{Blob, Content, Name};
@@ -78,7 +78,7 @@ impl Pull<'_> {
     /// The root document: from the store when it is there and the registry says that the name still means it.
     async fn root(&self, name: &Name) -> Result<Option<Document>> {
         if let Some(known) = self.store.resolve(name)?.filter(|known| Blob::try_from(known).is_ok_and(|blob| self.store.has(&blob))) {
-            match document::head(self.session, name.version(), self.job).await? {
+            match manifest::head(self.session, name.version(), self.job).await? {
                 None => return Ok(None),
                 Some(now) if now.digest() == known.digest() => {
                     return Document::new(known.clone(), self.store.read(&Blob::try_from(&known)?)?).map(Some);
@@ -86,7 +86,7 @@ impl Pull<'_> {
                 Some(_) => {}
             }
         }
-        let root = document::get(self.session, name.version(), name.digest(), self.job).await?;
+        let root = manifest::get(self.session, name.version(), name.digest(), self.job).await?;
         self.count(root.as_ref());
         Ok(root)
     }
@@ -112,7 +112,7 @@ impl Pull<'_> {
             return Document::new(arm, self.store.read(&blob)?);
         }
         let version = blob.digest.to_string();
-        let found = document::get(self.session, &version, Some(blob.digest), self.job).await?;
+        let found = manifest::get(self.session, &version, Some(blob.digest), self.job).await?;
         self.count(found.as_ref());
         let found = found.with_context(|| {
             Failure::failed(format!("{} lacks {version}, which the image's index names", self.session.place()))

@@ -7,10 +7,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_spec::image::Descriptor;
 
 use super::Summary;
-use super::document::{self, Document};
+use super::image_graph::Tree;
+use super::manifest::{self, Document};
 use super::referrers::enlist;
 use super::session::Session;
-use super::tree::Tree;
 use super::upload::{Moved, Upload};
 use crate::error::Failure;
 use crate::events::Job;
@@ -60,7 +60,7 @@ impl Push<'_> {
     /// Arms that are not in the store must be in the registry, or its index would name what nobody has.
     async fn check_absent(&self, name: &Name) -> Result<()> {
         for arm in &self.tree.absent {
-            if document::head(self.session, arm.digest().as_ref(), self.job).await?.is_none() {
+            if manifest::head(self.session, arm.digest().as_ref(), self.job).await?.is_none() {
                 let platform = arm
                     .platform()
                     .as_ref()
@@ -77,7 +77,7 @@ impl Push<'_> {
         self.job.check()?;
         // one that refers to another is put again: an earlier push may have ended before it was listed
         if subject_of(&document.content)?.is_none() {
-            let there = document::head(self.session, version, self.job).await?;
+            let there = manifest::head(self.session, version, self.job).await?;
             let is_same = |there: Descriptor| Digest::try_from(there.digest()).is_ok_and(|digest| digest.alike(&document.bytes) == digest);
             if there.is_some_and(is_same) {
                 return Ok(0);
@@ -90,7 +90,7 @@ impl Push<'_> {
 
 /// Puts a document, and sees to it that it is listed where it refers to another.
 pub async fn put_document(session: &Session, version: &str, document: &Document, job: &Job) -> Result<()> {
-    let listed = document::put(session, version, document, job).await?;
+    let listed = manifest::put(session, version, document, job).await?;
     match subject_of(&document.content)? {
         Some(subject) if !listed => enlist(session, &subject, document, job).await,
         _ => Ok(()),

@@ -13,7 +13,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::json;
 use url::Url;
 
-use super::document::{self, Document};
+use super::manifest::{self, Document};
 use super::session::Session;
 use crate::error::Failure;
 use crate::events::Job;
@@ -65,7 +65,7 @@ async fn page(session: &Session, url: &Url, what: &str) -> Result<Option<(ImageI
         _ => return Err(session.refuse(response, what).await),
     }
     let following = next_page(&response);
-    let bytes = document::body(response, session, what).await?;
+    let bytes = manifest::body(response, session, what).await?;
     let index = serde_json::from_slice(&bytes).with_context(|| Failure::failed(format!("{what}: not an image index")))?;
     Ok(Some((index, following)))
 }
@@ -89,7 +89,7 @@ fn next_target(link: &str) -> Option<&str> {
 
 /// What the index under the subject's tag lists; nothing if there is none.
 async fn tagged(session: &Session, subject: &Digest, job: &Job) -> Result<Vec<Descriptor>> {
-    match document::get(session, &tag_of(subject), None, job).await?.map(|document| document.content) {
+    match manifest::get(session, &tag_of(subject), None, job).await?.map(|document| document.content) {
         Some(Content::Index(index)) => Ok(index.manifests().clone()),
         _ => Ok(Vec::new()),
     }
@@ -124,8 +124,8 @@ async fn add_to_tag(session: &Session, subject: &Digest, pushed: &Document, what
     listed.push(referrer(&pushed.descriptor, &pushed.content));
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
     let bytes = serde_json::to_vec(&index)?;
-    let document = Document::new(document::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
-    document::put(session, &tag_of(subject), &document, job).await?;
+    let document = Document::new(manifest::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
+    manifest::put(session, &tag_of(subject), &document, job).await?;
     // longer than another takes between reading and writing; not the same for all
     let pause = SETTLED.mul_f64(rand::rng().random_range(1.0..2.0));
     tokio::time::sleep(pause).await;

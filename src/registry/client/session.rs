@@ -13,11 +13,11 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::challenge::Challenge;
-use super::chunks::Chunks;
+use super::chunk_size::Chunks;
 use super::credentials::Credential;
 use super::endpoint::Endpoint;
-use super::pulse::{IDLE, Pulse};
-use super::refusal::{refuse, unanswered};
+use super::error::{refuse, unanswered};
+use super::idle_timeout::{IDLE, Pulse};
 use crate::error::Failure;
 
 /// Requests of one kind to one repository.

@@ -4,7 +4,7 @@ use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
 use serde_json::json;
 use std::io::Write as _;
 
-use super::fake::{Fake, Fault, Then};
+use super::fake_registry::{Fake, Fault, Then};
 use super::*;
 use crate::image::{Blob, Digest};
 

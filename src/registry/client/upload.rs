@@ -11,12 +11,12 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use url::Url;
 
-use super::pulse::{ANSWER, IDLE, Pulse};
-use super::refusal::HungUp;
+use super::error::HungUp;
+use super::idle_timeout::{ANSWER, IDLE, Pulse};
 use super::session::Session;
-use super::source::Source;
 use super::transfer::{Meter, Mismatch, once_more};
-use crate::durable;
+use super::upload_body::Source;
+use crate::atomic_file;
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Job;
 use crate::image::{Blob, Digest};
@@ -250,7 +250,7 @@ impl Upload<'_> {
     }
 
     fn remember(&self, url: &Url) -> Result<()> {
-        durable::write(&self.journal(), url.as_str().as_bytes(), 0o600)
+        atomic_file::write(&self.journal(), url.as_str().as_bytes(), 0o600)
     }
 
     fn forget(&self) {

@@ -7,8 +7,8 @@ use oci_spec::image::Descriptor;
 use serde_json::json;
 use url::form_urlencoded::Serializer;
 
-use super::reply;
-use super::site::{Site, parameter};
+use super::response;
+use super::state::{Site, parameter};
 use crate::image::Digest;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -24,11 +24,11 @@ impl Site {
             all.truncate(1);
         }
         if all.is_empty() {
-            return Ok(reply::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", &format!("no such repository: {repository}")));
+            return Ok(response::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", &format!("no such repository: {repository}")));
         }
         let tags = all.iter().flat_map(|(_, repository)| repository.tags.keys().cloned()).collect();
         let (tags, next) = page(tags, query);
-        let mut response = reply::document(StatusCode::OK, "application/json", &json!({"name": repository, "tags": tags}));
+        let mut response = response::document(StatusCode::OK, "application/json", &json!({"name": repository, "tags": tags}));
         link(&mut response, &format!("/v2/{repository}/tags/list"), query, next);
         Ok(response)
     }
@@ -36,14 +36,14 @@ impl Site {
     /// All repositories.
     pub fn catalog(&self, query: &str) -> Result<Response<Body>> {
         let (repositories, next) = page(self.names()?.repositories(), query);
-        let mut response = reply::document(StatusCode::OK, "application/json", &json!({"repositories": repositories}));
+        let mut response = response::document(StatusCode::OK, "application/json", &json!({"repositories": repositories}));
         link(&mut response, "/v2/_catalog", query, next);
         Ok(response)
     }
 
     /// What refers to a manifest, which need not be here.
     pub fn referrers(&self, repository: &str, subject: &str, query: &str) -> Result<Response<Body>> {
-        let Ok(subject) = subject.parse::<Digest>() else { return Ok(reply::bad_digest()) };
+        let Ok(subject) = subject.parse::<Digest>() else { return Ok(response::bad_digest()) };
         let names = self.names()?;
         let wanted = parameter(query, "artifactType");
         let is_wanted = |found: &&Descriptor| match &wanted {
@@ -56,9 +56,9 @@ impl Site {
         all.sort_by_key(|found| found.digest().to_string());
         all.dedup_by_key(|found| found.digest());
         let (all, next) = page_of_referrers(all, parameter(query, "last").as_deref());
-        let mut response = reply::document(StatusCode::OK, INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all}));
+        let mut response = response::document(StatusCode::OK, INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all}));
         if wanted.is_some() {
-            reply::set(&mut response, "oci-filters-applied", "artifactType");
+            response::set(&mut response, "oci-filters-applied", "artifactType");
         }
         link(&mut response, &format!("/v2/{repository}/referrers/{subject}"), query, next);
         Ok(response)
@@ -73,7 +73,7 @@ fn link(response: &mut Response<Body>, path: &str, query: &str, last: Option<Str
         following.append_pair(&key, &value);
     }
     following.append_pair("last", &last);
-    reply::set(response, "link", &format!("<{path}?{}>; rel=\"next\"", following.finish()));
+    response::set(response, "link", &format!("<{path}?{}>; rel=\"next\"", following.finish()));
 }
 
 /// What `n` and `last` ask for, in lexical order; and the last of them, if more follow.

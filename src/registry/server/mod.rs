@@ -4,17 +4,17 @@
 //! original names. Blobs go out as they are; whoever pulls checks their digests. Where it takes pushes, what comes is named in
 //! the store under the registry's own name, is verified, and is there for good before the client is told so.
 
-mod access;
+mod auth;
 mod discovery;
-mod names;
-mod pending;
-mod putting;
-mod reply;
+mod manifest_put;
+mod pull;
+mod repositories;
+mod response;
 mod route;
-mod serving;
-mod site;
+mod state;
 mod tls;
 mod tokens;
+mod upload_guard;
 mod uploads;
 
 use std::path::PathBuf;
@@ -26,11 +26,11 @@ use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
 use tokio::net::TcpListener;
 
-use self::access::Access;
-use self::pending::Pending;
-use self::site::Site;
+use self::auth::Access;
+use self::state::Site;
 use self::tls::TlsListener;
 use self::tokens::Tokens;
+use self::upload_guard::Pending;
 use self::uploads::Uploads;
 use crate::error::Failure;
 use crate::events::Job;

@@ -11,8 +11,8 @@ use rand::Rng as _;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::access::Wish;
-use super::reply;
+use super::auth::Wish;
+use super::response;
 use crate::image::Digest;
 
 /// How long a token is good.
@@ -64,11 +64,11 @@ impl Tokens {
         let mut grants = self.grants();
         grants.retain(|_, grant| grant.until > Instant::now());
         if grants.len() >= MOST {
-            return reply::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many tokens are in use");
+            return response::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many tokens are in use");
         }
         grants.insert(Digest::of(token.as_bytes()), Grant { until: Instant::now() + LIFE, user, scopes });
         let answer = json!({"token": token, "access_token": token, "expires_in": LIFE.as_secs()});
-        reply::document(StatusCode::OK, "application/json", &answer)
+        response::document(StatusCode::OK, "application/json", &answer)
     }
 
     fn grants(&self) -> MutexGuard<'_, HashMap<Digest, Grant>> {

@@ -12,8 +12,8 @@ use axum::http::{Method, Response, StatusCode};
 use futures_util::StreamExt as _;
 use tokio::task::spawn_blocking;
 
-use super::reply;
-use super::site::{Site, parameter, query};
+use super::response;
+use super::state::{Site, parameter, query};
 use crate::error::{Kind, kind_of};
 use crate::image::Digest;
 use crate::registry::sink::Sink;
@@ -66,11 +66,11 @@ impl Site {
         if let Some(digest) = mount
             && self.hold_if_there(digest).await?
         {
-            return Ok(reply::created(format!("/v2/{repository}/blobs/{digest}"), &digest));
+            return Ok(response::created(format!("/v2/{repository}/blobs/{digest}"), &digest));
         }
         let digest = parameter(query(request), "digest");
         if digest.as_ref().is_some_and(|text| text.parse::<Digest>().is_err()) {
-            return Ok(reply::bad_digest());
+            return Ok(response::bad_digest());
         }
         let site = self.clone();
         let begun = spawn_blocking(move || {
@@ -97,7 +97,7 @@ impl Site {
         let Some(upload) = self.opened(held.take(), id).await? else {
             self.uploads.forget(id);
             self.pending.done([id]);
-            return Ok(reply::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
+            return Ok(response::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
         };
         self.hold(id).await?;
         let digest = parameter(query(request), "digest").filter(|text| text.parse::<Digest>().is_ok());
@@ -111,11 +111,11 @@ impl Site {
                 let taken = refused.unwrap_or_else(|| state(StatusCode::ACCEPTED, repository, id, &upload));
                 (Some(upload), taken)
             }
-            (&Method::PUT, None, None) => (Some(upload), reply::bad_digest()),
+            (&Method::PUT, None, None) => (Some(upload), response::bad_digest()),
             (&Method::PUT, None, Some(digest)) => (None, self.close(upload, body, repository, &digest).await?),
             (&Method::DELETE, ..) => {
                 spawn_blocking(move || upload.cancel()).await??;
-                (None, reply::bare(StatusCode::NO_CONTENT, &[]))
+                (None, response::bare(StatusCode::NO_CONTENT, &[]))
             }
             _ => {
                 let told = state(StatusCode::NO_CONTENT, repository, id, &upload);
@@ -148,11 +148,11 @@ impl Site {
         }
         self.hold(digest).await?;
         match spawn_blocking(move || upload.commit(&digest)).await? {
-            Ok(_) => Ok(reply::created(format!("/v2/{repository}/blobs/{digest}"), &digest)),
+            Ok(_) => Ok(response::created(format!("/v2/{repository}/blobs/{digest}"), &digest)),
             Err(error) => {
                 self.pending.done([digest.to_string().as_str()]);
                 match kind_of(&error) {
-                    Kind::Verification => Ok(reply::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &format!("{error:#}"))),
+                    Kind::Verification => Ok(response::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &format!("{error:#}"))),
                     _ => Err(error),
                 }
             }
@@ -165,7 +165,7 @@ async fn receive(body: Body, upload: Upload) -> Result<(Upload, Option<Response<
     let mut pieces = body.into_data_stream();
     let sink = Sink::new(upload, QUEUE);
     let refused = loop {
-        let refuse = |status, message| Some(reply::error(status, "BLOB_UPLOAD_INVALID", message));
+        let refuse = |status, message| Some(response::error(status, "BLOB_UPLOAD_INVALID", message));
         match tokio::time::timeout(IDLE, pieces.next()).await {
             Ok(Some(Ok(bytes))) => {
                 if !sink.put(bytes).await {
@@ -187,7 +187,7 @@ fn state(status: StatusCode, repository: &str, id: &str, upload: &Upload) -> Res
         ("range", format!("0-{}", upload.offset().saturating_sub(1))),
         ("docker-upload-uuid", id.to_owned()),
     ];
-    reply::bare(status, &headers)
+    response::bare(status, &headers)
 }
 
 /// The status that refuses a chunk which does not begin where the upload ends, or which is not as long as it says.

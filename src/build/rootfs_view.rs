@@ -1,0 +1,147 @@
+//! What a stage's rootfs has so far: enough to say where COPY puts things, without unpacking anything.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::{Source, Tree};
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Item {
+    /// A directory.
+    Dir,
+    /// A symbolic link to this target.
+    Link(#[serde(with = "super::json_paths")] PathBuf),
+    /// A file.
+    File,
+}
+
+/// The paths of a rootfs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Layout {
+    #[serde(with = "super::json_paths::keys")]
+    items: BTreeMap<PathBuf, Item>,
+}
+
+/// The kernel's limit on links in a path.
+const MOST_LINKS: usize = 40;
+
+impl Layout {
+    /// Lays a layer over it.
+    pub fn apply(&mut self, layer: &Tree) {
+        for (path, entry) in layer {
+            match &entry.source {
+                Source::Whiteout => self.remove(path),
+                Source::OpaqueDirectory => {
+                    self.remove(path);
+                    self.put(path, Item::Dir);
+                }
+                Source::Directory => self.put(path, Item::Dir),
+                Source::Symlink(target) => self.put(path, Item::Link(target.clone())),
+                Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => self.put(path, Item::File),
+            }
+        }
+    }
+
+    /// Adds the directories that layers leave unsaid.
+    pub fn add_parents(&mut self) {
+        let parents = self.items.keys().flat_map(|path| path.ancestors().skip(1)).filter(|above| !self.has(above));
+        let missing: Vec<PathBuf> = parents.map(Path::to_owned).collect();
+        self.items.extend(missing.into_iter().map(|path| (path, Item::Dir)));
+    }
+
+    /// Says what stands at a path; a file in a directory's place removes what the directory had.
+    pub fn put(&mut self, path: &Path, item: Item) {
+        if item != Item::Dir && self.items.get(path) == Some(&Item::Dir) {
+            self.remove(path);
+        }
+        self.items.insert(path.to_owned(), item);
+    }
+
+    /// Removes a path and all below it.
+    pub fn remove(&mut self, path: &Path) {
+        self.items.retain(|other, _| !other.starts_with(path));
+    }
+
+    /// Whether a directory (or a link to one) stands at `path`; the root always does.
+    pub fn is_dir(&self, path: &Path) -> bool {
+        let path = self.resolve(path);
+        path.as_os_str().is_empty() || self.items.get(&path) == Some(&Item::Dir)
+    }
+
+    /// Whether something executable by name can stand at `path`: a file, or a link to one.
+    pub fn is_file(&self, path: &Path) -> bool {
+        self.items.get(&self.resolve(path)) == Some(&Item::File)
+    }
+
+    /// Whether anything stands at `path`.
+    pub fn has(&self, path: &Path) -> bool {
+        path.as_os_str().is_empty() || self.items.contains_key(path)
+    }
+
+    /// The paths below a directory, without itself.
+    pub fn below(&self, dir: &Path) -> impl Iterator<Item = &Path> {
+        self.items
+            .range(dir.to_owned()..)
+            .map(|(path, _)| path.as_path())
+            .take_while(move |path| path.starts_with(dir))
+            .filter(move |path| *path != dir)
+    }
+
+    /// The names in a directory.
+    pub fn children(&self, dir: &Path) -> impl Iterator<Item = &Path> {
+        self.below(dir).filter_map(move |path| path.strip_prefix(dir).ok()).filter(|below| below.components().count() == 1)
+    }
+
+    /// The path with every link in it followed, never out of the rootfs.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        let (mut done, mut links) = (PathBuf::new(), 0);
+        let mut todo: Vec<PathBuf> = names(path);
+        todo.reverse();
+        while let Some(name) = todo.pop() {
+            if name.as_os_str() == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(name);
+            if let Some(Item::Link(target)) = self.items.get(&done)
+                && links < MOST_LINKS
+            {
+                links += 1;
+                done = if target.is_absolute() { PathBuf::new() } else { done.parent().map(Path::to_owned).unwrap_or_default() };
+                todo.extend(names(target).into_iter().rev());
+            }
+        }
+        done
+    }
+}
+
+fn names(path: &Path) -> Vec<PathBuf> {
+    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    named.map(|part| PathBuf::from(part.as_os_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_inside_the_rootfs() {
+        let mut layout = Layout::default();
+        layout.put(Path::new("usr"), Item::Dir);
+        layout.put(Path::new("usr/lib"), Item::Dir);
+        layout.put(Path::new("usr/lib/sh"), Item::File);
+        layout.put(Path::new("lib"), Item::Link("usr/lib".into()));
+        layout.put(Path::new("abs"), Item::Link("/usr/../../usr".into()));
+        layout.put(Path::new("loop"), Item::Link("loop".into()));
+        assert_eq!(layout.resolve(Path::new("lib/x")), Path::new("usr/lib/x"));
+        assert!(layout.is_dir(Path::new("abs/lib")) && layout.is_file(Path::new("lib/sh")));
+        assert!(layout.is_dir(Path::new("")) && !layout.is_dir(Path::new("loop/x")));
+        layout.remove(Path::new("usr"));
+        assert!(!layout.is_dir(Path::new("lib")));
+    }
+}

@@ -1,0 +1,93 @@
+//! What is remembered of clusters on the operator's machine: their Clusterfiles, without secrets.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::atomic_file;
+use crate::clusterfile::{self, Clusterfile};
+use crate::error::Failure;
+
+/// The clusters that this machine has brought up, one directory each.
+#[derive(Debug, Clone)]
+pub struct Records {
+    root: PathBuf,
+}
+
+impl Records {
+    /// The records below sealift's directory on this machine.
+    pub fn new(state_root: &Path) -> Self {
+        Records { root: state_root.join("clusters") }
+    }
+
+    /// Remembers a cluster; before its hosts are changed, so that what a killed run began can be reset.
+    pub fn keep(&self, clusterfile: &Clusterfile) -> Result<()> {
+        atomic_file::write(&self.file(&clusterfile.cluster.name), clusterfile.to_yaml()?.as_bytes(), 0o600)
+    }
+
+    /// Forgets a cluster. Whether it was known.
+    pub fn forget(&self, name: &str) -> Result<bool> {
+        let directory = self.root.join(name);
+        if !directory.is_dir() {
+            return Ok(false);
+        }
+        fs_err::remove_dir_all(directory)?;
+        Ok(true)
+    }
+
+    /// The names of all clusters, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| self.file(name).is_file());
+        names.sort();
+        names
+    }
+
+    /// The cluster with this name; without a name the only one.
+    pub fn load(&self, name: Option<&str>) -> Result<Clusterfile> {
+        let name = match (name, self.names().as_slice()) {
+            (Some(name), _) => name.to_owned(),
+            (None, [only]) => only.clone(),
+            (None, []) => {
+                return Err(Failure::usage("no cluster is known on this machine")
+                    .hint("name its Clusterfile with `-f Clusterfile`")
+                    .into());
+            }
+            (None, names) => {
+                let names = names.join(", ");
+                return Err(Failure::usage(format!("several clusters are known: {names}")).hint("name one of them").into());
+            }
+        };
+        let file = self.file(&name);
+        let text = std::fs::read_to_string(&file).map_err(|_| {
+            Failure::usage(format!("no cluster `{name}` is known on this machine")).hint(format!("known are: {}", self.names().join(", ")))
+        })?;
+        clusterfile::load(&file.display().to_string(), &text).with_context(|| format!("cluster {name}"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("Clusterfile")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_cluster_needs_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path());
+        assert!(records.load(None).unwrap_err().to_string().contains("no cluster is known"));
+        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
+        let mut clusterfile = clusterfile::load("Clusterfile", text).unwrap();
+        records.keep(&clusterfile).unwrap();
+        assert_eq!(records.load(None).unwrap().cluster.name, "shop");
+        clusterfile.cluster.name = "other".into();
+        records.keep(&clusterfile).unwrap();
+        assert!(records.load(None).unwrap_err().to_string().contains("other, shop"));
+        assert!(records.forget("other").unwrap() && !records.forget("other").unwrap());
+        assert_eq!(records.load(Some("shop")).unwrap().cluster.hosts.len(), 1);
+    }
+}

@@ -1,0 +1,53 @@
+//! Pulling: manifests and blobs.
+
+use anyhow::Result;
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{Method, Response, StatusCode};
+
+use super::repositories::Found;
+use super::response;
+use super::state::Site;
+use crate::image::{Blob, Digest, media_type_of};
+use crate::store::MAX_DOCUMENT;
+
+impl Site {
+    /// A manifest or index, by tag or digest.
+    pub fn manifest(&self, method: &Method, repository: &str, version: &str, query: &str) -> Result<Response<Body>> {
+        let unknown = |message: String| Ok(response::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message));
+        let (digest, media_type) = if version.contains(':') {
+            let Ok(digest) = version.parse::<Digest>() else { return Ok(response::bad_digest()) };
+            (digest, None)
+        } else {
+            match self.names()?.find(self.namespace(query).as_deref(), repository, version) {
+                Found::One(descriptor) => (Digest::try_from(descriptor.digest())?, Some(descriptor.media_type().to_string())),
+                Found::Nothing => return unknown(format!("no such image: {repository}:{version}")),
+                Found::Several(all) => return unknown(format!("{repository}:{version} may be {}: say which", all.join(" or "))),
+            }
+        };
+        let Some(size) = self.store.size_of(&digest).filter(|size| *size <= MAX_DOCUMENT) else {
+            return unknown(format!("no such manifest: {repository}@{digest}"));
+        };
+        let blob = Blob { digest, size };
+        let bytes = self.store.read(&blob)?;
+        match media_type.or_else(|| media_type_of(&bytes)) {
+            Some(media_type) => Ok(response::manifest(method, &media_type, &blob, bytes)),
+            None => unknown(format!("{digest} is a blob, not a manifest")),
+        }
+    }
+
+    /// A blob or a range of it.
+    pub async fn blob(&self, request: &Parts, digest: &str) -> Result<Response<Body>> {
+        let Ok(digest) = digest.parse::<Digest>() else { return Ok(response::bad_digest()) };
+        let path = self.store.blob_path(&digest);
+        let file = match tokio::fs::File::open(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(response::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", &format!("no such blob: {digest}")));
+            }
+            Err(error) => return Err(anyhow::Error::from(error).context(path.display().to_string())),
+        };
+        let blob = Blob { digest, size: file.metadata().await?.len() };
+        Ok(response::blob(&request.method, &request.headers, &blob, file).await?)
+    }
+}

@@ -1,0 +1,132 @@
+//! Names: what `index.json` points at. Changed under a lock, by write and rename; readers need no lock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{Descriptor, ImageIndex};
+
+use super::Store;
+use crate::atomic_file;
+use crate::error::Failure;
+use crate::image::{ANNOTATION_REF_NAME, Blob, Name};
+
+/// Where containerd and docker write the full name, next to a reference name that is only the tag.
+const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+impl Store {
+    /// What a name points at. A name with a digest also finds a document with that digest under another name.
+    pub fn resolve(&self, name: &Name) -> Result<Option<Descriptor>> {
+        let mut names = self.names()?;
+        let exact = names.iter().position(|(known, _)| known == name);
+        let found = exact.or_else(|| {
+            let digest = name.digest()?;
+            names.iter().position(|(_, descriptor)| Blob::try_from(descriptor).is_ok_and(|blob| blob.digest == digest))
+        });
+        Ok(found.map(|position| names.swap_remove(position).1))
+    }
+
+    /// What a name points at; no such name is an error that lists names like it.
+    pub fn find(&self, name: &Name) -> Result<Descriptor> {
+        if let Some(descriptor) = self.resolve(name)? {
+            return Ok(descriptor);
+        }
+        let near = near(name, &self.names()?);
+        let failure = Failure::failed(format!("no such image: {} (not in the store)", name.familiar()));
+        Err(match near.as_slice() {
+            [] => failure.hint("`sealift images` lists what is there, `sealift pull` gets one from a registry"),
+            near => failure.hint(format!("did you mean {}?", near.join(" or "))),
+        }
+        .into())
+    }
+
+    /// Points a name at a document that is in the store.
+    pub fn tag(&self, name: &Name, descriptor: &Descriptor) -> Result<()> {
+        let blob = Blob::try_from(descriptor)?;
+        ensure!(self.has(&blob), Failure::verification(format!("blob {} is not in the store", blob.digest)));
+        let mut named = descriptor.clone();
+        let mut annotations: HashMap<String, String> = named.annotations().clone().unwrap_or_default();
+        annotations.remove(ANNOTATION_CONTAINERD_NAME);
+        annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_string());
+        named.set_annotations(Some(annotations));
+        let _lock = self.lock_names()?;
+        let index = self.index()?;
+        let mut entries = entries_without(&index, name);
+        entries.push(named);
+        self.write_index(index, entries)
+    }
+
+    /// Removes a name; whether it was there. Blobs stay until `prune`.
+    pub fn untag(&self, name: &Name) -> Result<bool> {
+        let _lock = self.lock_names()?;
+        let index = self.index()?;
+        let entries = entries_without(&index, name);
+        let removed = entries.len() < index.manifests().len();
+        if removed {
+            self.write_index(index, entries)?;
+        }
+        Ok(removed)
+    }
+
+    /// All names, sorted. Entries of the index without a name are left out.
+    pub fn names(&self) -> Result<Vec<(Name, Descriptor)>> {
+        let named = self.index()?.manifests().iter().filter_map(|known| Some((name_of(known)?, known.clone()))).collect::<BTreeMap<_, _>>();
+        Ok(named.into_iter().collect())
+    }
+
+    /// What `index.json` lists: the roots that keep blobs, also those without a name.
+    pub fn roots(&self) -> Result<Vec<Descriptor>> {
+        Ok(self.index()?.manifests().clone())
+    }
+
+    /// Changes what `index.json` lists, under the lock; what stays the same is not written.
+    pub(super) fn change_entries(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<()> {
+        let _lock = self.lock_names()?;
+        let index = self.index()?;
+        let mut entries = index.manifests().clone();
+        change(&mut entries);
+        if entries == *index.manifests() {
+            return Ok(());
+        }
+        self.write_index(index, entries)
+    }
+
+    fn index(&self) -> Result<ImageIndex> {
+        let text = fs_err::read(self.index_path())?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Failure::verification(format!("index.json is damaged: {error}")))
+            .with_context(|| format!("store {}", self.root.display()))
+    }
+
+    fn write_index(&self, mut index: ImageIndex, entries: Vec<Descriptor>) -> Result<()> {
+        index.set_manifests(entries);
+        atomic_file::write(&self.index_path(), &serde_json::to_vec(&index)?, 0o644)
+    }
+}
+
+fn entries_without(index: &ImageIndex, name: &Name) -> Vec<Descriptor> {
+    index.manifests().iter().filter(|known| name_of(known).as_ref() != Some(name)).cloned().collect()
+}
+
+/// The name that an entry of an `index.json` gives, by annotation; ours, skopeo's, containerd's or docker's.
+pub fn name_of(entry: &Descriptor) -> Option<Name> {
+    let annotations = entry.annotations().as_ref()?;
+    let text = annotations.get(ANNOTATION_CONTAINERD_NAME).or_else(|| annotations.get(ANNOTATION_REF_NAME))?;
+    text.parse().ok()
+}
+
+/// Names that a user may have meant, the nearest first, as they are written.
+fn near(wanted: &Name, names: &[(Name, Descriptor)]) -> Vec<String> {
+    let wanted = wanted.familiar();
+    let repository = |text: &str| text.rsplit_once(':').map_or(text, |(repository, _)| repository).to_owned();
+    let mut scored: Vec<(f64, String)> = names
+        .iter()
+        .map(|(name, _)| name.familiar())
+        .map(|name| {
+            let alike = if repository(&name) == repository(&wanted) { 1.0 } else { strsim::jaro_winkler(&name, &wanted) };
+            (alike, name)
+        })
+        .filter(|(alike, _)| *alike > 0.8)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    scored.into_iter().take(3).map(|(_, name)| format!("`{name}`")).collect()
+}

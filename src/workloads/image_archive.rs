@@ -1,0 +1,220 @@
+//! Container images that are on this machine already: OCI layout directories, tars of them (`oci-archive`), and what `docker save` writes
+//! (`docker-archive`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+
+use super::docker_archive::{self, Saved};
+use crate::error::Failure;
+use crate::events::Job;
+use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
+use crate::store::{MAX_DOCUMENT, Store};
+
+/// Containerd keeps the full name here; `ref.name` has only the tag then.
+const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// An OCI layout with container images.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    images: Vec<Image>,
+    /// Where the blobs of a tar are: offset and size in bytes. `None` for a directory.
+    places: Option<HashMap<Digest, (u64, u64)>>,
+    /// Manifests that the archive itself does not have: those of a docker archive.
+    made: HashMap<Digest, Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Image {
+    name: Option<Name>,
+    root: Descriptor,
+}
+
+impl Archive {
+    /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and reads what it has.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = if path.is_dir() { Self::open_dir(path) } else { Self::open_tar(path) };
+        opened.with_context(|| {
+            Failure::usage(format!("{} has no container images that can be read", path.display())).hint(
+                "want a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or the file of \
+                 `docker save`",
+            )
+        })
+    }
+
+    fn open_dir(path: &Path) -> Result<Self> {
+        let index = fs_err::read(path.join("index.json"))?;
+        Ok(Archive { path: path.to_owned(), images: images(&index)?, places: None, made: HashMap::new() })
+    }
+
+    fn open_tar(path: &Path) -> Result<Self> {
+        let mut file = fs_err::File::open(path)?;
+        ensure_plain(&mut file)?;
+        let files = Files::list(file.file())?;
+        if let Some(index) = files.document(file.file(), "index.json")? {
+            return Ok(Archive { path: path.to_owned(), images: images(&index)?, places: Some(files.blobs()), made: HashMap::new() });
+        }
+        let manifest = files.document(file.file(), "manifest.json")?.context("neither index.json nor manifest.json")?;
+        let mut archive = Archive { path: path.to_owned(), images: Vec::new(), places: Some(HashMap::new()), made: HashMap::new() };
+        for saved in docker_archive::parse(&manifest)? {
+            archive.add_saved(&saved, &files, file.file())?;
+        }
+        Ok(archive)
+    }
+
+    /// Adds an image of a docker archive: its layers are known by the digests that its config gives, and the manifest is made.
+    fn add_saved(&mut self, saved: &Saved, files: &Files, file: &File) -> Result<()> {
+        let config = files.document(file, &saved.config)?.with_context(|| format!("no `{}`", saved.config))?;
+        let layers = saved.layers.iter().map(|name| files.place(name).with_context(|| format!("no layer `{name}`")));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let (manifest, diff_ids) = docker_archive::manifest(&config, layers.iter().map(|(_, size)| *size))?;
+        let places = self.places.get_or_insert_default();
+        places.extend(files.place(&saved.config).map(|place| (Digest::of(&config), place)));
+        places.extend(diff_ids.into_iter().zip(layers));
+        let blob = Blob::of(&manifest);
+        let root = Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest);
+        self.made.insert(blob.digest, manifest);
+        let names = saved.repo_tags.iter().flatten().map(|text| text.parse().ok());
+        self.images.extend(names.map(|name| Image { name, root: root.clone() }));
+        Ok(())
+    }
+
+    /// The root of the image with this name, or with the digest that the name gives.
+    pub fn find(&self, wanted: &Name) -> Option<&Descriptor> {
+        let image = match wanted.digest() {
+            Some(digest) => self.images.iter().find(|image| Digest::try_from(image.root.digest()).ok() == Some(digest)),
+            None => self.images.iter().find(|image| image.name.as_ref() == Some(wanted)),
+        };
+        image.map(|image| &image.root)
+    }
+
+    /// The size of a blob, if the archive has it.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        match &self.places {
+            None => std::fs::metadata(self.path.join("blobs").join(digest.place())).ok().map(|metadata| metadata.len()),
+            Some(places) => places.get(digest).map(|(_, size)| *size),
+        }
+    }
+
+    /// Copies a blob into the store, verified, unless it is there.
+    pub fn fetch(&self, blob: &Blob, store: &Store, job: &Job) -> Result<()> {
+        if store.has(blob) {
+            return Ok(());
+        }
+        self.copy(blob, store, job).with_context(|| format!("blob {} from {}", blob.digest, self.path.display()))
+    }
+
+    fn copy(&self, blob: &Blob, store: &Store, job: &Job) -> Result<()> {
+        let mut reader = self.reader(blob)?;
+        let mut ingest = store.ingest(blob)?;
+        std::io::copy(&mut (&mut reader).take(ingest.offset()), &mut std::io::sink())?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            job.check()?;
+            match reader.read(&mut buffer)? {
+                0 => return ingest.commit(),
+                count => std::io::Write::write_all(&mut ingest, &buffer[..count])?,
+            }
+        }
+    }
+
+    fn reader(&self, blob: &Blob) -> Result<Box<dyn Read + '_>> {
+        if let Some(made) = self.made.get(&blob.digest) {
+            return Ok(Box::new(made.as_slice()));
+        }
+        match &self.places {
+            None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.place()))?)),
+            Some(places) => {
+                let (offset, size) = *places.get(&blob.digest).context("not in the archive")?;
+                let mut file = File::open(&self.path)?;
+                file.seek(SeekFrom::Start(offset))?;
+                Ok(Box::new(file.take(size)))
+            }
+        }
+    }
+}
+
+/// Refuses a compressed tar, in which nothing can be found without reading all of it.
+fn ensure_plain(file: &mut fs_err::File) -> Result<()> {
+    let mut start = [0; 4];
+    let count = file.read(&mut start)?;
+    file.rewind()?;
+    let compressed = matches!(start[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
+    ensure!(!compressed, Failure::usage("the archive is compressed: `gunzip` (or `zstd -d`) it first"));
+    Ok(())
+}
+
+/// Where the files of a tar are.
+#[derive(Default)]
+struct Files {
+    /// Offset and size in bytes.
+    places: HashMap<String, (u64, u64)>,
+    /// Old versions of docker write a layer once, and links to it.
+    links: HashMap<String, String>,
+}
+
+impl Files {
+    fn list(file: &File) -> Result<Files> {
+        let mut files = Files::default();
+        let mut tar = tar::Archive::new(file);
+        for entry in tar.entries_with_seek()? {
+            let entry = entry?;
+            let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            match entry.link_name()?.filter(|_| entry.header().entry_type().is_symlink()) {
+                Some(target) => drop(files.links.insert(name.clone(), beside(&name, &target.to_string_lossy()))),
+                None => drop(files.places.insert(name, (entry.raw_file_position(), entry.size()))),
+            }
+        }
+        Ok(files)
+    }
+
+    fn place(&self, name: &str) -> Option<(u64, u64)> {
+        let name = self.links.get(name).map_or(name, String::as_str);
+        self.places.get(name).copied()
+    }
+
+    /// A small file, if it is there.
+    fn document(&self, mut file: &File, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((offset, size)) = self.place(name) else { return Ok(None) };
+        ensure!(size <= MAX_DOCUMENT, Failure::verification(format!("`{name}` is larger than 4 MiB")));
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(size).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The blobs of an OCI layout.
+    fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
+        let blob = |(name, place): (&String, &(u64, u64))| Some((Digest::at_place(name.strip_prefix("blobs/")?)?, *place));
+        self.places.iter().filter_map(blob).collect()
+    }
+}
+
+/// The name that a link in the archive means, as it is written in it.
+fn beside(link: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+fn images(index: &[u8]) -> Result<Vec<Image>> {
+    let index: ImageIndex = serde_json::from_slice(index).context("index.json")?;
+    let image = |root: &Descriptor| {
+        let annotation = |name| root.annotations().as_ref().and_then(|annotations| annotations.get(name));
+        let text = annotation(ANNOTATION_CONTAINERD_NAME).or(annotation(ANNOTATION_REF_NAME));
+        Image { name: text.and_then(|text| text.parse().ok()), root: root.clone() }
+    };
+    Ok(index.manifests().iter().map(image).collect())
+}
