@@ -3,8 +3,8 @@
 #   With two logins for two folders of one registry, as `podman login HOST/team` writes them, oras 1.2.0 (Debian trixie) takes one of
 #   the two by chance at each run, whichever repository it goes to.
 #   Expected: the entry whose path leads to the repository, as skopeo has it; or, from a tool that knows hosts only, none.
-#   Seen: of 80 runs of the same command with the same file some are let in and some get 401. Those of skopeo all succeed. crane and
-#   cosign have the same search (the keys of a map, in Go's random order, cut down to their hosts).
+#   Seen: of 80 runs of the same command with the same file some are let in and some get 401. Those of skopeo all succeed. crane
+#   0.20.7 of sid does as oras does: keys are cut down to their hosts, and the first in Go's random order of maps is taken.
 #   It matters: a mirroring job fails now and then for no reason that can be seen, and a second try "cures" it.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")

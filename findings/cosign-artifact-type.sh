@@ -5,8 +5,8 @@
 #   entry's artifactType is that of the manifest; the config's media type only where the manifest has none).
 #   Seen: in the index under the tag sha256-DIGEST cosign writes the media type of the empty config, application/vnd.oci.empty.v1+json.
 #   `oras discover` 1.3.3 lists two kinds of nothing, and with --artifact-type it finds no signature.
-#   It matters: mirrors that take signatures along by type, and policies that ask for one, see none. docker-registry 2.8, what most
-#   sites have, is such a registry.
+#   It matters: mirrors that take signatures along by type, and policies that ask for one, see none. docker-registry 2.8 is such
+#   a registry.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=lib.sh

@@ -1,7 +1,7 @@
 #!/bin/bash
 # usage: cosign-copy-tag.sh
 #   `cosign copy` 3.1.1 (Debian sid) of an image that it signed puts the IMAGE under the tag that is for the list of its signatures.
-#   Expected: it copies "the image and its signatures", or it fails; it is on its way out, but exits 0.
+#   Expected: it copies the image with its signatures, or it fails. It says that it is on its way out, and exits 0.
 #   Seen: at the destination, docker-registry 2.8.3 (Debian trixie), the tag sha256-DIGEST is no index but the image's own manifest, so
 #   the copy has no signature that anyone finds, and every client that lists what refers to the image reads a manifest instead.
 #   It matters: the mirror of a site looks right (both tags are there, nothing failed) and verifies nothing.

@@ -2,7 +2,7 @@
 # usage: layout-tag-twice.sh
 #   One tag that stands twice in the index.json of an image layout is another image for each reader: the first of the two for
 #   skopeo 1.18.0, the last for oras 1.2.0, an error for umoci 0.4.7 (all of Debian trixie).
-#   Expected: one rule for all. OCI does not forbid the second entry, and tools that only ever append leave the old one behind.
+#   Expected: one rule for all, or an error from all. OCI does not forbid the second entry.
 #   Seen: skopeo copies the older image, oras the newer one, both exit 0; umoci says `tag is ambiguous`.
 #   It matters: what was tested with one tool is not what the other one carries to the site, under the same tag of the same folder.
 set -euo pipefail

@@ -5,7 +5,7 @@
 #   Expected: v1 is the baseline that every such processor has, and only another way to write no variant: arm64 with v8, its baseline,
 #   is found. oras takes either.
 #   Seen: "no image found in image index for architecture amd64, variant """. `--override-variant v2` does not find v1 either, but finds
-#   an entry without a variant. buildah and podman share the code; containerd imports and unpacks the same index.
+#   an entry without a variant. buildah 1.43.2 of sid fails with the same message; containerd imports and unpacks the same index.
 #   It matters: an image that runs on every node cannot be copied by the tool that carries it there.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")

@@ -2,7 +2,7 @@
 # usage: umoci-gc-docker-manifest.sh
 #   `umoci gc` 0.4.7 (Debian trixie; 0.6.0 of sid does the same) empties images of a layout whose manifests have Docker's media type.
 #   Expected: garbage is what no entry of index.json leads to; or umoci refuses a manifest that it does not understand, as its other
-#   commands do. An index.json may hold any media type, and `oras cp` and `crane pull --format=oci` bring images so from registries.
+#   commands do. An index.json may hold any media type, and `oras cp` brings Docker's images so from registries.
 #   Seen: umoci keeps the manifest, takes it for a leaf, deletes its config and its layers, and exits 0.
 #   It matters: one clean-up on the machine where images are gathered for a site destroys those that came from an older registry.
 set -euo pipefail
