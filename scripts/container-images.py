@@ -177,8 +177,9 @@ def gzip(raw, pool):
 
 
 def gzip_member(piece):
-    # wbits 31: a gzip header, without a time in it. zlib lets other threads run meanwhile.
-    squeezer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    # Level 4 takes half the time of 6, for a twentieth more bytes. wbits 31: a gzip header, without a time in it. zlib lets other
+    # threads run meanwhile.
+    squeezer = zlib.compressobj(4, zlib.DEFLATED, 31)
     return squeezer.compress(piece) + squeezer.flush()
 
 

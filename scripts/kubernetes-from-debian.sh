@@ -89,7 +89,7 @@ build() {
   ln -s "$work/tree" "$work/gopath/src/k8s.io/kubernetes"
   # As upstream and Debian build it, by GOPATH: with modules, Go 1.19 refuses this vendor directory.
   # GOGC: compilers are short-lived, collecting their garbage less often saves a fifth of their time.
-  export GO111MODULE=off GOFLAGS='' GOGC=400 CGO_ENABLED=0 GOPATH=$work/gopath GOCACHE=$root/go-build PATH=/usr/lib/go/bin:$PATH
+  export GO111MODULE=off GOFLAGS='' GOGC=800 CGO_ENABLED=0 GOPATH=$work/gopath GOCACHE=$root/go-build PATH=/usr/lib/go/bin:$PATH
   cd "$GOPATH/src/k8s.io/kubernetes"
   patch_source
   generate_openapi
