@@ -112,7 +112,7 @@ impl Events for Silent {
 
 /// What every long piece of work is given: where to tell, whether to stop, how much at once.
 #[derive(Clone)]
-pub struct Job {
+pub struct Context {
     events: Arc<dyn Events>,
     cancel: CancellationToken,
     jobs: NonZeroUsize,
@@ -120,20 +120,20 @@ pub struct Job {
     asked: bool,
 }
 
-impl Job {
+impl Context {
     /// A job that reports to `events`, stops on `cancel` and does `jobs` things at once.
     pub fn new(events: Arc<dyn Events>, cancel: CancellationToken, jobs: NonZeroUsize) -> Self {
-        Job { events, cancel, jobs, asked: false }
+        Context { events, cancel, jobs, asked: false }
     }
 
     /// A job that tells nobody; for tests and small work.
     pub fn silent() -> Self {
-        Job::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        Context::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 
     /// Never does more at once than it was told.
     pub fn as_asked(self) -> Self {
-        Job { asked: true, ..self }
+        Context { asked: true, ..self }
     }
 
     /// How many things to do at once.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rand::Rng as _;
 
 use crate::error::{Kind, kind_of};
-use crate::events::Job;
+use crate::events::Context;
 
 /// How often and how patiently to try.
 #[derive(Debug, Clone, Copy)]
@@ -33,18 +33,18 @@ pub struct RetryAfter(pub Duration);
 /// Runs `attempt` until it succeeds, fails for good, or the tries are used up.
 ///
 /// Only failures of [`Kind::Network`] are tried again. A [`RetryAfter`] in the error's chain lengthens the pause.
-pub async fn retry<T, F>(policy: Policy, job: &Job, what: &str, attempt: impl FnMut(u32) -> F) -> Result<T>
+pub async fn retry<T, F>(policy: Policy, ctx: &Context, what: &str, attempt: impl FnMut(u32) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    retry_stuck(policy, job, what, || 0, attempt).await
+    retry_stuck(policy, ctx, what, || 0, attempt).await
 }
 
 /// As [`retry`], but the tries are counted anew whenever one of them came further, by what `progress` says: long work on a bad
 /// line ends as long as it gets anywhere.
 pub async fn retry_stuck<T, F>(
     policy: Policy,
-    job: &Job,
+    ctx: &Context,
     what: &str,
     progress: impl Fn() -> u64,
     mut attempt: impl FnMut(u32) -> F,
@@ -55,7 +55,7 @@ where
     let (mut pause, mut number, mut reached) = (policy.first_pause, 0, progress());
     loop {
         number += 1;
-        let error = match job.or_cancelled(attempt(number)).await {
+        let error = match ctx.or_cancelled(attempt(number)).await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -69,7 +69,7 @@ where
         let asked = error.downcast_ref::<RetryAfter>().map_or(Duration::ZERO, |after| after.0);
         let wait = asked.max(pause.mul_f64(rand::rng().random_range(0.75..1.25)));
         tracing::info!("{what}: try {number} of {}: {error:#}; next in {wait:?}", policy.tries);
-        job.or_cancelled(async {
+        ctx.or_cancelled(async {
             tokio::time::sleep(wait).await;
             Ok(())
         })
@@ -98,7 +98,7 @@ mod tests {
                 let done = place.get() == 5;
                 async move { if done { Ok(()) } else { Err(Failure::network("broke").into()) } }
             };
-            let ended = retry_stuck(policy, &Job::silent(), "work", || place.get(), attempt).await;
+            let ended = retry_stuck(policy, &Context::silent(), "work", || place.get(), attempt).await;
             assert_eq!((ended.is_ok(), tried.get()), (done, tries), "{places:?}");
         }
     }

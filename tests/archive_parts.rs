@@ -74,7 +74,7 @@ fn what_all_hosts_have_is_left_out_where_the_store_has_lost_it() {
     // a site whose store is new, and whose two hosts have different things
     let site = Sealift::new();
     let mut known: serde_json::Value = serde_json::from_str(&site.ok(&["inventory"])).unwrap();
-    let all = one.store().held().unwrap();
+    let all = one.store().reachable_blobs().unwrap();
     let layer = all.iter().max_by_key(|blob| blob.size).unwrap();
     // of the rootfs, and of a container image
     let workload = all.iter().find(|blob| (100_000..200_000).contains(&blob.size)).unwrap();

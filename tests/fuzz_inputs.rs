@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::images::{cluster_image, gzip, tar_layer};
 use sealift::archive::{Delta, Inventory, Naming, Parts, load, select};
-use sealift::events::Job;
-use sealift::image::{ClusterConfig, ClusterImage, Content, Digest, Name, children, content_of};
+use sealift::events::Context;
+use sealift::image::{ClusterConfig, ClusterImage, Content, Digest, Reference, children, content_of};
 use sealift::layer::{Compression, UnpackOptions, check_members, unpack};
 use sealift::store::Store;
 
@@ -189,7 +189,7 @@ fn documents_of_images() {
         }
         Inventory::parse(bytes).ok();
         Delta::parse(bytes).ok();
-        String::from_utf8_lossy(bytes).lines().take(2).for_each(|line| drop(line.parse::<Name>()));
+        String::from_utf8_lossy(bytes).lines().take(2).for_each(|line| drop(line.parse::<Reference>()));
         if bytes.len() % 16 == 0 {
             std::fs::write(&list, bytes).unwrap();
             Parts::read(&list).ok();
@@ -225,17 +225,17 @@ fn tars() {
 fn archives() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let name: Name = "docker.io/library/shop:1".parse().unwrap();
+    let name: Reference = "docker.io/library/shop:1".parse().unwrap();
     cluster_image(&store, &name.to_string(), 1, &[300], &[]);
     let mut archive = Vec::new();
-    select(&store, &[name]).unwrap().write(&store, &mut archive, &Job::silent()).unwrap();
+    select(&store, &[name]).unwrap().write(&store, &mut archive, &Context::silent()).unwrap();
     fuzz("archive", vec![archive], &["index.json", "blobs/sha256/", "\0", "oci-layout", "sealift-delta.json", "{}", "../"], 60, |bytes| {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        if load(&store, bytes, &Naming::default(), &Job::silent()).is_err() {
+        if load(&store, bytes, &Naming::default(), &Context::silent()).is_err() {
             assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
         }
-        assert_eq!(store.fsck(&Job::silent()).unwrap(), [], "nothing damaged comes in");
+        assert_eq!(store.fsck(&Context::silent()).unwrap(), [], "nothing damaged comes in");
     });
 }
 

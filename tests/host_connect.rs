@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::hosts::{Hosts, PASSWORD};
 use sealift::error::{Kind, kind_of};
-use sealift::events::Job;
+use sealift::events::Context;
 use sealift::host::facts::FactsRequest;
 use sealift::host::{AgentBinaries, Exec, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::resource::{Resource, State, Sysctl};
@@ -22,7 +22,7 @@ fn target(address: IpAddr, user: &str, dir: &Path) -> Target {
 }
 
 async fn connect(target: &Target) -> anyhow::Result<Host> {
-    Host::connect(target, &agents(), &Job::silent()).await
+    Host::connect(target, &agents(), &Context::silent()).await
 }
 
 async fn refusal(target: &Target) -> (Kind, String) {
@@ -52,7 +52,7 @@ async fn every_way_of_logging_in_ends_as_root() {
         target.auth.password = password.map(Into::into);
         target.sudo_password = sudo.map(Into::into);
         let host = connect(&target).await.unwrap_or_else(|error| panic!("{user} {by_key} {password:?} {sudo:?}: {error:#}"));
-        let output = host.exec(&Exec::new(["id", "-u"]), &Job::silent()).await.unwrap();
+        let output = host.exec(&Exec::new(["id", "-u"]), &Context::silent()).await.unwrap();
         assert_eq!((output.text().as_str(), output.status), ("0\n", 0), "{user}");
         assert_eq!(host.name(), "h1");
         host.close().await;
@@ -119,7 +119,7 @@ async fn resources_are_checked_applied_and_taken_back_on_a_host() {
     let dir = tempfile::tempdir().unwrap();
     let mut target = target(hosts.addresses()[0], "root", dir.path());
     target.auth.keys = vec![hosts.key()];
-    let (host, job) = (connect(&target).await.unwrap(), Job::silent());
+    let (host, ctx) = (connect(&target).await.unwrap(), Context::silent());
     let facts = host.facts(&FactsRequest::default()).await.unwrap();
     assert_eq!(facts.hostname, "h1");
 
@@ -127,20 +127,20 @@ async fn resources_are_checked_applied_and_taken_back_on_a_host() {
     hosts.run("h1", "echo 0 > /proc/sys/net/ipv4/ip_forward");
     let forward = Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1));
     assert!(matches!(host.check(std::slice::from_ref(&forward)).await.unwrap()[0], Ok(State::Differs { .. })), "{before}");
-    host.apply(&forward, &job).await.unwrap();
+    host.apply(&forward, &ctx).await.unwrap();
     assert_eq!(host.check(std::slice::from_ref(&forward)).await.unwrap(), [Ok(State::Present)]);
     assert_eq!(hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward"), "1\n");
-    assert_eq!(host.undo(&job).await.unwrap(), 1);
+    assert_eq!(host.undo(&ctx).await.unwrap(), 1);
     assert_eq!(hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward"), "0\n");
 
     assert_eq!(host.read_file("/etc/hostname").await.unwrap().unwrap(), b"h1\n");
     assert_eq!(host.read_file("/no/such").await.unwrap(), None);
-    host.forget(false).await.unwrap();
+    host.purge(false).await.unwrap();
     assert!(!hosts.succeeds("h1", "test -e /var/lib/sealift"));
 
     let started = std::time::Instant::now();
     let sleep = Exec::new(["sleep", "1000"]);
-    let sleeping = host.exec(&sleep, &job);
+    let sleeping = host.exec(&sleep, &ctx);
     let killed = async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         hosts.run("h1", "pkill -KILL -f 'sealift-[0-9a-f]* agent'");
@@ -158,10 +158,10 @@ async fn what_the_agent_runs_ends_with_the_connection() {
     let mut target = target(hosts.addresses()[0], "deploy", dir.path());
     target.auth.keys = vec![hosts.key()];
     let host = connect(&target).await.unwrap();
-    let job = Job::silent();
+    let ctx = Context::silent();
     let sleep = Exec::shell("sleep 12345; true");
     tokio::select! {
-        _ = host.exec(&sleep, &job) => panic!("it ended"),
+        _ = host.exec(&sleep, &ctx) => panic!("it ended"),
         () = tokio::time::sleep(std::time::Duration::from_millis(300)) => {}
     }
     assert!(hosts.succeeds("h1", "pgrep -f 'sleep 12345'"));

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use common::hosts::{Hosts, PASSWORD};
 use common::run;
 use sealift::error::{Kind, kind_of};
-use sealift::events::Job;
+use sealift::events::Context;
 use sealift::host::{AgentBinaries, Exec, Host, HostKeyPolicy, HostKeys, Target};
 
 struct Lab {
@@ -41,12 +41,12 @@ impl Lab {
 
 async fn connect(target: &Target) -> anyhow::Result<Host> {
     let agents = AgentBinaries::default().with(std::env::consts::ARCH, env!("CARGO_BIN_EXE_sealift"));
-    Host::connect(target, &agents, &Job::silent()).await
+    Host::connect(target, &agents, &Context::silent()).await
 }
 
 async fn assert_in(target: &Target, how: &str) {
     let host = connect(target).await.unwrap_or_else(|error| panic!("{how}: {error:#}"));
-    assert_eq!(host.exec(&Exec::new(["id", "-un"]), &Job::silent()).await.unwrap().text(), "root\n", "{how}");
+    assert_eq!(host.exec(&Exec::new(["id", "-un"]), &Context::silent()).await.unwrap().text(), "root\n", "{how}");
     host.close().await;
 }
 

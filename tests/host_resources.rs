@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use common::hosts::Hosts;
 use common::images::put;
 use oci_spec::image::{ImageManifestBuilder, MediaType};
-use sealift::distribute::{Shipment, ship};
-use sealift::events::Job;
+use sealift::distribute::{Distribution, ship};
+use sealift::events::Context;
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
-    Directory, Endpoint, File, HostTree, HostsEntry, Limit, Link, Mirror, Module, Place, Resource, Rootfs, Script, State, Sysctl, Unit,
+    Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, Place, RegistryMirror, Resource, Rootfs, Script, State, Symlink,
+    Sysctl, SystemdUnit,
 };
 use sealift::store::Store;
 
@@ -50,7 +51,7 @@ fn tree(greeting: &str) -> Tree {
 /// Packs a root file system into the store: its manifest, and all blobs that a host needs for it.
 fn rootfs(store: &Store, greeting: &str) -> (Blob, Vec<Blob>) {
     let options = PackOptions { compression: Compression::Zstd, newest_mtime: 0, max_layers: 10 };
-    let layers = pack(&tree(greeting), &options, store, &Job::silent()).unwrap();
+    let layers = pack(&tree(greeting), &options, store, &Context::silent()).unwrap();
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = put(store, MediaType::ImageConfig, config.to_string().as_bytes());
@@ -80,16 +81,16 @@ fn resources(manifest: Blob) -> Vec<Resource> {
     };
     vec![
         Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1)),
-        Resource::Module(Module::new("overlay")),
+        Resource::Module(KernelModule::new("overlay")),
         Resource::Limit(Limit::new("nofile", 1_048_576)),
         Resource::HostsEntry(HostsEntry { name: "apiserver.cluster.local".into(), address: [10, 0, 0, 1].into() }),
         Resource::Directory(Directory::new("/opt/demo/deep", 0o700)),
         Resource::File(File::new("/etc/motd", "welcome\n", 0o644)),
-        Resource::Link(Link::new("/opt/demo/link", "deep")),
-        Resource::Mirror(Mirror::of_all([Endpoint::new("http://10.0.0.1:5000")])),
+        Resource::Link(Symlink::new("/opt/demo/link", "deep")),
+        Resource::Mirror(RegistryMirror::of_all([Endpoint::new("http://10.0.0.1:5000")])),
         Resource::Rootfs(Rootfs { manifest }),
-        Resource::HostTree(HostTree { manifest: manifest.digest, env, places: Place::host() }),
-        Resource::Unit(Unit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
+        Resource::HostTree(HostFiles { manifest: manifest.digest, env, places: Place::host() }),
+        Resource::Unit(SystemdUnit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
         Resource::Script(script),
     ]
 }
@@ -99,23 +100,23 @@ struct Lab {
     _dir: tempfile::TempDir,
     store: Store,
     host: Host,
-    job: Job,
+    ctx: Context,
 }
 
 impl Lab {
     async fn new() -> Self {
-        let (hosts, dir, job) = (Hosts::up(1), tempfile::tempdir().unwrap(), Job::silent());
+        let (hosts, dir, ctx) = (Hosts::up(1), tempfile::tempdir().unwrap(), Context::silent());
         let keys = HostKeys { file: dir.path().join("known_hosts"), policy: HostKeyPolicy::AcceptNew };
         let mut target = Target::new(hosts.addresses()[0], "deploy", keys);
         target.auth.keys = vec![hosts.key()];
         let agents = AgentBinaries::default().with(std::env::consts::ARCH, env!("CARGO_BIN_EXE_sealift"));
-        let host = Host::connect(&target, &agents, &job).await.unwrap_or_else(|error| panic!("{error:#}"));
-        Lab { store: Store::open(&dir.path().join("store")).unwrap(), hosts, _dir: dir, host, job }
+        let host = Host::connect(&target, &agents, &ctx).await.unwrap_or_else(|error| panic!("{error:#}"));
+        Lab { store: Store::open(&dir.path().join("store")).unwrap(), hosts, _dir: dir, host, ctx }
     }
 
     async fn bring(&self, greeting: &str) -> Vec<Resource> {
         let (manifest, blobs) = rootfs(&self.store, greeting);
-        ship(&[Shipment { host: &self.host, blobs }], &self.store, &self.job).await.unwrap();
+        ship(&[Distribution { host: &self.host, blobs }], &self.store, &self.ctx).await.unwrap();
         resources(manifest)
     }
 
@@ -125,7 +126,7 @@ impl Lab {
 
     async fn apply_all(&self, resources: &[Resource]) {
         for resource in resources {
-            self.host.apply(resource, &self.job).await.unwrap_or_else(|error| panic!("{}: {error:#}", resource.title()));
+            self.host.apply(resource, &self.ctx).await.unwrap_or_else(|error| panic!("{}: {error:#}", resource.title()));
         }
     }
 
@@ -140,7 +141,7 @@ impl Lab {
 async fn everything_is_installed_kept_right_and_taken_back_without_a_trace() {
     let lab = Lab::new().await;
     lab.hosts.run("h1", "echo 0 > /proc/sys/net/ipv4/ip_forward; echo mine > /etc/motd; echo theirs > /usr/bin/demo");
-    lab.host.forget(false).await.unwrap();
+    lab.host.purge(false).await.unwrap();
     let before = lab.hosts.run("h1", &format!("{SNAPSHOT}; true"));
 
     let resources = lab.bring("hello").await;
@@ -175,14 +176,14 @@ async fn everything_is_installed_kept_right_and_taken_back_without_a_trace() {
     assert_eq!(lab.hosts.run("h1", "cat /etc/demo/demo.conf"), "good morning h1\n");
     assert_ne!(lab.hosts.run("h1", "systemctl show -P MainPID demo.service"), pid, "runs with old files");
 
-    lab.host.undo(&lab.job).await.unwrap_or_else(|error| panic!("{error:#}"));
-    lab.host.forget(false).await.unwrap();
+    lab.host.undo(&lab.ctx).await.unwrap_or_else(|error| panic!("{error:#}"));
+    lab.host.purge(false).await.unwrap();
     let after = lab.hosts.run("h1", &format!("{SNAPSHOT}; true"));
     for (old, new) in before.lines().zip(after.lines()) {
         assert_eq!(old, new);
     }
     assert_eq!(before.lines().count(), after.lines().count());
-    assert_eq!(lab.host.undo(&lab.job).await.unwrap(), 0);
+    assert_eq!(lab.host.undo(&lab.ctx).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,11 +191,12 @@ async fn a_unit_that_does_not_start_says_why() {
     let lab = Lab::new().await;
     let unit = "[Service]\nExecStart=/bin/sh -c \"echo no such license >&2; exit 3\"\nType=oneshot\n";
     let file = Resource::File(File::new("/etc/systemd/system/broken.service", unit, 0o644));
-    lab.host.apply(&file, &lab.job).await.unwrap();
-    let unit = Resource::Unit(Unit { enabled: false, ..Unit::running("broken.service", ["/etc/systemd/system/broken.service"]) });
-    let error = format!("{:#}", lab.host.apply(&unit, &lab.job).await.unwrap_err());
+    lab.host.apply(&file, &lab.ctx).await.unwrap();
+    let unit =
+        Resource::Unit(SystemdUnit { enabled: false, ..SystemdUnit::running("broken.service", ["/etc/systemd/system/broken.service"]) });
+    let error = format!("{:#}", lab.host.apply(&unit, &lab.ctx).await.unwrap_err());
     assert!(error.contains("broken.service does not start") && error.contains("status=3"), "{error}");
-    let absent = Resource::Unit(Unit::enabled("no-such.service"));
-    let error = format!("{:#}", lab.host.apply(&absent, &lab.job).await.unwrap_err());
+    let absent = Resource::Unit(SystemdUnit::enabled("no-such.service"));
+    let error = format!("{:#}", lab.host.apply(&absent, &lab.ctx).await.unwrap_err());
     assert!(error.contains("no such unit file"), "{error}");
 }

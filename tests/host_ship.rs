@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use common::hosts::Hosts;
 use common::images::noise;
-use sealift::distribute::{Shipment, Shipped, missing, ship};
+use sealift::distribute::{Distributed, Distribution, missing, ship};
 use sealift::error::{Kind, kind_of};
-use sealift::events::{Job, Unit};
+use sealift::events::{Context, Unit};
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::store::Store;
@@ -19,14 +19,14 @@ struct Lab {
     hosts: Hosts,
     dir: tempfile::TempDir,
     store: Store,
-    job: Job,
+    ctx: Context,
 }
 
 impl Lab {
     fn new(count: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        Lab { hosts: Hosts::up(count), dir, store, job: Job::silent() }
+        Lab { hosts: Hosts::up(count), dir, store, ctx: Context::silent() }
     }
 
     async fn connect(&self, number: usize) -> Host {
@@ -34,7 +34,7 @@ impl Lab {
         let mut target = Target::new(self.hosts.addresses()[number], "root", keys);
         target.auth.keys = vec![self.hosts.key()];
         let agents = AgentBinaries::default().with(std::env::consts::ARCH, env!("CARGO_BIN_EXE_sealift"));
-        Host::connect(&target, &agents, &self.job).await.unwrap_or_else(|error| panic!("{error:#}"))
+        Host::connect(&target, &agents, &self.ctx).await.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     fn blobs(&self, sizes: &[usize]) -> Vec<Blob> {
@@ -64,20 +64,20 @@ async fn hosts_get_what_they_lack_and_nothing_twice() {
     let lab = Lab::new(2);
     let (first, second) = tokio::join!(lab.connect(0), lab.connect(1));
     let blobs = lab.blobs(&[0, 1, 262_144, 262_145, 9 << 20, 40 << 20]);
-    let half = Shipment { host: &first, blobs: blobs[..5].to_vec() };
-    assert_eq!(ship(&[half], &lab.store, &lab.job).await.unwrap(), Shipped { blobs: 5, bytes: bytes_of(&blobs[..5]) });
+    let half = Distribution { host: &first, blobs: blobs[..5].to_vec() };
+    assert_eq!(ship(&[half], &lab.store, &lab.ctx).await.unwrap(), Distributed { blobs: 5, bytes: bytes_of(&blobs[..5]) });
 
-    let both = [&first, &second].map(|host| Shipment { host, blobs: blobs.iter().chain(&blobs).copied().collect() });
+    let both = [&first, &second].map(|host| Distribution { host, blobs: blobs.iter().chain(&blobs).copied().collect() });
     let lacking = missing(&both).await.unwrap();
-    assert_eq!(lacking, [Shipped { blobs: 1, bytes: blobs[5].size }, Shipped { blobs: 6, bytes: bytes_of(&blobs) }]);
-    let shipped = ship(&both, &lab.store, &lab.job).await.unwrap();
-    assert_eq!(shipped, Shipped { blobs: 7, bytes: blobs[5].size + bytes_of(&blobs) });
+    assert_eq!(lacking, [Distributed { blobs: 1, bytes: blobs[5].size }, Distributed { blobs: 6, bytes: bytes_of(&blobs) }]);
+    let shipped = ship(&both, &lab.store, &lab.ctx).await.unwrap();
+    assert_eq!(shipped, Distributed { blobs: 7, bytes: blobs[5].size + bytes_of(&blobs) });
     for host in ["h1", "h2"] {
         for blob in &blobs {
             assert_eq!(lab.digest_on(host, blob), blob.digest.to_string());
         }
     }
-    assert_eq!(ship(&both, &lab.store, &lab.job).await.unwrap(), Shipped::default());
+    assert_eq!(ship(&both, &lab.store, &lab.ctx).await.unwrap(), Distributed::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,20 +88,20 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     lab.hosts.rate("h1", "200mbit");
     for break_off in ["pkill -KILL -f 'sealift-[0-9a-f]* agent'", "pkill -KILL -f 'sshd: root'"] {
         let host = lab.connect(0).await;
-        let shipments = [Shipment { host: &host, blobs: vec![blob] }];
+        let shipments = [Distribution { host: &host, blobs: vec![blob] }];
         let broken = async {
             tokio::time::sleep(Duration::from_millis(700)).await;
             lab.hosts.succeeds("h1", break_off);
         };
-        let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.job), broken);
+        let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.ctx), broken);
         let error = result.unwrap_err();
         assert_eq!(kind_of(&error), Kind::Network, "{error:#}");
         assert!(format!("{error:#}").contains("connection lost"), "{error:#}");
     }
     lab.hosts.rate("h1", "none");
     let host = lab.connect(0).await;
-    let shipments = [Shipment { host: &host, blobs: vec![blob] }];
-    let left = ship(&shipments, &lab.store, &lab.job).await.unwrap();
+    let shipments = [Distribution { host: &host, blobs: vec![blob] }];
+    let left = ship(&shipments, &lab.store, &lab.ctx).await.unwrap();
     assert!(left.bytes > 0 && left.bytes < blob.size - (10 << 20), "{left:?} of {}", blob.size);
     assert_eq!(lab.digest_on("h1", &blob), blob.digest.to_string());
 }
@@ -111,12 +111,12 @@ async fn damaged_bytes_are_caught_by_name_here_and_healed_there() {
     let lab = Lab::new(1);
     let host = lab.connect(0).await;
     let blob = lab.blobs(&[5 << 20])[0];
-    let shipments = [Shipment { host: &host, blobs: vec![blob] }];
+    let shipments = [Distribution { host: &host, blobs: vec![blob] }];
     let path = lab.store.blob_path(&blob.digest);
     let whole = std::fs::read(&path).unwrap();
 
     lab.damage(&path);
-    let error = ship(&shipments, &lab.store, &lab.job).await.unwrap_err();
+    let error = ship(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Verification);
     assert!(format!("{error:#}").contains(&blob.digest.to_string()) && format!("{error:#}").contains("local store"), "{error:#}");
     assert!(!lab.hosts.succeeds("h1", &format!("test -e /var/lib/sealift/store/blobs/sha256/{}", blob.digest.hex())));
@@ -125,7 +125,7 @@ async fn damaged_bytes_are_caught_by_name_here_and_healed_there() {
     std::fs::write(&path, &whole).unwrap();
     let part = format!("/var/lib/sealift/store/ingest/{}.part", blob.digest.hex());
     lab.hosts.run("h1", &format!("head -c 2000000 /dev/zero > {part}"));
-    let task = lab.job.task("t", None, Unit::Bytes);
+    let task = lab.ctx.task("t", None, Unit::Bytes);
     host.send_blob(&blob, &lab.store, &task).await.unwrap();
     assert_eq!(lab.digest_on("h1", &blob), blob.digest.to_string());
 }
@@ -136,8 +136,8 @@ async fn a_full_disk_is_told_and_does_not_stop_the_others() {
     lab.hosts.run("h1", "mkdir -p /var/lib/sealift/store && mount -t tmpfs -o size=3m tmpfs /var/lib/sealift/store");
     let (full, fine) = tokio::join!(lab.connect(0), lab.connect(1));
     let blob = lab.blobs(&[20 << 20])[0];
-    let shipments = [&full, &fine].map(|host| Shipment { host, blobs: vec![blob] });
-    let error = ship(&shipments, &lab.store, &lab.job).await.unwrap_err();
+    let shipments = [&full, &fine].map(|host| Distribution { host, blobs: vec![blob] });
+    let error = ship(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
     let text = format!("{error:#}");
     assert_eq!(kind_of(&error), Kind::SomeHosts, "{text}");
     assert!(text.contains("h1") && text.contains("No space left on device") && !text.contains("h2"), "{text}");
@@ -145,7 +145,7 @@ async fn a_full_disk_is_told_and_does_not_stop_the_others() {
 
     let alive = lab.blobs(&[100])[0];
     lab.hosts.run("h1", "umount /var/lib/sealift/store");
-    ship(&[Shipment { host: &full, blobs: vec![alive, blob] }], &lab.store, &lab.job).await.unwrap();
+    ship(&[Distribution { host: &full, blobs: vec![alive, blob] }], &lab.store, &lab.ctx).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,14 +154,14 @@ async fn an_interrupted_transfer_stops_at_once() {
     let host = lab.connect(0).await;
     let blob = lab.blobs(&[64 << 20])[0];
     lab.hosts.rate("h1", "50mbit");
-    let cancel = lab.job.cancel().clone();
+    let cancel = lab.ctx.cancel().clone();
     let started = std::time::Instant::now();
-    let shipments = [Shipment { host: &host, blobs: vec![blob] }];
+    let shipments = [Distribution { host: &host, blobs: vec![blob] }];
     let interrupt = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         cancel.cancel();
     };
-    let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.job), interrupt);
+    let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.ctx), interrupt);
     assert_eq!(kind_of(&result.unwrap_err()), Kind::Interrupted);
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::building::{context, write};
 use common::{kubefiles, run};
-use sealift::image::Name;
+use sealift::image::Reference;
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1
 kind: Deployment
@@ -29,7 +29,7 @@ spec: {template: {spec: {containers: [{name: c, image: 'patched:2'}, {name: new,
 ";
 
 /// The images in manifests.
-fn images(manifests: &str) -> BTreeSet<Name> {
+fn images(manifests: &str) -> BTreeSet<Reference> {
     let values = manifests.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("image: "));
     values.map(|value| value.trim_matches(['"', '\'']).parse().unwrap()).collect()
 }
@@ -78,7 +78,7 @@ fn images_are_those_that_kubectl_makes() {
         let made = images(&run(kubectl.to_str().unwrap(), &["kustomize", app.to_str().unwrap()]));
         let checked = sealift.json(&["build", "--check", &dir]);
         let wanted = checked["wanted"]["images"].as_object().unwrap().keys();
-        let wanted: BTreeSet<Name> = wanted.map(|name| name.parse().unwrap()).collect();
+        let wanted: BTreeSet<Reference> = wanted.map(|name| name.parse().unwrap()).collect();
         assert!(made.is_subset(&wanted), "{name}: {made:?} of {wanted:?}");
         assert!(!exact || made == wanted, "{name}: {made:?}, not {wanted:?}");
     }

@@ -11,7 +11,7 @@ use common::images::{noise, put};
 use common::run;
 use common::sealift::Sealift;
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType};
-use sealift::events::Job;
+use sealift::events::Context;
 use sealift::layer::{Compression, Entry, Layer, PackOptions, Source, UnpackOptions, pack, unpack_image, walk};
 use sealift::store::Store;
 
@@ -34,7 +34,7 @@ fn make_tree(root: &Path) {
 /// Packs a tree, and makes an image of it.
 fn image(store: &Store, root: &Path, compression: Compression) -> (Descriptor, Vec<Layer>) {
     let options = PackOptions { compression, newest_mtime: i64::MAX, max_layers: 100 };
-    let layers = pack(&walk(root).unwrap(), &options, store, &Job::silent()).unwrap();
+    let layers = pack(&walk(root).unwrap(), &options, store, &Context::silent()).unwrap();
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     let config =
         serde_json::json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
@@ -133,7 +133,7 @@ fn an_image_of_gnu_tars_layers_unpacks_to_the_same_tree() {
             .build()
             .unwrap();
         let copy = sealift.home().join(format);
-        unpack_image(&store, &manifest, &copy, &UnpackOptions { owners: true, max_bytes: 0 }, &Job::silent()).unwrap();
+        unpack_image(&store, &manifest, &copy, &UnpackOptions { owners: true, max_bytes: 0 }, &Context::silent()).unwrap();
         assert_eq!(facts(&copy), facts(&tree), "{format}");
     }
 }

@@ -14,9 +14,9 @@ use common::sealift::{Sealift, assert_says};
 use oci_spec::image::Descriptor;
 use sealift::archive::{Naming, load};
 use sealift::error::{Kind, kind_of};
-use sealift::events::Job;
+use sealift::events::Context;
 use sealift::image::{Content, Digest};
-use sealift::layer::{Sifting, UnpackOptions, check_layers, unpack_image};
+use sealift::layer::{LayerVerification, UnpackOptions, check_layers, unpack_image};
 use sealift::store::Store;
 use serde_json::{Value, json};
 
@@ -196,25 +196,25 @@ fn unpack(store: &Store, root: &Descriptor, to: &Path) -> Result<()> {
     let options = UnpackOptions { owners: false, max_bytes: LIMIT };
     for node in store.walk(root)? {
         if let Content::Manifest(manifest) = node.content {
-            unpack_image(store, &manifest, to, &options, &Job::silent())?;
+            unpack_image(store, &manifest, to, &options, &Context::silent())?;
         }
     }
     Ok(())
 }
 
 fn options() -> Naming {
-    let sifting = Sifting { max_bytes: LIMIT, ..Sifting::default() };
+    let sifting = LayerVerification { max_bytes: LIMIT, ..LayerVerification::default() };
     Naming { tag: Some(NAME.parse().unwrap()), sifting, ..Naming::default() }
 }
 
 /// Loads, looks into the layers again, and unpacks.
 fn accepted(name: &str, layout: &Layout) {
     let (dir, store) = store();
-    let loaded = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-    assert_eq!(store.fsck(&Job::silent()).unwrap(), []);
+    let loaded = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    assert_eq!(store.fsck(&Context::silent()).unwrap(), []);
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
     for anew in [false, true] {
-        check_layers(&store, &root, Sifting { max_bytes: LIMIT, anew, ..Sifting::default() }, &Job::silent())
+        check_layers(&store, &root, LayerVerification { max_bytes: LIMIT, anew, ..LayerVerification::default() }, &Context::silent())
             .unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
     unpack(&store, &root, &dir.path().join("rootfs")).unwrap_or_else(|error| panic!("{name}: {error:#}"));
@@ -290,7 +290,7 @@ fn refused(damage: &Damage, registry: &DockerRegistry) {
     let tells =
         |way: &str, said: &str| assert!(said.contains(says) && said.contains(blob), "{way} {name}: want `{says}` and `{blob}` in: {said}");
     let (_dir, store) = store();
-    let error = load(&store, &layout.tar()[..], &options(), &Job::silent()).expect_err(name);
+    let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).expect_err(name);
     assert!(matches!(kind_of(&error), Kind::Verification | Kind::Usage), "{name}: {error:#}");
     tells("load", &format!("{error:#}"));
     assert_eq!(store.names().unwrap(), [], "{name}: what is refused gets no name");
@@ -479,13 +479,13 @@ fn decompression_bombs_stop_at_a_limit() {
         let (_dir, store) = store();
         let blob = sha(&bomb.1);
         let layout = layout(vec![bomb], &Meddle::default());
-        let error = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_err();
+        let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
         assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than 1048576 bytes"]);
         assert_eq!((kind_of(&error), store.names().unwrap().len()), (Kind::Verification, 0));
         // what is remembered of a layer does not lift the limit
-        let larger = Naming { sifting: Sifting::default(), ..options() };
-        load(&store, &layout.tar()[..], &larger, &Job::silent()).unwrap();
-        load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap_err();
+        let larger = Naming { sifting: LayerVerification::default(), ..options() };
+        load(&store, &layout.tar()[..], &larger, &Context::silent()).unwrap();
+        load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
     }
 }
 
@@ -506,17 +506,17 @@ fn fsck_looks_into_layers_when_it_is_asked_to_and_says_what_cannot_be_mended() {
 fn a_layer_is_read_once_by_a_store() {
     let (_dir, store) = store();
     let layout = layout(vec![gzipped(base())], &Meddle::default());
-    let loaded = load(&store, &layout.tar()[..], &options(), &Job::silent()).unwrap();
+    let loaded = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap();
     let path = store.root().join("blobs").join(layout.layer_path());
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
-    check_layers(&store, &root, Sifting::default(), &Job::silent()).unwrap();
-    check_layers(&store, &root, Sifting { anew: true, ..Sifting::default() }, &Job::silent()).unwrap_err();
+    check_layers(&store, &root, LayerVerification::default(), &Context::silent()).unwrap();
+    check_layers(&store, &root, LayerVerification { anew: true, ..LayerVerification::default() }, &Context::silent()).unwrap_err();
     store.untag(&loaded.images[0]).unwrap();
-    store.prune(false, &Job::silent()).unwrap();
+    store.prune(false, &Context::silent()).unwrap();
     assert_eq!(std::fs::read_dir(store.root().join("checked")).unwrap().count(), 0, "what is known goes with the blob");
 }
 
@@ -536,7 +536,7 @@ fn what_a_large_pull_does_not_look_into_is_looked_into_before_hosts_are_touched(
     // the store remembers, so another one
     let sealift = Sealift::new();
     sealift.ok(&["pull", "--plain-http", &name]);
-    let error = sealift::cluster::Image::open(&sealift.store(), &name.parse().unwrap(), &Job::silent()).unwrap_err();
+    let error = sealift::cluster::ImageContent::open(&sealift.store(), &name.parse().unwrap(), &Context::silent()).unwrap_err();
     assert_says(&format!("{error:#}"), &refused);
     let context = sealift.home().join("context");
     std::fs::create_dir(&context).unwrap();

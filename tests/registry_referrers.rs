@@ -9,8 +9,8 @@ use common::run;
 use common::sealift::Sealift;
 use common::serve::Serve;
 use oci_spec::image::{Descriptor, MediaType};
-use sealift::events::Job;
-use sealift::image::{Blob, Digest, Name};
+use sealift::events::Context;
+use sealift::image::{Blob, Digest, Reference};
 use sealift::registry::client::{Client, Options};
 use serde_json::json;
 
@@ -36,22 +36,22 @@ fn digests(listed: &[Descriptor]) -> Vec<String> {
 #[tokio::test]
 async fn referrers_are_listed_by_tag_where_the_registry_has_no_api() {
     let registry = DockerRegistry::start();
-    let (here, there, job) = (Sealift::new(), Sealift::new(), Job::silent());
-    let name: Name = registry.name("team/shop:1").parse().unwrap();
+    let (here, there, ctx) = (Sealift::new(), Sealift::new(), Context::silent());
+    let name: Reference = registry.name("team/shop:1").parse().unwrap();
     let client = Client::new(Options::default()).unwrap();
     let image = container_image(&here.store(), 31, &[1000]);
     let subject = Digest::try_from(image.digest()).unwrap();
-    client.push(&image, &name, &here.store(), &job).await.unwrap();
-    assert_eq!(client.referrers(&name, &subject, None, &job).await.unwrap(), []);
+    client.push(&image, &name, &here.store(), &ctx).await.unwrap();
+    assert_eq!(client.referrers(&name, &subject, None, &ctx).await.unwrap(), []);
 
     let all =
         [artifact(&here, &image, SBOM, "one"), artifact(&here, &image, SIGNATURE, "two"), artifact(&here, &image, SIGNATURE, "three")];
     for referrer in all.iter().chain(&all[..1]) {
         let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
-        client.push(referrer, &by_digest, &here.store(), &job).await.unwrap();
+        client.push(referrer, &by_digest, &here.store(), &ctx).await.unwrap();
     }
-    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all), "each once");
-    let signatures = client.referrers(&name, &subject, Some(SIGNATURE), &job).await.unwrap();
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &ctx).await.unwrap()), digests(&all), "each once");
+    let signatures = client.referrers(&name, &subject, Some(SIGNATURE), &ctx).await.unwrap();
     assert_eq!(digests(&signatures), digests(&all[1..]));
     assert!(signatures.iter().all(|one| one.annotations().as_ref().unwrap().contains_key("note")), "{signatures:?}");
 
@@ -63,33 +63,33 @@ async fn referrers_are_listed_by_tag_where_the_registry_has_no_api() {
 
     // and what was listed is got by its digest, whole or piece by piece
     let sbom = name.with_digest(all[0].digest().try_into().unwrap());
-    client.pull(&sbom, &[], &there.store(), &job).await.unwrap();
+    client.pull(&sbom, &[], &there.store(), &ctx).await.unwrap();
     assert!(there.store().has(&Blob::of(b"one")));
-    let (descriptor, bytes) = client.manifest(&name.with_digest(all[1].digest().try_into().unwrap()), &job).await.unwrap().unwrap();
+    let (descriptor, bytes) = client.manifest(&name.with_digest(all[1].digest().try_into().unwrap()), &ctx).await.unwrap().unwrap();
     assert_eq!((descriptor.digest(), Blob::of(&bytes)), (all[1].digest(), Blob::try_from(&all[1]).unwrap()));
-    assert_eq!(client.pull_blob(&name, &Blob::of(b"two"), &there.store(), &job).await.unwrap(), 3);
-    assert_eq!(client.pull_blob(&name, &Blob::of(b"two"), &there.store(), &job).await.unwrap(), 0);
-    assert!(client.pull_blob(&name, &Blob::of(b"nothing"), &there.store(), &job).await.is_err());
-    assert!(client.manifest(&name.with_digest(Digest::of(b"nothing")), &job).await.unwrap().is_none());
+    assert_eq!(client.pull_blob(&name, &Blob::of(b"two"), &there.store(), &ctx).await.unwrap(), 3);
+    assert_eq!(client.pull_blob(&name, &Blob::of(b"two"), &there.store(), &ctx).await.unwrap(), 0);
+    assert!(client.pull_blob(&name, &Blob::of(b"nothing"), &there.store(), &ctx).await.is_err());
+    assert!(client.manifest(&name.with_digest(Digest::of(b"nothing")), &ctx).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_who_add_to_the_list_under_a_tag_at_once_none_loses_what_the_other_added() {
     let registry = DockerRegistry::start();
-    let (here, job) = (Sealift::new(), Job::silent());
-    let name: Name = registry.name("team/shop:1").parse().unwrap();
+    let (here, ctx) = (Sealift::new(), Context::silent());
+    let name: Reference = registry.name("team/shop:1").parse().unwrap();
     let client = Client::new(Options::default()).unwrap();
     let image = container_image(&here.store(), 35, &[1000]);
-    client.push(&image, &name, &here.store(), &job).await.unwrap();
+    client.push(&image, &name, &here.store(), &ctx).await.unwrap();
     let all: Vec<Descriptor> = (0..6).map(|number| artifact(&here, &image, SIGNATURE, &format!("signature {number}"))).collect();
     let writer = |mine: Vec<Descriptor>| {
-        let (name, store, job) = (name.clone(), here.store(), job.clone());
+        let (name, store, ctx) = (name.clone(), here.store(), ctx.clone());
         async move {
             // a client of its own, as another process has
             let client = Client::new(Options::default()).unwrap();
             for referrer in mine {
                 let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
-                client.push(&referrer, &by_digest, &store, &job).await.unwrap();
+                client.push(&referrer, &by_digest, &store, &ctx).await.unwrap();
             }
         }
     };
@@ -97,49 +97,49 @@ async fn of_two_who_add_to_the_list_under_a_tag_at_once_none_loses_what_the_othe
     one.await.unwrap();
     other.await.unwrap();
     let subject = Digest::try_from(image.digest()).unwrap();
-    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &ctx).await.unwrap()), digests(&all));
 }
 
 #[tokio::test]
 async fn referrers_are_listed_by_the_api_of_the_registry_on_site() {
-    let (site, here, job) = (Sealift::new(), Sealift::new(), Job::silent());
+    let (site, here, ctx) = (Sealift::new(), Sealift::new(), Context::silent());
     site.store();
     let serve = Serve::start(&site, &["--writable"]);
-    let name: Name = format!("{}/team/shop:1", serve.host()).parse().unwrap();
+    let name: Reference = format!("{}/team/shop:1", serve.host()).parse().unwrap();
     let client = Client::new(Options::default()).unwrap();
     let image = container_image(&here.store(), 33, &[1000]);
-    client.push(&image, &name, &here.store(), &job).await.unwrap();
+    client.push(&image, &name, &here.store(), &ctx).await.unwrap();
     let all = [artifact(&here, &image, SBOM, "one"), artifact(&here, &image, SIGNATURE, "two")];
     for referrer in &all {
         let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
-        client.push(referrer, &by_digest, &here.store(), &job).await.unwrap();
+        client.push(referrer, &by_digest, &here.store(), &ctx).await.unwrap();
     }
     let subject = image.digest().try_into().unwrap();
-    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
-    assert_eq!(digests(&client.referrers(&name, &subject, Some(SBOM), &job).await.unwrap()), digests(&all[..1]));
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &ctx).await.unwrap()), digests(&all));
+    assert_eq!(digests(&client.referrers(&name, &subject, Some(SBOM), &ctx).await.unwrap()), digests(&all[..1]));
     let tag = name.with_tag(&format!("sha256-{}", subject.hex()));
-    assert!(client.manifest(&tag, &job).await.unwrap().is_none(), "no tag is needed");
+    assert!(client.manifest(&tag, &ctx).await.unwrap().is_none(), "no tag is needed");
     // a prune on site keeps what refers to what is kept
     site.ok(&["prune"]);
-    assert_eq!(digests(&client.referrers(&name, &subject, None, &job).await.unwrap()), digests(&all));
+    assert_eq!(digests(&client.referrers(&name, &subject, None, &ctx).await.unwrap()), digests(&all));
 }
 
 #[tokio::test]
 async fn a_manifest_is_pushed_by_itself_once_its_blobs_are_there() {
     let registry = DockerRegistry::start();
-    let (here, job) = (Sealift::new(), Job::silent());
-    let name: Name = registry.name("team/shop:1").parse().unwrap();
+    let (here, ctx) = (Sealift::new(), Context::silent());
+    let name: Reference = registry.name("team/shop:1").parse().unwrap();
     let client = Client::new(Options::default()).unwrap();
     let image = container_image(&here.store(), 32, &[1000]);
-    client.push(&image, &name, &here.store(), &job).await.unwrap();
+    client.push(&image, &name, &here.store(), &ctx).await.unwrap();
     let referrer = artifact(&here, &image, SBOM, "alone");
     let bytes = here.store().read(&(&referrer).try_into().unwrap()).unwrap();
     let by_digest = name.with_digest(referrer.digest().try_into().unwrap());
-    assert!(client.push_manifest(&by_digest, &referrer, &bytes, &job).await.is_err(), "its layer is not there");
+    assert!(client.push_manifest(&by_digest, &referrer, &bytes, &ctx).await.is_err(), "its layer is not there");
     for content in ["alone", "{}"] {
-        client.push_blob(&name, &Blob::of(content.as_bytes()), &here.store(), &job).await.unwrap();
+        client.push_blob(&name, &Blob::of(content.as_bytes()), &here.store(), &ctx).await.unwrap();
     }
-    client.push_manifest(&by_digest, &referrer, &bytes, &job).await.unwrap();
-    let listed = client.referrers(&name, &image.digest().try_into().unwrap(), None, &job).await.unwrap();
+    client.push_manifest(&by_digest, &referrer, &bytes, &ctx).await.unwrap();
+    let listed = client.referrers(&name, &image.digest().try_into().unwrap(), None, &ctx).await.unwrap();
     assert_eq!(digests(&listed), digests(&[referrer]));
 }

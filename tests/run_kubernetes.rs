@@ -33,7 +33,12 @@ metadata: {name: pods, namespace: default}
 spec: {clusterIP: None, selector: {app: demo}, ports: [{name: http, port: 8080}]}
 ";
 /// A Service that comes and goes.
-const LATE: &str = "{apiVersion: v1, kind: Service, metadata: {name: late, namespace: names}, spec: {ports: [{port: 80}]}}";
+const LATE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: late, namespace: names}
+spec: {ports: [{port: 80}]}
+";
 
 struct Kubernetes {
     sealift: Sealift,

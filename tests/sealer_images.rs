@@ -11,7 +11,7 @@ use common::images::container_image;
 use common::registry::DockerRegistry;
 use common::run;
 use common::sealift::{Sealift, assert_says};
-use sealift::events::Job;
+use sealift::events::Context;
 use sealift::image::Digest;
 use sealift::registry::client::{Client, Options};
 
@@ -29,11 +29,11 @@ fn buildah(home: &Path, args: &[&str]) -> String {
 
 /// Makes an image as Sealer does, with buildah: the storage of a docker-registry in a layer, the facts in an annotation.
 async fn sealers_image(home: &Path, pool: &DockerRegistry, name: &str) -> Digest {
-    let (source, job) = (Sealift::new(), Job::silent());
+    let (source, ctx) = (Sealift::new(), Context::silent());
     let nginx = container_image(&source.store(), 81, &[2000, 3000]);
     let client = Client::new(Options::default()).unwrap();
     let (from, to) = (pool.name("library/nginx:other"), pool.name("library/nginx:1.25"));
-    client.push(&nginx, &from.parse().unwrap(), &source.store(), &job).await.unwrap();
+    client.push(&nginx, &from.parse().unwrap(), &source.store(), &ctx).await.unwrap();
     let docker = |name: &str| format!("docker://{name}");
     run("skopeo", &["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &docker(&from), &docker(&to)]);
     let context = home.join("context");

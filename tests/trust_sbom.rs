@@ -11,8 +11,8 @@ use common::registry::DockerRegistry;
 use common::sealift::{Sealift, assert_says};
 use common::trust::{keys, sign};
 use oci_spec::image::{Descriptor, MediaType};
-use sealift::events::Job;
-use sealift::image::{Digest, Name};
+use sealift::events::Context;
+use sealift::image::{Digest, Reference};
 use sealift::registry::client::{Client, Options};
 use sealift::store::Workload;
 use sealift::trust::sbom;
@@ -73,10 +73,10 @@ fn packages_files_and_container_images_are_in_the_bill_and_it_never_changes() {
     let (store, name) = (sealift.store(), "shop:1".parse().unwrap());
     let mut part = store.part(&name, None).unwrap();
     for workload in ["web:1", "copy:1"] {
-        let name: Name = workload.parse().unwrap();
+        let name: Reference = workload.parse().unwrap();
         part.workloads.push(Workload { name, descriptor: container(&sealift), app: None, size: 0 });
     }
-    let bom = sbom(&store, &name, &part, &Job::silent()).unwrap();
+    let bom = sbom(&store, &name, &part, &Context::silent()).unwrap();
     assert_is_cyclonedx(&bom);
     let containers = of_type(&bom["components"], "container");
     assert_eq!((containers.len(), &containers[0]["name"]), (2, &json!("web:1")));
@@ -100,7 +100,8 @@ async fn an_attached_bill_goes_with_its_image() {
     let image = there.store().find(&name.parse().unwrap()).unwrap();
     let subject = Digest::try_from(image.digest()).unwrap();
     let client = Client::new(Options::default()).unwrap();
-    let listed = client.referrers(&name.parse().unwrap(), &subject, Some("application/vnd.cyclonedx+json"), &Job::silent()).await.unwrap();
+    let listed =
+        client.referrers(&name.parse().unwrap(), &subject, Some("application/vnd.cyclonedx+json"), &Context::silent()).await.unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
     let kept = there.store().referrers(&subject).unwrap();
     assert_eq!((kept.len(), kept[0].digest()), (1, listed[0].digest()));

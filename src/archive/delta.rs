@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Inventory;
 use crate::error::Failure;
-use crate::image::{Blob, Digest, Name};
+use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
 
 /// The version of [`Delta`] that this sealift writes.
@@ -33,7 +33,7 @@ pub struct Delta {
 /// An image that the other end must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Base {
-    name: Name,
+    name: Reference,
     digest: Digest,
 }
 
@@ -48,7 +48,7 @@ pub struct Known {
 
 impl Known {
     /// Gathers what the named images of the store reach, and what an inventory lists.
-    pub fn gather(store: &Store, bases: &[Name], inventory: Option<&Inventory>) -> Result<Known> {
+    pub fn gather(store: &Store, bases: &[Reference], inventory: Option<&Inventory>) -> Result<Known> {
         let mut known = Known { inventory: inventory.is_some(), ..Known::default() };
         for name in bases {
             let root = store.find(name)?;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::image::{Blob, Digest, Name};
+use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
 
 const VERSION: u32 = 1;
@@ -38,7 +38,7 @@ pub struct HostHeld {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Its name.
-    pub name: Name,
+    pub name: Reference,
     /// Its digest.
     pub digest: Digest,
 }
@@ -46,9 +46,9 @@ pub struct Held {
 impl Inventory {
     /// Lists what the store's names reach. What no name reaches may be pruned any time, and is left out.
     pub fn take(store: &Store) -> Result<Inventory> {
-        let held = |(name, root): (Name, oci_spec::image::Descriptor)| Ok(Held { name, digest: root.digest().try_into()? });
+        let held = |(name, root): (Reference, oci_spec::image::Descriptor)| Ok(Held { name, digest: root.digest().try_into()? });
         let images = store.names()?.into_iter().map(held).collect::<Result<Vec<_>>>()?;
-        Ok(Inventory { version: VERSION, images, blobs: store.held()?, hosts: Vec::new() })
+        Ok(Inventory { version: VERSION, images, blobs: store.reachable_blobs()?, hosts: Vec::new() })
     }
 
     /// Reads an inventory.

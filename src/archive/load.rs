@@ -11,9 +11,9 @@ use super::concat_reader::Joined;
 use super::load_parts::Collection;
 use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::{Job, Task, Unit};
-use crate::image::{Blob, Digest, Name};
-use crate::layer::{Members, Sifting, check_layers, check_workloads};
+use crate::events::{Context, Task, Unit};
+use crate::image::{Blob, Digest, Reference};
+use crate::layer::{LayerVerification, TarReader, check_layers, check_workloads};
 use crate::store::{MAX_DOCUMENT, Store, is_referrer, name_of};
 use crate::trust::Policy;
 
@@ -21,11 +21,11 @@ use crate::trust::Policy;
 #[derive(Debug, Clone, Default)]
 pub struct Naming {
     /// The name of the one image of an archive, whatever the archive says.
-    pub tag: Option<Name>,
+    pub tag: Option<Reference>,
     /// Which images must be signed. One that is refused gets no name.
     pub policy: Policy,
     /// How their layers are looked into. An image with one that is not what it should be gets no name.
-    pub sifting: Sifting,
+    pub sifting: LayerVerification,
 }
 
 /// What came of a load.
@@ -33,7 +33,7 @@ pub struct Naming {
 #[serde(rename_all = "camelCase")]
 pub struct Loaded {
     /// The names that point at images now.
-    pub images: Vec<Name>,
+    pub images: Vec<Reference>,
     /// Blobs that came in.
     pub new_blobs: u64,
     /// Blobs that were here already.
@@ -53,24 +53,24 @@ impl Loaded {
 ///
 /// Interrupted, it keeps what arrived: the next load passes over blobs that are here and goes on in the middle of one.
 /// Names are given at the end, when all that they reach is here and the layers are found to be what they should.
-pub fn load(store: &Store, archive: impl Read, naming: &Naming, job: &Job) -> Result<Loaded> {
-    let task = job.task("load", None, Unit::Bytes);
-    let mut archive = BufReader::with_capacity(256 << 10, job.reader(archive));
+pub fn load(store: &Store, archive: impl Read, naming: &Naming, ctx: &Context) -> Result<Loaded> {
+    let task = ctx.task("load", None, Unit::Bytes);
+    let mut archive = BufReader::with_capacity(256 << 10, ctx.reader(archive));
     ensure_plain(archive.fill_buf()?)?;
-    let mut members = Members::new(archive);
+    let mut members = TarReader::new(archive);
     let (mut head, mut loaded) = (Head::default(), Loaded::default());
     while let Some(member) = members.next()? {
-        job.check()?;
+        ctx.check()?;
         let path = member.path.to_string_lossy();
         if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::at_place) {
-            take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, job, &task)?;
+            take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, ctx, &task)?;
         } else {
             head.take(&path, &mut members, member.size, store)?;
         }
     }
     let index = head.index()?;
     task.done(loaded.story());
-    loaded.images = name_images(store, &index, naming, head.delta.as_ref(), job)?;
+    loaded.images = name_images(store, &index, naming, head.delta.as_ref(), ctx)?;
     Ok(loaded)
 }
 
@@ -85,7 +85,7 @@ struct Head {
 impl Head {
     /// Reads what comes before the blobs.
     fn read(source: impl Read, store: &Store) -> Result<Head> {
-        let (mut head, mut members) = (Head::default(), Members::new(source));
+        let (mut head, mut members) = (Head::default(), TarReader::new(source));
         while let Some(member) = members.next()? {
             head.take(&member.path.to_string_lossy(), &mut members, member.size, store)?;
         }
@@ -145,12 +145,12 @@ pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
 ///
 /// Parts may come in any order, one at a time: those that are in need not be here again. Parts that are missing or broken are rebuilt
 /// from parity if there is enough of it; else the error names them.
-pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> Result<Loaded> {
+pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, ctx: &Context) -> Result<Loaded> {
     if !parts.is_listed() {
-        job.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
-        return load(store, Joined::new(parts.paths()), naming, job);
+        ctx.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
+        return load(store, Joined::new(parts.paths()), naming, ctx);
     }
-    let mut collection = Collection::new(store, parts, job);
+    let mut collection = Collection::new(store, parts, ctx);
     let (mut head, mut loaded) = (None, Loaded::default());
     let mut read_head = |collection: &Collection| {
         if head.is_none()
@@ -163,7 +163,7 @@ pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, job: &Job) -> R
     collection.take_all(&mut loaded, &mut read_head)?;
     read_head(&collection)?;
     let head = head.with_context(|| Failure::verification("the head of the archive is missing"))?;
-    loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), job)?;
+    loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), ctx)?;
     collection.finish()?;
     Ok(loaded)
 }
@@ -199,7 +199,7 @@ fn document(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
 }
 
 /// Stores one blob, unless it is here. What an interrupted load left of it is not written again.
-fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Loaded, job: &Job, task: &Task) -> Result<()> {
+fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Loaded, ctx: &Context, task: &Task) -> Result<()> {
     if store.has(&blob) {
         loaded.known_blobs += 1;
         return Ok(());
@@ -213,7 +213,7 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     }
     let mut buffer = vec![0; 256 << 10];
     loop {
-        job.check()?;
+        ctx.check()?;
         match content.read(&mut buffer) {
             Ok(0) => break,
             Err(error) => {
@@ -237,9 +237,9 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
 }
 
 /// Points the archive's names at its images, after looking that each is whole, and keeps what refers to them.
-fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option<&Delta>, job: &Job) -> Result<Vec<Name>> {
+fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option<&Delta>, ctx: &Context) -> Result<Vec<Reference>> {
     let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
-    let named: Vec<(Name, &Descriptor)> = match (&naming.tag, images.as_slice()) {
+    let named: Vec<(Reference, &Descriptor)> = match (&naming.tag, images.as_slice()) {
         (Some(tag), [only]) => vec![(tag.clone(), *only)],
         (Some(_), several) => bail!(Failure::usage(format!("the archive has {} images: `--tag` can name one only", several.len()))),
         (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, *entry))).collect(),
@@ -250,7 +250,7 @@ fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option
     let mut on_hosts = 0;
     for (name, descriptor) in &named {
         on_hosts += whole(store, descriptor, &format!("image {}", name.familiar()), delta)?;
-        check_layers(store, descriptor, naming.sifting, job)
+        check_layers(store, descriptor, naming.sifting, ctx)
             .and_then(|()| check_workloads(store, descriptor))
             .with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
@@ -258,11 +258,11 @@ fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option
         whole(store, referrer, &format!("document {} about an image", referrer.digest()), delta)?;
     }
     if on_hosts > 0 {
-        job.warn(format!("{on_hosts} blobs are on the hosts only: these images run there, but cannot be pushed or saved from this store"));
+        ctx.warn(format!("{on_hosts} blobs are on the hosts only: these images run there, but cannot be pushed or saved from this store"));
     }
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
     for (name, descriptor) in &named {
-        naming.policy.check(store, name, &descriptor.digest().try_into()?, job)?;
+        naming.policy.check(store, name, &descriptor.digest().try_into()?, ctx)?;
     }
     named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())

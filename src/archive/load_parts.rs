@@ -15,15 +15,15 @@ use super::parity::Rebuilt;
 use super::part_list::Placed;
 use super::{Part, Parts};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::{Job, Task, Unit};
+use crate::events::{Context, Task, Unit};
 use crate::image::{Blob, Hasher};
-use crate::store::{Piece, Store};
+use crate::store::{Chunk, Store};
 
 /// A split archive on its way into a store.
 pub(super) struct Collection<'a> {
     store: &'a Store,
     parts: &'a Parts,
-    job: &'a Job,
+    ctx: &'a Context,
     /// Numbers of parts that are not there or not what they should be.
     broken: BTreeSet<usize>,
     /// Whether all parts were looked at.
@@ -48,8 +48,8 @@ impl Span<'_> {
 }
 
 impl<'a> Collection<'a> {
-    pub fn new(store: &'a Store, parts: &'a Parts, job: &'a Job) -> Self {
-        Collection { store, parts, job, broken: parts.missing(), searched: false, lost: BTreeSet::new() }
+    pub fn new(store: &'a Store, parts: &'a Parts, ctx: &'a Context) -> Self {
+        Collection { store, parts, ctx, broken: parts.missing(), searched: false, lost: BTreeSet::new() }
     }
 
     /// Takes in what is here and lacking. After each part `taken` is called.
@@ -60,7 +60,7 @@ impl<'a> Collection<'a> {
         let wanted: Vec<usize> = (0..self.parts.parts.len()).filter(|&number| self.is_wanted(number)).collect();
         self.ensure_room()?;
         let total = wanted.iter().map(|&number| self.parts.size(number)).sum();
-        let task = self.job.task("load", Some(total), Unit::Bytes);
+        let task = self.ctx.task("load", Some(total), Unit::Bytes);
         for number in wanted {
             self.take_from_anywhere(number, &task)?;
             taken(self)?;
@@ -76,16 +76,16 @@ impl<'a> Collection<'a> {
     pub fn head(&self) -> Result<Option<impl Read + use<>>> {
         let head = self.parts.head();
         let ranges = self.parts.ranges(head);
-        if !ranges.iter().all(|range| self.store.has_piece(&head.blob, range)) {
+        if !ranges.iter().all(|range| self.store.has_chunk(&head.blob, range)) {
             return Ok(None);
         }
-        self.store.read_pieces(&head.blob, &ranges).map(Some)
+        self.store.read_chunks(&head.blob, &ranges).map(Some)
     }
 
     /// Forgets the head: all that the archive names is in the store.
     pub fn finish(&self) -> Result<()> {
         let head = self.parts.head();
-        self.store.drop_pieces(&head.blob, &self.parts.ranges(head))
+        self.store.drop_chunks(&head.blob, &self.parts.ranges(head))
     }
 
     /// What a part has of the archive's blobs and head.
@@ -101,7 +101,7 @@ impl<'a> Collection<'a> {
 
     fn is_lacking(&self, span: &Span) -> bool {
         let is_in_store = self.parts.is_blob(span.of) && self.store.has(&span.of.blob);
-        !is_in_store && !self.store.has_piece(&span.of.blob, &span.range)
+        !is_in_store && !self.store.has_chunk(&span.of.blob, &span.range)
     }
 
     fn is_wanted(&self, number: usize) -> bool {
@@ -115,7 +115,7 @@ impl<'a> Collection<'a> {
         for placed in lacking {
             let ranges = self.parts.ranges(placed);
             let here: u64 =
-                ranges.iter().filter(|range| self.store.has_piece(&placed.blob, range)).map(|range| range.end - range.start).sum();
+                ranges.iter().filter(|range| self.store.has_chunk(&placed.blob, range)).map(|range| range.end - range.start).sum();
             needed = needed.saturating_add(placed.blob.size - here);
             twice = if ranges.len() > 1 { placed.blob.size.max(twice) } else { twice };
         }
@@ -129,7 +129,7 @@ impl<'a> Collection<'a> {
                 let path = self.parts.path(&self.parts.parts[number]);
                 Box::new(File::open(&path).with_context(|| path.display().to_string())?)
             } else if self.parts.can_rebuild(&self.broken) {
-                self.job.warn(format!("missing or broken, made up for by parity: {}", self.parts.names(&self.broken)));
+                self.ctx.warn(format!("missing or broken, made up for by parity: {}", self.parts.names(&self.broken)));
                 Box::new(Rebuilt::new(self.parts.clone(), self.broken.clone(), number))
             } else {
                 self.lost.insert(number);
@@ -153,7 +153,7 @@ impl<'a> Collection<'a> {
                 Failure::verification(format!("part `{}` cannot be rebuilt: {error:#}", self.parts.part(number).file))
                     .hint("copy this part again, the others may stay; what arrived whole is kept")
             );
-            self.broken.extend(self.parts.broken(self.job)?);
+            self.broken.extend(self.parts.broken(self.ctx)?);
         }
         Ok(())
     }
@@ -162,24 +162,24 @@ impl<'a> Collection<'a> {
     fn take(&self, number: usize, source: impl Read, task: &Task) -> Result<()> {
         let part = self.parts.part(number);
         let mut reader = Reading { source, part, hasher: Hasher::new(io::sink()), buffer: vec![0; 256 << 10], task };
-        let mut pieces: Vec<(Span, Piece)> = Vec::new();
+        let mut pieces: Vec<(Span, Chunk)> = Vec::new();
         for span in self.spans(number) {
             let before = span.at - reader.hasher.written();
-            reader.copy(self.job, before, &mut io::sink())?;
+            reader.copy(self.ctx, before, &mut io::sink())?;
             if !self.is_lacking(&span) {
-                reader.copy(self.job, span.length(), &mut io::sink())?;
+                reader.copy(self.ctx, span.length(), &mut io::sink())?;
             } else if span.length() == span.of.blob.size && self.parts.is_blob(span.of) {
                 let mut ingest = self.store.ingest(&span.of.blob)?;
                 ingest.restart()?;
-                reader.copy(self.job, span.length(), &mut ingest)?;
+                reader.copy(self.ctx, span.length(), &mut ingest)?;
                 ingest.commit()?;
             } else {
-                let mut piece = self.store.piece(&span.of.blob, &span.range)?;
-                reader.copy(self.job, span.length(), &mut piece)?;
+                let mut piece = self.store.chunk(&span.of.blob, &span.range)?;
+                reader.copy(self.ctx, span.length(), &mut piece)?;
                 pieces.push((span, piece));
             }
         }
-        reader.copy(self.job, u64::MAX, &mut io::sink())?;
+        reader.copy(self.ctx, u64::MAX, &mut io::sink())?;
         let (found, _) = reader.hasher.finish();
         ensure!(part.blob == Some(found), Failure::verification(format!("part `{}` is broken: its bytes have another digest", part.file)));
         pieces.into_iter().try_for_each(|(span, piece)| {
@@ -193,7 +193,7 @@ impl<'a> Collection<'a> {
         for placed in self.parts.contents.iter().filter(|placed| self.parts.is_blob(placed)) {
             let ranges = self.parts.ranges(placed);
             if ranges.len() > 1 && self.store.has(&placed.blob) {
-                self.store.drop_pieces(&placed.blob, &ranges)?;
+                self.store.drop_chunks(&placed.blob, &ranges)?;
             } else if ranges.len() > 1 {
                 // pieces that do not make the blob are gone now, and their parts are read again
                 self.join(placed).or_else(|error| if kind_of(&error) == Kind::Verification { Ok(()) } else { Err(error) })?;
@@ -205,10 +205,10 @@ impl<'a> Collection<'a> {
     /// Puts a blob together when its last piece has come.
     fn join(&self, placed: &Placed) -> Result<()> {
         let ranges = self.parts.ranges(placed);
-        if !self.parts.is_blob(placed) || !ranges.iter().all(|range| self.store.has_piece(&placed.blob, range)) {
+        if !self.parts.is_blob(placed) || !ranges.iter().all(|range| self.store.has_chunk(&placed.blob, range)) {
             return Ok(());
         }
-        self.store.join_pieces(&placed.blob, &ranges)
+        self.store.join_chunks(&placed.blob, &ranges)
     }
 
     /// Fails if something is still to come.
@@ -246,9 +246,9 @@ struct Reading<'a, R> {
 
 impl<R: Read> Reading<'_, R> {
     /// Copies so many bytes, or what there is.
-    fn copy(&mut self, job: &Job, mut count: u64, to: &mut impl Write) -> Result<()> {
+    fn copy(&mut self, ctx: &Context, mut count: u64, to: &mut impl Write) -> Result<()> {
         while count > 0 {
-            job.check()?;
+            ctx.check()?;
             let want = usize::try_from(count).unwrap_or(usize::MAX).min(self.buffer.len());
             let read = match self.source.read(&mut self.buffer[..want]) {
                 Ok(0) => break,

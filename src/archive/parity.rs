@@ -13,7 +13,7 @@ use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use super::Parts;
 use crate::error::Failure;
-use crate::events::{Job, Task};
+use crate::events::{Context, Task};
 
 /// All shards of a stripe together have about this many bytes.
 const STRIPE: usize = 8 << 20;
@@ -36,14 +36,14 @@ pub(super) fn check_counts(pieces: usize, parity: usize) -> Result<()> {
 }
 
 /// Writes the parity of pieces of at most `longest` bytes.
-pub(super) fn encode<W: Write>(pieces: &[PathBuf], longest: u64, parity: &mut [W], job: &Job, task: &Task) -> Result<()> {
+pub(super) fn encode<W: Write>(pieces: &[PathBuf], longest: u64, parity: &mut [W], ctx: &Context, task: &Task) -> Result<()> {
     let files = pieces.iter().map(fs_err::File::open).collect::<io::Result<Vec<_>>>()?;
     let stripe = stripe_for(pieces.len() + parity.len());
     let end = parity_size(longest);
     let mut encoder = ReedSolomonEncoder::new(pieces.len(), parity.len(), stripe)?;
     let mut shard = vec![0; stripe];
     for offset in (0..end).step_by(stripe) {
-        job.check()?;
+        ctx.check()?;
         let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(stripe);
         encoder.reset(pieces.len(), parity.len(), length)?;
         for file in &files {

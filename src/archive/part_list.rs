@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{Blob, Hasher};
 
 const VERSION: u32 = 2;
@@ -223,12 +223,12 @@ impl Parts {
     }
 
     /// The numbers of parts that are missing or broken: reads all of them.
-    pub(super) fn broken(&self, job: &Job) -> Result<BTreeSet<usize>> {
+    pub(super) fn broken(&self, ctx: &Context) -> Result<BTreeSet<usize>> {
         let total = self.all().filter_map(|part| part.blob).fold(0u64, |sum, blob| sum.saturating_add(blob.size));
-        let task = job.task("check parts", Some(total), Unit::Bytes);
+        let task = ctx.task("check parts", Some(total), Unit::Bytes);
         let mut broken = self.missing();
         for (number, part) in self.all().enumerate() {
-            if !broken.contains(&number) && part.blob.is_some() && part.blob != self.hash(part, job)? {
+            if !broken.contains(&number) && part.blob.is_some() && part.blob != self.hash(part, ctx)? {
                 broken.insert(number);
             }
             task.advance(part.blob.map_or(0, |blob| blob.size));
@@ -238,11 +238,11 @@ impl Parts {
     }
 
     /// What a part's file is; nothing if it cannot be read.
-    fn hash(&self, part: &Part, job: &Job) -> Result<Option<Blob>> {
+    fn hash(&self, part: &Part, ctx: &Context) -> Result<Option<Blob>> {
         let Ok(mut file) = std::fs::File::open(self.path(part)) else { return Ok(None) };
         let (mut hasher, mut buffer) = (Hasher::new(io::sink()), vec![0; 256 << 10]);
         loop {
-            job.check()?;
+            ctx.check()?;
             match file.read(&mut buffer) {
                 Ok(0) => return Ok(Some(hasher.finish().0)),
                 Ok(count) => hasher.update(&buffer[..count]),

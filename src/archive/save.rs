@@ -10,8 +10,8 @@ use tar::{EntryType, Header};
 use super::part_list::Placed;
 use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
-use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_REF_NAME, Algorithm, Blob, Content, Digest, Name};
+use crate::events::{Context, Unit};
+use crate::image::{ANNOTATION_REF_NAME, Algorithm, Blob, Content, Digest, Reference};
 use crate::layer::is_image;
 use crate::store::Store;
 
@@ -21,7 +21,7 @@ const SHORT: usize = 100;
 /// What goes into an archive: images and all that they reach, each blob once.
 #[derive(Debug)]
 pub struct Selection {
-    images: Vec<(Name, Descriptor)>,
+    images: Vec<(Reference, Descriptor)>,
     blobs: BTreeMap<Digest, u64>,
     /// Documents, configs and layers of images among them, without which an image cannot be looked at nor run.
     needed: BTreeSet<Digest>,
@@ -31,7 +31,7 @@ pub struct Selection {
 }
 
 /// Gathers what the named images consist of, and what refers to them: signatures, SBOMs. An image of which something is missing is an error.
-pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
+pub fn select(store: &Store, names: &[Reference]) -> Result<Selection> {
     let mut images = Vec::new();
     let (mut blobs, mut needed) = (BTreeMap::new(), BTreeSet::new());
     let mut referrers: Vec<Descriptor> = Vec::new();
@@ -70,7 +70,7 @@ pub fn select(store: &Store, names: &[Name]) -> Result<Selection> {
     Ok(Selection { images, blobs, needed, index, delta: None })
 }
 
-fn index_of(images: &[(Name, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
+fn index_of(images: &[(Reference, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
     let named = images.iter().map(|(name, descriptor)| {
         let mut entry = descriptor.clone();
         let mut annotations = entry.annotations().clone().unwrap_or_default();
@@ -97,7 +97,7 @@ fn sorted(value: serde_json::Value) -> serde_json::Value {
 
 impl Selection {
     /// The images, by name.
-    pub fn images(&self) -> &[(Name, Descriptor)] {
+    pub fn images(&self) -> &[(Reference, Descriptor)] {
         &self.images
     }
 
@@ -172,15 +172,15 @@ impl Selection {
     }
 
     /// Writes the archive, every blob verified while it is read. The same images give the same bytes.
-    pub fn write(&self, store: &Store, mut out: impl Write, job: &Job) -> Result<()> {
-        let task = job.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
+    pub fn write(&self, store: &Store, mut out: impl Write, ctx: &Context) -> Result<()> {
+        let task = ctx.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
         out.write_all(&self.head()?)?;
         let mut buffer = vec![0; 256 << 10];
         for (&digest, &size) in &self.blobs {
             let mut reader = store.reader(&Blob { digest, size })?;
             begin(&mut out, &path_of(&digest), size)?;
             loop {
-                job.check()?;
+                ctx.check()?;
                 match reader.read(&mut buffer)? {
                     0 => break,
                     count => {

@@ -11,7 +11,7 @@ use super::part_list::{LIST, Placed, extended, parity_file, part_file};
 use super::{Part, Parts, Selection};
 use crate::atomic_file;
 use crate::error::Failure;
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{Blob, Hasher};
 use crate::store::Store;
 
@@ -28,12 +28,12 @@ pub fn check_split(archive_size: u64, part_size: u64, parity: usize) -> Result<u
 
 /// Writes the selection as `whole.001`, `whole.002`…, each of `part_size` bytes but the last, `parity` parts that can replace any of them,
 /// and the list. The parts are put in their places when all are whole; what an older archive of the same name had more is deleted.
-pub fn save_parts(selection: &Selection, store: &Store, whole: &Path, part_size: u64, parity: usize, job: &Job) -> Result<Parts> {
+pub fn save_parts(selection: &Selection, store: &Store, whole: &Path, part_size: u64, parity: usize, ctx: &Context) -> Result<Parts> {
     check_split(selection.archive_size(), part_size, parity)?;
     let mut splitter = Splitter { archive: whole, part_size, current: None, whole: Vec::new() };
-    selection.write(store, &mut splitter, job)?;
+    selection.write(store, &mut splitter, ctx)?;
     let pieces = splitter.finish()?;
-    let parity = encode_all(&pieces, whole, parity, job)?;
+    let parity = encode_all(&pieces, whole, parity, ctx)?;
     put_in_place(whole, pieces, parity, selection.contents()?)
 }
 
@@ -98,15 +98,15 @@ impl Write for Splitter<'_> {
     }
 }
 
-fn encode_all(pieces: &[Written], whole: &Path, parity: usize, job: &Job) -> Result<Vec<Written>> {
+fn encode_all(pieces: &[Written], whole: &Path, parity: usize, ctx: &Context) -> Result<Vec<Written>> {
     if parity == 0 {
         return Ok(Vec::new());
     }
     let longest = pieces.iter().map(|piece| piece.blob.size).max().unwrap_or(0);
-    let task = job.task(format!("make {parity} parity parts"), Some(parity_size(longest) * parity as u64), Unit::Bytes);
+    let task = ctx.task(format!("make {parity} parity parts"), Some(parity_size(longest) * parity as u64), Unit::Bytes);
     let mut outputs = (0..parity).map(|_| create(whole)).collect::<io::Result<Vec<_>>>()?;
     let paths: Vec<PathBuf> = pieces.iter().map(|piece| piece.path.to_path_buf()).collect();
-    encode(&paths, longest, &mut outputs, job, &task)?;
+    encode(&paths, longest, &mut outputs, ctx, &task)?;
     let written = outputs.into_iter().map(close).collect::<io::Result<_>>()?;
     task.done("");
     Ok(written)
@@ -120,7 +120,7 @@ fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>, conten
         fs_err::remove_file(&list)?;
     }
     let place = |written: Vec<Written>, name: fn(&Path, usize) -> PathBuf| {
-        written.into_iter().enumerate().map(|(number, part)| settle(part, &name(whole, number))).collect::<Result<Vec<_>>>()
+        written.into_iter().enumerate().map(|(number, part)| finish_part(part, &name(whole, number))).collect::<Result<Vec<_>>>()
     };
     let parts = Parts::new(place(pieces, part_file)?, place(parity, parity_file)?, contents);
     for stale in
@@ -133,7 +133,7 @@ fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>, conten
     Ok(parts)
 }
 
-fn settle(part: Written, path: &Path) -> Result<Part> {
+fn finish_part(part: Written, path: &Path) -> Result<Part> {
     part.path.persist(path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
     let file = path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{}: the name is not UTF-8", path.display()))?;
     Ok(Part { file: file.to_owned(), blob: Some(part.blob) })

@@ -4,8 +4,8 @@ use oci_spec::image::{Descriptor, MediaType};
 
 use super::*;
 use crate::error::{Kind, kind_of};
-use crate::events::Job;
-use crate::image::{Blob, Name};
+use crate::events::Context;
+use crate::image::{Blob, Reference};
 use crate::store::Store;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -14,7 +14,7 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
@@ -31,7 +31,7 @@ fn image(store: &Store, named: &str, layers: &[&[u8]]) -> Descriptor {
 fn archive(store: &Store, names: &[&str]) -> Vec<u8> {
     let selection = select(store, &names.iter().map(|text| name(text)).collect::<Vec<_>>()).unwrap();
     let mut bytes = Vec::new();
-    selection.write(store, &mut bytes, &Job::silent()).unwrap();
+    selection.write(store, &mut bytes, &Context::silent()).unwrap();
     assert_eq!(bytes.len() as u64, selection.archive_size());
     bytes
 }
@@ -44,11 +44,11 @@ fn what_is_saved_is_loaded_and_saved_again_the_same() {
     image(&one, "other:1", &[b"not saved"]);
     let bytes = archive(&one, &["shop:2", "shop:1", "shop:2"]);
     let (_dir, other) = store();
-    let loaded = load(&other, &bytes[..], &Naming::default(), &Job::silent()).unwrap();
+    let loaded = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
     assert_eq!((loaded.images.len(), loaded.new_blobs, loaded.known_blobs), (2, 6, 0));
     assert_eq!(other.blobs().unwrap().len(), 6);
     assert_eq!(archive(&other, &["shop:1", "shop:2"]), bytes);
-    let again = load(&other, &bytes[..], &Naming::default(), &Job::silent()).unwrap();
+    let again = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
     assert_eq!((again.new_blobs, again.known_blobs), (0, 6));
 }
 
@@ -72,13 +72,13 @@ fn an_interrupted_load_goes_on_where_it_stopped() {
     let bytes = archive(&one, &["shop:1"]);
     let (_dir, other) = store();
     for cut in [600, 5_000, 1_500_000, 2_900_000, bytes.len() - 600] {
-        load(&other, Pulled(&bytes[..cut]), &Naming::default(), &Job::silent()).unwrap_err();
+        load(&other, Pulled(&bytes[..cut]), &Naming::default(), &Context::silent()).unwrap_err();
         assert_eq!(other.names().unwrap(), [], "no name before all is here");
     }
     assert!(!other.blobs().unwrap().is_empty());
-    let loaded = load(&other, &bytes[..], &Naming::default(), &Job::silent()).unwrap();
+    let loaded = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
     assert!(loaded.known_blobs > 0);
-    assert_eq!(other.fsck(&Job::silent()).unwrap(), []);
+    assert_eq!(other.fsck(&Context::silent()).unwrap(), []);
 }
 
 #[test]
@@ -118,11 +118,11 @@ fn damaged_archives_are_refused_by_name_and_name_nothing() {
         ("empty", Vec::new(), Kind::Usage, "not an OCI archive".to_owned()),
     ] {
         let (_dir, other) = store();
-        let error = load(&other, &bytes[..], &Naming::default(), &Job::silent()).expect_err(case);
+        let error = load(&other, &bytes[..], &Naming::default(), &Context::silent()).expect_err(case);
         assert_eq!(kind_of(&error), kind, "{case}: {error:#}");
         assert!(format!("{error:#}").contains(&text), "{case}: {error:#}");
         assert_eq!(other.names().unwrap(), [], "{case}");
-        load(&other, &good[..], &Naming::default(), &Job::silent()).expect("the good archive loads afterwards");
+        load(&other, &good[..], &Naming::default(), &Context::silent()).expect("the good archive loads afterwards");
     }
 }
 
@@ -145,7 +145,7 @@ fn an_archive_without_a_name_is_named_by_the_user() {
     let place = bytes.windows(key.len()).position(|window| window == key).unwrap();
     bytes[place] = b'x';
     let (_dir, other) = store();
-    assert_eq!(kind_of(&load(&other, &bytes[..], &Naming::default(), &Job::silent()).unwrap_err()), Kind::Usage);
-    load(&other, &bytes[..], &Naming { tag: Some(name("mine:1")), ..Naming::default() }, &Job::silent()).unwrap();
+    assert_eq!(kind_of(&load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap_err()), Kind::Usage);
+    load(&other, &bytes[..], &Naming { tag: Some(name("mine:1")), ..Naming::default() }, &Context::silent()).unwrap();
     assert_eq!(other.resolve(&name("mine:1")).unwrap().unwrap().digest(), descriptor.digest());
 }

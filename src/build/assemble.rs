@@ -8,9 +8,9 @@ use oci_spec::image::{
     Platform, RootFsBuilder,
 };
 
-use super::base_image::Base;
+use super::base_image::BaseImage;
 use super::cache_from::comment;
-use super::stage::Made;
+use super::stage::StageResult;
 use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, canonical};
 use crate::store::Store;
 use crate::workloads::Workloads;
@@ -24,9 +24,9 @@ pub struct Parts<'a> {
     /// When it was made, seconds since 1970: the newest time of anything that went in, never the time of the build.
     pub created: i64,
     /// What it started from.
-    pub base: &'a Base,
+    pub base: &'a BaseImage,
     /// Layers and history.
-    pub made: &'a Made,
+    pub made: &'a StageResult,
     /// What the image says about the cluster.
     pub cluster: &'a ClusterConfig,
     /// The image's environment.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 
-use super::instruction_cache::Cache;
+use super::instruction_cache::InstructionCache;
 use super::options::{Options, Pull};
-use super::rootfs_view::Layout;
+use super::rootfs_view::RootfsView;
 use crate::error::Failure;
-use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Name};
-use crate::layer::{Layer, Sifting, check_layers, layers_of, outline};
+use crate::events::{Context, Unit};
+use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Reference};
+use crate::layer::{Layer, LayerVerification, check_layers, layers_of, outline};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
@@ -19,7 +19,7 @@ use crate::workloads::Workloads;
 
 /// A base image, for one platform.
 #[derive(Debug, Clone, Default)]
-pub struct Base {
+pub struct BaseImage {
     /// What it says about the cluster; nothing if it is no cluster image.
     pub cluster: ClusterConfig,
     /// Whether it is a cluster image.
@@ -33,12 +33,19 @@ pub struct Base {
     /// What Sealer's annotation says of container images among its files.
     pub sealers_images: Option<String>,
     /// The paths of its rootfs.
-    pub layout: Layout,
+    pub layout: RootfsView,
 }
 
 /// Brings a base image into the store, if `options` want it, and gives its root.
-pub async fn bring(name: &Name, platform: &Platform, options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Descriptor> {
-    let fetch = || async { Ok::<_, anyhow::Error>(client.pull(name, std::slice::from_ref(platform), store, job).await?.0) };
+pub async fn bring(
+    name: &Reference,
+    platform: &Platform,
+    options: &Options,
+    client: &Client,
+    store: &Store,
+    ctx: &Context,
+) -> Result<Descriptor> {
+    let fetch = || async { Ok::<_, anyhow::Error>(client.pull(name, std::slice::from_ref(platform), store, ctx).await?.0) };
     let asked = (options.pull != Pull::Never).then_some(client);
     let (root, asked) = match (options.pull, store.resolve(name)?) {
         (Pull::Missing | Pull::Never, Some(root)) => (root, asked),
@@ -49,23 +56,23 @@ pub async fn bring(name: &Name, platform: &Platform, options: &Options, client: 
         (Pull::Newer, Some(root)) => match fetch().await {
             Ok(newest) => (newest, asked),
             Err(error) => {
-                job.check()?;
-                job.warn(format!("{error:#}; what the store has of {} is taken", name.familiar()));
+                ctx.check()?;
+                ctx.warn(format!("{error:#}; what the store has of {} is taken", name.familiar()));
                 (root, None)
             }
         },
         _ => (fetch().await?, asked),
     };
-    admit(&options.policy, asked, name, &root, store, job).await?;
+    admit(&options.policy, asked, name, &root, store, ctx).await?;
     if store.resolve(name)?.is_none_or(|known| known.digest() != root.digest()) {
         store.tag(name, &root)?;
     }
     Ok(root)
 }
 
-impl Base {
+impl BaseImage {
     /// Reads a base image from the store.
-    pub fn read(root: &Descriptor, platform: &Platform, cache: &Cache, store: &Store, job: &Job) -> Result<Self> {
+    pub fn read(root: &Descriptor, platform: &Platform, cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<Self> {
         let (rootfs, workloads) = match store.document(root)? {
             Content::Index(index) => {
                 let image = ClusterImage::from_index(&index)?;
@@ -76,7 +83,7 @@ impl Base {
             _ => (root.clone(), None),
         };
         let manifest = manifest(&rootfs, store)?;
-        check_layers(store, &rootfs, Sifting::default(), job)?;
+        check_layers(store, &rootfs, LayerVerification::default(), ctx)?;
         let is_cluster = ClusterConfig::is_in(&manifest);
         let cluster = if is_cluster { ClusterConfig::from_manifest(&manifest)? } else { ClusterConfig::default() };
         let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
@@ -85,9 +92,9 @@ impl Base {
             Some(descriptor) => Workloads::from_manifest(&self::manifest(&descriptor, store)?)?,
             None => Workloads::default(),
         };
-        let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, job)?;
+        let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, ctx)?;
         let sealers_images = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES).cloned());
-        Ok(Base { cluster, is_cluster, config, layers, workloads, sealers_images, layout })
+        Ok(BaseImage { cluster, is_cluster, config, layers, workloads, sealers_images, layout })
     }
 
     /// Its environment.
@@ -111,13 +118,13 @@ fn manifest(descriptor: &Descriptor, store: &Store) -> Result<ImageManifest> {
 }
 
 /// The paths of a rootfs: remembered, or else read from its layers once.
-fn layout(manifest: &Digest, layers: &[Layer], cache: &Cache, store: &Store, job: &Job) -> Result<Layout> {
+fn layout(manifest: &Digest, layers: &[Layer], cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<RootfsView> {
     if let Some(layout) = cache.layout(manifest) {
         return Ok(layout);
     }
-    let task = job.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
-    let mut layout = Layout::default();
-    layout.apply(&outline(store, layers, job, || task.advance(1))?);
+    let task = ctx.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
+    let mut layout = RootfsView::default();
+    layout.apply(&outline(store, layers, ctx, || task.advance(1))?);
     layout.add_parents();
     task.done("");
     cache.remember_layout(manifest, &layout)?;

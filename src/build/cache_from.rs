@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use super::instruction_cache::RecordedLayer;
 use super::options::Options;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Blob, ClusterImage, Content, Digest, Name, content_of};
+use crate::events::Context;
+use crate::image::{Blob, ClusterImage, Content, Digest, Reference, content_of};
 use crate::layer::layers_of;
 use crate::registry::client::Client;
 use crate::store::Store;
@@ -37,34 +37,34 @@ fn parse(comment: &str) -> Option<(Digest, usize, Option<Digest>)> {
 
 /// Images that lend their layers.
 #[derive(Clone)]
-pub struct Lenders {
-    images: Vec<Lender>,
+pub struct CacheFrom {
+    images: Vec<CacheSource>,
     client: Client,
     store: Store,
-    job: Job,
+    ctx: Context,
     runtime: Handle,
 }
 
 #[derive(Clone)]
-struct Lender {
-    name: Name,
+struct CacheSource {
+    name: Reference,
     steps: BTreeMap<Digest, Vec<RecordedLayer>>,
     pieces: BTreeMap<Digest, RecordedLayer>,
     /// Whether it did not give what it said it has: it is not asked again.
     gone: Arc<AtomicBool>,
 }
 
-impl Lenders {
+impl CacheFrom {
     /// Looks at the documents of images in the store, else in a registry. One that is nowhere is warned of: the first build of all has none.
-    pub async fn open(options: &Options, client: &Client, store: &Store, job: &Job) -> Result<Self> {
+    pub async fn open(options: &Options, client: &Client, store: &Store, ctx: &Context) -> Result<Self> {
         let runtime = Handle::current();
-        let mut lenders = Lenders { images: Vec::new(), client: client.clone(), store: store.clone(), job: job.clone(), runtime };
+        let mut lenders = CacheFrom { images: Vec::new(), client: client.clone(), store: store.clone(), ctx: ctx.clone(), runtime };
         for name in &options.cache_from {
             match lenders.look_at(name, options).await {
                 Ok(lender) => lenders.images.push(lender),
                 Err(error) => {
-                    job.check()?;
-                    job.warn(format!("nothing is taken from {}: {error:#}", name.familiar()));
+                    ctx.check()?;
+                    ctx.warn(format!("nothing is taken from {}: {error:#}", name.familiar()));
                 }
             }
         }
@@ -80,25 +80,25 @@ impl Lenders {
     ///
     /// To be called where blocking is allowed, as [`Self::piece`].
     pub fn step(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
-        self.lent(|lender| lender.steps.get(key).cloned())
+        self.find_layers(|lender| lender.steps.get(key).cloned())
     }
 
     /// The layer of a piece with this key, brought into the store.
     pub fn piece(&self, key: &Digest) -> Result<Option<RecordedLayer>> {
-        let found = self.lent(|lender| lender.pieces.get(key).map(|layer| vec![layer.clone()]))?;
+        let found = self.find_layers(|lender| lender.pieces.get(key).map(|layer| vec![layer.clone()]))?;
         Ok(found.and_then(|layers| layers.into_iter().next()))
     }
 
     /// What the first image has that has it. One that does not give it is warned of: all can be made here.
-    fn lent(&self, find: impl Fn(&Lender) -> Option<Vec<RecordedLayer>>) -> Result<Option<Vec<RecordedLayer>>> {
+    fn find_layers(&self, find: impl Fn(&CacheSource) -> Option<Vec<RecordedLayer>>) -> Result<Option<Vec<RecordedLayer>>> {
         for lender in self.images.iter().filter(|lender| !lender.gone.load(Ordering::Relaxed)) {
             let Some(layers) = find(lender) else { continue };
             match self.bring(&lender.name, &layers) {
                 Ok(()) => return Ok(Some(layers)),
                 Err(error) => {
-                    self.job.check()?;
+                    self.ctx.check()?;
                     if !lender.gone.swap(true, Ordering::Relaxed) {
-                        self.job.warn(format!("nothing more is taken from {}: {error:#}", lender.name.familiar()));
+                        self.ctx.warn(format!("nothing more is taken from {}: {error:#}", lender.name.familiar()));
                     }
                 }
             }
@@ -106,22 +106,22 @@ impl Lenders {
         Ok(None)
     }
 
-    fn bring(&self, name: &Name, layers: &[RecordedLayer]) -> Result<()> {
+    fn bring(&self, name: &Reference, layers: &[RecordedLayer]) -> Result<()> {
         for layer in layers {
             let blob = Blob::try_from(&layer.descriptor)?;
             if !self.store.has(&blob) {
-                self.runtime.block_on(self.client.pull_blob(name, &blob, &self.store, &self.job))?;
+                self.runtime.block_on(self.client.pull_blob(name, &blob, &self.store, &self.ctx))?;
             }
         }
         Ok(())
     }
 
-    async fn look_at(&self, name: &Name, options: &Options) -> Result<Lender> {
+    async fn look_at(&self, name: &Reference, options: &Options) -> Result<CacheSource> {
         let (root, mut content) = match self.store.resolve(name)? {
             Some(root) => (root.clone(), self.store.document(&root)?),
             None => self.document(name).await?,
         };
-        admit(&options.policy, Some(&self.client), name, &root, &self.store, &self.job).await?;
+        admit(&options.policy, Some(&self.client), name, &root, &self.store, &self.ctx).await?;
         if let Content::Index(index) = &content {
             let rootfs = ClusterImage::from_index(index)?.part(&options.platform)?.rootfs.clone();
             content = match self.has(&rootfs)? {
@@ -133,7 +133,7 @@ impl Lenders {
             return Err(Failure::verification("it is no image").into());
         };
         let config = Blob::try_from(manifest.config())?;
-        self.client.pull_blob(name, &config, &self.store, &self.job).await?;
+        self.client.pull_blob(name, &config, &self.store, &self.ctx).await?;
         self.keys(name, &manifest, &config)
     }
 
@@ -141,17 +141,17 @@ impl Lenders {
         Ok(self.store.has(&Blob::try_from(descriptor)?))
     }
 
-    async fn document(&self, name: &Name) -> Result<(Descriptor, Content)> {
-        let found = self.client.manifest(name, &self.job).await?;
+    async fn document(&self, name: &Reference) -> Result<(Descriptor, Content)> {
+        let found = self.client.manifest(name, &self.ctx).await?;
         let (descriptor, bytes) = found.with_context(|| Failure::failed(format!("no such image: {}", name.familiar())))?;
         let content = content_of(descriptor.media_type(), &bytes)?;
         Ok((descriptor, content))
     }
 
-    fn keys(&self, name: &Name, manifest: &ImageManifest, config: &Blob) -> Result<Lender> {
+    fn keys(&self, name: &Reference, manifest: &ImageManifest, config: &Blob) -> Result<CacheSource> {
         let config: ImageConfiguration = serde_json::from_slice(&self.store.read(config)?).context("image config")?;
         let mut layers = layers_of(&self.store, manifest)?.into_iter();
-        let mut lender = Lender { name: name.clone(), steps: BTreeMap::new(), pieces: BTreeMap::new(), gone: Arc::default() };
+        let mut lender = CacheSource { name: name.clone(), steps: BTreeMap::new(), pieces: BTreeMap::new(), gone: Arc::default() };
         for entry in config.history().iter().flatten() {
             // an instruction that made no layer is known too
             let layer = if entry.empty_layer() == Some(true) { None } else { layers.next() };

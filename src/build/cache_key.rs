@@ -13,12 +13,12 @@ use crate::layer::{Entry, Source, Tree};
 const AT_ONCE: usize = 4096;
 
 /// Takes parts of a key so that no two sequences of parts look alike.
-pub struct Key(Hasher<std::io::Sink>);
+pub struct CacheKey(Hasher<std::io::Sink>);
 
-impl Key {
+impl CacheKey {
     /// A key of some kind.
     pub fn new(kind: &str) -> Self {
-        let mut key = Key(Hasher::new(std::io::sink()));
+        let mut key = CacheKey(Hasher::new(std::io::sink()));
         key.part(kind);
         key
     }

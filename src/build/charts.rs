@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::cache_key::Key;
+use super::cache_key::CacheKey;
 use super::image_sources::{Content, HELM};
-use super::instruction_cache::Cache;
-use super::scratch_dir::Workdir;
-use super::stage::Made;
-use super::value_provenance::{Given, values_of};
+use super::instruction_cache::InstructionCache;
+use super::scratch_dir::ScratchDir;
+use super::stage::StageResult;
+use super::value_provenance::{ValueProvenance, values_of};
 use crate::chart::{self, Engine, Files, Release};
 use crate::error::{Failure, hints_of, kind_of};
-use crate::events::Job;
-use crate::image::{ClusterConfig, Digest, Name};
-use crate::layer::{Source, Tree, pick};
+use crate::events::Context;
+use crate::image::{ClusterConfig, Digest, Reference};
+use crate::layer::{Source, Tree, flatten};
 use crate::store::Store;
 use crate::template;
-use crate::workloads::{Doubt, Finds, Kind, Place, Wanted, app_of, in_manifests};
+use crate::workloads::{Doubt, Finds, Kind, Place, RequiredImages, app_of, in_manifests};
 
 /// A chart in a rootfs.
 #[derive(Debug)]
@@ -43,15 +43,15 @@ pub struct Launch<'a> {
     /// The image's environment.
     pub env: &'a Env,
     /// The finished stage.
-    pub made: &'a Made,
+    pub made: &'a StageResult,
     /// What earlier builds remembered.
-    pub cache: &'a Cache,
+    pub cache: &'a InstructionCache,
     /// The build's directory.
-    pub workdir: &'a Workdir,
+    pub workdir: &'a ScratchDir,
     /// Where layers are.
     pub store: &'a Store,
     /// What to report to.
-    pub job: &'a Job,
+    pub ctx: &'a Context,
 }
 
 type Env = BTreeMap<String, String>;
@@ -78,7 +78,7 @@ impl Launch<'_> {
     ///
     /// # Errors
     /// Fails with template and line where one does not render.
-    pub fn add_images(&self, wanted: &mut Wanted) -> Result<()> {
+    pub fn add_images(&self, wanted: &mut RequiredImages) -> Result<()> {
         let charts = self.made.named.charts();
         if charts.is_empty() {
             return Ok(());
@@ -109,7 +109,7 @@ impl Launch<'_> {
         if let Some(helm) = self.made.named.helm() {
             return Ok(Engine::Helm(Some(helm.to_owned())));
         }
-        let brought = pick(self.store, &self.made.layers, |path| path == Path::new(HELM), self.workdir.path()?, self.job)?;
+        let brought = flatten(self.store, &self.made.layers, |path| path == Path::new(HELM), self.workdir.path()?, self.ctx)?;
         let Some(Source::File(program, _)) = brought.into_values().next().map(|entry| entry.source) else { return Ok(self.engine.clone()) };
         fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
         Ok(Engine::Helm(Some(program)))
@@ -117,7 +117,7 @@ impl Launch<'_> {
 
     /// All that the answer depends on.
     fn key(&self, chart: &Chart) -> Digest {
-        let mut key = Key::new("chart");
+        let mut key = CacheKey::new("chart");
         key.part(env!("CARGO_PKG_VERSION"));
         key.part(chart.path.as_os_str().as_bytes());
         for (path, content) in &chart.files {
@@ -168,7 +168,7 @@ impl Launch<'_> {
     ///
     /// # Errors
     /// Fails where a chart cannot be read any more.
-    pub fn explain(&self, image: &Name, wanted: &mut Wanted) -> Result<()> {
+    pub fn explain(&self, image: &Reference, wanted: &mut RequiredImages) -> Result<()> {
         let Some(asked) = wanted.images.get_mut(image) else { return Ok(()) };
         let (engine, charts) = (self.engine()?, self.made.named.charts());
         for place in &mut asked.places {
@@ -179,7 +179,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn values(&self, image: &Name, place: &Place, chart: &Chart, helm: Option<&Path>) -> Result<Vec<Place>> {
+    fn values(&self, image: &Reference, place: &Place, chart: &Chart, helm: Option<&Path>) -> Result<Vec<Place>> {
         let mut files = self.files(chart)?;
         let lines = |files: &Files, name: &str| files.get(name).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
         let before = files.clone();
@@ -189,7 +189,7 @@ impl Launch<'_> {
             let finds = templates.into_iter().filter(|template| template.path == place.source).flat_map(|template| template.finds.images);
             Some(finds.map(|found| found.image).any(|found| found == *image))
         };
-        let shown = |given: Given| {
+        let shown = |given: ValueProvenance| {
             let source = format!("{}.tmpl", given.file);
             let path = |file: &str| chart.path.join(file).display().to_string();
             match lines(&before, &source) {
@@ -206,7 +206,7 @@ impl Launch<'_> {
     fn files(&self, chart: &Chart) -> Result<Files> {
         let lost = |path: &Path| chart.files.get(path).is_some_and(|content| content.source.is_none());
         let found = match chart.files.keys().any(|path| lost(path)) {
-            true => pick(self.store, &self.made.layers, lost, self.workdir.path()?, self.job)?,
+            true => flatten(self.store, &self.made.layers, lost, self.workdir.path()?, self.ctx)?,
             false => Tree::new(),
         };
         let mut files = Files::new();

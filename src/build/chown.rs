@@ -5,15 +5,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::copy_from::Finished;
-use super::scratch_dir::Workdir;
+use super::scratch_dir::ScratchDir;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::layer::{Source, pick};
+use crate::events::Context;
+use crate::layer::{Source, flatten};
 use crate::store::Store;
 
 /// Who is to own files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub struct Ownership {
     user: Id,
     group: Option<Id>,
 }
@@ -24,7 +24,7 @@ enum Id {
     Name(String),
 }
 
-impl Owner {
+impl Ownership {
     /// Reads `user[:group]`; `None` if it is no such thing.
     pub fn parse(text: &str) -> Option<Self> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
@@ -32,7 +32,7 @@ impl Owner {
             Some(group) => Some(Id::parse(group)?),
             None => None,
         };
-        Some(Owner { user: Id::parse(user)?, group })
+        Some(Ownership { user: Id::parse(user)?, group })
     }
 
     /// User and group, if no name has to be looked up. Without a group it is the user's number.
@@ -42,12 +42,12 @@ impl Owner {
     }
 
     /// User and group, names looked up in the rootfs's `etc/passwd` and `etc/group`. A user's name alone brings its first group.
-    pub fn look_up(&self, rootfs: Finished<'_>, workdir: &Workdir, store: &Store, job: &Job) -> Result<(u64, u64)> {
+    pub fn look_up(&self, rootfs: Finished<'_>, workdir: &ScratchDir, store: &Store, ctx: &Context) -> Result<(u64, u64)> {
         if let Some(numbers) = self.numbers() {
             return Ok(numbers);
         }
         let places = ["etc/passwd", "etc/group"].map(|file| rootfs.layout.resolve(Path::new(file)));
-        let tree = pick(store, rootfs.layers, |path| places.iter().any(|place| place == path), workdir.path()?, job)?;
+        let tree = flatten(store, rootfs.layers, |path| places.iter().any(|place| place == path), workdir.path()?, ctx)?;
         let text = |place: &Path| match tree.get(place).map(|entry| &entry.source) {
             Some(Source::File(file, _)) => fs_err::read_to_string(file),
             _ => Ok(String::new()),
@@ -118,7 +118,7 @@ mod tests {
             (":a", None),
             ("a:b:c", None),
         ] {
-            assert_eq!(Owner::parse(text).map(|owner| owner.numbers()), numbers, "{text}");
+            assert_eq!(Ownership::parse(text).map(|owner| owner.numbers()), numbers, "{text}");
         }
     }
 

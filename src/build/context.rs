@@ -16,7 +16,7 @@ const LOCK_FILES: &str = "**/Kubefile.lock";
 
 /// The context directory.
 #[derive(Debug)]
-pub struct Context {
+pub struct BuildContext {
     root: PathBuf,
     ignore: Patterns,
     left_out: Mutex<BTreeSet<PathBuf>>,
@@ -37,7 +37,7 @@ pub struct Selected {
     written: PathBuf,
 }
 
-impl Context {
+impl BuildContext {
     /// Opens a directory, with the rules of `own`, or else of its `.kubeignore`, or else of its `.dockerignore`.
     pub fn open(root: &Path, own: Option<&Path>) -> Result<Self> {
         let root = fs_err::canonicalize(root)?;
@@ -53,7 +53,7 @@ impl Context {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Context { root, ignore, left_out: Mutex::default() })
+        Ok(BuildContext { root, ignore, left_out: Mutex::default() })
     }
 
     /// Where it is.
@@ -152,7 +152,7 @@ impl Context {
 }
 
 struct Walk<'a> {
-    context: &'a Context,
+    context: &'a BuildContext,
     exclude: &'a Patterns,
     base: &'a Path,
     /// Where an inode with several names was met first.
@@ -247,7 +247,7 @@ pub fn inside(source: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn context(files: &[&str], ignore: &str) -> (tempfile::TempDir, Context) {
+    fn context(files: &[&str], ignore: &str) -> (tempfile::TempDir, BuildContext) {
         let dir = tempfile::tempdir().unwrap();
         for file in files {
             let path = dir.path().join(file);
@@ -257,11 +257,11 @@ mod tests {
         if !ignore.is_empty() {
             std::fs::write(dir.path().join(".dockerignore"), ignore).unwrap();
         }
-        let context = Context::open(dir.path(), None).unwrap();
+        let context = BuildContext::open(dir.path(), None).unwrap();
         (dir, context)
     }
 
-    fn names(context: &Context, source: &str) -> Vec<String> {
+    fn names(context: &BuildContext, source: &str) -> Vec<String> {
         let selected = context.select(source).unwrap();
         selected.iter().map(|one| one.inside.display().to_string()).collect()
     }

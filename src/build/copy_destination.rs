@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::rootfs_view::Layout;
+use super::rootfs_view::RootfsView;
 use crate::kubefile::Mode;
 use crate::layer::{Entry, Source, Tree};
 
@@ -58,7 +58,7 @@ pub struct Attributes {
 }
 
 /// The layer that puts `items` to `destination` in a rootfs with this layout: with the directories on the way that are not there.
-pub fn place(items: Vec<Item>, destination: &Destination, attributes: Attributes, layout: &Layout) -> Tree {
+pub fn place(items: Vec<Item>, destination: &Destination, attributes: Attributes, layout: &RootfsView) -> Tree {
     let into_dir = destination.is_dir || items.len() > 1 || layout.is_dir(&destination.path);
     let target = layout.resolve(&destination.path);
     let mut layer = Tree::new();
@@ -93,7 +93,7 @@ impl Attributes {
     }
 }
 
-fn add_parents(layer: &mut Tree, layout: &Layout) {
+fn add_parents(layer: &mut Tree, layout: &RootfsView) {
     let newest = layer.values().map(|entry| entry.mtime).max().unwrap_or(0);
     let missing: Vec<PathBuf> = layer
         .keys()
@@ -127,9 +127,9 @@ mod tests {
     }
 
     fn placed(items: Vec<Item>, destination: &str) -> Vec<String> {
-        let mut layout = Layout::default();
-        layout.put(Path::new("etc"), rootfs_view::Item::Dir);
-        layout.put(Path::new("lib"), rootfs_view::Item::Link("usr/lib".into()));
+        let mut layout = RootfsView::default();
+        layout.put(Path::new("etc"), rootfs_view::Entry::Dir);
+        layout.put(Path::new("lib"), rootfs_view::Entry::Link("usr/lib".into()));
         let layer = place(items, &Destination::parse(destination), Attributes::default(), &layout);
         layer.keys().map(|path| path.display().to_string()).collect()
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn modes_and_owners_are_given() {
         let attributes = Attributes { mode: Some(Mode::Bits(0o700)), owner: Some((3, 4)) };
-        let layer = place(vec![file("a")], &Destination::parse("x/"), attributes, &Layout::default());
+        let layer = place(vec![file("a")], &Destination::parse("x/"), attributes, &RootfsView::default());
         let (file, parent) = (&layer[Path::new("x/a")], &layer[Path::new("x")]);
         assert_eq!((file.mode, file.uid, file.gid), (0o700, 3, 4));
         assert_eq!((parent.mode, parent.uid, parent.mtime), (0o755, 0, 7));

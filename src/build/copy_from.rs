@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::cache_key::Key;
+use super::cache_key::CacheKey;
 use super::context::{below, inside, left_out_parents};
 use super::copy_destination::Item;
 use super::ignore_file::{Patterns, glob};
-use super::rootfs_view::Layout;
-use super::stage_sources::Origin;
+use super::rootfs_view::RootfsView;
+use super::stage_sources::FileSource;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::layer::{Layer, Source, Tree, pick};
+use crate::events::Context;
+use crate::layer::{Layer, Source, Tree, flatten};
 use crate::store::Store;
 
 /// Paths and patterns, and what they are not to bring.
 #[derive(Debug)]
 pub struct Selection {
     /// Whose files.
-    pub origin: Origin,
+    pub origin: FileSource,
     /// The sources as they were written.
     pub paths: Vec<String>,
     /// What is left out, relative to each source.
@@ -35,7 +35,7 @@ pub struct Finished<'a> {
     /// Its layers, lowest first.
     pub layers: &'a [Layer],
     /// Its paths.
-    pub layout: &'a Layout,
+    pub layout: &'a RootfsView,
 }
 
 /// Something that a source names.
@@ -51,7 +51,7 @@ struct Root {
 
 impl Selection {
     /// Adds all that the selected files depend on.
-    pub fn add_to(&self, key: &mut Key, from: Finished<'_>) {
+    pub fn add_to(&self, key: &mut CacheKey, from: Finished<'_>) {
         self.paths.iter().for_each(|path| key.part(path));
         key.part(if self.parents { "with parents without" } else { "without" });
         self.exclude.lines().for_each(|line| key.part(line));
@@ -60,17 +60,17 @@ impl Selection {
     }
 
     /// The selected files; their bytes go into the directory `spool`.
-    pub fn items(&self, from: Finished<'_>, spool: &Path, store: &Store, job: &Job) -> Result<Vec<Item>> {
+    pub fn items(&self, from: Finished<'_>, spool: &Path, store: &Store, ctx: &Context) -> Result<Vec<Item>> {
         let mut roots = Vec::new();
         for path in &self.paths {
             roots.extend(self.roots(path, from.layout)?);
         }
         let wanted = |path: &Path| roots.iter().any(|root| path.starts_with(&root.at) || root.above.iter().any(|(_, at)| at == path));
-        let tree = pick(store, from.layers, wanted, spool, job)?;
+        let tree = flatten(store, from.layers, wanted, spool, ctx)?;
         Ok(roots.into_iter().map(|root| self.item(root, &tree)).collect())
     }
 
-    fn roots(&self, path: &str, layout: &Layout) -> Result<Vec<Root>> {
+    fn roots(&self, path: &str, layout: &RootfsView) -> Result<Vec<Root>> {
         let written = inside(path).unwrap_or_default();
         let left = left_out_parents(path);
         let root = |path: &Path| self.root(path, left, layout);
@@ -91,7 +91,7 @@ impl Selection {
         Ok(found)
     }
 
-    fn root(&self, path: &Path, left: usize, layout: &Layout) -> Root {
+    fn root(&self, path: &Path, left: usize, layout: &RootfsView) -> Root {
         let name = path.file_name().map(PathBuf::from).unwrap_or_default();
         let (mut kept, mut above) = (PathBuf::new(), Vec::new());
         if self.parents {
@@ -139,7 +139,7 @@ fn split_pattern(path: &Path) -> Option<(PathBuf, String)> {
 }
 
 /// What is there instead: the names in the deepest directory of the path that exists.
-fn nearest(path: &Path, layout: &Layout) -> String {
+fn nearest(path: &Path, layout: &RootfsView) -> String {
     let dir = path.ancestors().map(|above| layout.resolve(above)).find(|above| layout.is_dir(above)).unwrap_or_default();
     let inside: Vec<String> = layout.children(&dir).take(12).map(|name| name.display().to_string()).collect();
     match inside.as_slice() {

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use super::instruction_cache::Cache;
+use super::instruction_cache::InstructionCache;
 use super::options::Pull;
 use crate::atomic_file;
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::Job;
-use crate::image::{Blob, Content, Digest, Name};
-use crate::registry::client::{Client, Version, WebFile, shown};
+use crate::events::Context;
+use crate::image::{Blob, Content, Digest, Reference};
+use crate::registry::client::{Client, HttpFile, Version, shown};
 use crate::store::Store;
 
 /// A file on a server.
@@ -66,61 +66,61 @@ impl Downloads {
 
     /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
     /// nothing here has it, with [`Pull::Never`] only for what was never fetched.
-    pub async fn bring(&self, remote: &Remote, cache: &Cache, client: &Client, pull: Pull, job: &Job) -> Result<Fetched> {
+    pub async fn bring(&self, remote: &Remote, cache: &InstructionCache, client: &Client, pull: Pull, ctx: &Context) -> Result<Fetched> {
         fs_err::create_dir_all(&self.dir)?;
         if let Some(checksum) = remote.checksum
-            && let Some(here) = self.here(&checksum, cache, job)?
+            && let Some(here) = self.here(&checksum, cache, ctx)?
         {
             return Ok(here);
         }
-        let last = self.last(&remote.url, cache, job)?;
+        let last = self.last(&remote.url, cache, ctx)?;
         let fetched = match (pull, last) {
             (Pull::Never, Some((here, _))) => here,
             (_, last) => {
                 let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, version)| version.clone()).unwrap_or_default();
-                match (self.ask(&remote.url, &known, client, job).await, last) {
+                match (self.ask(&remote.url, &known, client, ctx).await, last) {
                     (Ok(Some(fetched)), _) => fetched,
                     (Ok(None), Some((here, _))) => here,
                     (Ok(None), None) => {
                         let message = format!("{}: 304 not modified, but nothing was asked about", shown(&remote.url));
                         return Err(Failure::failed(message).into());
                     }
-                    (Err(error), Some((here, _))) if kind_of(&error) == Kind::Network => away(error, here, pull, job)?,
+                    (Err(error), Some((here, _))) if kind_of(&error) == Kind::Network => away(error, here, pull, ctx)?,
                     (Err(error), _) => return Err(error),
                 }
             }
         };
-        self.check(remote, &fetched, cache, job)?;
+        self.check(remote, &fetched, cache, ctx)?;
         Ok(fetched)
     }
 
     /// Asks a server or registry for a file; `None` if it still has the known version.
-    async fn ask(&self, url: &Url, known: &Version, client: &Client, job: &Job) -> Result<Option<Fetched>> {
+    async fn ask(&self, url: &Url, known: &Version, client: &Client, ctx: &Context) -> Result<Option<Fetched>> {
         let (downloads, place) = (self.clone(), url.clone());
         if url.scheme() == "oci" {
-            let (root, name) = self.pull(url, client, job).await?;
+            let (root, name) = self.pull(url, client, ctx).await?;
             return spawn_blocking(move || downloads.chart(&place, &root, &name)).await?.map(Some);
         }
-        match client.fetch(url, known, &self.dir, job).await? {
+        match client.fetch(url, known, &self.dir, ctx).await? {
             Some(file) => spawn_blocking(move || downloads.keep(&place, file)).await?.map(Some),
             None => Ok(None),
         }
     }
 
     /// What a URL gave last, if it is still here, and what the server called it.
-    fn last(&self, url: &Url, cache: &Cache, job: &Job) -> Result<Option<(Fetched, Version)>> {
+    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(Fetched, Version)>> {
         let Some(seen) = self.seen(url) else { return Ok(None) };
-        Ok(self.here(&seen.digest, cache, job)?.map(|here| (here, seen.version)))
+        Ok(self.here(&seen.digest, cache, ctx)?.map(|here| (here, seen.version)))
     }
 
-    async fn pull(&self, url: &Url, client: &Client, job: &Job) -> Result<(Descriptor, Name)> {
-        let name: Name = url.as_str().trim_start_matches("oci://").parse()?;
-        let (root, _) = client.pull(&name, &[], &self.store, job).await?;
+    async fn pull(&self, url: &Url, client: &Client, ctx: &Context) -> Result<(Descriptor, Reference)> {
+        let name: Reference = url.as_str().trim_start_matches("oci://").parse()?;
+        let (root, _) = client.pull(&name, &[], &self.store, ctx).await?;
         Ok((root, name))
     }
 
     /// The archive of a Helm chart that was pulled.
-    fn chart(&self, url: &Url, root: &Descriptor, name: &Name) -> Result<Fetched> {
+    fn chart(&self, url: &Url, root: &Descriptor, name: &Reference) -> Result<Fetched> {
         let no_chart = || {
             Failure::failed(format!("{} is no Helm chart", name.familiar()))
                 .hint("push charts with `helm push`; container images go into a cluster image with IMAGES")
@@ -130,14 +130,14 @@ impl Downloads {
         let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(no_chart)?)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         std::io::copy(&mut self.store.reader(&blob)?, &mut file)?;
-        self.keep(url, WebFile { file, blob, version: Version::default() })
+        self.keep(url, HttpFile { file, blob, version: Version::default() })
     }
 
     /// The file with this content, if it is here and still has it.
-    fn here(&self, digest: &Digest, cache: &Cache, job: &Job) -> Result<Option<Fetched>> {
+    fn here(&self, digest: &Digest, cache: &InstructionCache, ctx: &Context) -> Result<Option<Fetched>> {
         let path = self.dir.join(digest.hex());
         let Ok(metadata) = path.metadata() else { return Ok(None) };
-        let same = cache.files.digest(&path, job)? == *digest;
+        let same = cache.files.digest(&path, ctx)? == *digest;
         Ok(same.then_some(Fetched { path, size: metadata.len(), digest: *digest }))
     }
 
@@ -145,7 +145,7 @@ impl Downloads {
         serde_json::from_slice(&std::fs::read(self.memory(url)).ok()?).ok()
     }
 
-    fn keep(&self, url: &Url, file: WebFile) -> Result<Fetched> {
+    fn keep(&self, url: &Url, file: HttpFile) -> Result<Fetched> {
         let path = self.dir.join(file.blob.digest.hex());
         file.file.as_file().sync_all()?;
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
@@ -158,9 +158,9 @@ impl Downloads {
         self.dir.join(format!("{}.json", Digest::of(url.as_str().as_bytes()).hex()))
     }
 
-    fn check(&self, remote: &Remote, fetched: &Fetched, cache: &Cache, job: &Job) -> Result<()> {
+    fn check(&self, remote: &Remote, fetched: &Fetched, cache: &InstructionCache, ctx: &Context) -> Result<()> {
         let Some(checksum) = remote.checksum else { return Ok(()) };
-        let found = cache.files.digest(&fetched.path, job)?;
+        let found = cache.files.digest(&fetched.path, ctx)?;
         ensure!(
             found == checksum,
             Failure::verification(format!("{} has the checksum {found}, not {checksum}", shown(&remote.url)))
@@ -171,9 +171,9 @@ impl Downloads {
 }
 
 /// What to do where the server cannot be asked, and what it gave before is here.
-fn away(error: anyhow::Error, here: Fetched, pull: Pull, job: &Job) -> Result<Fetched> {
+fn away(error: anyhow::Error, here: Fetched, pull: Pull, ctx: &Context) -> Result<Fetched> {
     if pull == Pull::Newer {
-        job.warn(format!("{error:#}; what was fetched before is taken"));
+        ctx.warn(format!("{error:#}; what was fetched before is taken"));
         return Ok(here);
     }
     let mut failure = Failure::network("the server cannot be asked whether the file is still the same");

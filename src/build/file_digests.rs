@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use crate::atomic_file;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Digest, Hasher};
 
 /// The digests of files, on disk between builds.
@@ -49,7 +49,7 @@ impl FileDigests {
     }
 
     /// The digest of a file's content.
-    pub fn digest(&self, path: &Path, job: &Job) -> Result<Digest> {
+    pub fn digest(&self, path: &Path, ctx: &Context) -> Result<Digest> {
         if let Some(digest) = self.known(&Stamp::of(&fs_err::metadata(path)?)) {
             return Ok(digest);
         }
@@ -57,7 +57,7 @@ impl FileDigests {
         let mut file = self.open_once(path, |digest| found = Some(digest))?;
         let mut buffer = vec![0; 1 << 18];
         while file.read(&mut buffer).with_context(|| path.display().to_string())? > 0 {
-            job.check()?;
+            ctx.check()?;
         }
         drop(file);
         found.ok_or_else(|| changed(path).into())
@@ -204,14 +204,14 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
         std::thread::sleep(SETTLED * 2);
         let digests = FileDigests::open(&memory);
-        assert_eq!(digests.digest(&file, &Job::silent()).unwrap(), Digest::of(b"one"));
+        assert_eq!(digests.digest(&file, &Context::silent()).unwrap(), Digest::of(b"one"));
         digests.save().unwrap();
 
         let digests = FileDigests::open(&memory);
-        digests.digest(&file, &Job::silent()).unwrap();
+        digests.digest(&file, &Context::silent()).unwrap();
         assert_eq!(digests.read.load(Ordering::Relaxed), 0);
         std::fs::write(&file, "two").unwrap();
-        assert_eq!(digests.digest(&file, &Job::silent()).unwrap(), Digest::of(b"two"));
+        assert_eq!(digests.digest(&file, &Context::silent()).unwrap(), Digest::of(b"two"));
         assert_eq!(digests.read.load(Ordering::Relaxed), 1);
     }
 
@@ -221,8 +221,8 @@ mod tests {
         let file = dir.path().join("a");
         let digests = FileDigests::open(&dir.path().join("memory"));
         std::fs::write(&file, "one").unwrap();
-        digests.digest(&file, &Job::silent()).unwrap();
-        digests.digest(&file, &Job::silent()).unwrap();
+        digests.digest(&file, &Context::silent()).unwrap();
+        digests.digest(&file, &Context::silent()).unwrap();
         assert_eq!(digests.read.load(Ordering::Relaxed), 2);
     }
 

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::charts::{Chart, among};
-use super::instruction_cache::Cache;
-use crate::events::Job;
+use super::instruction_cache::InstructionCache;
+use crate::events::Context;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
-use crate::workloads::{Kind, Wanted, kustomization};
+use crate::workloads::{Kind, RequiredImages, kustomization};
 
 /// The files, by path in the rootfs.
 #[derive(Debug, Clone, Default)]
-pub struct Named {
+pub struct ImageSources {
     files: BTreeMap<PathBuf, Content>,
     /// `bin/helm`, if it comes from the context.
     helm: Option<PathBuf>,
@@ -32,14 +32,14 @@ pub struct Content {
     pub source: Option<Source>,
 }
 
-impl Named {
+impl ImageSources {
     /// Lays a layer over them. Files are known by their digests, so that those that did not change need not be read.
-    pub fn apply(&mut self, layer: &Tree, cache: &Cache, job: &Job) -> Result<()> {
+    pub fn apply(&mut self, layer: &Tree, cache: &InstructionCache, ctx: &Context) -> Result<()> {
         for (path, entry) in layer {
             match &entry.source {
                 Source::Whiteout | Source::OpaqueDirectory => self.remove(path),
                 Source::File(file, _) if Kind::of(path).is_some() => {
-                    let content = Content { digest: cache.files.digest(file, job)?, source: Some(entry.source.clone()) };
+                    let content = Content { digest: cache.files.digest(file, ctx)?, source: Some(entry.source.clone()) };
                     self.files.insert(path.clone(), content);
                 }
                 Source::Bytes(bytes) if Kind::of(path).is_some() => {
@@ -76,7 +76,7 @@ impl Named {
     }
 
     /// Reads what they name.
-    pub fn wanted(&self, cache: &Cache) -> Result<Wanted> {
+    pub fn wanted(&self, cache: &InstructionCache) -> Result<RequiredImages> {
         let charts: BTreeSet<PathBuf> = among(self.files.keys().map(PathBuf::as_path)).into_iter().collect();
         let mut all = BTreeMap::new();
         for (path, content) in &self.files {
@@ -95,7 +95,7 @@ impl Named {
             all.insert(path.clone(), finds);
         }
         kustomization::apply(&mut all);
-        let mut wanted = Wanted::default();
+        let mut wanted = RequiredImages::default();
         all.iter().for_each(|(path, finds)| wanted.add_file(path, finds));
         Ok(wanted)
     }

@@ -9,16 +9,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::file_digests::FileDigests;
-use super::rootfs_view::Item;
+use super::rootfs_view::Entry;
 use crate::atomic_file;
-use crate::image::{Blob, Digest, Name};
+use crate::image::{Blob, Digest, Reference};
 use crate::layer::Layer;
 use crate::store::Store;
 use crate::workloads::{Finds, Kind};
 
 /// The memory of builds in a store: in its `build/` directory, safe to delete.
 #[derive(Debug)]
-pub struct Cache {
+pub struct InstructionCache {
     dir: PathBuf,
     /// Digests of files.
     pub files: FileDigests,
@@ -35,7 +35,7 @@ pub struct Record {
     pub newest: i64,
     /// For RUN: what it changed in the rootfs, `None` is a removal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
-    pub changes: BTreeMap<PathBuf, Option<Item>>,
+    pub changes: BTreeMap<PathBuf, Option<Entry>>,
     /// For RUN: files that may name container images, with the digests of their contents.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
     pub named: BTreeMap<PathBuf, Digest>,
@@ -76,11 +76,11 @@ impl From<RecordedLayer> for Layer {
     }
 }
 
-impl Cache {
+impl InstructionCache {
     /// Opens the memory in a store's directory.
     pub fn open(store: &Store, write_only: bool) -> Self {
         let dir = store.root().join("build");
-        Cache { files: FileDigests::open(&dir.join("files")), dir, write_only }
+        InstructionCache { files: FileDigests::open(&dir.join("files")), dir, write_only }
     }
 
     /// Whether nothing is looked up (`--no-cache`).
@@ -154,12 +154,12 @@ impl Cache {
     }
 
     /// The roots of container images that earlier builds for this platform fetched.
-    pub fn roots(&self, platform: &str) -> BTreeMap<Name, Descriptor> {
+    pub fn roots(&self, platform: &str) -> BTreeMap<Reference, Descriptor> {
         self.read(&self.roots_place(platform)).unwrap_or_default()
     }
 
     /// Remembers the roots of container images.
-    pub fn remember_roots(&self, platform: &str, roots: &BTreeMap<Name, Descriptor>) -> Result<()> {
+    pub fn remember_roots(&self, platform: &str, roots: &BTreeMap<Reference, Descriptor>) -> Result<()> {
         write(&self.roots_place(platform), roots)
     }
 

@@ -44,16 +44,16 @@ pub mod keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::rootfs_view::{Item, Layout};
+    use crate::build::rootfs_view::{Entry, RootfsView};
 
     #[test]
     fn any_name_is_read_back() {
         let odd = PathBuf::from(OsString::from_vec(b"dir/\xff".to_vec()));
-        let mut layout = Layout::default();
-        layout.put(Path::new("plain ä"), Item::File);
-        layout.put(&odd, Item::Link(odd.clone()));
+        let mut layout = RootfsView::default();
+        layout.put(Path::new("plain ä"), Entry::File);
+        layout.put(&odd, Entry::Link(odd.clone()));
         let json = serde_json::to_string(&layout).unwrap();
-        assert_eq!(serde_json::from_str::<Layout>(&json).unwrap(), layout, "{json}");
-        assert!(serde_json::from_str::<Layout>("{\"\\u0000xx\":\"file\"}").is_err());
+        assert_eq!(serde_json::from_str::<RootfsView>(&json).unwrap(), layout, "{json}");
+        assert!(serde_json::from_str::<RootfsView>("{\"\\u0000xx\":\"file\"}").is_err());
     }
 }

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
-use super::cache_from::Lenders;
-use super::cache_key::Key;
-use super::instruction_cache::{Cache, RecordedLayer};
-use crate::events::Job;
+use super::cache_from::CacheFrom;
+use super::cache_key::CacheKey;
+use super::instruction_cache::{InstructionCache, RecordedLayer};
+use crate::events::Context;
 use crate::image::{ClusterConfig, Digest};
 use crate::layer::{Entry, FORMAT, Layer, Memory, PackOptions};
 use crate::store::Store;
@@ -19,27 +19,27 @@ use crate::store::Store;
 /// The memory of the pieces of a tree that is packed.
 ///
 /// Files are read once: where nothing of a piece's shape was made before, their digests come of packing them.
-pub struct Pieces<'a> {
-    cache: &'a Cache,
-    lenders: &'a Lenders,
+pub struct LayerCache<'a> {
+    cache: &'a InstructionCache,
+    lenders: &'a CacheFrom,
     options: &'a PackOptions,
     store: &'a Store,
-    job: &'a Job,
+    ctx: &'a Context,
     /// The digests of files as they were when they were packed.
     packed: Shared<PathBuf>,
     /// The keys of the pieces that were met, by their layers' digests.
     keys: Shared<Digest>,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> LayerCache<'a> {
     /// The memory of pieces that are packed with these options, and of the images that lend their layers.
-    pub fn new(cache: &'a Cache, lenders: &'a Lenders, options: &'a PackOptions, store: &'a Store, job: &'a Job) -> Self {
-        Pieces { cache, lenders, options, store, job, packed: Shared::default(), keys: Shared::default() }
+    pub fn new(cache: &'a InstructionCache, lenders: &'a CacheFrom, options: &'a PackOptions, store: &'a Store, ctx: &'a Context) -> Self {
+        LayerCache { cache, lenders, options, store, ctx, packed: Shared::default(), keys: Shared::default() }
     }
 
     /// The digest of a file: of what was packed, if it was.
     pub fn digest(&self, path: &Path) -> Result<Digest> {
-        self.packed.get(path).map_or_else(|| self.cache.files.digest(path, self.job), Ok)
+        self.packed.get(path).map_or_else(|| self.cache.files.digest(path, self.ctx), Ok)
     }
 
     /// A layer as it is written down: with its key, if it is of a piece.
@@ -61,8 +61,8 @@ impl<'a> Pieces<'a> {
         Ok(key.finish())
     }
 
-    fn begin(&self, kind: &str) -> Key {
-        let mut key = Key::new(kind);
+    fn begin(&self, kind: &str) -> CacheKey {
+        let mut key = CacheKey::new(kind);
         key.part(ClusterConfig::SCHEMA);
         key.part(format!("{FORMAT} {:?}", self.options.compression));
         key
@@ -70,7 +70,7 @@ impl<'a> Pieces<'a> {
 
     /// What a piece is remembered under here: with its times, so that it is the same as packed anew.
     fn timed(&self, key: &Digest, piece: &[(&Path, &Entry)]) -> Digest {
-        let mut timed = Key::new("at");
+        let mut timed = CacheKey::new("at");
         timed.part(key.to_string());
         for (_, entry) in piece {
             timed.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
@@ -84,7 +84,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl Memory for Pieces<'_> {
+impl Memory for LayerCache<'_> {
     fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
         if self.cache.is_write_only() || !(self.lenders.any() || self.cache.saw(&self.shape(piece)?)) {
             return Ok(None);

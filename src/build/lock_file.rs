@@ -17,23 +17,23 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{Failure, hints_of, kind_of};
-use crate::image::{Digest, Name};
+use crate::image::{Digest, Reference};
 use crate::registry::client::shown;
 
 /// Digests by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Lock {
+pub struct LockFile {
     /// For readers; who writes another one keeps it.
     #[serde(default = "about")]
     comment: String,
     version: u32,
     /// What FROM and COPY --from name.
     #[serde(default)]
-    images: BTreeMap<Name, Digest>,
+    images: BTreeMap<Reference, Digest>,
     /// The container images that come along.
     #[serde(default)]
-    containers: BTreeMap<Name, Digest>,
+    containers: BTreeMap<Reference, Digest>,
     /// What URLs gave, without passwords and queries.
     #[serde(default)]
     files: BTreeMap<String, Digest>,
@@ -46,11 +46,11 @@ fn about() -> String {
     "Written by `sealift build --lock`; `sealift build --locked` takes exactly this.".to_owned()
 }
 
-impl Default for Lock {
+impl Default for LockFile {
     fn default() -> Self {
-        Lock {
+        LockFile {
             comment: about(),
-            version: Lock::VERSION,
+            version: LockFile::VERSION,
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -59,21 +59,21 @@ impl Default for Lock {
     }
 }
 
-impl Lock {
+impl LockFile {
     const VERSION: u32 = 1;
 
     /// Reads a lock file; `file` is what it is called in messages.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let broken = || Failure::usage(format!("{file} is no lock file")).hint("write it anew with `sealift build --lock`");
-        let lock: Lock = serde_json::from_str(text).with_context(broken)?;
-        let is_known = lock.version == Lock::VERSION;
-        ensure!(is_known, Failure::usage(format!("{file} is a lock file of version {}, not {}", lock.version, Lock::VERSION)));
-        Ok(Lock { read: (file.to_owned(), text.to_owned()), ..lock })
+        let lock: LockFile = serde_json::from_str(text).with_context(broken)?;
+        let is_known = lock.version == LockFile::VERSION;
+        ensure!(is_known, Failure::usage(format!("{file} is a lock file of version {}, not {}", lock.version, LockFile::VERSION)));
+        Ok(LockFile { read: (file.to_owned(), text.to_owned()), ..lock })
     }
 
     /// With the comment of the file that it replaces.
-    pub fn in_place_of(self, before: Lock) -> Self {
-        Lock { comment: before.comment, ..self }
+    pub fn in_place_of(self, before: LockFile) -> Self {
+        LockFile { comment: before.comment, ..self }
     }
 
     /// Says which line of the lock file asks for what did not come, if one does.
@@ -92,13 +92,13 @@ impl Lock {
     }
 
     /// An image of FROM or COPY --from, by its digest.
-    pub fn image(&self, name: &Name) -> Result<Name> {
+    pub fn image(&self, name: &Reference) -> Result<Reference> {
         let digest = self.images.get(name).copied().or(name.digest());
         digest.map(|digest| name.with_digest(digest)).ok_or_else(|| missing(&[format!("image {}", name.familiar())]).into())
     }
 
     /// The digests of container images. All that are not in the lock are told at once.
-    pub fn containers<'a>(&self, names: impl Iterator<Item = &'a Name>) -> Result<BTreeMap<Name, Digest>> {
+    pub fn containers<'a>(&self, names: impl Iterator<Item = &'a Reference>) -> Result<BTreeMap<Reference, Digest>> {
         let (mut found, mut lacking) = (BTreeMap::new(), Vec::new());
         for name in names {
             match self.containers.get(name).copied().or(name.digest()) {
@@ -116,12 +116,12 @@ impl Lock {
     }
 
     /// Notes what FROM or COPY --from named.
-    pub fn add_image(&mut self, name: &Name, digest: Digest) {
+    pub fn add_image(&mut self, name: &Reference, digest: Digest) {
         self.images.insert(name.clone(), digest);
     }
 
     /// Notes a container image.
-    pub fn add_container(&mut self, name: &Name, digest: Digest) {
+    pub fn add_container(&mut self, name: &Reference, digest: Digest) {
         self.containers.insert(name.clone(), digest);
     }
 
@@ -131,7 +131,7 @@ impl Lock {
     }
 
     /// Adds what another platform took.
-    pub fn merge(&mut self, other: Lock) {
+    pub fn merge(&mut self, other: LockFile) {
         self.images.extend(other.images);
         self.containers.extend(other.containers);
         self.files.extend(other.files);
@@ -150,17 +150,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_and_the_rest_is_refused() {
         let (digest, url) = (Digest::of(b"x"), Url::parse("https://me:secret@example.com/a?token=b").unwrap());
-        let mut lock = Lock::default();
+        let mut lock = LockFile::default();
         lock.add_image(&"base:1".parse().unwrap(), digest);
         lock.add_container(&"nginx:1".parse().unwrap(), digest);
         lock.add_file(&url, digest);
         let text = lock.text().unwrap();
         assert!(!text.contains("secret") && !text.contains("token"), "{text}");
-        let read = Lock::parse("Kubefile.lock", &text).unwrap();
+        let read = LockFile::parse("Kubefile.lock", &text).unwrap();
         assert_eq!(read.text().unwrap(), text);
         assert_eq!(read.image(&"base:1".parse().unwrap()).unwrap().digest(), Some(digest));
         assert_eq!(read.file(&url).unwrap(), digest);
-        let names: Vec<Name> = ["nginx:1", "redis:7", "etcd:3"].iter().map(|name| name.parse().unwrap()).collect();
+        let names: Vec<Reference> = ["nginx:1", "redis:7", "etcd:3"].iter().map(|name| name.parse().unwrap()).collect();
         let refused = read.containers(names.iter()).unwrap_err().to_string();
         assert_eq!(refused, "container image redis:7, container image etcd:3 are not in the lock file");
         assert!(read.image(&"other:1".parse().unwrap()).is_err() && read.file(&"https://example.com/b".parse().unwrap()).is_err());
@@ -168,10 +168,10 @@ mod tests {
 
     #[test]
     fn errors_name_the_line_and_comments_stay() {
-        let mut lock = Lock::default();
+        let mut lock = LockFile::default();
         lock.add_image(&"base:1".parse().unwrap(), Digest::of(b"x"));
         let text = lock.text().unwrap().replace(&about(), "Ask Ann before you change this.");
-        let read = Lock::parse("dir/Kubefile.lock", &text).unwrap();
+        let read = LockFile::parse("dir/Kubefile.lock", &text).unwrap();
         let error = read.blame("docker.io/library/base:1", Failure::network("404").into());
         assert!(format!("{error:#}").starts_with("dir/Kubefile.lock:5: \"docker.io/library/base:1\": \"sha256:"), "{error:#}");
         assert!(kind_of(&error) == crate::error::Kind::Network && hints_of(&error)[0].contains("--lock"));
@@ -183,7 +183,7 @@ mod tests {
     fn what_is_no_lock_file_is_refused() {
         for (text, part) in [("", "no lock file"), ("{\"version\": 2}", "version 2"), ("{\"version\": 1, \"imgaes\": {}}", "no lock file")]
         {
-            let error = Lock::parse("Kubefile.lock", text).unwrap_err();
+            let error = LockFile::parse("Kubefile.lock", text).unwrap_err();
             assert!(format!("{error:#}").contains(part), "{error:#}");
         }
     }

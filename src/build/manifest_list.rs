@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType, Platform};
 
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{
-    ANNOTATION_PLATFORM, ClusterConfig, Content, Name, TYPE_CLUSTER, canonical, host_platform, parse_platform, platform_string,
+    ANNOTATION_PLATFORM, ClusterConfig, Content, Reference, TYPE_CLUSTER, canonical, host_platform, parse_platform, platform_string,
 };
 use crate::store::Store;
 
@@ -16,7 +16,7 @@ use crate::store::Store;
 ///
 /// # Errors
 /// Of kind `Usage` if the name is taken; see [`add`].
-pub fn create(list: &Name, images: &[Name], store: &Store, job: &Job) -> Result<Descriptor> {
+pub fn create(list: &Reference, images: &[Reference], store: &Store, ctx: &Context) -> Result<Descriptor> {
     if store.resolve(list)?.is_some() {
         return Err(Failure::usage(format!("{} is there already", list.familiar()))
             .hint(format!("`sealift manifest add {0} IMAGE` adds to it, `sealift rmi {0}` removes the name", list.familiar()))
@@ -24,7 +24,7 @@ pub fn create(list: &Name, images: &[Name], store: &Store, job: &Job) -> Result<
     }
     let mut arms = Vec::new();
     for image in images {
-        join(&mut arms, arms_of(image, None, store)?, image, job);
+        join(&mut arms, arms_of(image, None, store)?, image, ctx);
     }
     write(list, arms, store)
 }
@@ -34,9 +34,9 @@ pub fn create(list: &Name, images: &[Name], store: &Store, job: &Job) -> Result<
 ///
 /// # Errors
 /// Of kind `Usage` if the name is no list, or it is not known what platform the image is for.
-pub fn add(list: &Name, image: &Name, platform: Option<&Platform>, store: &Store, job: &Job) -> Result<Descriptor> {
+pub fn add(list: &Reference, image: &Reference, platform: Option<&Platform>, store: &Store, ctx: &Context) -> Result<Descriptor> {
     let mut arms = index_of(list, store)?.manifests().clone();
-    join(&mut arms, arms_of(image, platform, store)?, image, job);
+    join(&mut arms, arms_of(image, platform, store)?, image, ctx);
     write(list, arms, store)
 }
 
@@ -45,7 +45,7 @@ pub fn add(list: &Name, image: &Name, platform: Option<&Platform>, store: &Store
 ///
 /// # Errors
 /// Of kind `Usage` if the list does not have one of them.
-pub fn remove(list: &Name, which: &[String], store: &Store) -> Result<Descriptor> {
+pub fn remove(list: &Reference, which: &[String], store: &Store) -> Result<Descriptor> {
     let mut arms = index_of(list, store)?.manifests().clone();
     for text in which {
         let digest = find(&arms, text, list, store)?.digest().clone();
@@ -72,7 +72,7 @@ pub struct Changes {
 ///
 /// # Errors
 /// Of kind `Usage` if the list does not have the image, or a cluster image would be for another platform than it was built for.
-pub fn annotate(list: &Name, which: &str, changes: &Changes, store: &Store) -> Result<Descriptor> {
+pub fn annotate(list: &Reference, which: &str, changes: &Changes, store: &Store) -> Result<Descriptor> {
     let mut arms = index_of(list, store)?.manifests().clone();
     let digest = find(&arms, which, list, store)?.digest().clone();
     for arm in arms.iter_mut().filter(|arm| *arm.digest() == digest) {
@@ -112,7 +112,7 @@ impl Changes {
 }
 
 /// The arm that is meant by its digest, its platform, or the name of its image.
-fn find<'a>(arms: &'a [Descriptor], text: &str, list: &Name, store: &Store) -> Result<&'a Descriptor> {
+fn find<'a>(arms: &'a [Descriptor], text: &str, list: &Reference, store: &Store) -> Result<&'a Descriptor> {
     let is_platform = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|platform| platform_string(platform) == text);
     let by = |digest: &str| arms.iter().find(|arm| arm.digest().to_string() == digest);
     let found = by(text).or_else(|| arms.iter().find(is_platform));
@@ -132,7 +132,7 @@ fn workloads_of(arm: &Descriptor) -> Option<&String> {
 ///
 /// # Errors
 /// Of kind `Usage` if it points at one image.
-pub fn index_of(list: &Name, store: &Store) -> Result<ImageIndex> {
+pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
     match store.document(&store.find(list)?)? {
         Content::Index(index) => Ok(*index),
         _ => Err(Failure::usage(format!("{} is one image, not a list of several", list.familiar()))
@@ -142,7 +142,7 @@ pub fn index_of(list: &Name, store: &Store) -> Result<ImageIndex> {
 }
 
 /// What an image adds to a list.
-fn arms_of(image: &Name, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
+fn arms_of(image: &Reference, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
     let found = store.find(image)?;
     match (store.document(&found)?, platform) {
         (Content::Index(index), None) => Ok(index.manifests().clone()),
@@ -150,7 +150,7 @@ fn arms_of(image: &Name, platform: Option<&Platform>, store: &Store) -> Result<V
             bail!(Failure::usage(format!("{} is for several platforms itself", image.familiar())).hint("leave `--platform` out"))
         }
         (Content::Manifest(manifest), platform) => {
-            let known = store.survey(&found)?.into_iter().next().map(|part| part.platform);
+            let known = store.inspect(&found)?.into_iter().next().map(|part| part.platform);
             let platform = platform.cloned().or(known).filter(|platform| !platform_string(platform).starts_with("unknown"));
             let Some(platform) = platform else {
                 bail!(Failure::usage(format!("{} does not say what platform it is for", image.familiar())).hint("say it with `--platform`"))
@@ -165,12 +165,12 @@ fn arms_of(image: &Name, platform: Option<&Platform>, store: &Store) -> Result<V
 }
 
 /// Puts new arms after those that stay.
-fn join(arms: &mut Vec<Descriptor>, new: Vec<Descriptor>, image: &Name, job: &Job) {
+fn join(arms: &mut Vec<Descriptor>, new: Vec<Descriptor>, image: &Reference, ctx: &Context) {
     for arm in new {
         if let Some(at) = arms.iter().position(|known| place_of(known) == place_of(&arm)) {
             let old = arms.remove(at);
             if old.digest() != arm.digest() {
-                job.warn(format!("{} replaces {} for {}", image.familiar(), old.digest(), place_of(&arm)));
+                ctx.warn(format!("{} replaces {} for {}", image.familiar(), old.digest(), place_of(&arm)));
             }
         }
         arms.push(arm);
@@ -186,7 +186,7 @@ fn place_of(arm: &Descriptor) -> String {
 }
 
 /// Writes the index and names it. One with the parts of cluster images is a cluster image.
-fn write(list: &Name, arms: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+fn write(list: &Reference, arms: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
     let is_cluster = arms.iter().any(|arm| is_of_cluster(arm, store));
     let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(arms);
     let builder = if is_cluster { builder.artifact_type(MediaType::from(TYPE_CLUSTER)) } else { builder };

@@ -6,12 +6,12 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, History, Platform};
 
 use super::assemble::{self, Parts};
-use super::base_image::Base;
-use super::instruction_cache::Cache;
-use super::stage::Made;
+use super::base_image::BaseImage;
+use super::instruction_cache::InstructionCache;
+use super::stage::StageResult;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string};
+use crate::events::Context;
+use crate::image::{ClusterConfig, ClusterKind, Digest, Reference, platform_string};
 use crate::store::Store;
 
 /// Makes one image of several, in this order, for every platform that all of them have, and names it. Where they say different
@@ -19,12 +19,12 @@ use crate::store::Store;
 ///
 /// # Errors
 /// Fails if they have no platform in common, or two of them bring different clusters.
-pub fn merge(name: &Name, images: &[Name], store: &Store, job: &Job) -> Result<Digest> {
-    let _in_use = store.in_use()?;
+pub fn merge(name: &Reference, images: &[Reference], store: &Store, ctx: &Context) -> Result<Digest> {
+    let _in_use = store.lock_shared()?;
     let mut manifests = Vec::new();
-    for platform in common_platforms(images, store, job)? {
-        let sides = images.iter().map(|image| Side::read(image, &platform, store, job)).collect::<Result<Vec<_>>>()?;
-        manifests.extend(Merged::of(&sides, job)?.write(&platform, store)?);
+    for platform in common_platforms(images, store, ctx)? {
+        let sides = images.iter().map(|image| Side::read(image, &platform, store, ctx)).collect::<Result<Vec<_>>>()?;
+        manifests.extend(Merged::of(&sides, ctx)?.write(&platform, store)?);
     }
     let index = assemble::index(manifests, store)?;
     store.tag(name, &index)?;
@@ -32,11 +32,11 @@ pub fn merge(name: &Name, images: &[Name], store: &Store, job: &Job) -> Result<D
 }
 
 /// The platforms that all images have; a warning says which are left out.
-fn common_platforms(images: &[Name], store: &Store, job: &Job) -> Result<Vec<Platform>> {
+fn common_platforms(images: &[Reference], store: &Store, ctx: &Context) -> Result<Vec<Platform>> {
     let mut common: Option<Vec<Platform>> = None;
     let (mut told, mut all) = (Vec::new(), BTreeSet::new());
     for image in images {
-        let parts = store.survey(&store.find(image)?)?;
+        let parts = store.inspect(&store.find(image)?)?;
         let own: Vec<Platform> = parts.into_iter().map(|part| part.platform).collect();
         told.push(format!("{} is built for {}", image.familiar(), own.iter().map(platform_string).collect::<Vec<_>>().join(", ")));
         all.extend(own.iter().map(platform_string));
@@ -53,20 +53,20 @@ fn common_platforms(images: &[Name], store: &Store, job: &Job) -> Result<Vec<Pla
         all.remove(&platform_string(platform));
     }
     if !all.is_empty() {
-        job.warn(format!("left out {}: {}", all.into_iter().collect::<Vec<_>>().join(", "), told.join("; ")));
+        ctx.warn(format!("left out {}: {}", all.into_iter().collect::<Vec<_>>().join(", "), told.join("; ")));
     }
     Ok(common)
 }
 
 /// One of the images.
 struct Side<'a> {
-    name: &'a Name,
-    base: Base,
+    name: &'a Reference,
+    base: BaseImage,
 }
 
 impl<'a> Side<'a> {
-    fn read(name: &'a Name, platform: &Platform, store: &Store, job: &Job) -> Result<Self> {
-        let base = Base::read(&store.find(name)?, platform, &Cache::open(store, false), store, job)?;
+    fn read(name: &'a Reference, platform: &Platform, store: &Store, ctx: &Context) -> Result<Self> {
+        let base = BaseImage::read(&store.find(name)?, platform, &InstructionCache::open(store, false), store, ctx)?;
         if !base.is_cluster {
             return Err(Failure::usage(format!("{} is no cluster image", name.familiar()))
                 .hint("container images are brought along by IMAGES in a Kubefile")
@@ -78,20 +78,20 @@ impl<'a> Side<'a> {
 
 /// What they come to.
 struct Merged {
-    base: Base,
-    made: Made,
+    base: BaseImage,
+    made: StageResult,
     env: BTreeMap<String, String>,
 }
 
 impl Merged {
-    fn of(sides: &[Side<'_>], job: &Job) -> Result<Self> {
-        let mut merged = Merged { base: Base::default(), made: Made::default(), env: BTreeMap::new() };
+    fn of(sides: &[Side<'_>], ctx: &Context) -> Result<Self> {
+        let mut merged = Merged { base: BaseImage::default(), made: StageResult::default(), env: BTreeMap::new() };
         merged.base.cluster = ClusterConfig::new(ClusterKind::AppInstaller);
         let mut history = Vec::new();
         for side in sides {
             merged.add_layers(&side.base, &mut history);
-            merged.add_cluster(side, job)?;
-            merged.add_workloads(side, job)?;
+            merged.add_cluster(side, ctx)?;
+            merged.add_workloads(side, ctx)?;
             merged.env.extend(side.base.env());
         }
         merged.made.from_base = merged.made.layers.len();
@@ -100,7 +100,7 @@ impl Merged {
     }
 
     /// Layers that are there already, as of a common base image, are not added again, nor is what their history says.
-    fn add_layers(&mut self, base: &Base, history: &mut Vec<History>) {
+    fn add_layers(&mut self, base: &BaseImage, history: &mut Vec<History>) {
         let known: BTreeSet<String> = self.made.layers.iter().map(|layer| layer.descriptor.digest().to_string()).collect();
         let is_new = |number: usize| base.layers.get(number).is_some_and(|layer| !known.contains(layer.descriptor.digest().as_ref()));
         let first_new = (0..base.layers.len()).find(|number| is_new(*number));
@@ -119,7 +119,7 @@ impl Merged {
         self.made.layers.extend(new.collect::<Vec<_>>());
     }
 
-    fn add_cluster(&mut self, side: &Side<'_>, job: &Job) -> Result<()> {
+    fn add_cluster(&mut self, side: &Side<'_>, ctx: &Context) -> Result<()> {
         let (name, other) = (side.name.familiar(), &side.base.cluster);
         let cluster = &mut self.base.cluster;
         if other.kind == ClusterKind::KubeInstaller {
@@ -138,7 +138,7 @@ impl Merged {
             (Some(own), Some(more)) if own != more => {
                 let both = format!("{own} {more}");
                 if both.contains("||") {
-                    job.warn(format!("{name} needs Kubernetes {more}, the others {own}: only the latter is kept"));
+                    ctx.warn(format!("{name} needs Kubernetes {more}, the others {own}: only the latter is kept"));
                 } else {
                     cluster.kube_version = Some(both);
                 }
@@ -150,7 +150,7 @@ impl Merged {
             match cluster.apps.iter_mut().find(|known| known.name == app.name) {
                 Some(known) if known == app => {}
                 Some(known) => {
-                    job.warn(format!("application {} is in several images: that of {name} counts", app.name));
+                    ctx.warn(format!("application {} is in several images: that of {name} counts", app.name));
                     known.clone_from(app);
                 }
                 None => cluster.apps.push(app.clone()),
@@ -162,16 +162,16 @@ impl Merged {
         for (what, own, more) in [("ENV", &mut cluster.env, &other.env), ("LABEL", &mut cluster.labels, &other.labels)] {
             for (key, value) in more {
                 if let Some(was) = own.insert(key.clone(), value.clone()).filter(|was| was != value) {
-                    job.warn(format!("{what} {key}={was} becomes {value}, as {name} says"));
+                    ctx.warn(format!("{what} {key}={was} becomes {value}, as {name} says"));
                 }
             }
         }
         Ok(())
     }
 
-    fn add_workloads(&mut self, side: &Side<'_>, job: &Job) -> Result<()> {
+    fn add_workloads(&mut self, side: &Side<'_>, ctx: &Context) -> Result<()> {
         for name in self.base.workloads.extend(&side.base.workloads) {
-            job.warn(format!("container image {} is in several images: that of {} counts", name.familiar(), side.name.familiar()));
+            ctx.warn(format!("container image {} is in several images: that of {} counts", name.familiar(), side.name.familiar()));
         }
         Ok(())
     }

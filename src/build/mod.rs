@@ -50,28 +50,28 @@ use oci_spec::image::{Descriptor, Platform};
 use serde::Serialize;
 
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::Job;
-use crate::image::{Digest, Name, host_platform, platform_string};
+use crate::events::Context;
+use crate::image::{Digest, Reference, host_platform, platform_string};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
 use crate::workloads::image_list::{self, Ignore};
-use crate::workloads::{Archive, Fetched, Sources, Wanted, Workloads};
+use crate::workloads::{Fetched, ImageArchive, RequiredImages, Sources, Workloads};
 
-pub use lock_file::Lock;
+pub use lock_file::LockFile;
 pub use merge::merge;
 pub use options::{Options, Pull};
 pub use prune_cache::prune;
 
 use assemble::Parts;
-use base_image::Base;
-use cache_from::Lenders;
-use context::Context;
-use instruction_cache::Cache;
+use base_image::BaseImage;
+use cache_from::CacheFrom;
+use context::BuildContext;
+use instruction_cache::InstructionCache;
 use plan::{Plan, Planned};
-use prepare::Draft;
-use scratch_dir::Workdir;
-use stage::{Made, Site, Stage};
+use prepare::Prepared;
+use scratch_dir::ScratchDir;
+use stage::{Stage, StageContext, StageResult};
 use stage_sources::Image;
 
 /// What a build came to.
@@ -79,7 +79,7 @@ use stage_sources::Image;
 #[serde(rename_all = "camelCase")]
 pub struct Built {
     /// The image's name.
-    pub name: Name,
+    pub name: Reference,
     /// The digest of its index.
     pub digest: Digest,
     /// Whether the name pointed at this image before.
@@ -90,10 +90,10 @@ pub struct Built {
     pub images: usize,
     /// Container images that are nowhere, which was allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Name>,
+    pub missing: Vec<Reference>,
     /// What it took by name.
     #[serde(skip)]
-    pub taken: Lock,
+    pub taken: LockFile,
 }
 
 /// What a check came to.
@@ -101,20 +101,20 @@ pub struct Built {
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
     /// The container images that would be brought, and what could not be decided.
-    pub wanted: Wanted,
+    pub wanted: RequiredImages,
     /// Whether RUN or COPY --from may bring more, which is known only when it is built.
     pub runs: bool,
 }
 
 /// Builds an image into the store for each of the platforms, and names it.
-pub async fn build(options: Options, platforms: &[Platform], client: &Client, store: &Store, job: &Job) -> Result<Built> {
-    let _in_use = store.in_use()?;
+pub async fn build(options: Options, platforms: &[Platform], client: &Client, store: &Store, ctx: &Context) -> Result<Built> {
+    let _in_use = store.lock_shared()?;
     let name = options.name.clone();
     let mut parts = Vec::new();
     for platform in platforms {
-        parts.push(build_part(Options { platform: platform.clone(), ..options.clone() }, client, store, job).await?);
+        parts.push(build_part(Options { platform: platform.clone(), ..options.clone() }, client, store, ctx).await?);
     }
-    job.check()?;
+    ctx.check()?;
     let store = store.clone();
     tokio::task::spawn_blocking(move || name_image(name, parts, &store)).await?
 }
@@ -124,11 +124,11 @@ struct BuiltPart {
     manifests: Vec<Descriptor>,
     layers: usize,
     images: usize,
-    missing: Vec<Name>,
-    taken: Lock,
+    missing: Vec<Reference>,
+    taken: LockFile,
 }
 
-fn name_image(name: Name, mut parts: Vec<BuiltPart>, store: &Store) -> Result<Built> {
+fn name_image(name: Reference, mut parts: Vec<BuiltPart>, store: &Store) -> Result<Built> {
     let index = assemble::index(parts.iter().flat_map(|part| part.manifests.clone()).collect(), store)?;
     let unchanged = store.resolve(&name)?.is_some_and(|before| before.digest() == index.digest());
     if !unchanged {
@@ -136,16 +136,16 @@ fn name_image(name: Name, mut parts: Vec<BuiltPart>, store: &Store) -> Result<Bu
     }
     let most = |count: fn(&BuiltPart) -> usize| parts.iter().map(count).max().unwrap_or_default();
     let (layers, images) = (most(|part| part.layers), most(|part| part.images));
-    let mut taken = Lock::default();
+    let mut taken = LockFile::default();
     parts.iter_mut().for_each(|part| taken.merge(std::mem::take(&mut part.taken)));
-    let mut missing: Vec<Name> = parts.into_iter().flat_map(|part| part.missing).collect();
+    let mut missing: Vec<Reference> = parts.into_iter().flat_map(|part| part.missing).collect();
     missing.sort();
     missing.dedup();
     Ok(Built { name, digest: index.digest().try_into()?, unchanged, layers, images, missing, taken })
 }
 
-async fn build_part(options: Options, client: &Client, store: &Store, job: &Job) -> Result<BuiltPart> {
-    let (build, mut plan) = Build::prepare(options, client, store, job).await?;
+async fn build_part(options: Options, client: &Client, store: &Store, ctx: &Context) -> Result<BuiltPart> {
+    let (build, mut plan) = Build::prepare(options, client, store, ctx).await?;
     let build = Arc::new(build);
     let (wanted, plan, made) = blocking(build.clone(), move |build| {
         let made = build.stages(&mut plan, |stage, steps| stage.carry_out(steps))?;
@@ -160,9 +160,9 @@ async fn build_part(options: Options, client: &Client, store: &Store, job: &Job)
 
 /// Parses, resolves and checks, and says which container images are wanted; builds nothing. Of the image in `why` it says which values of
 /// charts make it.
-pub async fn check(options: Options, why: Option<Name>, client: &Client, store: &Store, job: &Job) -> Result<Checked> {
-    let _in_use = store.in_use()?;
-    let (build, mut plan) = Build::prepare(options, client, store, job).await?;
+pub async fn check(options: Options, why: Option<Reference>, client: &Client, store: &Store, ctx: &Context) -> Result<Checked> {
+    let _in_use = store.lock_shared()?;
+    let (build, mut plan) = Build::prepare(options, client, store, ctx).await?;
     blocking(Arc::new(build), move |build| {
         let runs = plan.has_surprises();
         let made = build.stages(&mut plan, |stage, steps| stage.look_only(steps))?;
@@ -181,36 +181,36 @@ async fn blocking<T: Send + 'static>(build: Arc<Build>, work: impl FnOnce(&Build
 
 /// A build whose base is there.
 struct Build {
-    workdir: Workdir,
+    workdir: ScratchDir,
     options: Options,
     /// The images that stages start from or take files from.
-    bases: BTreeMap<Image, Base>,
+    bases: BTreeMap<Image, BaseImage>,
     /// The one that the image comes from.
-    base: Base,
-    cache: Cache,
+    base: BaseImage,
+    cache: InstructionCache,
     ignore: Ignore,
     /// The images and files that the plan took by name.
-    taken: Lock,
-    lenders: Lenders,
+    taken: LockFile,
+    lenders: CacheFrom,
     store: Store,
-    job: Job,
+    ctx: Context,
 }
 
 impl Build {
     /// Reads the Kubefile, brings what it builds on, and plans; fails with everything that is wrong at once.
-    async fn prepare(options: Options, client: &Client, store: &Store, job: &Job) -> Result<(Self, Plan)> {
-        let (draft, plan) = Draft::begin(options, client, store, job).await?.plan(client, store, job).await?;
-        let Draft { options, context, cache, bases, origins, workdir, taken, .. } = draft;
-        let ignore = ignored(&context, &options, job)?;
-        let lenders = Lenders::open(&options, client, store, job).await?;
+    async fn prepare(options: Options, client: &Client, store: &Store, ctx: &Context) -> Result<(Self, Plan)> {
+        let (draft, plan) = Prepared::begin(options, client, store, ctx).await?.plan(client, store, ctx).await?;
+        let Prepared { options, context, cache, bases, origins, workdir, taken, .. } = draft;
+        let ignore = ignored(&context, &options, ctx)?;
+        let lenders = CacheFrom::open(&options, client, store, ctx).await?;
         let base = origins.root(plan.image().number).and_then(|image| bases.get(image)).cloned().unwrap_or_default();
-        Ok((Build { workdir, options, bases, base, cache, ignore, taken, lenders, store: store.clone(), job: job.clone() }, plan))
+        Ok((Build { workdir, options, bases, base, cache, ignore, taken, lenders, store: store.clone(), ctx: ctx.clone() }, plan))
     }
 
     /// Goes through the stages, each by `work`, which takes the plan's steps, and gives what the last one made.
-    fn stages(&self, plan: &mut Plan, work: impl Fn(Stage<'_>, Vec<Planned>) -> Result<Made>) -> Result<Made> {
-        let Build { workdir, options, cache, lenders, store, job, bases, .. } = self;
-        let mut site = Site { options, cache, lenders, store, workdir, job, bases, finished: BTreeMap::new() };
+    fn stages(&self, plan: &mut Plan, work: impl Fn(Stage<'_>, Vec<Planned>) -> Result<StageResult>) -> Result<StageResult> {
+        let Build { workdir, options, cache, lenders, store, ctx, bases, .. } = self;
+        let mut site = StageContext { options, cache, lenders, store, workdir, ctx, bases, finished: BTreeMap::new() };
         for stage in &mut plan.stages {
             let steps = std::mem::take(&mut stage.steps);
             let made = work(Stage::new(stage, &site), steps)?;
@@ -220,7 +220,7 @@ impl Build {
     }
 
     /// The container images that the finished rootfs and the options ask for.
-    fn wanted(&self, plan: &Plan, made: &Made) -> Result<Wanted> {
+    fn wanted(&self, plan: &Plan, made: &StageResult) -> Result<RequiredImages> {
         let mut wanted = made.named.wanted(&self.cache)?;
         wanted.add(&self.options.kubefile, None, &plan.image().images);
         for (name, text) in &self.options.image_lists {
@@ -235,7 +235,7 @@ impl Build {
     }
 
     /// How charts are launched in what was made.
-    fn launch<'a>(&'a self, plan: &'a Plan, made: &'a Made) -> charts::Launch<'a> {
+    fn launch<'a>(&'a self, plan: &'a Plan, made: &'a StageResult) -> charts::Launch<'a> {
         charts::Launch {
             engine: &self.options.engine,
             native: self.options.platform == host_platform(),
@@ -245,26 +245,26 @@ impl Build {
             cache: &self.cache,
             workdir: &self.workdir,
             store: &self.store,
-            job: &self.job,
+            ctx: &self.ctx,
         }
     }
 
-    fn warn_of(&self, wanted: &Wanted) {
+    fn warn_of(&self, wanted: &RequiredImages) {
         for doubt in &wanted.undecided {
-            self.job.warn(format!("{}: `{}`: {}", doubt.place, doubt.text, doubt.why));
+            self.ctx.warn(format!("{}: `{}`: {}", doubt.place, doubt.text, doubt.why));
         }
     }
 
     /// The digests that the wanted images must have; one that is not in the lock file is an error.
-    fn locked(&self, wanted: &Wanted) -> Result<BTreeMap<Name, Digest>> {
+    fn locked(&self, wanted: &RequiredImages) -> Result<BTreeMap<Reference, Digest>> {
         self.options.lock.as_ref().map(|lock| lock.containers(wanted.images.keys())).transpose().map(Option::unwrap_or_default)
     }
 
-    async fn fetch(&self, wanted: &Wanted, client: &Client) -> Result<Fetched> {
+    async fn fetch(&self, wanted: &RequiredImages, client: &Client) -> Result<Fetched> {
         if !self.options.with_images {
             return Ok(Fetched::default());
         }
-        let open = |path: &std::path::PathBuf| Archive::open(path).map(Arc::new);
+        let open = |path: &std::path::PathBuf| ImageArchive::open(path).map(Arc::new);
         let archives = self.options.archives.iter().map(open).collect::<Result<_>>()?;
         let mut known = self.cache.roots(&platform_string(&self.options.platform));
         known.extend(self.base.workloads.roots().map(|(name, root)| (name.clone(), root.clone())));
@@ -272,12 +272,12 @@ impl Build {
         let asks_anew = matches!(self.options.pull, Pull::Always | Pull::Newer);
         let (first, then) = if asks_anew { (BTreeMap::new(), Some(known)) } else { (known, None) };
         let mut sources = Sources { archives, client: client.clone(), known: first, locked, allow_missing: self.options.allow_missing };
-        let fetched = match (sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await, then) {
+        let fetched = match (sources.fetch(wanted, &self.options.platform, &self.store, &self.ctx).await, then) {
             (Err(error), Some(known)) if self.options.pull == Pull::Newer => {
-                self.job.check()?;
-                self.job.warn(format!("{error:#}; what was fetched before is taken"));
+                self.ctx.check()?;
+                self.ctx.warn(format!("{error:#}; what was fetched before is taken"));
                 sources.known = known;
-                sources.fetch(wanted, &self.options.platform, &self.store, &self.job).await?
+                sources.fetch(wanted, &self.options.platform, &self.store, &self.ctx).await?
             }
             (fetched, _) => fetched?,
         };
@@ -290,7 +290,7 @@ impl Build {
         let registry = (self.options.pull != Pull::Never).then_some(client);
         let mut refused = Vec::new();
         for (name, blobs) in &fetched.images {
-            match admit(&self.options.policy, registry, name, &blobs[0], &self.store, &self.job).await {
+            match admit(&self.options.policy, registry, name, &blobs[0], &self.store, &self.ctx).await {
                 Err(error) if kind_of(&error) == Kind::Verification => refused.push(error),
                 other => other?,
             }
@@ -306,7 +306,7 @@ impl Build {
         }
     }
 
-    fn finish(&self, plan: &Plan, made: &Made, wanted: &Wanted, fetched: Fetched) -> Result<BuiltPart> {
+    fn finish(&self, plan: &Plan, made: &StageResult, wanted: &RequiredImages, fetched: Fetched) -> Result<BuiltPart> {
         let mut taken = self.taken.clone();
         for (name, blobs) in &fetched.images {
             taken.add_container(name, blobs[0].digest().try_into()?);
@@ -329,7 +329,7 @@ impl Build {
         Ok(BuiltPart { manifests, layers: made.layers.len(), images: workloads.len(), missing: fetched.missing, taken })
     }
 
-    fn add_images(&self, workloads: &mut Workloads, wanted: &Wanted, fetched: &Fetched) -> Result<()> {
+    fn add_images(&self, workloads: &mut Workloads, wanted: &RequiredImages, fetched: &Fetched) -> Result<()> {
         let platform = platform_string(&self.options.platform);
         let mut roots = self.cache.roots(&platform);
         let before = roots.clone();
@@ -342,7 +342,7 @@ impl Build {
     }
 }
 
-fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
+fn ignored(context: &BuildContext, options: &Options, ctx: &Context) -> Result<Ignore> {
     let mut ignore = Ignore::default();
     let mut lists = options.ignored_image_lists.clone();
     match fs_err::read_to_string(context.root().join(".imageignore")) {
@@ -352,7 +352,7 @@ fn ignored(context: &Context, options: &Options, job: &Job) -> Result<Ignore> {
     }
     for (name, text) in lists {
         for (line, text) in ignore.add(&text) {
-            job.warn(format!("{name}:{line}: `{text}` is neither an image name nor a pattern of some"));
+            ctx.warn(format!("{name}:{line}: `{text}` is neither an image name nor a pattern of some"));
         }
     }
     Ok(ignore)

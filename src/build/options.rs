@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use oci_spec::image::Platform;
 
-use super::lock_file::Lock;
+use super::lock_file::LockFile;
 use crate::chart::Engine;
-use crate::image::{ClusterKind, Name};
+use crate::image::{ClusterKind, Reference};
 use crate::layer::Compression;
 use crate::trust::Policy;
 
@@ -15,7 +15,7 @@ use crate::trust::Policy;
 #[derive(Debug, Clone)]
 pub struct Options {
     /// What the image is called.
-    pub name: Name,
+    pub name: Reference,
     /// What the Kubefile is called in messages.
     pub kubefile: String,
     /// The Kubefile's text.
@@ -39,9 +39,9 @@ pub struct Options {
     /// Whether every instruction is carried out again.
     pub no_cache: bool,
     /// Images whose layers are taken for instructions that are the same.
-    pub cache_from: Vec<Name>,
+    pub cache_from: Vec<Reference>,
     /// What names have to stand for (`--locked`).
-    pub lock: Option<Lock>,
+    pub lock: Option<LockFile>,
     /// What renders helm charts; a `helm` in the image's `bin/` goes before the one given here.
     pub engine: Engine,
     /// When the base image and the container images are asked for in registries.

@@ -6,16 +6,16 @@ mod copy;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::add_archive::Format;
-use super::base_image::Base;
-use super::chown::Owner;
-use super::context::Context;
+use super::base_image::BaseImage;
+use super::chown::Ownership;
+use super::context::BuildContext;
 use super::copy_destination::{Destination, Item};
 use super::copy_from::Selection;
 use super::download::{Downloaded, Fetched, Remote};
 use super::options::Options;
-use super::scratch_dir::Workdir;
-use super::stage_sources::{Image, Origin, Origins};
-use super::variables::{Scope, is_predefined};
+use super::scratch_dir::ScratchDir;
+use super::stage_sources::{FileSource, Image, StageSources};
+use super::variables::{Variables, is_predefined};
 use crate::diagnostic::{Diagnostic, Span};
 use url::Url;
 
@@ -38,7 +38,7 @@ pub struct PlannedStage {
     /// Its number in the Kubefile, from 0.
     pub number: usize,
     /// What it starts from.
-    pub start: Origin,
+    pub start: FileSource,
     /// The instructions, in order.
     pub steps: Vec<Planned>,
     /// What an image of it says about the cluster.
@@ -114,7 +114,7 @@ pub struct Placement {
     /// `--chmod`.
     pub mode: Option<Mode>,
     /// `--chown`; else files from the context and from URLs are root's.
-    pub owner: Option<Owner>,
+    pub owner: Option<Ownership>,
 }
 
 /// Something to put somewhere.
@@ -145,17 +145,17 @@ impl Placement {
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// Where stages and `--from` take their files from.
-    pub origins: &'a Origins,
+    pub origins: &'a StageSources,
     /// The images that are there: of a Kubefile with errors, not all of them.
-    pub bases: &'a BTreeMap<Image, Base>,
+    pub bases: &'a BTreeMap<Image, BaseImage>,
     /// The context directory.
-    pub context: &'a Context,
+    pub context: &'a BuildContext,
     /// What is asked for.
     pub options: &'a Options,
     /// What was fetched.
     pub downloaded: &'a Downloaded,
     /// A directory for what comes out of archives; it is there as long as the build.
-    pub workdir: &'a Workdir,
+    pub workdir: &'a ScratchDir,
 }
 
 /// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.
@@ -190,11 +190,11 @@ fn unused_arguments(kubefile: &Kubefile, options: &Options) -> Vec<Diagnostic> {
 
 struct Planner<'a> {
     known: Known<'a>,
-    context: &'a Context,
+    context: &'a BuildContext,
     options: &'a Options,
     escape: Escape,
     base_is_known: bool,
-    scope: Scope,
+    scope: Variables,
     diagnostics: Vec<Diagnostic>,
     /// What the instructions want that is not here yet.
     lacks: Vec<Lacking>,
@@ -209,16 +209,16 @@ impl<'a> Planner<'a> {
         let start = known.origins.start(number);
         let stage = |number| earlier.iter().find(|stage: &&PlannedStage| stage.number == number);
         let (cluster, env, images) = match &start {
-            Origin::Scratch => Default::default(),
-            Origin::Stage(number) => {
+            FileSource::Scratch => Default::default(),
+            FileSource::Stage(number) => {
                 stage(*number).map(|stage| (stage.cluster.clone(), stage.env.clone(), stage.images.clone())).unwrap_or_default()
             }
-            Origin::Image(image) => {
+            FileSource::Image(image) => {
                 known.bases.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
             }
         };
         let base_is_known = known.origins.root(number).is_none_or(|image| known.bases.contains_key(image));
-        let mut scope = Scope::global(kubefile, known.options);
+        let mut scope = Variables::global(kubefile, known.options);
         scope.enter_stage(env.clone());
         let cluster = not_inherited(cluster, known.options);
         Planner {

@@ -6,14 +6,14 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::instruction_cache;
-use crate::events::Job;
+use crate::events::Context;
 use crate::store::{Pruned, Store};
 
 /// Forgets what builds remember of layers and images that are gone, or with `everything` all of it. With `dry_run` it only counts.
 ///
 /// Waits until no other process uses the store.
-pub fn prune(store: &Store, everything: bool, dry_run: bool, job: &Job) -> Result<Pruned> {
-    let _alone = store.lock_alone(job)?;
+pub fn prune(store: &Store, everything: bool, dry_run: bool, ctx: &Context) -> Result<Pruned> {
+    let _alone = store.lock_exclusive(ctx)?;
     let mut pruned = Pruned::default();
     for kind in entries(&store.root().join("build"))? {
         // what is left of killed builds: none runs now
@@ -25,7 +25,7 @@ pub fn prune(store: &Store, everything: bool, dry_run: bool, job: &Job) -> Resul
             continue;
         }
         for entry in entries(&kind.path())? {
-            job.check()?;
+            ctx.check()?;
             if all || instruction_cache::is_stale(&entry.path(), store) {
                 delete(&entry, dry_run, &mut pruned)?;
             }

@@ -9,7 +9,7 @@ use super::run_diff::{Before, Others};
 use super::sandbox::Invocation;
 use super::user_namespace;
 use crate::error::Failure;
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::layer::{Layer, Tree, UnpackOptions, outline, unpack_blob};
 use crate::store::Store;
 
@@ -30,22 +30,22 @@ impl Rootfs {
     }
 
     /// Unpacks the layers that it does not have yet.
-    pub fn catch_up(&mut self, layers: &[Layer], store: &Store, job: &Job) -> Result<()> {
+    pub fn catch_up(&mut self, layers: &[Layer], store: &Store, ctx: &Context) -> Result<()> {
         let missing = &layers[self.layers.min(layers.len())..];
         if missing.is_empty() {
             return Ok(());
         }
-        let task = job.task("unpack the rootfs for RUN", Some(missing.len() as u64), Unit::Items);
+        let task = ctx.task("unpack the rootfs for RUN", Some(missing.len() as u64), Unit::Items);
         let options = UnpackOptions { owners: user_namespace::has_others(), max_bytes: 0 };
         for layer in missing {
-            job.check()?;
+            ctx.check()?;
             unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options).map_err(too_few_ids)?;
             task.advance(1);
         }
         task.done("");
         self.layers = layers.len();
         if !options.owners {
-            let tree = outline(store, layers, job, || {})?;
+            let tree = outline(store, layers, ctx, || {})?;
             let others = tree.into_iter().filter(|(_, entry)| (entry.uid, entry.gid) != (0, 0));
             self.others = others.map(|(path, entry)| (path, (entry.uid, entry.gid))).collect();
         }
@@ -53,10 +53,10 @@ impl Rootfs {
     }
 
     /// Runs a command in it; what it changed, as a layer in which nothing is newer than `newest`.
-    pub fn run(&self, invocation: &Invocation, title: &str, newest: i64, job: &Job) -> Result<Tree> {
+    pub fn run(&self, invocation: &Invocation, title: &str, newest: i64, ctx: &Context) -> Result<Tree> {
         let root = self.build.join("rootfs");
         let before = Before::look(&root, &self.others)?;
-        invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), job)?;
+        invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), ctx)?;
         before.changes(newest)
     }
 

@@ -10,7 +10,7 @@ use crate::layer::{Source, Tree};
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Item {
+pub enum Entry {
     /// A directory.
     Dir,
     /// A symbolic link to this target.
@@ -22,15 +22,15 @@ pub enum Item {
 /// The paths of a rootfs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Layout {
+pub struct RootfsView {
     #[serde(with = "super::json_paths::keys")]
-    items: BTreeMap<PathBuf, Item>,
+    items: BTreeMap<PathBuf, Entry>,
 }
 
 /// The kernel's limit on links in a path.
 const MOST_LINKS: usize = 40;
 
-impl Layout {
+impl RootfsView {
     /// Lays a layer over it.
     pub fn apply(&mut self, layer: &Tree) {
         for (path, entry) in layer {
@@ -38,11 +38,11 @@ impl Layout {
                 Source::Whiteout => self.remove(path),
                 Source::OpaqueDirectory => {
                     self.remove(path);
-                    self.put(path, Item::Dir);
+                    self.put(path, Entry::Dir);
                 }
-                Source::Directory => self.put(path, Item::Dir),
-                Source::Symlink(target) => self.put(path, Item::Link(target.clone())),
-                Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => self.put(path, Item::File),
+                Source::Directory => self.put(path, Entry::Dir),
+                Source::Symlink(target) => self.put(path, Entry::Link(target.clone())),
+                Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => self.put(path, Entry::File),
             }
         }
     }
@@ -51,12 +51,12 @@ impl Layout {
     pub fn add_parents(&mut self) {
         let parents = self.items.keys().flat_map(|path| path.ancestors().skip(1)).filter(|above| !self.has(above));
         let missing: Vec<PathBuf> = parents.map(Path::to_owned).collect();
-        self.items.extend(missing.into_iter().map(|path| (path, Item::Dir)));
+        self.items.extend(missing.into_iter().map(|path| (path, Entry::Dir)));
     }
 
     /// Says what stands at a path; a file in a directory's place removes what the directory had.
-    pub fn put(&mut self, path: &Path, item: Item) {
-        if item != Item::Dir && self.items.get(path) == Some(&Item::Dir) {
+    pub fn put(&mut self, path: &Path, item: Entry) {
+        if item != Entry::Dir && self.items.get(path) == Some(&Entry::Dir) {
             self.remove(path);
         }
         self.items.insert(path.to_owned(), item);
@@ -70,12 +70,12 @@ impl Layout {
     /// Whether a directory (or a link to one) stands at `path`; the root always does.
     pub fn is_dir(&self, path: &Path) -> bool {
         let path = self.resolve(path);
-        path.as_os_str().is_empty() || self.items.get(&path) == Some(&Item::Dir)
+        path.as_os_str().is_empty() || self.items.get(&path) == Some(&Entry::Dir)
     }
 
     /// Whether something executable by name can stand at `path`: a file, or a link to one.
     pub fn is_file(&self, path: &Path) -> bool {
-        self.items.get(&self.resolve(path)) == Some(&Item::File)
+        self.items.get(&self.resolve(path)) == Some(&Entry::File)
     }
 
     /// Whether anything stands at `path`.
@@ -108,7 +108,7 @@ impl Layout {
                 continue;
             }
             done.push(name);
-            if let Some(Item::Link(target)) = self.items.get(&done)
+            if let Some(Entry::Link(target)) = self.items.get(&done)
                 && links < MOST_LINKS
             {
                 links += 1;
@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn links_are_followed_inside_the_rootfs() {
-        let mut layout = Layout::default();
-        layout.put(Path::new("usr"), Item::Dir);
-        layout.put(Path::new("usr/lib"), Item::Dir);
-        layout.put(Path::new("usr/lib/sh"), Item::File);
-        layout.put(Path::new("lib"), Item::Link("usr/lib".into()));
-        layout.put(Path::new("abs"), Item::Link("/usr/../../usr".into()));
-        layout.put(Path::new("loop"), Item::Link("loop".into()));
+        let mut layout = RootfsView::default();
+        layout.put(Path::new("usr"), Entry::Dir);
+        layout.put(Path::new("usr/lib"), Entry::Dir);
+        layout.put(Path::new("usr/lib/sh"), Entry::File);
+        layout.put(Path::new("lib"), Entry::Link("usr/lib".into()));
+        layout.put(Path::new("abs"), Entry::Link("/usr/../../usr".into()));
+        layout.put(Path::new("loop"), Entry::Link("loop".into()));
         assert_eq!(layout.resolve(Path::new("lib/x")), Path::new("usr/lib/x"));
         assert!(layout.is_dir(Path::new("abs/lib")) && layout.is_file(Path::new("lib/sh")));
         assert!(layout.is_dir(Path::new("")) && !layout.is_dir(Path::new("loop/x")));

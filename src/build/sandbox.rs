@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::user_namespace;
 use crate::error::Failure;
-use crate::events::{Event, Job};
+use crate::events::{Context, Event};
 use crate::image::{host_platform, platform_string};
 use crate::program_output::each_line;
 
@@ -61,7 +61,7 @@ impl Invocation {
     }
 
     /// Runs it on `build/rootfs`; its output goes to the user line by line under the name `source`.
-    pub fn run(&self, build: &Path, source: &str, job: &Job) -> Result<()> {
+    pub fn run(&self, build: &Path, source: &str, ctx: &Context) -> Result<()> {
         fs_err::create_dir_all(build.join("tmp"))?;
         let scaffold = match self.mode {
             Mode::Own => Some(Scaffold::raise(&build.join("rootfs"))?),
@@ -69,7 +69,7 @@ impl Invocation {
         };
         let mut child = self.command(build).spawn().map_err(no_unshare)?;
         let last = Mutex::new(VecDeque::new());
-        let status = watch(&mut child, source, &last, job);
+        let status = watch(&mut child, source, &last, ctx);
         if let Some(scaffold) = scaffold {
             scaffold.clear()?;
         }
@@ -131,16 +131,16 @@ fn no_unshare(error: std::io::Error) -> anyhow::Error {
 }
 
 /// Passes the output on until the command ends; ends it when the user interrupts.
-fn watch(child: &mut Child, source: &str, last: &Mutex<VecDeque<String>>, job: &Job) -> Result<ExitStatus> {
+fn watch(child: &mut Child, source: &str, last: &Mutex<VecDeque<String>>, ctx: &Context) -> Result<ExitStatus> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
-        scope.spawn(|| stdout.map(|stream| tell(stream, source, last, job)));
-        scope.spawn(|| stderr.map(|stream| tell(stream, source, last, job)));
+        scope.spawn(|| stdout.map(|stream| tell(stream, source, last, ctx)));
+        scope.spawn(|| stderr.map(|stream| tell(stream, source, last, ctx)));
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            if let Err(interrupted) = job.check() {
+            if let Err(interrupted) = ctx.check() {
                 child.kill().ok();
                 child.wait().ok();
                 return Err(interrupted);
@@ -150,9 +150,9 @@ fn watch(child: &mut Child, source: &str, last: &Mutex<VecDeque<String>>, job: &
     })
 }
 
-fn tell(stream: impl Read, source: &str, last: &Mutex<VecDeque<String>>, job: &Job) {
+fn tell(stream: impl Read, source: &str, last: &Mutex<VecDeque<String>>, ctx: &Context) {
     each_line(stream, |line| {
-        job.emit(Event::Output { source: source.to_owned(), line: line.to_owned() });
+        ctx.emit(Event::Output { source: source.to_owned(), line: line.to_owned() });
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.len() == LAST_LINES {
             last.pop_front();
@@ -234,7 +234,7 @@ mod tests {
         let build = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(build.path().join("rootfs/bin")).unwrap();
         let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        let result = Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &Job::silent());
+        let result = Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &Context::silent());
         (build, result)
     }
 
@@ -260,15 +260,15 @@ mod tests {
     fn an_interrupted_command_ends() {
         let build = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(build.path().join("rootfs")).unwrap();
-        let job = Job::silent();
-        let cancel = job.cancel().clone();
+        let ctx = Context::silent();
+        let cancel = ctx.cancel().clone();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(200));
             cancel.cancel();
         });
         let began = std::time::Instant::now();
         let argv = ["/bin/sh", "-c", "sleep 60 & wait"].map(str::to_owned).to_vec();
-        Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &job).unwrap_err();
+        Invocation::new(argv, BTreeMap::new(), Mode::Host).run(build.path(), "RUN", &ctx).unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(20));
     }
 }

@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// A build's directory: made when something goes into it, locked while it lives.
 #[derive(Debug)]
-pub struct Workdir {
+pub struct ScratchDir {
     parent: PathBuf,
     made: OnceLock<Locked>,
 }
@@ -22,10 +22,10 @@ struct Locked {
     _lock: File,
 }
 
-impl Workdir {
+impl ScratchDir {
     /// One in a store.
     pub fn new(store: &Store) -> Self {
-        Workdir { parent: store.root().join("build/work"), made: OnceLock::new() }
+        ScratchDir { parent: store.root().join("build/work"), made: OnceLock::new() }
     }
 
     /// Where it is. The first call makes it, and removes what killed builds left.
@@ -55,7 +55,7 @@ impl Workdir {
     }
 }
 
-impl Drop for Workdir {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         if let Some(made) = self.made.get() {
             remove(&made.path).ok();
@@ -90,12 +90,12 @@ mod tests {
     fn what_killed_builds_left_goes_and_running_builds_stay() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let running = Workdir::new(&store);
+        let running = ScratchDir::new(&store);
         running.path().unwrap();
         let left = dir.path().join("build/work/b-left");
         std::fs::create_dir_all(left.join("closed")).unwrap();
         std::fs::set_permissions(left.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
-        let other = Workdir::new(&store);
+        let other = ScratchDir::new(&store);
         let path = other.path().unwrap().to_owned();
         assert!(!left.exists() && running.path().unwrap().exists());
         drop(other);

@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::add_archive;
-use super::base_image::Base;
-use super::cache_from::Lenders;
-use super::cache_key::{Key, entries};
+use super::base_image::BaseImage;
+use super::cache_from::CacheFrom;
+use super::cache_key::{CacheKey, entries};
 use super::copy_destination::{self, Attributes, place};
 use super::copy_from::Finished;
-use super::image_sources::Named;
-use super::instruction_cache::{Cache, Record, RecordedLayer};
-use super::layer_cache::Pieces;
+use super::image_sources::ImageSources;
+use super::instruction_cache::{InstructionCache, Record, RecordedLayer};
+use super::layer_cache::LayerCache;
 use super::options::Options;
 use super::plan::{Piece, Placement, Planned, PlannedStage, Work};
 use super::rootfs::Rootfs;
-use super::rootfs_view::{Item, Layout};
+use super::rootfs_view::{Entry, RootfsView};
 use super::sandbox::{self, Invocation, Mode};
-use super::scratch_dir::Workdir;
-use super::stage_sources::{Image, Origin};
+use super::scratch_dir::ScratchDir;
+use super::stage_sources::{FileSource, Image};
 use crate::error::{Failure, hints_of, kind_of};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, pack, pack_anew, pick};
+use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, flatten, pack, pack_anew};
 use crate::store::Store;
 use crate::workloads::Kind;
 
@@ -34,40 +34,40 @@ const MOST_LAYERS: usize = 100;
 const MOST_LAYERS_OF_ONE: usize = 48;
 
 /// Where stages are built, and what they may take from.
-pub struct Site<'a> {
+pub struct StageContext<'a> {
     /// What is asked for.
     pub options: &'a Options,
     /// What earlier builds remembered.
-    pub cache: &'a Cache,
+    pub cache: &'a InstructionCache,
     /// The images that lend their layers.
-    pub lenders: &'a Lenders,
+    pub lenders: &'a CacheFrom,
     /// Where layers go.
     pub store: &'a Store,
     /// The build's directory.
-    pub workdir: &'a Workdir,
+    pub workdir: &'a ScratchDir,
     /// What to report to.
-    pub job: &'a Job,
+    pub ctx: &'a Context,
     /// The images that stages start from or take files from.
-    pub bases: &'a BTreeMap<Image, Base>,
+    pub bases: &'a BTreeMap<Image, BaseImage>,
     /// The stages that are finished.
-    pub finished: BTreeMap<usize, Made>,
+    pub finished: BTreeMap<usize, StageResult>,
 }
 
-impl Site<'_> {
+impl StageContext<'_> {
     /// What a stage has before its first instruction.
-    pub fn start(&self, origin: &Origin) -> Made {
+    pub fn start(&self, origin: &FileSource) -> StageResult {
         match origin {
-            Origin::Scratch => Made::default(),
-            Origin::Stage(number) => self.finished.get(number).cloned().unwrap_or_default(),
-            Origin::Image(image) => self.bases.get(image).map(Made::on).unwrap_or_default(),
+            FileSource::Scratch => StageResult::default(),
+            FileSource::Stage(number) => self.finished.get(number).cloned().unwrap_or_default(),
+            FileSource::Image(image) => self.bases.get(image).map(StageResult::on).unwrap_or_default(),
         }
     }
 
-    fn rootfs(&self, origin: &Origin) -> Result<Finished<'_>> {
+    fn rootfs(&self, origin: &FileSource) -> Result<Finished<'_>> {
         let found = match origin {
-            Origin::Scratch => None,
-            Origin::Stage(number) => self.finished.get(number).map(|made| Finished { layers: &made.layers, layout: &made.layout }),
-            Origin::Image(image) => self.bases.get(image).map(|base| Finished { layers: &base.layers, layout: &base.layout }),
+            FileSource::Scratch => None,
+            FileSource::Stage(number) => self.finished.get(number).map(|made| Finished { layers: &made.layers, layout: &made.layout }),
+            FileSource::Image(image) => self.bases.get(image).map(|base| Finished { layers: &base.layers, layout: &base.layout }),
         };
         found.with_context(|| format!("nothing can be copied from {origin:?}"))
     }
@@ -75,42 +75,42 @@ impl Site<'_> {
 
 /// What the instructions have made so far.
 pub struct Stage<'a> {
-    site: &'a Site<'a>,
+    site: &'a StageContext<'a>,
     number: usize,
     options: &'a Options,
-    cache: &'a Cache,
+    cache: &'a InstructionCache,
     store: &'a Store,
-    job: &'a Job,
-    layout: Layout,
+    ctx: &'a Context,
+    layout: RootfsView,
     rootfs: Option<Rootfs>,
     /// The layers of the instruction that is carried out: their keys, if they are pieces.
     pieces: Vec<Option<Digest>>,
     /// The result.
-    pub made: Made,
+    pub made: StageResult,
 }
 
 /// A finished stage.
 #[derive(Debug, Clone, Default)]
-pub struct Made {
+pub struct StageResult {
     /// All layers, the base image's first.
     pub layers: Vec<Layer>,
     /// How many of them are the base image's.
     pub from_base: usize,
     /// What was done, in order.
-    pub history: Vec<Told>,
+    pub history: Vec<HistoryEntry>,
     /// The newest time of anything that went in, seconds since 1970.
     pub newest: i64,
     /// Files that may name container images.
-    pub named: Named,
+    pub named: ImageSources,
     /// The paths of the rootfs.
-    pub layout: Layout,
+    pub layout: RootfsView,
     /// How many instructions had to be carried out, not counting those that only say something.
     pub carried_out: usize,
 }
 
 /// An instruction that was carried out.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct HistoryEntry {
     /// Its text.
     pub text: String,
     /// The layers that it made: the key of each that is a piece of a tree.
@@ -119,23 +119,23 @@ pub struct Told {
     pub key: Option<Digest>,
 }
 
-impl Made {
+impl StageResult {
     /// What is there before the first instruction on a base image.
-    fn on(base: &Base) -> Self {
-        Made {
+    fn on(base: &BaseImage) -> Self {
+        StageResult {
             layers: base.layers.clone(),
             from_base: base.layers.len(),
             newest: base.created(),
             layout: base.layout.clone(),
-            ..Made::default()
+            ..StageResult::default()
         }
     }
 }
 
 impl<'a> Stage<'a> {
     /// A stage before its first instruction.
-    pub fn new(planned: &PlannedStage, site: &'a Site<'a>) -> Self {
-        let Site { options, cache, store, job, .. } = *site;
+    pub fn new(planned: &PlannedStage, site: &'a StageContext<'a>) -> Self {
+        let StageContext { options, cache, store, ctx, .. } = *site;
         let mut made = site.start(&planned.start);
         made.carried_out = 0;
         Stage {
@@ -144,7 +144,7 @@ impl<'a> Stage<'a> {
             options,
             cache,
             store,
-            job,
+            ctx,
             layout: made.layout.clone(),
             rootfs: None,
             pieces: Vec::new(),
@@ -153,32 +153,32 @@ impl<'a> Stage<'a> {
     }
 
     /// Carries out all instructions.
-    pub fn carry_out(mut self, steps: Vec<Planned>) -> Result<Made> {
+    pub fn carry_out(mut self, steps: Vec<Planned>) -> Result<StageResult> {
         let count = steps.iter().filter(|step| !matches!(step.work, Work::Nothing)).count();
         let mut number = 0;
         for Planned { title, line, work } in steps {
-            self.job.check()?;
+            self.ctx.check()?;
             let mut key = None;
             if !matches!(work, Work::Nothing) {
                 number += 1;
                 let place = format!("[{number}/{count}]");
                 key = self.step(work, &title, &place, count - number).map_err(|error| self.at(line, &title, error))?;
             }
-            self.made.history.push(Told { text: title, layers: std::mem::take(&mut self.pieces), key });
+            self.made.history.push(HistoryEntry { text: title, layers: std::mem::take(&mut self.pieces), key });
         }
         self.made.layout = self.layout;
         Ok(self.made)
     }
 
     /// Follows all instructions but RUN and COPY --from without making anything: only layout and names come of it.
-    pub fn look_only(mut self, steps: Vec<Planned>) -> Result<Made> {
+    pub fn look_only(mut self, steps: Vec<Planned>) -> Result<StageResult> {
         for step in steps {
             if let Work::Place(placement) = step.work {
                 let early = placement.pieces.into_iter().filter(|piece| !matches!(piece, Piece::From(_)));
                 let items = self.items(early.collect())?;
                 let tree = place(items, &placement.destination, Attributes::default(), &self.layout);
                 self.layout.apply(&tree);
-                self.made.named.apply(&tree, self.cache, self.job)?;
+                self.made.named.apply(&tree, self.cache, self.ctx)?;
             }
         }
         self.made.layout = self.layout;
@@ -193,7 +193,7 @@ impl<'a> Stage<'a> {
     }
 
     fn step(&mut self, work: Work, title: &str, place: &str, after: usize) -> Result<Option<Digest>> {
-        let task = self.job.task(format!("{place} {title}"), None, Unit::Items);
+        let task = self.ctx.task(format!("{place} {title}"), None, Unit::Items);
         let carried_out = self.made.carried_out;
         let key = match work {
             Work::Place(placement) if placement.is_late() || placement.unpacks() => Some(self.place_late(placement, after)?),
@@ -217,7 +217,7 @@ impl<'a> Stage<'a> {
         let shape = shape.finish();
         let saw = self.cache.saw(&shape);
         let known = match saw || self.site.lenders.any() {
-            true => Some(self.place_key(&tree, max_layers, |path| self.cache.files.digest(path, self.job))?),
+            true => Some(self.place_key(&tree, max_layers, |path| self.cache.files.digest(path, self.ctx))?),
             false => None,
         };
         let (key, record) = match known.and_then(|key| Some((key, self.cache.step(&key, self.store)?))) {
@@ -228,7 +228,7 @@ impl<'a> Stage<'a> {
             self.cache.remember_shape(&shape)?;
         }
         self.layout.apply(&tree);
-        self.made.named.apply(&tree, self.cache, self.job)?;
+        self.made.named.apply(&tree, self.cache, self.ctx)?;
         self.take(record);
         Ok(key)
     }
@@ -244,7 +244,7 @@ impl<'a> Stage<'a> {
     fn place_anew(&mut self, known: Option<Digest>, tree: &Tree, max_layers: usize) -> Result<(Digest, Record)> {
         let newest = tree.values().map(|entry| entry.mtime).max().unwrap_or(0);
         if let Some(key) = known
-            && let Some(layers) = self.borrowed(&key)?
+            && let Some(layers) = self.from_cache_source(&key)?
         {
             let record = self.record(layers, newest);
             self.cache.remember_step(&key, &record)?;
@@ -252,9 +252,9 @@ impl<'a> Stage<'a> {
         }
         let newest = self.newest(newest);
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
-        let pieces = Pieces::new(self.cache, self.site.lenders, &options, self.store, self.job);
+        let pieces = LayerCache::new(self.cache, self.site.lenders, &options, self.store, self.ctx);
         self.made.carried_out += 1;
-        let layers = pack_anew(tree, &options, &pieces, self.store, self.job)?;
+        let layers = pack_anew(tree, &options, &pieces, self.store, self.ctx)?;
         let record = self.record(layers.iter().map(|layer| pieces.recorded(layer)).collect::<Result<_>>()?, newest);
         let key = self.place_key(tree, max_layers, |path| pieces.digest(path))?;
         self.cache.remember_step(&key, &record)?;
@@ -265,7 +265,7 @@ impl<'a> Stage<'a> {
     fn placed(&self, placement: Placement) -> Result<Tree> {
         let items = self.items(placement.pieces)?;
         let rootfs = Finished { layers: &self.made.layers, layout: &self.layout };
-        let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir, self.store, self.job));
+        let owner = placement.owner.as_ref().map(|owner| owner.look_up(rootfs, self.site.workdir, self.store, self.ctx));
         let attributes = Attributes { mode: placement.mode.clone(), owner: owner.transpose()? };
         Ok(place(items, &placement.destination, attributes, &self.layout))
     }
@@ -281,7 +281,7 @@ impl<'a> Stage<'a> {
                 }
                 Piece::From(selection) => {
                     let from = self.site.rootfs(&selection.origin)?;
-                    items.extend(selection.items(from, self.site.workdir.path()?, self.store, self.job)?);
+                    items.extend(selection.items(from, self.site.workdir.path()?, self.store, self.ctx)?);
                 }
             }
         }
@@ -296,8 +296,8 @@ impl<'a> Stage<'a> {
         for piece in &placement.pieces {
             match piece {
                 Piece::From(selection) => selection.add_to(&mut key, self.site.rootfs(&selection.origin)?),
-                Piece::Item(item) => key.entries(&entries(&item.tree), |path| self.cache.files.digest(path, self.job))?,
-                Piece::Archive(path, _) => key.part(self.cache.files.digest(path, self.job)?.to_string()),
+                Piece::Item(item) => key.entries(&entries(&item.tree), |path| self.cache.files.digest(path, self.ctx))?,
+                Piece::Archive(path, _) => key.part(self.cache.files.digest(path, self.ctx)?.to_string()),
             }
         }
         key.part("on");
@@ -341,20 +341,20 @@ impl<'a> Stage<'a> {
         if let Some(record) = self.cache.step(key, self.store) {
             return Ok(Some(record));
         }
-        let Some(lent) = self.borrowed(key)? else { return Ok(None) };
+        let Some(lent) = self.from_cache_source(key)? else { return Ok(None) };
         let layers: Vec<Layer> = lent.iter().cloned().map(Layer::from).collect();
-        let changes = changes(self.store, &layers, self.job)?;
+        let changes = changes(self.store, &layers, self.ctx)?;
         let newest = changes.values().map(|entry| entry.mtime).max().unwrap_or(0);
         let may_name = |path: &Path| Kind::of(path).is_some();
         let files = match changes.keys().any(|path| may_name(path)) {
-            true => pick(self.store, &layers, may_name, self.site.workdir.path()?, self.job)?,
+            true => flatten(self.store, &layers, may_name, self.site.workdir.path()?, self.ctx)?,
             false => Tree::new(),
         };
         let record = self.record(lent, newest);
         self.with_names(key, record, &changes, &files).map(Some)
     }
 
-    fn borrowed(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
+    fn from_cache_source(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
         if self.cache.is_write_only() { Ok(None) } else { self.site.lenders.step(key) }
     }
 
@@ -365,7 +365,7 @@ impl<'a> Stage<'a> {
                 Some(item) => self.layout.put(path, item.clone()),
                 None => self.layout.remove(path),
             }
-            if item != &Some(Item::Dir) {
+            if item != &Some(Entry::Dir) {
                 self.made.named.remove(path);
             }
         }
@@ -380,8 +380,8 @@ impl<'a> Stage<'a> {
             Some(rootfs) => rootfs,
             None => Rootfs::new(self.site.workdir.path()?.join(self.number.to_string()))?,
         };
-        rootfs.catch_up(&self.made.layers, self.store, self.job)?;
-        let changes = rootfs.run(invocation, title, self.newest(self.made.newest), self.job)?;
+        rootfs.catch_up(&self.made.layers, self.store, self.ctx)?;
+        let changes = rootfs.run(invocation, title, self.newest(self.made.newest), self.ctx)?;
         let record = self.pack_for_later(key, &changes, self.made.newest, max_layers)?;
         rootfs.has(record.layers.len());
         self.rootfs = Some(rootfs);
@@ -397,8 +397,8 @@ impl<'a> Stage<'a> {
     /// Adds what later instructions and builds want to know of changes, and remembers the record. `files` has the bytes of those that
     /// may name container images.
     fn with_names(&self, key: &Digest, mut record: Record, changes: &Tree, files: &Tree) -> Result<Record> {
-        let mut named = Named::default();
-        named.apply(files, self.cache, self.job)?;
+        let mut named = ImageSources::default();
+        named.apply(files, self.cache, self.ctx)?;
         // the files are gone with the build directory, so what they name is read now
         named.wanted(self.cache)?;
         record.named = named.within(changes);
@@ -411,7 +411,7 @@ impl<'a> Stage<'a> {
         self.made.carried_out += 1;
         let newest = self.newest(newest);
         let options = PackOptions { compression: self.options.compression, newest_mtime: newest, max_layers };
-        let layers = pack(tree, &options, self.store, self.job)?;
+        let layers = pack(tree, &options, self.store, self.ctx)?;
         Ok(self.record(layers.iter().map(|layer| RecordedLayer::of(layer, None)).collect(), newest))
     }
 
@@ -431,8 +431,8 @@ impl<'a> Stage<'a> {
     }
 
     /// A key with what all instructions depend on.
-    fn key(&self, kind: &str, max_layers: usize) -> Key {
-        let mut key = Key::new(kind);
+    fn key(&self, kind: &str, max_layers: usize) -> CacheKey {
+        let mut key = CacheKey::new(kind);
         key.part(ClusterConfig::SCHEMA);
         key.part(format!("{FORMAT} {:?} {max_layers} {:?}", self.options.compression, self.options.source_date_epoch));
         key
@@ -444,11 +444,11 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn change(source: &Source) -> Option<Item> {
+fn change(source: &Source) -> Option<Entry> {
     match source {
         Source::Whiteout => None,
-        Source::Directory | Source::OpaqueDirectory => Some(Item::Dir),
-        Source::Symlink(target) => Some(Item::Link(target.clone())),
-        Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => Some(Item::File),
+        Source::Directory | Source::OpaqueDirectory => Some(Entry::Dir),
+        Source::Symlink(target) => Some(Entry::Link(target.clone())),
+        Source::File(..) | Source::Bytes(_) | Source::Hardlink(_) => Some(Entry::File),
     }
 }

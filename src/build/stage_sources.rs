@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::options::Options;
-use super::variables::Scope;
+use super::variables::Variables;
 use crate::diagnostic::{Diagnostic, Span};
-use crate::image::{Name, parse_platform, platform_string};
+use crate::image::{Reference, parse_platform, platform_string};
 use crate::kubefile::{self, Instruction, Kubefile, Step, Word, expand};
 
 /// What a stage starts from, or COPY --from takes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
+pub enum FileSource {
     /// Nothing.
     Scratch,
     /// The stage with this number, from 0.
@@ -23,24 +23,24 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Image {
     /// Its name.
-    pub name: Name,
+    pub name: Reference,
     /// The platform, like `linux/amd64`.
     pub platform: String,
 }
 
 /// The origins of a Kubefile's stages, of those that the last one needs.
 #[derive(Debug, Default)]
-pub struct Origins {
+pub struct StageSources {
     /// What each needed stage starts from.
-    starts: BTreeMap<usize, Origin>,
+    starts: BTreeMap<usize, FileSource>,
     /// What each `--from` of a needed stage names, by its place in the text.
-    copies: BTreeMap<usize, Origin>,
+    copies: BTreeMap<usize, FileSource>,
 }
 
-impl Origins {
+impl StageSources {
     /// Follows the last stage back to what it needs. Gives the origins as far as they are known, and what is wrong with their names.
     pub fn find(kubefile: &Kubefile, options: &Options) -> (Self, Vec<Diagnostic>) {
-        let mut finder = Finder { kubefile, options, origins: Origins::default(), diagnostics: Vec::new(), todo: Vec::new() };
+        let mut finder = Finder { kubefile, options, origins: StageSources::default(), diagnostics: Vec::new(), todo: Vec::new() };
         finder.todo.extend(kubefile.stages.len().checked_sub(1));
         while let Some(number) = finder.todo.pop() {
             if !finder.origins.starts.contains_key(&number) {
@@ -56,19 +56,19 @@ impl Origins {
     }
 
     /// What a needed stage starts from.
-    pub fn start(&self, stage: usize) -> Origin {
-        self.starts.get(&stage).cloned().unwrap_or(Origin::Scratch)
+    pub fn start(&self, stage: usize) -> FileSource {
+        self.starts.get(&stage).cloned().unwrap_or(FileSource::Scratch)
     }
 
     /// What a `--from` names.
-    pub fn copied(&self, from: &Word) -> Option<&Origin> {
+    pub fn copied(&self, from: &Word) -> Option<&FileSource> {
         self.copies.get(&from.span.start)
     }
 
     /// The images that are needed.
     pub fn images(&self) -> impl Iterator<Item = &Image> {
         self.starts.values().chain(self.copies.values()).filter_map(|origin| match origin {
-            Origin::Image(image) => Some(image),
+            FileSource::Image(image) => Some(image),
             _ => None,
         })
     }
@@ -76,10 +76,10 @@ impl Origins {
     /// The image that a stage comes from over all stages between; none if it started empty.
     pub fn root(&self, stage: usize) -> Option<&Image> {
         match self.starts.get(&stage)? {
-            Origin::Scratch => None,
+            FileSource::Scratch => None,
             // a stage starts from earlier ones only
-            Origin::Stage(earlier) => self.root(*earlier),
-            Origin::Image(image) => Some(image),
+            FileSource::Stage(earlier) => self.root(*earlier),
+            FileSource::Image(image) => Some(image),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Origins {
 struct Finder<'a> {
     kubefile: &'a Kubefile,
     options: &'a Options,
-    origins: Origins,
+    origins: StageSources,
     diagnostics: Vec<Diagnostic>,
     todo: Vec<usize>,
 }
@@ -96,7 +96,7 @@ impl Finder<'_> {
     fn stage(&mut self, number: usize) {
         let stage = &self.kubefile.stages[number];
         let from = &stage.from.value;
-        let mut scope = Scope::global(self.kubefile, self.options);
+        let mut scope = Variables::global(self.kubefile, self.options);
         let platform = from.platform.as_ref().map(|word| self.word(word, &scope));
         let start = self.origin(&from.image, number, platform.as_deref(), &scope);
         self.origins.starts.insert(number, start);
@@ -107,7 +107,7 @@ impl Finder<'_> {
     }
 
     /// What is set in the Kubefile is seen in `--from`; the environment of images is not, as they are not there yet.
-    fn step(&mut self, step: &Step, number: usize, scope: &mut Scope) {
+    fn step(&mut self, step: &Step, number: usize, scope: &mut Variables) {
         match &step.instruction {
             Instruction::Arg(args) => args.iter().for_each(|arg| {
                 let default = arg.default.as_ref().map(|word| self.word(word, scope));
@@ -125,43 +125,43 @@ impl Finder<'_> {
         }
     }
 
-    fn copied(&mut self, from: &Word, number: usize, scope: &Scope) -> Origin {
+    fn copied(&mut self, from: &Word, number: usize, scope: &Variables) -> FileSource {
         match self.word(from, scope).parse::<usize>() {
             Ok(stage) if stage < number => {
                 self.todo.push(stage);
-                Origin::Stage(stage)
+                FileSource::Stage(stage)
             }
             // of a number that is none of a stage, the parser has spoken
-            Ok(_) => Origin::Scratch,
+            Ok(_) => FileSource::Scratch,
             Err(_) => self.origin(from, number, None, scope),
         }
     }
 
-    fn origin(&mut self, word: &Word, number: usize, platform: Option<&str>, scope: &Scope) -> Origin {
+    fn origin(&mut self, word: &Word, number: usize, platform: Option<&str>, scope: &Variables) -> FileSource {
         let text = self.word(word, scope);
         let earlier = &self.kubefile.stages[..number];
         if let Some(stage) = earlier.iter().position(|stage| stage.name().is_some_and(|name| name.eq_ignore_ascii_case(&text))) {
             self.todo.push(stage);
-            return Origin::Stage(stage);
+            return FileSource::Stage(stage);
         }
         if text == "scratch" || text.is_empty() {
-            return Origin::Scratch;
+            return FileSource::Scratch;
         }
         let platform = match platform {
             Some(text) => parse_platform(text).map(|platform| platform_string(&platform)),
             None => Ok(platform_string(&self.options.platform)),
         };
         match (text.parse(), platform) {
-            (Ok(name), Ok(platform)) => Origin::Image(Image { name, platform }),
+            (Ok(name), Ok(platform)) => FileSource::Image(Image { name, platform }),
             (Err(error), _) | (_, Err(error)) => {
                 self.error(&word.span, format!("{error:#}"));
-                Origin::Scratch
+                FileSource::Scratch
             }
         }
     }
 
     /// A word's meaning; what is wrong with it, the planner says.
-    fn word(&mut self, word: &Word, scope: &Scope) -> String {
+    fn word(&mut self, word: &Word, scope: &Variables) -> String {
         expand(&word.value, self.kubefile.escape, |name| scope.get(name)).map(|expanded| expanded.text).unwrap_or_default()
     }
 
@@ -176,9 +176,9 @@ mod tests {
     use crate::build::test_support::options;
     use crate::kubefile::parse;
 
-    fn origins(text: &str) -> (Origins, Vec<String>) {
+    fn origins(text: &str) -> (StageSources, Vec<String>) {
         let options = options(std::path::Path::new("/"), text);
-        let (origins, diagnostics) = Origins::find(&parse("Kubefile", text).kubefile, &options);
+        let (origins, diagnostics) = StageSources::find(&parse("Kubefile", text).kubefile, &options);
         (origins, diagnostics.into_iter().map(|one| one.message).collect())
     }
 

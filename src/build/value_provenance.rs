@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use crate::chart::{Files, archive, scalars};
-use crate::image::Name;
+use crate::image::Reference;
 
 /// A value in a file of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct ValueProvenance {
     /// The file, by its path in the chart.
     pub file: String,
     /// Counted from 1.
@@ -20,7 +20,7 @@ pub struct Given {
 const MOST: usize = 256;
 
 /// The values that make an image. `asks` renders files and says whether they still ask for it, `None` where they do not render.
-pub fn values_of(image: &Name, files: &Files, asks: impl Fn(Files) -> Option<bool>) -> Vec<Given> {
+pub fn values_of(image: &Reference, files: &Files, asks: impl Fn(Files) -> Option<bool>) -> Vec<ValueProvenance> {
     let files = unpacked(files);
     let mut candidates = candidates(image, &files);
     candidates.truncate(MOST);
@@ -34,11 +34,11 @@ pub fn values_of(image: &Name, files: &Files, asks: impl Fn(Files) -> Option<boo
 
 /// A value that may be part of the name, and its file with another in its place.
 struct Candidate {
-    given: Given,
+    given: ValueProvenance,
     changed: String,
 }
 
-fn candidates(image: &Name, files: &Files) -> Vec<Candidate> {
+fn candidates(image: &Reference, files: &Files) -> Vec<Candidate> {
     let names = [image.to_string(), image.familiar()];
     let is_part = |text: &str| !text.is_empty() && (names.iter().any(|name| name.contains(text)) || text.contains("{{"));
     let mut all = Vec::new();
@@ -50,7 +50,7 @@ fn candidates(image: &Name, files: &Files) -> Vec<Candidate> {
         for scalar in scalars(text).into_iter().filter(|scalar| is_part(scalar.text.trim()) && is_value(scalar.line)) {
             let other = serde_json::Value::String(format!("{}0", scalar.text)).to_string();
             let changed = [&text[..scalar.span.start], &other, &text[scalar.span.end..]].concat();
-            all.push(Candidate { given: Given { file: file.clone(), line: scalar.line }, changed });
+            all.push(Candidate { given: ValueProvenance { file: file.clone(), line: scalar.line }, changed });
         }
     }
     all

@@ -13,7 +13,7 @@ pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Which variables have which values at one point of a Kubefile.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct Variables {
     given: BTreeMap<String, String>,
     predefined: BTreeMap<String, String>,
     /// Arguments before the first FROM; a stage sees them when it declares them again.
@@ -22,10 +22,10 @@ pub struct Scope {
     env: BTreeMap<String, String>,
 }
 
-impl Scope {
+impl Variables {
     /// A scope for the arguments before the first FROM.
     pub fn new(given: &BTreeMap<String, String>, platform: &Platform) -> Self {
-        Scope {
+        Variables {
             given: given.clone(),
             predefined: predefined(platform),
             global: BTreeMap::new(),
@@ -36,7 +36,7 @@ impl Scope {
 
     /// A scope with the arguments before a Kubefile's first FROM.
     pub fn global(kubefile: &Kubefile, options: &Options) -> Self {
-        let mut scope = Scope::new(&options.build_args, &options.platform);
+        let mut scope = Variables::new(&options.build_args, &options.platform);
         let epoch = options.source_date_epoch.map(|epoch| (SOURCE_DATE_EPOCH.to_owned(), epoch.to_string()));
         scope.predefined.extend(epoch);
         for Arg { name, default } in kubefile.args.iter().map(|arg| &arg.value) {
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn arguments_and_environment_count_as_in_docker() {
         let given = BTreeMap::from([("A".to_owned(), "given".to_owned()), ("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
-        let mut scope = Scope::new(&given, &parse_platform("linux/arm64").unwrap());
+        let mut scope = Variables::new(&given, &parse_platform("linux/arm64").unwrap());
         scope.declare("VERSION", Some("1".to_owned()));
         scope.enter_stage(BTreeMap::from([("PATH".to_owned(), "/bin".to_owned())]));
         assert_eq!(scope.variables()["HTTP_PROXY"], "http://p", "without an ARG");

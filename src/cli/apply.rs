@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Context;
+use super::CommandContext;
 use super::session::SiteArgs;
 
 /// Bring a cluster to what its Clusterfile says
@@ -21,8 +21,8 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let _ = args.yes;
-    let clusterfile = args.site.clusterfile(None, context)?;
-    super::run::bring(&args.site, clusterfile, args.break_lease, context).await
+    let clusterfile = args.site.clusterfile(None, cmd)?;
+    super::run::bring(&args.site, clusterfile, args.break_lease, cmd).await
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
-use super::Context;
+use super::CommandContext;
 use crate::cluster::runtime::load_balancer;
 
 /// Pass TCP connections on to the first of several addresses that answers; runs as a unit on workers
@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
-    load_balancer::serve(listener, args.backends, &context.job).await
+    load_balancer::serve(listener, args.backends, &cmd.ctx).await
 }

@@ -9,11 +9,11 @@ use clap::ValueEnum;
 use oci_spec::image::Platform;
 
 use super::trust_args::PolicyArgs;
-use super::{Context, EngineArg, RegistryArgs};
+use super::{CommandContext, EngineArg, RegistryArgs};
 use crate::atomic_file;
-use crate::build::{self, Built, Checked, Lock, Options, Pull, user_namespace};
+use crate::build::{self, Built, Checked, LockFile, Options, Pull, user_namespace};
 use crate::error::Failure;
-use crate::image::{ClusterKind, Name, host_platform, parse_platform};
+use crate::image::{ClusterKind, Reference, host_platform, parse_platform};
 use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
 use crate::workloads::{Asked, Place};
@@ -30,7 +30,7 @@ pub struct Args {
     context: PathBuf,
     /// What to call the image, for example registry.example.com/shop:2.1
     #[arg(short, long, value_name = "NAME", required_unless_present = "check")]
-    tag: Option<Name>,
+    tag: Option<Reference>,
     /// The Kubefile; `-` is stdin [default: Kubefile in the context directory]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub struct Args {
     check: bool,
     /// With --check: say only which files and lines ask for this container image
     #[arg(long, value_name = "IMAGE", requires = "check")]
-    why: Option<Name>,
+    why: Option<Reference>,
     /// Give a build argument (ARG) its value; without `=` the value comes from the environment
     #[arg(long = "build-arg", value_name = "K=V")]
     build_args: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Args {
     no_cache: bool,
     /// Take layers of this image, of the store or a registry, for instructions that are the same
     #[arg(long, value_name = "NAME")]
-    cache_from: Vec<Name>,
+    cache_from: Vec<Reference>,
     /// Write down in Kubefile.lock what the names of images and files stood for
     #[arg(long, conflicts_with_all = ["locked", "check"])]
     lock: bool,
@@ -136,14 +136,14 @@ enum PullArg {
 }
 
 /// Builds, or checks.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     if args.has_run()
         && let Some(command) = user_namespace::command(&std::env::current_exe()?)
     {
         return go_on_as(command);
     }
     let client = args.registry.client()?;
-    let store = context.store()?;
+    let store = cmd.store()?;
     let (check, why, empty) = (args.check, args.why.clone(), args.context == Path::new("-"));
     // a context without files is a directory that lives as long as the build
     let nothing = empty.then(tempfile::tempdir).transpose()?;
@@ -154,19 +154,19 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     let lock_file = args.lock_file()?;
     let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
     if check {
-        let checked = build::check(options, why.clone(), &client, &store, &context.job).await?;
+        let checked = build::check(options, why.clone(), &client, &store, &cmd.ctx).await?;
         if let Some(image) = why {
             let asked = asked(&checked, &image)?;
-            return context.console.answer(&asked.places, || reasons(asked));
+            return cmd.console.answer(&asked.places, || reasons(asked));
         }
-        return context.console.answer(&checked, || report(&checked));
+        return cmd.console.answer(&checked, || report(&checked));
     }
-    let built = build::build(options, &platforms, &client, &store, &context.job).await?;
+    let built = build::build(options, &platforms, &client, &store, &cmd.ctx).await?;
     if let Some(file) = lock_file {
         write_lock(&file, built.taken.clone())?;
     }
-    context.job.note(story(&built));
-    context.console.answer(&built, || format!("{}\n", built.digest))
+    cmd.ctx.note(story(&built));
+    cmd.console.answer(&built, || format!("{}\n", built.digest))
 }
 
 /// Starts this program again, in this one's place. Where things are does not change with the user.
@@ -274,17 +274,17 @@ fn lock_file(kubefile: &Path) -> Result<PathBuf> {
     Ok(file.into())
 }
 
-fn read_lock(kubefile: &Path) -> Result<Lock> {
+fn read_lock(kubefile: &Path) -> Result<LockFile> {
     let file = lock_file(kubefile)?;
     let text = std::fs::read_to_string(&file)
         .map_err(|error| Failure::usage(format!("lock file {}: {error}", file.display())).hint("`sealift build --lock` writes it"))?;
-    Lock::parse(&file.display().to_string(), &text)
+    LockFile::parse(&file.display().to_string(), &text)
 }
 
 /// Leaves the file alone if it says the same already. The directory keeps its time: it is part of images, and would be another then.
-fn write_lock(file: &Path, taken: Lock) -> Result<()> {
+fn write_lock(file: &Path, taken: LockFile) -> Result<()> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
-    let text = match Lock::parse(&file.display().to_string(), &before) {
+    let text = match LockFile::parse(&file.display().to_string(), &before) {
         Ok(lock) => taken.in_place_of(lock).text()?,
         Err(_) => taken.text()?,
     };
@@ -341,7 +341,7 @@ fn reasons(asked: &Asked) -> String {
 }
 
 /// Who asks for an image.
-fn asked<'a>(checked: &'a Checked, image: &Name) -> Result<&'a Asked> {
+fn asked<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a Asked> {
     let nobody =
         || Failure::failed(format!("nothing asks for {}", image.familiar())).hint("`sealift build --check` lists what is asked for");
     Ok(checked.wanted.images.get(image).ok_or_else(nobody)?)
@@ -389,7 +389,7 @@ mod tests {
             layers: 1,
             images: 2,
             missing: Vec::new(),
-            taken: Lock::default(),
+            taken: LockFile::default(),
         };
         assert_eq!(story(&built), "unchanged shop:latest (1 layer, 2 container images)");
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, EngineArg};
+use super::{CommandContext, EngineArg};
 use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, values};
 use crate::error::Failure;
 
@@ -67,10 +67,10 @@ struct Render {
 }
 
 /// Runs it.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Verb::Render(args) = args.verb;
     let documents = tokio::task::spawn_blocking(move || args.documents()).await??;
-    context.console.answer(&documents, || text(&documents))
+    cmd.console.answer(&documents, || text(&documents))
 }
 
 fn text(documents: &[Document]) -> String {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::session::SiteArgs;
-use super::{Context, table};
+use super::{CommandContext, table};
 use crate::cluster::preflight;
 
 /// Check whether hosts are fit for a cluster, and change nothing
@@ -19,15 +19,15 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let clusterfile = args.site.clusterfile(args.image.as_deref(), context)?;
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
-    let image = args.site.image(&clusterfile, &store, context).await?;
-    let site = args.site.open(clusterfile, image, context).await?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let clusterfile = args.site.clusterfile(args.image.as_deref(), cmd)?;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
+    let image = args.site.image(&clusterfile, &store, cmd).await?;
+    let site = args.site.open(clusterfile, image, cmd).await?;
     let (findings, hosts) = (site.findings, site.desired.hosts.len());
     site.fleet.close().await;
-    context.console.answer(&findings, || {
+    cmd.console.answer(&findings, || {
         if findings.is_empty() {
             return format!("{hosts} hosts are fit ({} checks)\n", preflight::CHECKS.len());
         }

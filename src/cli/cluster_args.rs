@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use secrecy::SecretString;
 
-use super::{Context, state_root};
-use crate::cluster::Records;
+use super::{CommandContext, state_root};
+use crate::cluster::KnownClusters;
 use crate::clusterfile::{self, Clusterfile, HostSpec, Overrides, SecretSource, Ssh};
 use crate::error::Failure;
 use crate::host::{Auth, HostKeyPolicy, HostKeys, Target};
@@ -101,9 +101,9 @@ impl ClusterArgs {
     }
 
     /// The Clusterfile with what the flags say over it.
-    pub fn clusterfile(&self, image: Option<&str>, context: &Context) -> Result<Clusterfile> {
+    pub fn clusterfile(&self, image: Option<&str>, cmd: &CommandContext) -> Result<Clusterfile> {
         let from_file = match &self.file {
-            Some(file) => read(file, context)?,
+            Some(file) => read(file, cmd)?,
             None => Clusterfile::default(),
         };
         self.over(from_file, image)
@@ -156,9 +156,9 @@ impl KnownArgs {
     }
 
     /// The Clusterfile.
-    pub fn clusterfile(&self, context: &Context) -> Result<Clusterfile> {
+    pub fn clusterfile(&self, cmd: &CommandContext) -> Result<Clusterfile> {
         let known = match &self.file {
-            Some(file) => read(file, context)?,
+            Some(file) => read(file, cmd)?,
             None => records()?.load(self.name.as_deref())?,
         };
         let mut clusterfile = self.access.overrides()?.apply(known)?;
@@ -168,11 +168,11 @@ impl KnownArgs {
 }
 
 /// What this machine remembers of clusters.
-pub fn records() -> Result<Records> {
-    Ok(Records::new(&state_root()?))
+pub fn records() -> Result<KnownClusters> {
+    Ok(KnownClusters::new(&state_root()?))
 }
 
-fn read(file: &Path, context: &Context) -> Result<Clusterfile> {
+fn read(file: &Path, cmd: &CommandContext) -> Result<Clusterfile> {
     let (name, text) = if file == Path::new("-") {
         ("stdin".to_owned(), std::io::read_to_string(std::io::stdin())?)
     } else {
@@ -185,7 +185,7 @@ fn read(file: &Path, context: &Context) -> Result<Clusterfile> {
     let clusterfile = clusterfile::load(&name, &text)?;
     let text = clusterfile::masked(&text);
     for warning in &clusterfile.warnings {
-        context.job.warn(warning.render(&text, false).trim_end());
+        cmd.ctx.warn(warning.render(&text, false).trim_end());
     }
     Ok(clusterfile)
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap_complete::Shell;
 
-use super::Context;
+use super::CommandContext;
 
 /// Print a completion script for a shell
 ///
@@ -16,8 +16,8 @@ pub struct Args {
 }
 
 /// Prints the script.
-pub fn run(args: Args, context: &Context) -> Result<()> {
+pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "sealift", &mut script);
-    context.console.raw(&script)
+    cmd.console.raw(&script)
 }

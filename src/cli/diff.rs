@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tokio::task::spawn_blocking;
 
-use super::{Context, bytes};
+use super::{CommandContext, bytes};
 use crate::diff::{Change, Difference, Kind, Side, compare};
-use crate::image::Name;
+use crate::image::Reference;
 
 /// Show what changed from one image to another
 ///
@@ -13,26 +13,26 @@ use crate::image::Name;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The first image, in the store
-    before: Name,
+    before: Reference,
     /// The second
-    after: Name,
+    after: Reference,
     /// Of images for several platforms, this one [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let difference = spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let part = |name| store.part(name, args.platform.as_deref());
         let (old, new) = (part(&args.before)?, part(&args.after)?);
         let (before, after) = (store.find(&args.before)?, store.find(&args.after)?);
-        compare(&store, &Side { root: &before, part: &old }, &Side { root: &after, part: &new }, &job)
+        compare(&store, &Side { root: &before, part: &old }, &Side { root: &after, part: &new }, &ctx)
     })
     .await??;
-    context.console.answer(&difference, || describe(&difference))
+    cmd.console.answer(&difference, || describe(&difference))
 }
 
 fn describe(difference: &Difference) -> String {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
+use super::CommandContext;
 use super::cluster_args::KnownArgs;
 use crate::cluster::Hosts;
 use crate::error::{Failure, Kind};
@@ -33,8 +33,8 @@ struct Answer {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let mut clusterfile = args.cluster.clusterfile(context)?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let mut clusterfile = args.cluster.clusterfile(cmd)?;
     clusterfile.cluster.hosts.retain(|host| args.roles.is_empty() || args.roles.iter().any(|role| host.has_role(role)));
     if clusterfile.cluster.hosts.is_empty() {
         return Err(Failure::usage(format!("no host has a role of {}", args.roles.join(", "))).into());
@@ -45,13 +45,13 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     }
     .quiet();
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
     let command = &command;
     let results = fleet
         .each(|host| async move {
-            let output = host.exec(command, &context.job).await?;
+            let output = host.exec(command, &cmd.ctx).await?;
             if output.lost > 0 {
-                context.job.warn(format!(
+                cmd.ctx.warn(format!(
                     "{}: the first {} bytes that it wrote are not shown; send them to a file there",
                     host.name(),
                     output.lost
@@ -73,7 +73,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     }
     errors
         .extend(answers.iter().filter(|answer| answer.status != 0).map(|answer| format!("{}: exit status {}", answer.host, answer.status)));
-    context.console.answer(&answers, || answers.iter().map(shown).collect())?;
+    cmd.console.answer(&answers, || answers.iter().map(shown).collect())?;
     if errors.is_empty() { Ok(()) } else { Err(Failure::new(Kind::SomeHosts, errors.join("\n  ")).into()) }
 }
 

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, Platform};
 use serde_json::json;
 
-use super::{Context, RegistryArgs};
+use super::{CommandContext, RegistryArgs};
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Blob, Content, Digest, Name};
-use crate::layer::{Sifting, check_layers};
+use crate::events::Context;
+use crate::image::{Blob, Content, Digest, Reference};
+use crate::layer::{LayerVerification, check_layers};
 use crate::store::{Problem, Store, name_of};
-use crate::workloads::Archive;
+use crate::workloads::ImageArchive;
 
 /// Check every blob of the store
 ///
@@ -37,16 +37,16 @@ pub struct Args {
 }
 
 /// Checks the store, and repairs it if asked to.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
-    let mut problems = check(&store, args.layers, &context.job).await?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
+    let mut problems = check(&store, args.layers, &cmd.ctx).await?;
     if args.repair && !problems.is_empty() {
-        problems = repair(problems, &args, &store, context).await?;
+        problems = repair(problems, &args, &store, cmd).await?;
     }
-    context.console.answer(&json!({"problems": problems}), || {
+    cmd.console.answer(&json!({"problems": problems}), || {
         let line = |problem: &Problem| {
-            let images: Vec<_> = problem.images.iter().map(Name::familiar).collect();
+            let images: Vec<_> = problem.images.iter().map(Reference::familiar).collect();
             if images.is_empty() { format!("{}\n", problem.what) } else { format!("{} ({})\n", problem.what, images.join(", ")) }
         };
         if problems.is_empty() { "the store is sound\n".to_owned() } else { problems.iter().map(line).collect() }
@@ -69,20 +69,18 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     )
 }
 
-async fn check(store: &Store, layers: bool, job: &Job) -> Result<Vec<Problem>> {
-    let (store, job) = (store.clone(), job.clone());
+async fn check(store: &Store, layers: bool, ctx: &Context) -> Result<Vec<Problem>> {
+    let (store, ctx) = (store.clone(), ctx.clone());
     tokio::task::spawn_blocking(move || {
-        let mut problems = store.fsck(&job)?;
+        let mut problems = store.fsck(&ctx)?;
         if layers && problems.is_empty() {
             for root in store.roots()? {
-                job.check()?;
+                ctx.check()?;
                 let images = name_of(&root).into_iter().collect();
                 problems.extend(
-                    check_layers(&store, &root, Sifting { anew: true, ..Sifting::default() }, &job).err().map(|error| Problem {
-                        digest: None,
-                        images,
-                        what: format!("{error:#}"),
-                    }),
+                    check_layers(&store, &root, LayerVerification { anew: true, ..LayerVerification::default() }, &ctx)
+                        .err()
+                        .map(|error| Problem { digest: None, images, what: format!("{error:#}") }),
                 );
             }
         }
@@ -92,7 +90,7 @@ async fn check(store: &Store, layers: bool, job: &Job) -> Result<Vec<Problem>> {
 }
 
 /// Fetches what is missing until nothing is, or nothing more comes; what is wrong then.
-async fn repair(mut problems: Vec<Problem>, args: &Args, store: &Store, context: &Context) -> Result<Vec<Problem>> {
+async fn repair(mut problems: Vec<Problem>, args: &Args, store: &Store, cmd: &CommandContext) -> Result<Vec<Problem>> {
     loop {
         // a document that comes back names others
         let lacking = discard_damaged(&problems, store)?;
@@ -100,10 +98,10 @@ async fn repair(mut problems: Vec<Problem>, args: &Args, store: &Store, context:
             return Ok(problems);
         }
         match args.from.as_ref().map(PathBuf::from).filter(|path| path.exists()) {
-            Some(path) => fetch_from_archive(&path, lacking.clone(), store, &context.job).await?,
-            None => fetch_from_registry(&problems, args, store, context).await?,
+            Some(path) => fetch_from_archive(&path, lacking.clone(), store, &cmd.ctx).await?,
+            None => fetch_from_registry(&problems, args, store, cmd).await?,
         }
-        let now = check(store, args.layers, &context.job).await?;
+        let now = check(store, args.layers, &cmd.ctx).await?;
         if now.is_empty() || now == problems {
             return Ok(now);
         }
@@ -127,14 +125,14 @@ fn discard_damaged(problems: &[Problem], store: &Store) -> Result<BTreeSet<Diges
     Ok(lacking)
 }
 
-async fn fetch_from_archive(path: &std::path::Path, lacking: BTreeSet<Digest>, store: &Store, job: &Job) -> Result<()> {
-    let (path, store, job) = (path.to_owned(), store.clone(), job.clone());
+async fn fetch_from_archive(path: &std::path::Path, lacking: BTreeSet<Digest>, store: &Store, ctx: &Context) -> Result<()> {
+    let (path, store, ctx) = (path.to_owned(), store.clone(), ctx.clone());
     tokio::task::spawn_blocking(move || {
-        let archive = Archive::open(&path)?;
+        let archive = ImageArchive::open(&path)?;
         for digest in lacking {
             match archive.size_of(&digest) {
-                Some(size) => archive.fetch(&Blob { digest, size }, &store, &job)?,
-                None => job.warn(format!("{} has no blob {digest}", path.display())),
+                Some(size) => archive.fetch(&Blob { digest, size }, &store, &ctx)?,
+                None => ctx.warn(format!("{} has no blob {digest}", path.display())),
             }
         }
         Ok(())
@@ -142,19 +140,19 @@ async fn fetch_from_archive(path: &std::path::Path, lacking: BTreeSet<Digest>, s
     .await?
 }
 
-async fn fetch_from_registry(problems: &[Problem], args: &Args, store: &Store, context: &Context) -> Result<()> {
+async fn fetch_from_registry(problems: &[Problem], args: &Args, store: &Store, cmd: &CommandContext) -> Result<()> {
     let client = args.registry.client()?;
-    let suffering: BTreeSet<&Name> = problems.iter().flat_map(|problem| &problem.images).collect();
+    let suffering: BTreeSet<&Reference> = problems.iter().flat_map(|problem| &problem.images).collect();
     for name in suffering {
         let Some(root) = store.resolve(name)? else { continue };
-        let source: Name = match &args.from {
+        let source: Reference = match &args.from {
             Some(text) => text.parse().with_context(|| Failure::usage(format!("`{text}` is neither a file nor an image's name")))?,
             None => name.clone(),
         };
         let source = source.with_digest(Digest::try_from(root.digest())?);
-        if let Err(error) = client.pull(&source, &platforms_here(&root, store), store, &context.job).await {
-            context.job.check()?;
-            context.job.warn(format!("{}: {error:#}", name.familiar()));
+        if let Err(error) = client.pull(&source, &platforms_here(&root, store), store, &cmd.ctx).await {
+            cmd.ctx.check()?;
+            cmd.ctx.warn(format!("{}: {error:#}", name.familiar()));
         }
     }
     Ok(())

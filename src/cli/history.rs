@@ -4,15 +4,15 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::{Context, bytes, table};
-use crate::image::Name;
-use crate::store::Surveyed;
+use super::{CommandContext, bytes, table};
+use crate::image::Reference;
+use crate::store::InspectedImage;
 
 /// Show what an image was made by, the newest step first
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
-    name: Name,
+    name: Reference,
     /// Of an image for several platforms, this one [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -32,15 +32,15 @@ struct Step {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
     let part = spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         store.part(&args.name, args.platform.as_deref())
     })
     .await??;
     let steps = steps(&part);
-    context.console.answer(&steps, || {
+    cmd.console.answer(&steps, || {
         let row = |step: &Step| {
             let by = step.created_by.as_deref().or(step.comment.as_deref()).unwrap_or("-").replace('\n', " ");
             let layer = step.layer.as_deref().map_or("-", |digest| digest.get(7..19).unwrap_or(digest));
@@ -51,7 +51,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
 }
 
 /// The newest first. Layers that no step tells of are steps too.
-fn steps(part: &Surveyed) -> Vec<Step> {
+fn steps(part: &InspectedImage) -> Vec<Step> {
     let told = part.config.as_ref().and_then(|config| config.history().clone()).unwrap_or_default();
     let mut layers = part.manifest.layers().iter();
     let mut steps: Vec<Step> = told

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Context, bytes, table};
-use crate::image::{Digest, Name, platform_string};
+use super::{CommandContext, bytes, table};
+use crate::image::{Digest, Reference, platform_string};
 use crate::store::Store;
 
 /// List the images in the store
@@ -26,7 +26,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
-    name: Name,
+    name: Reference,
     digest: String,
     /// `cluster`, `application` or `container`; none if the image cannot be read.
     kind: Option<&'static str>,
@@ -42,22 +42,22 @@ struct Row {
 }
 
 /// Lists the images.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
     let rows = tokio::task::spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         rows(&store)
     })
     .await??;
     let wanted: Vec<&Row> = rows.iter().filter(|row| args.filter.as_ref().is_none_or(|part| row.name.to_string().contains(part))).collect();
     if args.names_only {
-        let names: Vec<&Name> = wanted.iter().map(|row| &row.name).collect();
-        return context.console.answer(&names, || names.iter().map(|name| format!("{}\n", name.familiar())).collect());
+        let names: Vec<&Reference> = wanted.iter().map(|row| &row.name).collect();
+        return cmd.console.answer(&names, || names.iter().map(|name| format!("{}\n", name.familiar())).collect());
     }
     wanted.iter().filter_map(|row| Some((row, row.problem.as_ref()?))).for_each(|(row, problem)| {
-        context.job.warn(format!("image {}: {problem}", row.name.familiar()));
+        cmd.ctx.warn(format!("image {}: {problem}", row.name.familiar()));
     });
-    context.console.answer(&wanted, || listing(&wanted))
+    cmd.console.answer(&wanted, || listing(&wanted))
 }
 
 fn rows(store: &Store) -> Result<Vec<Row>> {
@@ -70,13 +70,13 @@ fn rows(store: &Store) -> Result<Vec<Row>> {
             holders.entry(*digest).or_default().insert(descriptor.digest().to_string());
         }
     }
-    let row = |((name, descriptor), reached): (&(Name, _), &Result<BTreeSet<Digest>>)| row(store, name, descriptor, reached, &holders);
+    let row = |((name, descriptor), reached): (&(Reference, _), &Result<BTreeSet<Digest>>)| row(store, name, descriptor, reached, &holders);
     Ok(names.iter().zip(&reached).map(row).collect())
 }
 
 fn row(
     store: &Store,
-    name: &Name,
+    name: &Reference,
     descriptor: &oci_spec::image::Descriptor,
     reached: &Result<BTreeSet<Digest>>,
     holders: &BTreeMap<Digest, BTreeSet<String>>,
@@ -85,7 +85,7 @@ fn row(
         let counted = reached.iter().flatten().filter(|digest| !own || holders.get(digest).is_none_or(|images| images.len() == 1));
         counted.filter_map(|digest| store.size_of(digest)).sum()
     };
-    let surveyed = store.survey(descriptor);
+    let surveyed = store.inspect(descriptor);
     let problem = reached.as_ref().err().or(surveyed.as_ref().err()).map(|error| format!("{error:#}"));
     let parts = surveyed.unwrap_or_default();
     let kind = parts.first().map(|part| match part.cluster.as_ref().map(|cluster| cluster.kind) {

@@ -7,10 +7,10 @@ use oci_spec::image::Descriptor;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::{Context, bytes, table};
-use crate::image::{ClusterConfig, ClusterKind, Digest, Name, platform_string, subject_of};
+use super::{CommandContext, bytes, table};
+use crate::image::{ClusterConfig, ClusterKind, Digest, Reference, platform_string, subject_of};
 use crate::layer::{self, Listing, Source};
-use crate::store::{Store, Surveyed};
+use crate::store::{InspectedImage, Store};
 use crate::workloads::workloads_of;
 
 /// Show what an image consists of
@@ -19,7 +19,7 @@ use crate::workloads::workloads_of;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
-    name: Name,
+    name: Reference,
     /// Only the layers of its root file system
     #[arg(long, group = "only")]
     layers: bool,
@@ -38,7 +38,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Image {
-    name: Name,
+    name: Reference,
     digest: String,
     media_type: String,
     /// Bytes of all it reaches.
@@ -82,22 +82,22 @@ struct Layer {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Workload {
-    name: Name,
+    name: Reference,
     digest: String,
     app: Option<String>,
     size: u64,
 }
 
 /// Shows the image.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
     if args.files {
-        return files(args, store, context).await;
+        return files(args, store, cmd).await;
     }
     if args.layers || args.workloads {
         let only_layers = args.layers;
         let part = spawn_blocking(move || {
-            let _in_use = store.in_use()?;
+            let _in_use = store.lock_shared()?;
             let mut surveyed = store.part(&args.name, args.platform.as_deref())?;
             if !only_layers {
                 surveyed.workloads = workloads_of(&store, &surveyed)?;
@@ -106,19 +106,19 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         })
         .await??;
         return match only_layers {
-            true => context.console.answer(&part.layers, || table(&LAYERS, &part.layers.iter().map(layer_row).collect::<Vec<_>>())),
+            true => cmd.console.answer(&part.layers, || table(&LAYERS, &part.layers.iter().map(layer_row).collect::<Vec<_>>())),
             false => {
-                context.console.answer(&part.workloads, || table(&WORKLOADS, &part.workloads.iter().map(workload_row).collect::<Vec<_>>()))
+                cmd.console.answer(&part.workloads, || table(&WORKLOADS, &part.workloads.iter().map(workload_row).collect::<Vec<_>>()))
             }
         };
     }
     let image = spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let descriptor = store.find(&args.name)?;
         gather(&store, args.name, &descriptor)
     })
     .await??;
-    context.console.answer(&image, || describe(&image))
+    cmd.console.answer(&image, || describe(&image))
 }
 
 /// A path of an image.
@@ -141,15 +141,15 @@ enum What {
     Link { target: PathBuf },
 }
 
-async fn files(args: Args, store: Store, context: &Context) -> Result<()> {
-    let job = context.job.clone();
+async fn files(args: Args, store: Store, cmd: &CommandContext) -> Result<()> {
+    let ctx = cmd.ctx.clone();
     let files: Vec<File> = spawn_blocking(move || -> Result<_> {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let part = store.part(&args.name, args.platform.as_deref())?;
-        Ok(layer::listing(&store, &layer::layers_of(&store, &part.manifest)?, &job)?.into_iter().map(file).collect())
+        Ok(layer::listing(&store, &layer::layers_of(&store, &part.manifest)?, &ctx)?.into_iter().map(file).collect())
     })
     .await??;
-    context.console.answer(&files, || {
+    cmd.console.answer(&files, || {
         let row = |file: &File| {
             let (size, what) = match &file.what {
                 What::Directory => (String::from("-"), "directory".to_owned()),
@@ -183,13 +183,13 @@ fn workload_row(workload: &Workload) -> Vec<String> {
     vec![workload.name.familiar(), short(&workload.digest), bytes(workload.size), workload.app.clone().unwrap_or_default()]
 }
 
-fn gather(store: &Store, name: Name, descriptor: &Descriptor) -> Result<Image> {
+fn gather(store: &Store, name: Reference, descriptor: &Descriptor) -> Result<Image> {
     Ok(Image {
         name,
         digest: descriptor.digest().to_string(),
         media_type: descriptor.media_type().to_string(),
         size: store.size_below(descriptor)?,
-        parts: store.survey(descriptor)?.into_iter().map(part).collect(),
+        parts: store.inspect(descriptor)?.into_iter().map(part).collect(),
         referrers: store.referrers_below(descriptor)?.iter().map(|one| referrer(store, one)).collect::<Result<_>>()?,
     })
 }
@@ -202,7 +202,7 @@ fn referrer(store: &Store, document: &Descriptor) -> Result<Referrer> {
     })
 }
 
-fn part(surveyed: Surveyed) -> Part {
+fn part(surveyed: InspectedImage) -> Part {
     let config = surveyed.config.as_ref();
     let diff_ids = config.map(|config| config.rootfs().diff_ids().clone()).unwrap_or_default();
     let layer = |(number, layer): (usize, &Descriptor)| Layer {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Context;
+use super::CommandContext;
 use super::cluster_args::KnownArgs;
 use crate::archive::{HostHeld, Inventory};
 use crate::atomic_file;
@@ -28,31 +28,31 @@ pub struct Args {
 }
 
 /// Writes the inventory.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
     let mut inventory = tokio::task::spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         Inventory::take(&store)
     })
     .await??;
     if args.cluster.is_given() {
-        inventory.hosts = ask_hosts(&args.cluster, context).await?;
+        inventory.hosts = ask_hosts(&args.cluster, cmd).await?;
     }
     let text = serde_json::to_string_pretty(&inventory)? + "\n";
     if args.file == "-" {
-        return context.console.answer(&(), || text);
+        return cmd.console.answer(&(), || text);
     }
     atomic_file::write(Path::new(&args.file), text.as_bytes(), 0o644)?;
-    context.job.note(format!("wrote {}: {} images, {} blobs", args.file, inventory.images.len(), inventory.blobs.len()));
+    cmd.ctx.note(format!("wrote {}: {} images, {} blobs", args.file, inventory.images.len(), inventory.blobs.len()));
     Ok(())
 }
 
 /// What every host of the cluster has. One that does not answer is an error: what is left out must be on all.
-async fn ask_hosts(cluster: &KnownArgs, context: &Context) -> Result<Vec<HostHeld>> {
-    let clusterfile = cluster.clusterfile(context)?;
+async fn ask_hosts(cluster: &KnownArgs, cmd: &CommandContext) -> Result<Vec<HostHeld>> {
+    let clusterfile = cluster.clusterfile(cmd)?;
     let targets = cluster.access.targets(&clusterfile)?;
-    let fleet = Hosts::connect(&targets, &AgentBinaries::own()?, &context.job).await?;
-    let answers = fleet.all(|host| async { Ok(HostHeld { name: host.name().to_owned(), blobs: host.held().await? }) }).await;
+    let fleet = Hosts::connect(&targets, &AgentBinaries::own()?, &cmd.ctx).await?;
+    let answers = fleet.all(|host| async { Ok(HostHeld { name: host.name().to_owned(), blobs: host.reachable_blobs().await? }) }).await;
     fleet.close().await;
     Ok(answers?.into_values().collect())
 }

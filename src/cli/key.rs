@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::Context;
+use super::CommandContext;
 use super::trust_args::PasswordArgs;
 use crate::atomic_file;
 use crate::error::Failure;
@@ -41,7 +41,7 @@ struct GenerateArgs {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Command::Generate(args) = args.command;
     let [private, public] = ["key", "pub"].map(|ending| with_ending(&args.output_key_prefix, ending));
     for file in [&private, &public] {
@@ -60,7 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     })
     .await??;
     let answer = json!({ "privateKey": private, "publicKey": public });
-    context.console.answer(&answer, || format!("{}\n{}\n", private.display(), public.display()))
+    cmd.console.answer(&answer, || format!("{}\n{}\n", private.display(), public.display()))
 }
 
 fn with_ending(prefix: &Path, ending: &str) -> PathBuf {

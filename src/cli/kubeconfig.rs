@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::Context;
+use super::CommandContext;
 use super::cluster_args::KnownArgs;
 use crate::cluster::Hosts;
 use crate::error::Failure;
@@ -17,11 +17,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let mut clusterfile = args.cluster.clusterfile(context)?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let mut clusterfile = args.cluster.clusterfile(cmd)?;
     clusterfile.cluster.hosts.retain(crate::clusterfile::HostSpec::is_master);
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
+    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
     let mut answer = None;
     for master in fleet.hosts() {
         match master.read_file("/etc/kubernetes/admin.conf").await {
@@ -36,7 +36,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     }
     fleet.close().await;
     match (answer, failed.into_iter().next()) {
-        (Some(text), _) => context.console.answer(&json!({ "kubeconfig": text }), || text.clone()),
+        (Some(text), _) => cmd.console.answer(&json!({ "kubeconfig": text }), || text.clone()),
         (None, Some((_, error))) => Err(error),
         (None, None) => {
             Err(Failure::failed("no master has an administrator's kubeconfig").hint("`sealift status` tells how far it is").into())

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::Context;
+use super::CommandContext;
 use crate::clusterfile;
 use crate::diagnostic::{Diagnostic, Located, count, did_you_mean, render_all};
 use crate::error::Failure;
@@ -45,10 +45,10 @@ struct Judged {
 }
 
 /// Judges the files.
-pub fn run(args: Args, context: &Context) -> Result<()> {
+pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let texts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let judged: Vec<Judged> = args.files.into_iter().zip(texts).map(|(file, text)| judge(file, text)).collect();
-    context.console.answer(&judged, || judged.iter().map(|judged| judged.drawn(context.console.color())).collect())?;
+    cmd.console.answer(&judged, || judged.iter().map(|judged| judged.drawn(cmd.console.color())).collect())?;
     let counts = |judged: &&Judged| judged.found.iter().any(|diagnostic| args.strict || diagnostic.is_error());
     match judged.iter().filter(counts).count() {
         0 => Ok(()),

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::Context;
+use super::CommandContext;
 use super::trust_args::PolicyArgs;
 use crate::archive::{Loaded, Naming, ensure_room_for, find_parts, load, load_parts};
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::image::Name;
+use crate::image::Reference;
 use crate::store::Store;
 
 /// Load images from an archive
@@ -32,26 +32,26 @@ pub struct Args {
     input: Option<PathBuf>,
     /// Name the one image of the archive so, instead of as the archive says
     #[arg(short, long, value_name = "NAME")]
-    tag: Option<Name>,
+    tag: Option<Reference>,
     #[command(flatten)]
     policy: PolicyArgs,
 }
 
 /// Loads the images.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let naming = Naming { tag: args.tag, policy: args.policy.policy()?, ..Naming::default() };
     let loaded: Loaded = tokio::task::spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
         let loaded = match args.input.as_deref().map_or(Ok(None), find_parts)? {
-            Some(parts) => load_parts(&store, &parts, &naming, &job),
-            None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, &naming, &job)),
+            Some(parts) => load_parts(&store, &parts, &naming, &ctx),
+            None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, &naming, &ctx)),
         };
         loaded.map_err(|error| of_archive(error, &name))
     })
     .await??;
-    context.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
+    cmd.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
 }
 
 /// Says which archive it was, and what to do about a damaged one.

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::{Context, RegistryArgs};
+use super::{CommandContext, RegistryArgs};
 use crate::error::Failure;
 use crate::registry::client::keep;
 
@@ -33,15 +33,15 @@ pub struct Args {
 }
 
 /// Checks the password and keeps it.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let file = args.options.written_authfile()?;
     let registry = host(&args.registry).to_owned();
     let (user, password) = credential(&args).await?;
-    args.options.client()?.login(&registry, &user, &password, &context.job).await?;
+    args.options.client()?.login(&registry, &user, &password, &cmd.ctx).await?;
     let (place, kept_for, name) = (file.clone(), registry.clone(), user.clone());
     spawn_blocking(move || keep(&place, &kept_for, &name, &password)).await??;
     let answer = json!({"registry": registry, "user": user, "file": file});
-    context.console.answer(&answer, || format!("logged in to {registry} as {user} (kept in {})\n", file.display()))
+    cmd.console.answer(&answer, || format!("logged in to {registry} as {user} (kept in {})\n", file.display()))
 }
 
 /// What users write: with a scheme, or with a slash at the end.

@@ -6,9 +6,9 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::annotations;
-use super::{Context, push};
+use super::{CommandContext, push};
 use crate::build::manifest_list::{self, Changes};
-use crate::image::{Name, parse_platform};
+use crate::image::{Reference, parse_platform};
 
 /// Make one name of images for several platforms
 ///
@@ -36,18 +36,18 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
     /// What the list is called
-    list: Name,
+    list: Reference,
     /// Images to begin with
-    images: Vec<Name>,
+    images: Vec<Reference>,
 }
 
 /// Add an image of the store to a list; it replaces what the list has for the same platform
 #[derive(Debug, clap::Args)]
 struct AddArgs {
     /// The list
-    list: Name,
+    list: Reference,
     /// The image
-    image: Name,
+    image: Reference,
     /// The platform that the image is for [default: what it says itself]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -57,7 +57,7 @@ struct AddArgs {
 #[derive(Debug, clap::Args)]
 struct AnnotateArgs {
     /// The list
-    list: Name,
+    list: Reference,
     /// Its digest, its platform as OS/ARCH, or its name in the store
     image: String,
     /// The operating system that it is for
@@ -78,7 +78,7 @@ struct AnnotateArgs {
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
     /// The list
-    list: Name,
+    list: Reference,
     /// Their digests, their platforms as OS/ARCH, or their names in the store
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -88,53 +88,53 @@ struct RemoveArgs {
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
     /// The list
-    list: Name,
+    list: Reference,
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     match args.command {
-        Command::Push(args) => push::run(args, context).await,
+        Command::Push(args) => push::run(args, cmd).await,
         Command::Inspect(InspectArgs { list }) => {
             let index = spawn_blocking(move || manifest_list::index_of(&list, &store)).await??;
             let text = serde_json::to_string_pretty(&index)? + "\n";
-            context.console.answer(&index, || text)
+            cmd.console.answer(&index, || text)
         }
         Command::Create(CreateArgs { list, images }) => {
             let made = spawn_blocking(move || {
-                let _in_use = store.in_use()?;
-                manifest_list::create(&list, &images, &store, &job)
+                let _in_use = store.lock_shared()?;
+                manifest_list::create(&list, &images, &store, &ctx)
             });
-            answer(&made.await??, context)
+            answer(&made.await??, cmd)
         }
         Command::Annotate(args) => {
             let annotations = annotations(&args.annotations)?;
             let changes = Changes { os: args.os, arch: args.arch, variant: args.variant, annotations };
             let made = spawn_blocking(move || {
-                let _in_use = store.in_use()?;
+                let _in_use = store.lock_shared()?;
                 manifest_list::annotate(&args.list, &args.image, &changes, &store)
             });
-            answer(&made.await??, context)
+            answer(&made.await??, cmd)
         }
         Command::Remove(RemoveArgs { list, images }) => {
             let made = spawn_blocking(move || {
-                let _in_use = store.in_use()?;
+                let _in_use = store.lock_shared()?;
                 manifest_list::remove(&list, &images, &store)
             });
-            answer(&made.await??, context)
+            answer(&made.await??, cmd)
         }
         Command::Add(AddArgs { list, image, platform }) => {
             let platform = platform.as_deref().map(parse_platform).transpose()?;
             let made = spawn_blocking(move || {
-                let _in_use = store.in_use()?;
-                manifest_list::add(&list, &image, platform.as_ref(), &store, &job)
+                let _in_use = store.lock_shared()?;
+                manifest_list::add(&list, &image, platform.as_ref(), &store, &ctx)
             });
-            answer(&made.await??, context)
+            answer(&made.await??, cmd)
         }
     }
 }
 
-fn answer(list: &Descriptor, context: &Context) -> Result<()> {
-    context.console.answer(&json!({ "digest": list.digest() }), || format!("{}\n", list.digest()))
+fn answer(list: &Descriptor, cmd: &CommandContext) -> Result<()> {
+    cmd.console.answer(&json!({ "digest": list.digest() }), || format!("{}\n", list.digest()))
 }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::Context;
+use super::CommandContext;
 use crate::build;
-use crate::image::Name;
+use crate::image::Reference;
 
 /// Make one cluster image of several
 ///
@@ -16,16 +16,16 @@ use crate::image::Name;
 pub struct Args {
     /// What the image is called
     #[arg(short, long, value_name = "NAME")]
-    tag: Name,
+    tag: Reference,
     /// The images in the store
     #[arg(required = true, num_args = 2.., value_name = "IMAGE")]
-    images: Vec<Name>,
+    images: Vec<Reference>,
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let name = args.tag.clone();
-    let digest = spawn_blocking(move || build::merge(&args.tag, &args.images, &store, &job)).await??;
-    context.console.answer(&json!({ "name": name, "digest": digest }), || format!("{digest}\n"))
+    let digest = spawn_blocking(move || build::merge(&args.tag, &args.images, &store, &ctx)).await??;
+    cmd.console.answer(&json!({ "name": name, "digest": digest }), || format!("{digest}\n"))
 }

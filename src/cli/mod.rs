@@ -58,7 +58,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::store::Store;
 
 pub use console::{Console, bytes, table};
@@ -172,62 +172,62 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self, context: &Context) -> Result<()> {
+    async fn run(self, cmd: &CommandContext) -> Result<()> {
         match self {
             Command::Agent(args) => agent::run(args).await,
-            Command::Apply(args) => apply::run(args, context).await,
-            Command::Balance(args) => balance::run(args, context).await,
-            Command::Build(args) => build::run(*args, context).await,
-            Command::Chart(args) => chart::run(args, context).await,
-            Command::Check(args) => check::run(args, context).await,
-            Command::Completion(args) => completion::run(args, context),
-            Command::Diff(args) => diff::run(args, context).await,
-            Command::Exec(args) => exec::run(args, context).await,
-            Command::Fsck(args) => fsck::run(args, context).await,
-            Command::History(args) => history::run(args, context).await,
-            Command::Images(args) => images::run(args, context).await,
-            Command::Inspect(args) => inspect::run(args, context).await,
-            Command::Inventory(args) => inventory::run(args, context).await,
-            Command::Key(args) => key::run(args, context).await,
-            Command::Kubeconfig(args) => kubeconfig::run(args, context).await,
+            Command::Apply(args) => apply::run(args, cmd).await,
+            Command::Balance(args) => balance::run(args, cmd).await,
+            Command::Build(args) => build::run(*args, cmd).await,
+            Command::Chart(args) => chart::run(args, cmd).await,
+            Command::Check(args) => check::run(args, cmd).await,
+            Command::Completion(args) => completion::run(args, cmd),
+            Command::Diff(args) => diff::run(args, cmd).await,
+            Command::Exec(args) => exec::run(args, cmd).await,
+            Command::Fsck(args) => fsck::run(args, cmd).await,
+            Command::History(args) => history::run(args, cmd).await,
+            Command::Images(args) => images::run(args, cmd).await,
+            Command::Inspect(args) => inspect::run(args, cmd).await,
+            Command::Inventory(args) => inventory::run(args, cmd).await,
+            Command::Key(args) => key::run(args, cmd).await,
+            Command::Kubeconfig(args) => kubeconfig::run(args, cmd).await,
             Command::Lease(args) => lease::run(&args),
-            Command::Lint(args) => lint::run(args, context),
-            Command::Load(args) => load::run(args, context).await,
-            Command::Login(args) => login::run(args, context).await,
-            Command::Logout(args) => logout::run(args, context).await,
-            Command::Manifest(args) => manifest::run(args, context).await,
-            Command::Merge(args) => merge::run(args, context).await,
-            Command::Plan(args) => plan::run(args, context).await,
-            Command::Prune(args) => prune::run(args, context).await,
-            Command::Pull(args) => pull::run(args, context).await,
-            Command::Push(args) => push::run(args, context).await,
-            Command::Registry(args) => registry::run(args, context).await,
-            Command::Reset(args) => reset::run(args, context).await,
-            Command::Rmi(args) => rmi::run(args, context).await,
-            Command::Run(args) => run::run(args, context).await,
-            Command::Save(args) => save::run(args, context).await,
-            Command::Sbom(args) => sbom::run(args, context).await,
-            Command::Schema(args) => schema::run(args, context),
-            Command::Sign(args) => sign::run(args, context).await,
-            Command::Status(args) => status::run(args, context).await,
-            Command::Tag(args) => tag::run(args, context).await,
-            Command::Unpack(args) => unpack::run(args, context).await,
-            Command::Verify(args) => verify::run(args, context).await,
-            Command::Version(args) => version::run(args, context),
+            Command::Lint(args) => lint::run(args, cmd),
+            Command::Load(args) => load::run(args, cmd).await,
+            Command::Login(args) => login::run(args, cmd).await,
+            Command::Logout(args) => logout::run(args, cmd).await,
+            Command::Manifest(args) => manifest::run(args, cmd).await,
+            Command::Merge(args) => merge::run(args, cmd).await,
+            Command::Plan(args) => plan::run(args, cmd).await,
+            Command::Prune(args) => prune::run(args, cmd).await,
+            Command::Pull(args) => pull::run(args, cmd).await,
+            Command::Push(args) => push::run(args, cmd).await,
+            Command::Registry(args) => registry::run(args, cmd).await,
+            Command::Reset(args) => reset::run(args, cmd).await,
+            Command::Rmi(args) => rmi::run(args, cmd).await,
+            Command::Run(args) => run::run(args, cmd).await,
+            Command::Save(args) => save::run(args, cmd).await,
+            Command::Sbom(args) => sbom::run(args, cmd).await,
+            Command::Schema(args) => schema::run(args, cmd),
+            Command::Sign(args) => sign::run(args, cmd).await,
+            Command::Status(args) => status::run(args, cmd).await,
+            Command::Tag(args) => tag::run(args, cmd).await,
+            Command::Unpack(args) => unpack::run(args, cmd).await,
+            Command::Verify(args) => verify::run(args, cmd).await,
+            Command::Version(args) => version::run(args, cmd),
         }
     }
 }
 
 /// What a command works with.
-pub struct Context {
+pub struct CommandContext {
     /// Where it prints.
     pub console: Arc<Console>,
     /// What it hands to long work.
-    pub job: Job,
+    pub ctx: Context,
     store: Option<PathBuf>,
 }
 
-impl Context {
+impl CommandContext {
     /// Opens the local store.
     pub fn store(&self) -> Result<Store> {
         Store::open(&self.store_root()?)
@@ -274,15 +274,15 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.global.verbose);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let mut job = Job::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        let mut ctx = Context::new(console.clone(), console::cancel_on_interrupt(), jobs);
         if cli.global.jobs.is_some() {
-            job = job.as_asked();
+            ctx = ctx.as_asked();
         }
         for option in shown {
-            job.warn(format!("`--{option}` is seen by all users of this machine in the process list; better: `--help` names other ways"));
+            ctx.warn(format!("`--{option}` is seen by all users of this machine in the process list; better: `--help` names other ways"));
         }
-        let context = Context { console: console.clone(), job, store: cli.global.store };
-        let result = runtime.block_on(cli.command.run(&context));
+        let cmd = CommandContext { console: console.clone(), ctx, store: cli.global.store };
+        let result = runtime.block_on(cli.command.run(&cmd));
         runtime.shutdown_background();
         result
     });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::Context;
+use super::CommandContext;
 use super::session::SiteArgs;
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
@@ -25,20 +25,20 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let clusterfile = args.site.clusterfile(args.image.as_deref(), context)?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let clusterfile = args.site.clusterfile(args.image.as_deref(), cmd)?;
     clusterfile.require_runnable()?;
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
-    let image = args.site.image(&clusterfile, &store, context).await?;
-    let site = args.site.open(clusterfile, image, context).await?;
-    let plan = site.plan(&context.job).await;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
+    let image = args.site.image(&clusterfile, &store, cmd).await?;
+    let site = args.site.open(clusterfile, image, cmd).await?;
+    let plan = site.plan(&cmd.ctx).await;
     site.fleet.close().await;
     let plan = plan?;
     if let Some(file) = &args.out {
         atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
     }
-    context.console.answer(&plan, || plan.text())?;
+    cmd.console.answer(&plan, || plan.text())?;
     match plan.changes() {
         changes if changes > 0 && args.exit_code => {
             Err(Failure::new(Kind::PlanHasChanges, format!("{changes} changes")).hint("`sealift apply` makes them").into())

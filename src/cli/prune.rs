@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Context, bytes};
+use super::{CommandContext, bytes};
 use crate::build;
 
 /// Delete what no name reaches from the store
@@ -20,17 +20,17 @@ pub struct Args {
 }
 
 /// Prunes the store.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let pruned = tokio::task::spawn_blocking(move || {
-        let mut pruned = store.prune(args.dry_run, &job)?;
-        let forgotten = build::prune(&store, args.cache, args.dry_run, &job)?;
+        let mut pruned = store.prune(args.dry_run, &ctx)?;
+        let forgotten = build::prune(&store, args.cache, args.dry_run, &ctx)?;
         pruned.leftovers += forgotten.leftovers;
         pruned.bytes += forgotten.bytes;
         anyhow::Ok(pruned)
     })
     .await??;
-    context.console.answer(&pruned, || {
+    cmd.console.answer(&pruned, || {
         let verb = if args.dry_run { "would delete" } else { "deleted" };
         format!("{verb} {} blobs and {} leftovers, {}\n", pruned.blobs, pruned.leftovers, bytes(pruned.bytes))
     })

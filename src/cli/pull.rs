@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::trust_args::PolicyArgs;
-use super::{Context, RegistryArgs};
-use crate::image::{Name, parse_platform};
-use crate::layer::{Sifting, check_layers};
+use super::{CommandContext, RegistryArgs};
+use crate::image::{Reference, parse_platform};
+use crate::layer::{LayerVerification, check_layers};
 use crate::trust::bring_referrers;
 
 /// Pull an image from a registry into the store
@@ -15,7 +15,7 @@ use crate::trust::bring_referrers;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image, for example registry.example.com/shop:2.1
-    name: Name,
+    name: Reference,
     /// Pull these platforms only, for example linux/arm64 [default: all that the image has]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     platform: Vec<String>,
@@ -29,19 +29,19 @@ pub struct Args {
 }
 
 /// Pulls and names the image.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let platforms = args.platform.iter().map(|text| parse_platform(text)).collect::<Result<Vec<_>>>()?;
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
     let client = args.registry.client()?;
-    let (root, summary) = client.pull(&args.name, &platforms, &store, &context.job).await?;
+    let (root, summary) = client.pull(&args.name, &platforms, &store, &cmd.ctx).await?;
     if args.check_layers {
-        let (store, root, job) = (store.clone(), root.clone(), context.job.clone());
-        tokio::task::spawn_blocking(move || check_layers(&store, &root, Sifting::default(), &job)).await??;
+        let (store, root, ctx) = (store.clone(), root.clone(), cmd.ctx.clone());
+        tokio::task::spawn_blocking(move || check_layers(&store, &root, LayerVerification::default(), &ctx)).await??;
     }
-    bring_referrers(&client, &root, &args.name, &store, &context.job).await?;
-    args.policy.check(&store, &args.name, &root, context).await?;
+    bring_referrers(&client, &root, &args.name, &store, &cmd.ctx).await?;
+    args.policy.check(&store, &args.name, &root, cmd).await?;
     store.tag(&args.name, &root)?;
-    context.job.note(super::push::story("pulled", &args.name, &summary));
-    context.console.answer(&summary, || format!("{}\n", summary.digest))
+    cmd.ctx.note(super::push::story("pulled", &args.name, &summary));
+    cmd.console.answer(&summary, || format!("{}\n", summary.digest))
 }

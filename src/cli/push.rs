@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, RegistryArgs, bytes};
+use super::{CommandContext, RegistryArgs, bytes};
 use crate::error::Failure;
-use crate::image::Name;
+use crate::image::Reference;
 use crate::registry::client::Summary;
 use crate::trust::push_referrers;
 
@@ -14,30 +14,30 @@ use crate::trust::push_referrers;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
-    name: Name,
+    name: Reference,
     /// Where to push it [default: the same name]
-    destination: Option<Name>,
+    destination: Option<Reference>,
     #[command(flatten)]
     registry: RegistryArgs,
 }
 
 /// Pushes the image.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
     let descriptor = store.resolve(&args.name)?.with_context(|| {
         Failure::failed(format!("no such image: {} (not in the store)", args.name.familiar())).hint("`sealift images` lists what is there")
     })?;
     let destination = args.destination.as_ref().unwrap_or(&args.name);
-    let _in_use = store.in_use()?;
+    let _in_use = store.lock_shared()?;
     let client = args.registry.client()?;
-    let summary = client.push(&descriptor, destination, &store, &context.job).await?;
-    push_referrers(&client, &descriptor, destination, &store, &context.job).await?;
-    context.job.note(story("pushed", destination, &summary));
-    context.console.answer(&summary, || format!("{}\n", summary.digest))
+    let summary = client.push(&descriptor, destination, &store, &cmd.ctx).await?;
+    push_referrers(&client, &descriptor, destination, &store, &cmd.ctx).await?;
+    cmd.ctx.note(story("pushed", destination, &summary));
+    cmd.console.answer(&summary, || format!("{}\n", summary.digest))
 }
 
 /// What a transfer came to, in a line.
-pub fn story(verb: &str, name: &Name, summary: &Summary) -> String {
+pub fn story(verb: &str, name: &Reference, summary: &Summary) -> String {
     let mut line = format!("{verb} {name}: {} in {} blobs moved", bytes(summary.moved_bytes), summary.moved_blobs);
     for (count, what) in [(summary.present_blobs, "there already"), (summary.mounted_blobs, "mounted")] {
         if count > 0 {

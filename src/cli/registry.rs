@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::Context;
+use super::CommandContext;
 use crate::registry::server::{Settings, serve};
 
 /// Run the registry that serves a site
@@ -56,7 +56,7 @@ struct Serve {
 }
 
 /// Runs it.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Verb::Serve(args) = args.verb;
     let listen = if args.listen.starts_with(':') { format!("0.0.0.0{}", args.listen) } else { args.listen };
     let settings = Settings {
@@ -69,5 +69,5 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         writable: args.writable,
         deletes: args.allow_delete,
     };
-    serve(&settings, context.store()?, &context.job).await
+    serve(&settings, cmd.store()?, &cmd.ctx).await
 }

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Context;
+use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
-use crate::cluster::{Held, Hosts};
+use crate::cluster::{Hosts, LeaseGuard};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Unit;
@@ -34,14 +34,14 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let clusterfile = args.cluster.clusterfile(context)?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let clusterfile = args.cluster.clusterfile(cmd)?;
     let name = clusterfile.cluster.name.clone();
     let targets = args.cluster.access.targets(&clusterfile)?;
     confirm(args.yes, &name, targets.len())?;
-    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
-    context.job.check()?;
-    let results = take_down(&fleet, &clusterfile, &args, context).await;
+    let (fleet, mut failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
+    cmd.ctx.check()?;
+    let results = take_down(&fleet, &clusterfile, &args, cmd).await;
     fleet.close().await;
     let results = results?;
     let mut undone = 0;
@@ -52,11 +52,11 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         }
     }
     if failed.is_empty() {
-        records()?.forget(&name)?;
+        records()?.remove(&name)?;
     }
     let hosts = targets.len() - failed.len();
     let answer = json!({ "cluster": name, "hosts": hosts, "undone": undone, "failed": failed.iter().map(|(address, _)| address).collect::<Vec<_>>() });
-    context.console.answer(&answer, || format!("cluster {name}: {undone} changes taken back on {hosts} hosts\n"))?;
+    cmd.console.answer(&answer, || format!("cluster {name}: {undone} changes taken back on {hosts} hosts\n"))?;
     refuse(&failed, hosts)
 }
 
@@ -64,18 +64,18 @@ type Results = Vec<(IpAddr, Result<usize>)>;
 
 /// Takes back all changes while holding the cluster, if its first master answers; then removes what sealift has on the hosts,
 /// the lease too.
-async fn take_down(fleet: &Hosts, clusterfile: &Clusterfile, args: &Args, context: &Context) -> Result<Results> {
-    let undo = fleet.each(|host| undo(host, context));
+async fn take_down(fleet: &Hosts, clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Results> {
+    let undo = fleet.each(|host| undo(host, cmd));
     let first = clusterfile.cluster.hosts.iter().find(|host| host.is_master());
     let mut results = match first.and_then(|first| fleet.host(first.address).ok()) {
         Some(master) => {
-            let held = Held::take(master, &super::session::owner(), args.break_lease, &context.job).await?;
-            held.during(master, &context.job, async { Ok(undo.await) }).await?
+            let held = LeaseGuard::take(master, &super::session::owner(), args.break_lease, &cmd.ctx).await?;
+            held.during(master, &cmd.ctx, async { Ok(undo.await) }).await?
         }
         None => undo.await,
     };
     let failed: BTreeSet<IpAddr> = results.iter().filter(|(_, result)| result.is_err()).map(|(address, _)| *address).collect();
-    let forget = async |host: &Host| if failed.contains(&host.address()) { Ok(()) } else { host.forget(args.keep_store).await };
+    let forget = async |host: &Host| if failed.contains(&host.address()) { Ok(()) } else { host.purge(args.keep_store).await };
     for ((_, result), (_, forgotten)) in results.iter_mut().zip(fleet.each(forget).await) {
         if let Err(error) = forgotten {
             *result = Err(error);
@@ -84,9 +84,9 @@ async fn take_down(fleet: &Hosts, clusterfile: &Clusterfile, args: &Args, contex
     Ok(results)
 }
 
-async fn undo(host: &Host, context: &Context) -> Result<usize> {
-    let task = context.job.task(format!("{}: reset", host.name()), None, Unit::Items);
-    let count = host.undo(&context.job).await?;
+async fn undo(host: &Host, cmd: &CommandContext) -> Result<usize> {
+    let task = cmd.ctx.task(format!("{}: reset", host.name()), None, Unit::Items);
+    let count = host.undo(&cmd.ctx).await?;
     task.done(format!("{count} changes taken back"));
     Ok(count)
 }

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::Context;
-use crate::image::Name;
+use super::CommandContext;
+use crate::image::Reference;
 
 /// Remove names of images from the store
 ///
@@ -13,13 +13,13 @@ use crate::image::Name;
 pub struct Args {
     /// The names
     #[arg(required = true)]
-    names: Vec<Name>,
+    names: Vec<Reference>,
 }
 
 /// Removes the names, all or none.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let store = context.store()?;
-    let known: Vec<Name> = store.names()?.into_iter().map(|(name, _)| name).collect();
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let store = cmd.store()?;
+    let known: Vec<Reference> = store.names()?.into_iter().map(|(name, _)| name).collect();
     if let Some(missing) = args.names.iter().find(|name| !known.contains(name)) {
         // tells which names are like it; a name by digest finds an image, but is none
         store.find(missing)?;
@@ -28,6 +28,6 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
     for name in &args.names {
         store.untag(name)?;
     }
-    context.job.note("the names are removed; `sealift prune` frees the space of what no name reaches");
-    context.console.answer(&json!({"removed": args.names}), || args.names.iter().map(|name| format!("{}\n", name.familiar())).collect())
+    cmd.ctx.note("the names are removed; `sealift prune` frees the space of what no name reaches");
+    cmd.console.answer(&json!({"removed": args.names}), || args.names.iter().map(|name| format!("{}\n", name.familiar())).collect())
 }

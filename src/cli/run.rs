@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Context;
+use super::CommandContext;
 use super::session::{SiteArgs, bring_up};
 
 /// Bring up a cluster from an image
@@ -30,31 +30,31 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let _ = args.yes;
-    let clusterfile = args.site.clusterfile(args.image.as_deref(), context)?;
+    let clusterfile = args.site.clusterfile(args.image.as_deref(), cmd)?;
     if args.dry_run {
         let text = clusterfile.to_yaml()?;
-        return context.console.answer(&json!({ "clusterfile": text }), || text.clone());
+        return cmd.console.answer(&json!({ "clusterfile": text }), || text.clone());
     }
-    bring(&args.site, clusterfile, args.break_lease, context).await
+    bring(&args.site, clusterfile, args.break_lease, cmd).await
 }
 
 /// Brings up what a Clusterfile says, and tells what came of it.
-pub async fn bring(site: &SiteArgs, clusterfile: crate::clusterfile::Clusterfile, break_lease: bool, context: &Context) -> Result<()> {
+pub async fn bring(site: &SiteArgs, clusterfile: crate::clusterfile::Clusterfile, break_lease: bool, cmd: &CommandContext) -> Result<()> {
     let began = Instant::now();
     clusterfile.require_runnable()?;
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
-    let image = site.image(&clusterfile, &store, context).await?;
-    let site = site.open(clusterfile, image, context).await?;
-    let result = bring_up(&site, &store, break_lease, context).await;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
+    let image = site.image(&clusterfile, &store, cmd).await?;
+    let site = site.open(clusterfile, image, cmd).await?;
+    let result = bring_up(&site, &store, break_lease, cmd).await;
     let (name, hosts) = (site.desired.name().to_owned(), site.desired.hosts.len());
     site.fleet.close().await;
     let (_, changed) = result?;
     let seconds = began.elapsed().as_secs_f64();
     let answer = json!({ "cluster": name, "hosts": hosts, "changes": changed, "seconds": seconds });
-    context.console.answer(&answer, || {
+    cmd.console.answer(&answer, || {
         let changes = if changed == 1 { "1 change".to_owned() } else { format!("{changed} changes") };
         format!("cluster {name} is up on {hosts} hosts: {changes} in {seconds:.1} s\n")
     })?;

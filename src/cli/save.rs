@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::byte_size::parse_size;
-use super::{Context, bytes};
+use super::{CommandContext, bytes};
 use crate::archive::{Inventory, Known, Selection, check_split, save_parts, select};
 use crate::atomic_file;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::Name;
+use crate::events::Context;
+use crate::image::Reference;
 use crate::store::Store;
 
 /// Save images to an archive, to carry them on a disk
@@ -33,7 +33,7 @@ pub struct Args {
     file: String,
     /// Leave out what this image has, which the other end has too (repeatable)
     #[arg(long, value_name = "NAME")]
-    base: Vec<Name>,
+    base: Vec<Reference>,
     /// Leave out what the other end has, by the inventory that `sealift inventory` wrote there
     #[arg(long = "for", value_name = "INVENTORY")]
     inventory: Option<PathBuf>,
@@ -45,26 +45,26 @@ pub struct Args {
     parity: usize,
     /// The images
     #[arg(required = true)]
-    names: Vec<Name>,
+    names: Vec<Reference>,
 }
 
 /// Saves the images.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     tokio::task::spawn_blocking(move || {
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let mut selection = select(&store, &args.names)?;
         let known = Known::gather(&store, &args.base, args.inventory.as_deref().map(read_inventory).transpose()?.as_ref())?;
         let saved = selection.leave_out(known)?;
         if saved > 0 {
-            job.note(format!("left out: {} that the other end has", bytes(saved)));
+            ctx.note(format!("left out: {} that the other end has", bytes(saved)));
         }
         match (args.file.as_str(), args.split) {
             ("", _) => bail!(Failure::usage("the archive's file has no name").hint("name it with `-o FILE`, or `-o -` for stdout")),
-            ("-", None) => to_stdout(&selection, &store, &job),
+            ("-", None) => to_stdout(&selection, &store, &ctx),
             ("-", Some(_)) => bail!(Failure::usage("parts cannot go to stdout").hint("name their file with `-o FILE`")),
-            (file, None) => to_file(&selection, Path::new(file), &store, &job),
-            (file, Some(size)) => to_parts(&selection, Path::new(file), size, args.parity, &store, &job),
+            (file, None) => to_file(&selection, Path::new(file), &store, &ctx),
+            (file, Some(size)) => to_parts(&selection, Path::new(file), size, args.parity, &store, &ctx),
         }
     })
     .await?
@@ -77,12 +77,12 @@ fn read_inventory(path: &Path) -> Result<Inventory> {
     Inventory::parse(&std::fs::read(path).map_err(unreadable)?).with_context(|| path.display().to_string())
 }
 
-fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, job: &Job) -> Result<()> {
+fn to_parts(selection: &Selection, file: &Path, size: u64, parity: usize, store: &Store, ctx: &Context) -> Result<()> {
     ensure!(!file.is_dir(), directory(file));
     atomic_file::sweep(file);
     check_room(&parent_of(file), check_split(selection.archive_size(), size, parity)?)?;
-    let parts = save_parts(selection, store, file, size, parity, job).with_context(|| file.display().to_string())?;
-    job.note(format!(
+    let parts = save_parts(selection, store, file, size, parity, ctx).with_context(|| file.display().to_string())?;
+    ctx.note(format!(
         "saved to {} in {} parts and {} parity parts, {}; `sealift load -i {}.001` loads them",
         file.display(),
         parts.parts.len(),
@@ -101,21 +101,21 @@ fn directory(file: &Path) -> Failure {
     Failure::usage(format!("{} is a directory", file.display())).hint("name a file, for example `-o images.tar`")
 }
 
-fn to_stdout(selection: &Selection, store: &Store, job: &Job) -> Result<()> {
+fn to_stdout(selection: &Selection, store: &Store, ctx: &Context) -> Result<()> {
     let stdout = io::stdout().lock();
     ensure!(!stdout.is_terminal(), Failure::usage("an archive is not for a terminal").hint("name a file with `-o FILE`, or pipe it on"));
-    selection.write(store, BufWriter::with_capacity(1 << 20, stdout), job)
+    selection.write(store, BufWriter::with_capacity(1 << 20, stdout), ctx)
 }
 
 /// Writes the archive beside its place and moves it there when it is whole.
-fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Result<()> {
+fn to_file(selection: &Selection, file: &Path, store: &Store, ctx: &Context) -> Result<()> {
     let parent = parent_of(file);
     let place = || file.display().to_string();
     if !file.exists() || file.is_file() {
         atomic_file::sweep(file);
         check_room(&parent, selection.archive_size())?;
         let part = atomic_file::draft(file).with_context(place)?;
-        selection.write(store, BufWriter::with_capacity(1 << 20, part.as_file()), job).with_context(place)?;
+        selection.write(store, BufWriter::with_capacity(1 << 20, part.as_file()), ctx).with_context(place)?;
         part.as_file().set_permissions(readable()).with_context(place)?;
         part.as_file().sync_all().with_context(place)?;
         part.persist(file).map_err(|error| error.error).with_context(place)?;
@@ -125,10 +125,10 @@ fn to_file(selection: &Selection, file: &Path, store: &Store, job: &Job) -> Resu
     } else {
         // a pipe or a device
         let mut out = BufWriter::with_capacity(1 << 20, fs_err::File::options().write(true).open(file)?);
-        selection.write(store, &mut out, job).with_context(place)?;
+        selection.write(store, &mut out, ctx).with_context(place)?;
         out.flush().with_context(place)?;
     }
-    job.note(format!("saved to {}, {}", file.display(), bytes(selection.archive_size())));
+    ctx.note(format!("saved to {}, {}", file.display(), bytes(selection.archive_size())));
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use anyhow::{Result, ensure};
 use oci_spec::image::Descriptor;
 use tokio::task::spawn_blocking;
 
-use super::{Context, RegistryArgs};
+use super::{CommandContext, RegistryArgs};
 use crate::error::Failure;
-use crate::image::Name;
+use crate::image::Reference;
 use crate::registry::client::Client;
 use crate::trust::{attach, push_referrers, sbom};
 
@@ -17,7 +17,7 @@ use crate::trust::{attach, push_referrers, sbom};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
-    name: Name,
+    name: Reference,
     /// Of an image for several platforms, this one [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -32,34 +32,34 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
-    let _in_use = store.in_use()?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
+    let _in_use = store.lock_shared()?;
     let image = store.find(&args.name)?;
-    let client = if args.push { Some(registry_with(&image, &args, context).await?) } else { None };
+    let client = if args.push { Some(registry_with(&image, &args, cmd).await?) } else { None };
     let (ours, name, subject) = (store.clone(), args.name.clone(), image.clone());
     let bom = spawn_blocking(move || {
         let part = ours.part(&name, args.platform.as_deref())?;
-        let bom = sbom(&ours, &name, &part, &job)?;
+        let bom = sbom(&ours, &name, &part, &ctx)?;
         if args.attach {
             let attached = attach(&ours, &subject, &part.platform, &bom)?;
-            job.note(format!("attached to {} as {}", name.familiar(), attached.digest()));
+            ctx.note(format!("attached to {} as {}", name.familiar(), attached.digest()));
         }
         anyhow::Ok(bom)
     })
     .await??;
     if let Some(client) = client {
-        let count = push_referrers(&client, &image, &args.name, &store, &context.job).await?;
-        context.job.note(format!("pushed {count} documents about {}", args.name.familiar()));
+        let count = push_referrers(&client, &image, &args.name, &store, &cmd.ctx).await?;
+        cmd.ctx.note(format!("pushed {count} documents about {}", args.name.familiar()));
     }
     let text = serde_json::to_string_pretty(&bom)? + "\n";
-    context.console.answer(&bom, || text)
+    cmd.console.answer(&bom, || text)
 }
 
 /// A client for the registry of the image's name, which must have this image under it.
-async fn registry_with(image: &Descriptor, args: &Args, context: &Context) -> Result<Client> {
+async fn registry_with(image: &Descriptor, args: &Args, cmd: &CommandContext) -> Result<Client> {
     let client = args.registry.client()?;
-    let there = client.resolve(&args.name, &context.job).await?;
+    let there = client.resolve(&args.name, &cmd.ctx).await?;
     ensure!(
         there.is_some_and(|there| there.digest() == image.digest()),
         Failure::failed(format!("{} does not have {} as it is in the store", args.name.registry(), args.name.familiar()))

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::Context;
+use super::CommandContext;
 use crate::clusterfile::{SCHEMAS, schema};
 use crate::diagnostic::did_you_mean;
 use crate::error::Failure;
@@ -20,14 +20,14 @@ pub struct Args {
 }
 
 /// Prints it.
-pub fn run(args: Args, context: &Context) -> Result<()> {
+pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Some(kind) = args.kind else {
         let kinds = kinds();
-        return context.console.answer(&kinds, || kinds.join("\n") + "\n");
+        return cmd.console.answer(&kinds, || kinds.join("\n") + "\n");
     };
     let schema = find(&kind)?;
     let text = serde_json::to_string_pretty(&schema)? + "\n";
-    context.console.answer(&schema, || text)
+    cmd.console.answer(&schema, || text)
 }
 
 /// The kinds that have a schema.

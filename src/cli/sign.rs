@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::{PasswordArgs, Remote, WhereArgs, annotations};
-use super::{Context, RegistryArgs};
+use super::{CommandContext, RegistryArgs};
 use crate::error::Failure;
-use crate::image::Name;
+use crate::image::Reference;
 use crate::store::Store;
 use crate::trust::{self, PrivateKey, arms, push_referrers};
 
@@ -23,7 +23,7 @@ use crate::trust::{self, PrivateKey, arms, push_referrers};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image
-    name: Name,
+    name: Reference,
     /// The private key: cosign's, or PKCS#8 or EC in PEM
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
@@ -42,11 +42,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let annotations = annotations(&args.annotations)?;
     let key = read_key(&args.key, &args.password).await?;
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
     let local = if args.place.remote { None } else { store.resolve(&args.name)? };
     let (image, signed) = match local {
         Some(image) => {
@@ -55,22 +55,22 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         }
         None => {
             let client = args.registry.client()?;
-            let remote = Remote::fetch(&client, &args.name, context).await?;
+            let remote = Remote::fetch(&client, &args.name, cmd).await?;
             if args.recursive {
-                remote.bring_index(&client, &args.name, context).await?;
+                remote.bring_index(&client, &args.name, cmd).await?;
             }
             let signed = sign(&remote.store, &args, &remote.image, key, annotations).await?;
-            push_referrers(&client, &remote.image, &args.name, &remote.store, &context.job).await?;
+            push_referrers(&client, &remote.image, &args.name, &remote.store, &cmd.ctx).await?;
             (remote.image, signed)
         }
     };
-    context.job.note(format!("signed {} ({})", args.name.familiar(), image.digest()));
+    cmd.ctx.note(format!("signed {} ({})", args.name.familiar(), image.digest()));
     let (signatures, manifests) = signed.split_first().context("the image is signed first")?;
     let mut answer = json!({ "image": image.digest(), "signatures": signatures.signatures });
     if args.recursive {
         answer["manifests"] = json!(manifests);
     }
-    context.console.answer(&answer, || signed.iter().map(|one| format!("{}\n", one.signatures)).collect())
+    cmd.console.answer(&answer, || signed.iter().map(|one| format!("{}\n", one.signatures)).collect())
 }
 
 /// What was signed, and the manifest with its signatures.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::cluster_args::KnownArgs;
-use super::{Context, table};
+use super::{CommandContext, table};
 use crate::cluster::{Hosts, NodeStatus, node_statuses};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind};
@@ -45,12 +45,12 @@ struct HostStatus {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let clusterfile = args.cluster.clusterfile(context)?;
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let clusterfile = args.cluster.clusterfile(cmd)?;
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &context.job).await;
-    let looks = fleet.each(|host| look(host, context)).await;
-    let nodes = nodes(&fleet, &clusterfile, context).await;
+    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
+    let looks = fleet.each(|host| look(host, cmd)).await;
+    let nodes = nodes(&fleet, &clusterfile, cmd).await;
     fleet.close().await;
     let hosts = clusterfile.cluster.hosts.iter().map(|spec| {
         let look = looks.iter().find(|(address, _)| *address == spec.address).map(|(_, look)| look);
@@ -66,7 +66,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         HostStatus { address: spec.address, name, roles: spec.roles.clone(), host, node, failing }
     });
     let status = Status { cluster: clusterfile.cluster.name.clone(), image: clusterfile.cluster.images.join(", "), hosts: hosts.collect() };
-    context.console.answer(&status, || text(&status))?;
+    cmd.console.answer(&status, || text(&status))?;
     let sick: Vec<String> = status.hosts.iter().filter(|host| !host.is_well()).map(|host| host.address.to_string()).collect();
     if sick.is_empty() {
         return Ok(());
@@ -82,19 +82,19 @@ impl HostStatus {
 }
 
 /// A host's name, and the units of ours that shall run there but do not.
-async fn look(host: &Host, context: &Context) -> Result<(String, Vec<String>)> {
+async fn look(host: &Host, cmd: &CommandContext) -> Result<(String, Vec<String>)> {
     let facts = host.facts(&FactsRequest::default()).await?;
     let line = "systemctl list-units --all --plain --no-legend --full 'sealift-*' containerd.service kubelet.service etcd.service \
         | while read -r unit load active rest; do [ \"$load $active\" = 'loaded failed' ] && echo \"$unit\"; done; true";
-    let output = host.exec(&crate::host::Exec::shell(line).quiet(), &context.job).await?;
+    let output = host.exec(&crate::host::Exec::shell(line).quiet(), &cmd.ctx).await?;
     Ok((facts.hostname, output.text().lines().map(str::to_owned).collect()))
 }
 
 /// What the first master that answers says about nodes; nothing where it is not Kubernetes.
-async fn nodes(fleet: &Hosts, clusterfile: &Clusterfile, context: &Context) -> Vec<NodeStatus> {
+async fn nodes(fleet: &Hosts, clusterfile: &Clusterfile, cmd: &CommandContext) -> Vec<NodeStatus> {
     for master in clusterfile.cluster.masters() {
         if let Ok(host) = fleet.host(master.address)
-            && let Ok(nodes) = node_statuses(host, &context.job).await
+            && let Ok(nodes) = node_statuses(host, &cmd.ctx).await
         {
             return nodes;
         }

@@ -9,9 +9,9 @@ use oci_spec::image::Descriptor;
 use secrecy::SecretString;
 use tokio::task::spawn_blocking;
 
-use super::Context;
+use super::CommandContext;
 use crate::error::Failure;
-use crate::image::{Blob, Name};
+use crate::image::{Blob, Reference};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::{Policy, pull_referrers};
@@ -38,10 +38,10 @@ impl PolicyArgs {
     }
 
     /// Refuses an image that the policy does not trust.
-    pub async fn check(&self, store: &Store, name: &Name, image: &Descriptor, context: &Context) -> Result<()> {
+    pub async fn check(&self, store: &Store, name: &Reference, image: &Descriptor, cmd: &CommandContext) -> Result<()> {
         let (policy, digest) = (self.policy()?, Blob::try_from(image)?.digest);
-        let (store, name, job) = (store.clone(), name.clone(), context.job.clone());
-        spawn_blocking(move || policy.check(&store, &name, &digest, &job)).await?
+        let (store, name, ctx) = (store.clone(), name.clone(), cmd.ctx.clone());
+        spawn_blocking(move || policy.check(&store, &name, &digest, &ctx)).await?
     }
 }
 
@@ -109,19 +109,19 @@ pub struct Remote {
 
 impl Remote {
     /// Looks the image up and fetches what refers to it.
-    pub async fn fetch(client: &Client, name: &Name, context: &Context) -> Result<Remote> {
+    pub async fn fetch(client: &Client, name: &Reference, cmd: &CommandContext) -> Result<Remote> {
         let missing = || Failure::failed(format!("no such image: {} (not in {}: 404)", name.familiar(), name.registry()));
-        let image = client.resolve(name, &context.job).await?.with_context(missing)?;
+        let image = client.resolve(name, &cmd.ctx).await?.with_context(missing)?;
         let dir = tempfile::tempdir().context("a directory for signatures")?;
         let store = Store::open(dir.path())?;
-        pull_referrers(client, &image, name, &store, &context.job).await?;
+        pull_referrers(client, &image, name, &store, &cmd.ctx).await?;
         Ok(Remote { image, store, _dir: dir })
     }
 
     /// Brings the image's own document, so that what it names is known.
-    pub async fn bring_index(&self, client: &Client, name: &Name, context: &Context) -> Result<()> {
+    pub async fn bring_index(&self, client: &Client, name: &Reference, cmd: &CommandContext) -> Result<()> {
         let exact = name.with_digest(Blob::try_from(&self.image)?.digest);
-        let (_, bytes) = client.manifest(&exact, &context.job).await?.with_context(|| format!("{exact} is not there any more"))?;
+        let (_, bytes) = client.manifest(&exact, &cmd.ctx).await?.with_context(|| format!("{exact} is not there any more"))?;
         self.store.put(&bytes)?;
         Ok(())
     }

@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::Context;
+use super::CommandContext;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Blob, Name};
+use crate::events::Context;
+use crate::image::{Blob, Reference};
 use crate::layer::{self, UnpackOptions};
 use crate::store::Store;
 
@@ -20,7 +20,7 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image in the store
-    name: Name,
+    name: Reference,
     /// The directory
     directory: PathBuf,
     /// Of an image for several platforms, this one [default: this machine's]
@@ -29,21 +29,21 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
-    let (store, job) = (context.store()?, context.job.clone());
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let directory = args.directory.clone();
-    let manifest = spawn_blocking(move || unpack(&store, &args, &job)).await??;
+    let manifest = spawn_blocking(move || unpack(&store, &args, &ctx)).await??;
     let answer = json!({ "manifest": manifest.digest, "directory": directory });
-    context.console.answer(&answer, || format!("{} in {}\n", manifest.digest, directory.display()))
+    cmd.console.answer(&answer, || format!("{} in {}\n", manifest.digest, directory.display()))
 }
 
-fn unpack(store: &Store, args: &Args, job: &Job) -> Result<Blob> {
-    let _in_use = store.in_use()?;
+fn unpack(store: &Store, args: &Args, ctx: &Context) -> Result<Blob> {
+    let _in_use = store.lock_shared()?;
     let part = store.part(&args.name, args.platform.as_deref())?;
     layer::check_manifest(store, &part.rootfs, &part.manifest)?;
     make_empty(&args.directory)?;
     let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
-    layer::unpack_image(store, &part.manifest, &args.directory, &options, job)?;
+    layer::unpack_image(store, &part.manifest, &args.directory, &options, ctx)?;
     Blob::try_from(&part.rootfs)
 }
 

@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::{Remote, WhereArgs, annotations};
-use super::{Context, RegistryArgs};
-use crate::image::{Blob, Digest, Name};
+use super::{CommandContext, RegistryArgs};
+use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
 use crate::trust::{Demand, Pattern, PublicKey, Signed, is_signatures, verify};
 
@@ -22,7 +22,7 @@ use crate::trust::{Demand, Pattern, PublicKey, Signed, is_signatures, verify};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image
-    name: Name,
+    name: Reference,
     /// A public key in PEM; of several, one must have signed
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
@@ -39,16 +39,16 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args, context: &Context) -> Result<()> {
+pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (keys, annotations) = (PublicKey::read_all(&args.key)?, annotations(&args.annotations)?);
     let demand = Demand { keys, annotations, signed_as: args.signed_as };
-    let store = context.store()?;
-    let _in_use = store.in_use()?;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
     let local = if args.place.remote { None } else { store.resolve(&args.name)? };
     let (store, image, _remote) = match local {
         Some(image) => (store, image, None),
         None => {
-            let remote = Remote::fetch(&args.registry.client()?, &args.name, context).await?;
+            let remote = Remote::fetch(&args.registry.client()?, &args.name, cmd).await?;
             (remote.store.clone(), remote.image.clone(), Some(remote))
         }
     };
@@ -57,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> Result<()> {
         .await?
         .with_context(|| args.name.familiar())?;
     let answer = json!({ "image": digest, "signatures": signed, "attached": attached });
-    context.console.answer(&answer, || {
+    cmd.console.answer(&answer, || {
         let attached = attached.iter().map(|one| format!("  attached: {} ({})\n", one.artifact_type, one.digest));
         signed.iter().map(|signed| told(&args.name, &digest, signed)).chain(attached).collect()
     })
@@ -81,7 +81,7 @@ fn attached(store: &Store, image: &Digest) -> Result<Vec<Attached>> {
 }
 
 /// A signature in one line; what the image was signed as, if that is another name.
-fn told(name: &Name, digest: &Digest, signed: &Signed) -> String {
+fn told(name: &Reference, digest: &Digest, signed: &Signed) -> String {
     let another = signed.signed_as != format!("{}/{}", name.registry(), name.repository());
     let signed_as = if another { format!(", as {}", signed.signed_as) } else { String::new() };
     format!("{} ({digest}) is signed by {}{signed_as}\n", name.familiar(), signed.key)

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::Context;
+use super::CommandContext;
 use crate::image::{host_platform, platform_string};
 
 /// Print the version
@@ -11,7 +11,7 @@ use crate::image::{host_platform, platform_string};
 pub struct Args {}
 
 /// Prints it.
-pub fn run(_: Args, context: &Context) -> Result<()> {
+pub fn run(_: Args, cmd: &CommandContext) -> Result<()> {
     let (version, platform) = (env!("CARGO_PKG_VERSION"), platform_string(&host_platform()));
-    context.console.answer(&json!({"version": version, "platform": platform}), || format!("sealift {version} {platform}\n"))
+    cmd.console.answer(&json!({"version": version, "platform": platform}), || format!("sealift {version} {platform}\n"))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::runtime::kubernetes;
-use super::{Certificate, Image, ImagePart, file_overrides};
+use super::{ImageContent, ImagePart, RegistryCertificate, file_overrides};
 use crate::app::Applications;
 use crate::clusterfile::{Clusterfile, Env, HostSpec, merged};
 use crate::error::Failure;
@@ -16,17 +16,17 @@ use crate::resource::Content;
 
 /// What shall be. Stages read it and nothing else.
 #[derive(Debug, Clone)]
-pub struct Desired {
+pub struct DesiredState {
     /// The Clusterfile.
     pub clusterfile: Clusterfile,
     /// The image.
-    pub image: Image,
+    pub image: ImageContent,
     /// The hosts, as the Clusterfile orders them.
     pub hosts: Vec<DesiredHost>,
     /// The Clusterfile as it is kept on masters: without secrets.
     pub state: String,
     /// The certificates of the registries on site; empty where they speak HTTP.
-    pub registry_certificates: BTreeMap<IpAddr, Certificate>,
+    pub registry_certificates: BTreeMap<IpAddr, RegistryCertificate>,
 }
 
 /// One host, with what is known about it before anything is changed.
@@ -51,12 +51,12 @@ impl DesiredHost {
     }
 }
 
-impl Desired {
+impl DesiredState {
     /// Puts a Clusterfile and an image together with the facts of the hosts.
     ///
     /// # Errors
     /// `Usage` if the image is not built for a host, or does not bring a cluster.
-    pub fn new(clusterfile: Clusterfile, image: Image, facts: &BTreeMap<IpAddr, Facts>) -> Result<Desired> {
+    pub fn new(clusterfile: Clusterfile, image: ImageContent, facts: &BTreeMap<IpAddr, Facts>) -> Result<DesiredState> {
         let mut hosts = Vec::new();
         for spec in &clusterfile.cluster.hosts {
             let facts = facts.get(&spec.address).ok_or_else(|| Failure::failed(format!("no facts about {}", spec.address)))?;
@@ -65,7 +65,7 @@ impl Desired {
             hosts.push(DesiredHost { spec: spec.clone(), name, machine: facts.machine.clone(), env: Env::new(), kubeadm: None });
         }
         let state = clusterfile.to_yaml()?;
-        let mut desired = Desired { clusterfile, image, hosts, state, registry_certificates: BTreeMap::new() };
+        let mut desired = DesiredState { clusterfile, image, hosts, state, registry_certificates: BTreeMap::new() };
         if desired.masters().next().is_none() {
             return Err(Failure::usage("the cluster has no master")
                 .hint("name at least one with `--masters`, or `roles: [master]`")
@@ -140,14 +140,14 @@ impl Desired {
     }
 
     /// What each registry on site shows: what its host has already, or new ones.
-    fn certificates(&self, facts: &BTreeMap<IpAddr, Facts>) -> Result<BTreeMap<IpAddr, Certificate>> {
+    fn certificates(&self, facts: &BTreeMap<IpAddr, Facts>) -> Result<BTreeMap<IpAddr, RegistryCertificate>> {
         let Some(local) = self.clusterfile.cluster.registry.local.as_ref().filter(|local| !local.insecure) else {
             return Ok(BTreeMap::new());
         };
         let certificate = |host: &DesiredHost| {
             let names = [local.domain.clone(), host.address().to_string()].into_iter().chain(local.cert_sans.iter().cloned());
             let kept = facts.get(&host.address()).and_then(|facts| facts.installed.registry_certificate.as_deref());
-            Ok((host.address(), Certificate::kept_or_new(kept, &names.collect::<Vec<_>>())?))
+            Ok((host.address(), RegistryCertificate::kept_or_new(kept, &names.collect::<Vec<_>>())?))
         };
         self.registry_hosts().into_iter().map(certificate).collect()
     }

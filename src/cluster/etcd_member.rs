@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::{Exec, Host};
 
 const PEER_PORT: u16 = 2380;
@@ -27,10 +27,10 @@ done"#;
 
 /// Removes the member at the address of a host that is no master yet; asked on the first master. Must come before what is left
 /// of the member on the host is cleaned up: as long as it runs, there is a quorum.
-pub async fn forget(first_master: &Host, host: IpAddr, job: &Job) -> Result<()> {
+pub async fn remove(first_master: &Host, host: IpAddr, ctx: &Context) -> Result<()> {
     let peer = format!("https://{}", SocketAddr::new(host, PEER_PORT));
     let command = Exec::shell(SCRIPT).env("Peer", &peer);
-    first_master.exec(&command, job).await?.success("etcdctl member remove").map(drop)
+    first_master.exec(&command, ctx).await?.success("etcdctl member remove").map(drop)
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use futures_util::stream;
 use tokio::sync::Mutex;
 
 use super::hosts::gather;
-use super::stage::{Action, STAGES, Stage, Want};
-use super::{Desired, Hosts, Plan, Tickets, etcd_member};
-use crate::distribute::{Shipment, ship};
+use super::stage::{Action, DesiredResource, STAGES, Stage};
+use super::{DesiredState, Hosts, JoinCredentials, Plan, etcd_member};
+use crate::distribute::{Distribution, ship};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::{Event, Job, Unit};
+use crate::events::{Context, Event, Unit};
 use crate::host::Host;
 use crate::image::Blob;
 use crate::resource::{KubeadmJoin, Resource, State};
@@ -24,35 +24,35 @@ const AT_ONCE: usize = 64;
 
 /// Carries out a plan: stage after stage, the hosts of a stage at once. What is not as it shall be is changed and looked at
 /// again; a host that fails ends the run after its stage.
-pub async fn act(desired: &Desired, plan: &Plan, fleet: &Hosts, store: &Store, job: &Job) -> Result<usize> {
-    let run = Run { desired, fleet, store, job, tickets: Mutex::new(Tickets::draw()) };
+pub async fn execute(desired: &DesiredState, plan: &Plan, fleet: &Hosts, store: &Store, ctx: &Context) -> Result<usize> {
+    let run = Executor { desired, fleet, store, ctx, tickets: Mutex::new(JoinCredentials::draw()) };
     let mut changed = 0;
     for stage in STAGES {
         let planned = plan.stages.iter().any(|planned| planned.stage == stage.name);
         if planned || changed > 0 {
-            job.check()?;
+            ctx.check()?;
             changed += run.stage(stage, changed > 0 && stage.verifies).await?;
         }
     }
     Ok(changed)
 }
 
-struct Run<'a> {
-    desired: &'a Desired,
+struct Executor<'a> {
+    desired: &'a DesiredState,
     fleet: &'a Hosts,
     store: &'a Store,
-    job: &'a Job,
-    tickets: Mutex<Tickets>,
+    ctx: &'a Context,
+    tickets: Mutex<JoinCredentials>,
 }
 
-impl Run<'_> {
+impl Executor<'_> {
     /// Carries out one stage; `anew` runs scripts also where their check finds nothing to do.
     async fn stage(&self, stage: &Stage, anew: bool) -> Result<usize> {
         let wants = (stage.wants)(self.desired);
         if wants.is_empty() {
             return Ok(0);
         }
-        self.job.emit(Event::Stage { name: stage.name.to_owned() });
+        self.ctx.emit(Event::Stage { name: stage.name.to_owned() });
         let at_once = if stage.one_by_one { 1 } else { AT_ONCE };
         let runs = by_host(wants).into_iter().map(|(address, actions)| async move {
             let done = async { self.host(self.fleet.host(address)?, &actions, anew).await };
@@ -74,11 +74,11 @@ impl Run<'_> {
     /// Does what one host lacks, in order. How many things it changed.
     async fn host(&self, host: &Host, actions: &[Action], anew: bool) -> Result<usize> {
         let resources: Vec<Resource> = actions.iter().filter_map(resource_of).cloned().collect();
-        let states = self.job.or_cancelled(host.check(&resources)).await?;
+        let states = self.ctx.or_cancelled(host.check(&resources)).await?;
         let mut states = states.into_iter();
         let mut changed = 0;
         for action in actions {
-            self.job.check()?;
+            self.ctx.check()?;
             match action {
                 Action::Ship(blobs) => changed += self.ship(host, blobs, &resources).await?,
                 Action::Resource(resource) => {
@@ -98,20 +98,20 @@ impl Run<'_> {
         if was_present && matches!(host.check(std::slice::from_ref(resource)).await?.as_slice(), [Ok(State::Present)]) {
             return Ok(0);
         }
-        let task = self.job.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
+        let task = self.ctx.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
         let first = self.fleet.host(self.desired.first_master().address())?;
         if matches!(resource, Resource::KubeadmJoin(join) if join.master) {
-            self.forget_failed_join(host, resource, first).await?;
+            self.remove_failed_join(host, resource, first).await?;
         }
-        let filled = self.tickets.lock().await.fill(resource, first, self.job).await?;
-        host.apply(&filled, self.job).await.map_err(|error| labelled(error, resource))?;
+        let filled = self.tickets.lock().await.fill(resource, first, self.ctx).await?;
+        host.apply(&filled, self.ctx).await.map_err(|error| labelled(error, resource))?;
         task.done("");
         Ok(1)
     }
 
-    async fn forget_failed_join(&self, host: &Host, join: &Resource, first: &Host) -> Result<()> {
+    async fn remove_failed_join(&self, host: &Host, join: &Resource, first: &Host) -> Result<()> {
         match host.check(std::slice::from_ref(join)).await?.as_slice() {
-            [Ok(state)] if KubeadmJoin::is_no_member(state) => etcd_member::forget(first, host.address(), self.job).await,
+            [Ok(state)] if KubeadmJoin::is_no_member(state) => etcd_member::remove(first, host.address(), self.ctx).await,
             _ => Ok(()),
         }
     }
@@ -119,7 +119,7 @@ impl Run<'_> {
     /// Sends the blobs that a host lacks. Those of a root file system that is unpacked already are not needed.
     async fn ship(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<usize> {
         let wanted = self.wanted(host, blobs, resources).await?;
-        let shipped = ship(&[Shipment { host, blobs: wanted }], self.store, self.job).await?;
+        let shipped = ship(&[Distribution { host, blobs: wanted }], self.store, self.ctx).await?;
         Ok(usize::from(shipped.blobs > 0))
     }
 
@@ -140,7 +140,7 @@ fn resource_of(action: &Action) -> Option<&Resource> {
 }
 
 /// What each host shall have, hosts in the order in which they come.
-fn by_host(wants: Vec<Want>) -> Vec<(IpAddr, Vec<Action>)> {
+fn by_host(wants: Vec<DesiredResource>) -> Vec<(IpAddr, Vec<Action>)> {
     let mut hosts: Vec<(IpAddr, Vec<Action>)> = Vec::new();
     let mut places: BTreeMap<IpAddr, usize> = BTreeMap::new();
     for want in wants {

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::{AgentBinaries, Host, Target};
 
 /// So many hosts at once; the operator's machine has one connection to each.
@@ -21,9 +21,9 @@ pub struct Hosts {
 
 impl Hosts {
     /// Connects to all hosts at once. All must answer; the error names every one that does not.
-    pub async fn connect(targets: &[Target], agents: &AgentBinaries, job: &Job) -> Result<Hosts> {
-        let (fleet, failed) = Hosts::connect_some(targets, agents, job).await;
-        job.check()?;
+    pub async fn connect(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> Result<Hosts> {
+        let (fleet, failed) = Hosts::connect_some(targets, agents, ctx).await;
+        ctx.check()?;
         match together(failed, fleet.hosts.len()) {
             None => Ok(fleet),
             Some(error) => {
@@ -34,9 +34,9 @@ impl Hosts {
     }
 
     /// Connects to all hosts at once, and tells which did not answer.
-    pub async fn connect_some(targets: &[Target], agents: &AgentBinaries, job: &Job) -> (Hosts, Vec<(IpAddr, anyhow::Error)>) {
+    pub async fn connect_some(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> (Hosts, Vec<(IpAddr, anyhow::Error)>) {
         let connects =
-            targets.iter().map(|target| async move { (target.address, job.or_cancelled(Host::connect(target, agents, job)).await) });
+            targets.iter().map(|target| async move { (target.address, ctx.or_cancelled(Host::connect(target, agents, ctx)).await) });
         let (mut hosts, mut failed) = (BTreeMap::new(), Vec::new());
         for (address, result) in stream::iter(connects).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
             match result {

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::runtime::sealer;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{
-    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Name, Part, children, content_of, host_platform,
+    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Part, Reference, children, content_of, host_platform,
     platform_string,
 };
 use crate::layer;
@@ -21,9 +21,9 @@ use crate::workloads;
 
 /// A cluster image.
 #[derive(Debug, Clone)]
-pub struct Image {
+pub struct ImageContent {
     /// Its name.
-    pub name: Name,
+    pub name: Reference,
     /// Its index, or the manifest of an image of one platform.
     pub descriptor: Descriptor,
     /// What it brings for each platform.
@@ -53,13 +53,13 @@ pub struct ImagePart {
     pub changed: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-impl Image {
+impl ImageContent {
     /// Reads an image from the store.
     ///
     /// # Errors
     /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged, or a layer of the rootfs is not what it
     /// should be.
-    pub fn open(store: &Store, name: &Name, job: &Job) -> Result<Image> {
+    pub fn open(store: &Store, name: &Reference, ctx: &Context) -> Result<ImageContent> {
         let descriptor = store.resolve(name)?.ok_or_else(|| {
             Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
         })?;
@@ -77,12 +77,12 @@ impl Image {
             return Err(Failure::usage(format!("the store has no platform of {name}")).hint("pull it again").into());
         }
         for part in &parts {
-            layer::check_layers(store, &part.rootfs, layer::Sifting::default(), job)?;
+            layer::check_layers(store, &part.rootfs, layer::LayerVerification::default(), ctx)?;
         }
-        let (descriptor, parts) = adopted(store, descriptor, parts, job)?;
+        let (descriptor, parts) = adopted(store, descriptor, parts, ctx)?;
         let root = Blob::try_from(&descriptor)?;
-        let parts = parts.into_iter().map(|part| ImagePart::read(store, root, part, job)).collect::<Result<Vec<_>>>()?;
-        Ok(Image { name: name.clone(), descriptor, parts })
+        let parts = parts.into_iter().map(|part| ImagePart::read(store, root, part, ctx)).collect::<Result<Vec<_>>>()?;
+        Ok(ImageContent { name: name.clone(), descriptor, parts })
     }
 
     /// What it brings for hosts of this architecture, named as `uname -m` does.
@@ -123,7 +123,7 @@ fn platform(store: &Store, manifest: &ImageManifest) -> Result<Platform> {
 
 /// The image as sealift runs it: container images that Sealer keeps in a tree of the rootfs are taken out of it. Other images stay
 /// what they are.
-fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, job: &Job) -> Result<(Descriptor, Vec<Part>)> {
+fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, ctx: &Context) -> Result<(Descriptor, Vec<Part>)> {
     let mut manifests = Vec::new();
     let mut changed = false;
     for part in &parts {
@@ -136,7 +136,7 @@ fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, job: &Job) -
         let digests = std::iter::once(&part.rootfs).chain(&part.workloads).map(|of| Ok(Blob::try_from(of)?.digest.hex()));
         let name = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
         let whole = |[rootfs, workloads]: &[Descriptor; 2]| is_whole(store, rootfs) && is_whole(store, workloads);
-        let adopt = || workloads::adopt(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, job);
+        let adopt = || workloads::adopt(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
         manifests.extend(remembered(store, &name, whole, adopt)?);
         changed = true;
     }
@@ -158,7 +158,7 @@ fn document(store: &Store, manifest: &Descriptor) -> Result<ImageManifest> {
 }
 
 impl ImagePart {
-    fn read(store: &Store, root: Blob, part: Part, job: &Job) -> Result<ImagePart> {
+    fn read(store: &Store, root: Blob, part: Part, ctx: &Context) -> Result<ImagePart> {
         let rootfs = Blob::try_from(&part.rootfs)?;
         let manifest: ImageManifest = serde_json::from_slice(&store.read(&rootfs)?).context("rootfs manifest")?;
         let config = ClusterConfig::from_manifest(&manifest)?;
@@ -179,7 +179,7 @@ impl ImagePart {
             changed: BTreeMap::new(),
         };
         if sealer::is_sealers(&part) {
-            part.programs = programs(store, &manifest, &rootfs, job)?;
+            part.programs = programs(store, &manifest, &rootfs, ctx)?;
         }
         Ok(part)
     }
@@ -241,9 +241,9 @@ fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result
 }
 
 /// What lies below `bin/`.
-fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, job: &Job) -> Result<BTreeSet<String>> {
+fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, ctx: &Context) -> Result<BTreeSet<String>> {
     let list = || {
-        let tree = layer::outline(store, &layer::layers_of(store, manifest)?, job, || {})?;
+        let tree = layer::outline(store, &layer::layers_of(store, manifest)?, ctx, || {})?;
         Ok(tree.into_keys().filter(|path| path.starts_with("bin")).map(|path| path.display().to_string()).collect())
     };
     remembered(store, &format!("programs-{}", rootfs.digest.hex()), |_| true, list)

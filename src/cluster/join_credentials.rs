@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::{Exec, Host};
 use crate::image::Digest;
 use crate::resource::{Content, KubeadmInit, KubeadmJoin, Resource};
@@ -17,7 +17,7 @@ use crate::resource::{Content, KubeadmInit, KubeadmJoin, Resource};
 const CA: &str = "/etc/kubernetes/pki/ca.crt";
 
 /// What joining hosts show.
-pub struct Tickets {
+pub struct JoinCredentials {
     token: SecretString,
     certificate_key: SecretString,
     ca_hash: Option<String>,
@@ -25,7 +25,7 @@ pub struct Tickets {
     registered: bool,
 }
 
-impl Tickets {
+impl JoinCredentials {
     /// Stands for the token in documents.
     pub const TOKEN: &'static str = "ticket.token000000000000";
     /// Stands for the key of certificates in documents.
@@ -40,7 +40,7 @@ impl Tickets {
             (0..count).map(|_| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[random.random_range(0..36)])).collect()
         };
         let key: [u8; 32] = rand::rng().random();
-        Tickets {
+        JoinCredentials {
             token: SecretString::from(format!("{}.{}", letters(6), letters(16))),
             certificate_key: SecretString::from(hex::encode(key)),
             ca_hash: None,
@@ -49,11 +49,11 @@ impl Tickets {
     }
 
     /// The resource with the tickets in its documents. Where a host joins, the cluster is made to know them first.
-    pub async fn fill(&mut self, resource: &Resource, first_master: &Host, job: &Job) -> Result<Resource> {
+    pub async fn fill(&mut self, resource: &Resource, first_master: &Host, ctx: &Context) -> Result<Resource> {
         Ok(match resource {
             Resource::KubeadmInit(init) => Resource::KubeadmInit(KubeadmInit { config: self.filled(&init.config), ..init.clone() }),
             Resource::KubeadmJoin(join) => {
-                self.register(&join.config, first_master, job).await?;
+                self.register(&join.config, first_master, ctx).await?;
                 Resource::KubeadmJoin(KubeadmJoin { config: self.filled(&join.config), ..join.clone() })
             }
             other => other.clone(),
@@ -68,21 +68,21 @@ impl Tickets {
         Content::from(filled)
     }
 
-    async fn register(&mut self, config: &Content, master: &Host, job: &Job) -> Result<()> {
+    async fn register(&mut self, config: &Content, master: &Host, ctx: &Context) -> Result<()> {
         if self.ca_hash.is_none() {
             let ca = master.read_file(CA).await?.ok_or_else(|| Failure::failed(format!("{}: no {CA}", master.name())))?;
             self.ca_hash = Some(public_key_digest(&ca)?);
         }
         if !self.registered {
-            *self = Tickets { ca_hash: self.ca_hash.take(), ..Tickets::draw() }; // kubeadm refuses a token that it has already
-            self.make_known(config, master, job).await?;
+            *self = JoinCredentials { ca_hash: self.ca_hash.take(), ..JoinCredentials::draw() }; // kubeadm refuses a token that it has already
+            self.make_known(config, master, ctx).await?;
             self.registered = true;
         }
         Ok(())
     }
 
     /// Hands them to the cluster in a file: what is in arguments, everybody on the host can read.
-    async fn make_known(&self, config: &Content, master: &Host, job: &Job) -> Result<()> {
+    async fn make_known(&self, config: &Content, master: &Host, ctx: &Context) -> Result<()> {
         let script = "set -eu; umask 077; mkdir -p /run/sealift; file=/run/sealift/tickets.yaml; trap 'rm -f $file' EXIT; cat >$file
             version=$(kubeadm version -o short)
             printf -- '---\\napiVersion: %s\\nkind: ClusterConfiguration\\nkubernetesVersion: %s\\n' \"$ApiVersion\" \"$version\" >>$file
@@ -92,7 +92,7 @@ impl Tickets {
         let document = self.document(&api_version, config, master.address());
         let command =
             Exec::shell(script).env("ApiVersion", &api_version).env("KUBECONFIG", "/etc/kubernetes/admin.conf").stdin(document).quiet();
-        master.exec(&command, job).await?.success("kubeadm token create").map(drop)
+        master.exec(&command, ctx).await?.success("kubeadm token create").map(drop)
     }
 
     /// What kubeadm reads them from. The address and the container runtime are told: kubeadm cannot find them out on a host
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn tickets_take_the_places_kept_for_them() {
-        let mut tickets = Tickets::draw();
+        let mut tickets = JoinCredentials::draw();
         tickets.ca_hash = Some("sha256:1234".into());
-        let text = format!("a: {}\nb: {}\nc: [{}]\n", Tickets::TOKEN, Tickets::CERTIFICATE_KEY, Tickets::CA_HASH);
+        let text = format!("a: {}\nb: {}\nc: [{}]\n", JoinCredentials::TOKEN, JoinCredentials::CERTIFICATE_KEY, JoinCredentials::CA_HASH);
         let filled = String::from_utf8(tickets.filled(&Content::from(text)).bytes().to_vec()).unwrap();
         assert!(!filled.contains("ticket") && filled.contains("sha256:1234"), "{filled}");
         let token = filled.lines().next().unwrap().strip_prefix("a: ").unwrap();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_running_cluster_is_told_them_with_address_and_runtime() {
-        let tickets = Tickets::draw();
+        let tickets = JoinCredentials::draw();
         let config =
             Content::from("apiVersion: kubeadm.k8s.io/v1beta3\nkind: JoinConfiguration\nnodeRegistration:\n  criSocket: unix:///c.sock\n");
         let text = tickets.document("kubeadm.k8s.io/v1beta3", &config, IpAddr::from([10, 0, 0, 1]));

@@ -10,14 +10,14 @@ use crate::error::Failure;
 
 /// The clusters that this machine has brought up, one directory each.
 #[derive(Debug, Clone)]
-pub struct Records {
+pub struct KnownClusters {
     root: PathBuf,
 }
 
-impl Records {
+impl KnownClusters {
     /// The records below sealift's directory on this machine.
     pub fn new(state_root: &Path) -> Self {
-        Records { root: state_root.join("clusters") }
+        KnownClusters { root: state_root.join("clusters") }
     }
 
     /// Remembers a cluster; before its hosts are changed, so that what a killed run began can be reset.
@@ -26,7 +26,7 @@ impl Records {
     }
 
     /// Forgets a cluster. Whether it was known.
-    pub fn forget(&self, name: &str) -> Result<bool> {
+    pub fn remove(&self, name: &str) -> Result<bool> {
         let directory = self.root.join(name);
         if !directory.is_dir() {
             return Ok(false);
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_only_cluster_needs_no_name() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path());
+        let records = KnownClusters::new(dir.path());
         assert!(records.load(None).unwrap_err().to_string().contains("no cluster is known"));
         let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
         let mut clusterfile = clusterfile::load("Clusterfile", text).unwrap();
@@ -87,7 +87,7 @@ mod tests {
         clusterfile.cluster.name = "other".into();
         records.keep(&clusterfile).unwrap();
         assert!(records.load(None).unwrap_err().to_string().contains("other, shop"));
-        assert!(records.forget("other").unwrap() && !records.forget("other").unwrap());
+        assert!(records.remove("other").unwrap() && !records.remove("other").unwrap());
         assert_eq!(records.load(Some("shop")).unwrap().cluster.hosts.len(), 1);
     }
 }

@@ -8,54 +8,54 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::{Lease, TERM};
 use super::{lease_holder, paths};
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::{Exec, Host};
 
 /// Between two looks at a lease that another run holds.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A lease that this run holds.
-pub struct Held {
+pub struct LeaseGuard {
     holder: String,
     owner: String,
 }
 
-impl Held {
+impl LeaseGuard {
     /// Takes the lease on the host. That of a run of this machine which has died is taken at once; that of any other run ends
     /// by itself unless it is renewed, which is waited for.
     ///
     /// # Errors
     /// Says who has it, if that run lives.
-    pub async fn take(host: &Host, owner: &str, by_force: bool, job: &Job) -> Result<Held> {
-        let held = Held { holder: lease_holder::own(), owner: owner.to_owned() };
+    pub async fn take(host: &Host, owner: &str, by_force: bool, ctx: &Context) -> Result<LeaseGuard> {
+        let held = LeaseGuard { holder: lease_holder::own(), owner: owner.to_owned() };
         if by_force {
-            held.ask(host, &["hold", "--break-lease"], job).await?;
+            held.ask(host, &["hold", "--break-lease"], ctx).await?;
         } else {
-            held.wait(host, job).await?;
+            held.wait(host, ctx).await?;
         }
         Ok(held)
     }
 
-    async fn wait(&self, host: &Host, job: &Job) -> Result<()> {
+    async fn wait(&self, host: &Host, ctx: &Context) -> Result<()> {
         let mut first: Option<Lease> = None;
         let began = Instant::now();
         loop {
-            let Err(refused) = self.ask(host, &["hold"], job).await else { return Ok(()) };
+            let Err(refused) = self.ask(host, &["hold"], ctx).await else { return Ok(()) };
             let Some(other) = lease_on(host).await else { return Err(refused) };
             if lease_holder::has_died(&other.holder) {
-                job.note(format!("goes on after {}, which was ended", other.owner));
-                return self.ask(host, &["inherit", "--from", &other.holder], job).await;
+                ctx.note(format!("goes on after {}, which was ended", other.owner));
+                return self.ask(host, &["inherit", "--from", &other.holder], ctx).await;
             }
             match &first {
                 Some(first) if lives(first, &other) || began.elapsed() > TERM * 2 => return Err(refused),
                 Some(_) => {}
                 None => {
                     let term = TERM.as_secs();
-                    job.warn(format!("{} holds the cluster: waits up to {term} s whether that run still lives", other.owner));
+                    ctx.warn(format!("{} holds the cluster: waits up to {term} s whether that run still lives", other.owner));
                     first = Some(other);
                 }
             }
-            job.or_cancelled(async {
+            ctx.or_cancelled(async {
                 tokio::time::sleep(PAUSE).await;
                 Ok(())
             })
@@ -64,11 +64,11 @@ impl Held {
     }
 
     /// Does some work and renews the lease while it goes on; then gives it back, however it ended.
-    pub async fn during<T>(&self, host: &Host, job: &Job, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn during<T>(&self, host: &Host, ctx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
         let renew = async {
             loop {
                 tokio::time::sleep(TERM / 4).await;
-                if let Err(error) = self.ask(host, &["hold"], job).await {
+                if let Err(error) = self.ask(host, &["hold"], ctx).await {
                     return error;
                 }
             }
@@ -81,10 +81,10 @@ impl Held {
         result
     }
 
-    async fn ask(&self, host: &Host, request: &[&str], job: &Job) -> Result<()> {
+    async fn ask(&self, host: &Host, request: &[&str], ctx: &Context) -> Result<()> {
         let base = [paths::SEALIFT, "lease", "--holder", &self.holder, "--owner", &self.owner];
         let command = Exec::new(base.into_iter().chain(request.iter().copied())).quiet();
-        let output = host.exec(&command, job).await?;
+        let output = host.exec(&command, ctx).await?;
         if output.status == 0 {
             return Ok(());
         }
@@ -107,8 +107,8 @@ fn lives(earlier: &Lease, now: &Lease) -> bool {
 }
 
 /// The same job, but not stopped by the user: for what must be tidied up at the end.
-fn unstoppable() -> Job {
-    Job::new(Arc::new(crate::events::Silent), CancellationToken::new(), std::num::NonZeroUsize::MIN)
+fn unstoppable() -> Context {
+    Context::new(Arc::new(crate::events::Silent), CancellationToken::new(), std::num::NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

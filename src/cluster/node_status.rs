@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::{Exec, Host};
 
 /// What a cluster says about a node.
@@ -17,9 +17,9 @@ pub struct NodeStatus {
 }
 
 /// Asks a master about all nodes.
-pub async fn node_statuses(master: &Host, job: &Job) -> Result<Vec<NodeStatus>> {
+pub async fn node_statuses(master: &Host, ctx: &Context) -> Result<Vec<NodeStatus>> {
     let command = Exec::new(["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s", "get", "nodes", "-o", "json"]);
-    let output = master.exec(&command.quiet(), job).await?.success("kubectl get nodes")?;
+    let output = master.exec(&command.quiet(), ctx).await?.success("kubectl get nodes")?;
     Ok(of_list(&serde_json::from_slice(&output.stdout).context("kubectl get nodes")?))
 }
 

@@ -7,9 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::stage::{Action, STAGES};
-use super::{Desired, Hosts};
+use super::{DesiredState, Hosts};
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::facts::{Facts, FactsRequest};
 use crate::host::{Exec, Host};
 use crate::image::{Blob, Digest};
@@ -17,7 +17,7 @@ use crate::resource::{Resource, State};
 
 /// What is, as far as stages want it otherwise or not.
 #[derive(Debug, Default)]
-pub struct Observed {
+pub struct ObservedState {
     hosts: BTreeMap<IpAddr, HostObserved>,
 }
 
@@ -29,7 +29,7 @@ struct HostObserved {
     missing: HashMap<Digest, u64>,
 }
 
-impl Observed {
+impl ObservedState {
     /// How a resource is on a host, if it was checked.
     pub fn state(&self, host: IpAddr, resource: &Resource) -> Option<&Result<State, String>> {
         self.hosts.get(&host)?.states.get(&resource.title())
@@ -59,7 +59,7 @@ fn now() -> u64 {
 }
 
 /// Asks every host for the state of everything that stages want on it: one question each for resources and for blobs.
-pub async fn observe(desired: &Desired, fleet: &Hosts, job: &Job) -> Result<Observed> {
+pub async fn observe(desired: &DesiredState, fleet: &Hosts, ctx: &Context) -> Result<ObservedState> {
     let mut resources: BTreeMap<IpAddr, Vec<Resource>> = BTreeMap::new();
     let mut blobs: BTreeMap<IpAddr, Vec<Blob>> = BTreeMap::new();
     for want in STAGES.iter().flat_map(|stage| (stage.wants)(desired)) {
@@ -71,7 +71,7 @@ pub async fn observe(desired: &Desired, fleet: &Hosts, job: &Job) -> Result<Obse
     let (resources, blobs) = (&resources, &blobs);
     let hosts = fleet
         .all(|host| async move {
-            settle(host, job).await?;
+            wait_for_kubeadm(host, ctx).await?;
             let resources = resources.get(&host.address()).map_or(&[][..], Vec::as_slice);
             let states = host.check(resources).await?;
             let states = resources.iter().map(Resource::title).zip(states).collect::<HashMap<_, _>>();
@@ -84,7 +84,7 @@ pub async fn observe(desired: &Desired, fleet: &Hosts, job: &Job) -> Result<Obse
             Ok(HostObserved { states, missing })
         })
         .await?;
-    Ok(Observed { hosts })
+    Ok(ObservedState { hosts })
 }
 
 /// The blobs that a host lacks, and how many bytes of each.
@@ -103,16 +103,16 @@ fn is_unpacked(resources: &[Resource], states: &HashMap<String, Result<State, St
 }
 
 /// What the registry on this host serves; nothing where there is none.
-pub fn workloads_of(desired: &Desired, address: IpAddr) -> Vec<Digest> {
+pub fn workloads_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
     let host = desired.registry_hosts().into_iter().find(|host| host.address() == address);
     host.map(|host| desired.part(host).workload_blobs.iter().map(|blob| blob.digest).collect()).unwrap_or_default()
 }
 
 /// Waits for a kubeadm that an earlier, interrupted run started: it ends in a unit of its own.
-async fn settle(host: &Host, job: &Job) -> Result<()> {
+async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
     let line = "for i in $(seq 1800); do systemctl is-active --quiet sealift-kubeadm.service || exit 0; \
         [ $i != 1 ] || echo 'waits for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1";
-    let output = job.or_cancelled(host.exec(&Exec::shell(line), job)).await?;
+    let output = ctx.or_cancelled(host.exec(&Exec::shell(line), ctx)).await?;
     if output.status != 0 {
         return Err(Failure::failed("kubeadm of an earlier run does not end")
             .hint("look at `systemctl status sealift-kubeadm` there")

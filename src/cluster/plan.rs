@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::stage::{Action, STAGES, Want};
-use super::{Desired, Observed};
+use super::stage::{Action, DesiredResource, STAGES};
+use super::{DesiredState, ObservedState};
 use crate::resource::{Resource, State};
 
 /// What a run would change.
@@ -71,7 +71,7 @@ pub enum Change {
 
 impl Plan {
     /// What it takes from what is to what shall be. Pure.
-    pub fn new(desired: &Desired, observed: &Observed) -> Plan {
+    pub fn new(desired: &DesiredState, observed: &ObservedState) -> Plan {
         let mut stages = Vec::new();
         for stage in STAGES {
             let mut steps: Vec<Step> = Vec::new();
@@ -126,7 +126,7 @@ impl Change {
     }
 }
 
-fn change(want: &Want, observed: &Observed) -> Option<Change> {
+fn change(want: &DesiredResource, observed: &ObservedState) -> Option<Change> {
     match &want.action {
         Action::Ship(blobs) => {
             let missing: Vec<u64> = blobs.iter().filter_map(|blob| observed.missing(want.host, &blob.digest)).collect();
@@ -135,7 +135,7 @@ fn change(want: &Want, observed: &Observed) -> Option<Change> {
         Action::Resource(resource) => match observed.state(want.host, resource) {
             Some(Ok(State::Present)) => None,
             Some(Ok(State::Absent)) => Some(Change::Create),
-            Some(Ok(State::Differs { is, shall })) => Some(Change::Update { is: is.clone(), shall: shall.clone() }),
+            Some(Ok(State::Differs { actual: is, desired: shall })) => Some(Change::Update { is: is.clone(), shall: shall.clone() }),
             Some(Err(why)) => Some(Change::Unknown { why: why.clone() }),
             None => Some(Change::Unknown { why: "not checked".to_owned() }),
         },
@@ -143,7 +143,7 @@ fn change(want: &Want, observed: &Observed) -> Option<Change> {
 }
 
 /// A unit that runs well now is restarted when a file that it reads is about to change.
-fn restart<'a>(want: &Want, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
+fn restart<'a>(want: &DesiredResource, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
     let Action::Resource(Resource::Unit(unit)) = &want.action else { return None };
     let inputs: Vec<String> = unit.inputs.iter().map(|path| path.display().to_string()).collect();
     let touched = earlier.any(|step| {

@@ -9,10 +9,10 @@ use ipnet::IpNet;
 
 use super::preflight::{self, Finding, HostInput, Input, Need};
 use super::runtime::{kubernetes, sealer};
-use super::{Desired, Held, Hosts, Image, Observed, Plan, act, facts_of, observe};
+use super::{DesiredState, Hosts, ImageContent, LeaseGuard, ObservedState, Plan, execute, facts_of, observe};
 use crate::clusterfile::Clusterfile;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{AgentBinaries, Target};
 use crate::image::RuntimeKind;
@@ -20,43 +20,43 @@ use crate::resource::HOME;
 use crate::store::Store;
 
 /// A cluster with its hosts connected and looked at. Nothing is changed yet.
-pub struct Site {
+pub struct Session {
     /// Its hosts.
     pub fleet: Hosts,
     /// What it shall be.
-    pub desired: Desired,
+    pub desired: DesiredState,
     /// What the checks of the hosts found.
     pub findings: Vec<Finding>,
 }
 
-impl Site {
+impl Session {
     /// Connects to all hosts of a Clusterfile, gathers facts and judges them.
     pub async fn open(
         clusterfile: Clusterfile,
-        image: Image,
+        image: ImageContent,
         targets: &[Target],
         agents: &AgentBinaries,
         ignore: &[String],
-        job: &Job,
-    ) -> Result<Site> {
+        ctx: &Context,
+    ) -> Result<Session> {
         preflight::known(ignore)?;
         clusterfile.require_runnable()?;
-        let fleet = Hosts::connect(targets, agents, job).await?;
-        let facts = job.or_cancelled(facts_of(&fleet, &request(&clusterfile, &image))).await?;
+        let fleet = Hosts::connect(targets, agents, ctx).await?;
+        let facts = ctx.or_cancelled(facts_of(&fleet, &request(&clusterfile, &image))).await?;
         let findings = preflight::judge(&input(&clusterfile, &image, &facts)?, ignore);
         let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
-        let desired = Desired::new(clusterfile, image, &facts)?;
+        let desired = DesiredState::new(clusterfile, image, &facts)?;
         refuse_unsupported(&desired)?;
         for part in &desired.image.parts {
             sealer::refuse_unfit(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
         }
         kubernetes::refuse_version(&desired)?;
-        Ok(Site { fleet, desired, findings })
+        Ok(Session { fleet, desired, findings })
     }
 
     /// What is, and what it takes to what shall be.
-    pub async fn plan(&self, job: &Job) -> Result<Plan> {
-        let observed: Observed = observe(&self.desired, &self.fleet, job).await?;
+    pub async fn plan(&self, ctx: &Context) -> Result<Plan> {
+        let observed: ObservedState = observe(&self.desired, &self.fleet, ctx).await?;
         Ok(Plan::new(&self.desired, &observed))
     }
 
@@ -64,31 +64,31 @@ impl Site {
     ///
     /// # Errors
     /// `Verification` if something is not as it shall be although every step ended well.
-    pub async fn apply(&self, plan: &Plan, store: &Store, lease: &LeaseOptions, job: &Job) -> Result<usize> {
+    pub async fn apply(&self, plan: &Plan, store: &Store, lease: &LeaseOptions, ctx: &Context) -> Result<usize> {
         if plan.changes() == 0 {
             return Ok(0);
         }
         let master = self.fleet.host(self.desired.first_master().address())?;
-        let held = Held::take(master, &lease.owner, lease.by_force, job).await?;
+        let held = LeaseGuard::take(master, &lease.owner, lease.by_force, ctx).await?;
         let work = async {
-            let changed = act(&self.desired, plan, &self.fleet, store, job).await?;
-            self.verify(job).await?;
+            let changed = execute(&self.desired, plan, &self.fleet, store, ctx).await?;
+            self.verify(ctx).await?;
             Ok(changed)
         };
-        held.during(master, job, work).await
+        held.during(master, ctx, work).await
     }
 
     /// Makes sure that nothing is left to change. Pods may start once more just now, so it looks a few times.
-    async fn verify(&self, job: &Job) -> Result<()> {
-        let mut left = self.plan(job).await?;
+    async fn verify(&self, ctx: &Context) -> Result<()> {
+        let mut left = self.plan(ctx).await?;
         for _ in 1..LOOKS {
             if left.changes() > 0 {
-                job.or_cancelled(async {
+                ctx.or_cancelled(async {
                     tokio::time::sleep(PAUSE).await;
                     Ok(())
                 })
                 .await?;
-                left = self.plan(job).await?;
+                left = self.plan(ctx).await?;
             }
         }
         if left.changes() == 0 { Ok(()) } else { Err(not_done(&left)) }
@@ -115,12 +115,12 @@ pub struct LeaseOptions {
     pub by_force: bool,
 }
 
-fn refuse_unsupported(desired: &Desired) -> Result<()> {
+fn refuse_unsupported(desired: &DesiredState) -> Result<()> {
     let wrong = desired.applications().unsupported();
     if wrong.is_empty() { Ok(()) } else { Err(Failure::usage(wrong.join("\n")).into()) }
 }
 
-fn request(clusterfile: &Clusterfile, image: &Image) -> crate::host::facts::FactsRequest {
+fn request(clusterfile: &Clusterfile, image: &ImageContent) -> crate::host::facts::FactsRequest {
     let mut ports = Vec::new();
     for master in [true, false] {
         ports.extend(preflight::ports_needed(image.config().runtime, master, registry_port(clusterfile)));
@@ -136,7 +136,7 @@ fn registry_port(clusterfile: &Clusterfile) -> Option<u16> {
 
 /// What is written on a host: blobs and the root file system unpacked; on registry hosts the container images, which every
 /// host unpacks once more.
-fn needs(image: &Image, registry: bool) -> Vec<Need> {
+fn needs(image: &ImageContent, registry: bool) -> Vec<Need> {
     let (rootfs, workloads) = image.parts.iter().map(super::ImagePart::bytes).max().unwrap_or_default();
     let mut needs = vec![Need { path: HOME.to_owned(), bytes: rootfs * 4 + if registry { workloads } else { 0 } }];
     if image.config().runtime == RuntimeKind::Kubernetes {
@@ -145,7 +145,7 @@ fn needs(image: &Image, registry: bool) -> Vec<Need> {
     needs
 }
 
-fn input(clusterfile: &Clusterfile, image: &Image, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
+fn input(clusterfile: &Clusterfile, image: &ImageContent, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
     let middle = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;
@@ -171,7 +171,7 @@ fn input(clusterfile: &Clusterfile, image: &Image, facts: &BTreeMap<IpAddr, (Fac
     })
 }
 
-fn networks(clusterfile: &Clusterfile, image: &Image) -> Result<Vec<IpNet>> {
+fn networks(clusterfile: &Clusterfile, image: &ImageContent) -> Result<Vec<IpNet>> {
     if image.config().runtime != RuntimeKind::Kubernetes {
         return Ok(Vec::new());
     }

@@ -3,14 +3,14 @@
 //! Values and their sources are in the comments; where the peers differ, the value that does no harm to small sites is taken. Minima only
 //! raise, switches are exact. What a small kernel or a container lacks is tolerated where the cluster works without.
 
-use crate::resource::{Limit, Module, Resource, SwapOff, Sysctl};
+use crate::resource::{KernelModule, Limit, Resource, SwapOff, Sysctl};
 
 /// Modules that Kubernetes needs, with whether a kernel without them will do.
 const MODULES: [(&str, bool); 3] = [("overlay", false), ("br_netfilter", false), ("nf_conntrack", true)];
 
 /// What a host needs for Kubernetes, in the order in which it is applied.
 pub fn kubernetes() -> Vec<Resource> {
-    let modules = MODULES.map(|(name, optional)| Resource::Module(Module { name: name.to_owned(), optional }));
+    let modules = MODULES.map(|(name, optional)| Resource::Module(KernelModule { name: name.to_owned(), optional }));
     let mut resources = vec![Resource::SwapOff(SwapOff {})];
     resources.extend(modules);
     resources.extend(switches().into_iter().chain(minima()).map(Resource::Sysctl));
@@ -95,12 +95,12 @@ mod tests {
         let sysctls: Vec<Resource> = kubernetes().into_iter().filter(|resource| matches!(resource, Resource::Sysctl(_))).collect();
         let mut before = Vec::new();
         for resource in &sysctls {
-            before.push(resource.act().before(&system).unwrap());
-            resource.act().apply(&system, &mut |_| ()).unwrap();
-            assert_eq!(resource.act().check(&system).unwrap(), State::Present, "{}", resource.title());
+            before.push(resource.reconciler().snapshot(&system).unwrap());
+            resource.reconciler().apply(&system, &mut |_| ()).unwrap();
+            assert_eq!(resource.reconciler().check(&system).unwrap(), State::Present, "{}", resource.title());
         }
         for (resource, before) in sysctls.iter().zip(&before).rev() {
-            resource.act().undo(&system, before, &mut |_| ()).unwrap();
+            resource.reconciler().undo(&system, before, &mut |_| ()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(root.path().join("proc/sys/net/ipv4/ip_forward")).unwrap().trim(), "3");
         assert!(!root.path().join("etc/sysctl.d/95-sealift.conf").exists());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use secrecy::SecretString;
 
 use crate::error::Failure;
-use crate::image::Name;
+use crate::image::Reference;
 
 use super::finding::Findings;
 use super::hosts::{check_family, check_masters};
@@ -73,7 +73,7 @@ impl Overrides {
             cluster.name.clone_from(name);
         }
         let Some(image) = &self.image else { return };
-        if let Err(error) = image.parse::<Name>() {
+        if let Err(error) = image.parse::<Reference>() {
             wrong.push(error.to_string());
         }
         match cluster.images.first_mut() {

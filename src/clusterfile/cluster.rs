@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::diagnostic::Span;
-use crate::image::Name;
+use crate::image::Reference;
 
 use super::document::{ClusterDocument, ClusterSpec, ExternalRegistryDocument, LocalRegistryDocument, RegistryDocument, SshDocument};
 use super::finding::Findings;
@@ -87,7 +87,7 @@ fn read_images(node: &Node, spec: &ClusterSpec, findings: &mut Findings) -> Vec<
     let named: Vec<&Node> = places.iter().filter(|place| place.text().is_some_and(|text| !text.is_empty())).collect();
     for place in &named {
         let text = place.text().unwrap_or_default();
-        if let Err(error) = text.parse::<Name>() {
+        if let Err(error) = text.parse::<Reference>() {
             findings.error(&place.span, error.to_string());
         }
     }

@@ -5,7 +5,7 @@ use proptest::strategy::Strategy as _;
 
 use super::*;
 use crate::diagnostic::{Diagnostic, render_all};
-use crate::image::Name;
+use crate::image::Reference;
 
 const GOOD: &str = r#"apiVersion: sealift.io/v1
 kind: Cluster
@@ -332,7 +332,7 @@ fn wrong_flags_are_usage_errors_that_name_all_of_it() {
     }
     let nothing = Clusterfile::default().require_runnable().unwrap_err().to_string();
     assert!(nothing.contains("no hosts specified") && nothing.contains("image"), "{nothing}");
-    assert!("Shop:1".parse::<Name>().is_err());
+    assert!("Shop:1".parse::<Reference>().is_err());
 }
 
 /// Pieces that Clusterfiles are made of, to be shuffled.

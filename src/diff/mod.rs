@@ -6,10 +6,10 @@ use anyhow::Result;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Blob, Digest};
 use crate::layer::{Entry, Listing, Source, layers_of, listing};
-use crate::store::{Store, Surveyed};
+use crate::store::{InspectedImage, Store};
 
 /// What changed from one image to another, for one platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,14 +74,14 @@ pub struct Side<'a> {
     /// The descriptor that a name points at.
     pub root: &'a Descriptor,
     /// The part for the platform.
-    pub part: &'a Surveyed,
+    pub part: &'a InspectedImage,
 }
 
 /// Compares two images of a store. Layers that only one of them has are read, and verified.
-pub fn compare(store: &Store, before: &Side<'_>, after: &Side<'_>, job: &Job) -> Result<Difference> {
+pub fn compare(store: &Store, before: &Side<'_>, after: &Side<'_>, ctx: &Context) -> Result<Difference> {
     let (old, new) = (blobs(store, before.root)?, blobs(store, after.root)?);
     Ok(Difference {
-        files: files(store, before.part, after.part, job)?,
+        files: files(store, before.part, after.part, ctx)?,
         apps: changes(&apps(before.part), &apps(after.part)),
         workloads: changes(&workloads(before.part), &workloads(after.part)),
         to_move: amount(new.iter().filter(|blob| !old.contains(blob))),
@@ -117,21 +117,21 @@ fn changes(before: &Things, after: &Things) -> Vec<Change> {
 }
 
 /// An app is told by all that is said of it.
-fn apps(part: &Surveyed) -> Things {
+fn apps(part: &InspectedImage) -> Things {
     let apps = part.cluster.iter().flat_map(|cluster| &cluster.apps);
     apps.map(|app| (app.name.clone(), serde_json::to_string(app).unwrap_or_default())).collect()
 }
 
-fn workloads(part: &Surveyed) -> Things {
+fn workloads(part: &InspectedImage) -> Things {
     part.workloads.iter().map(|workload| (workload.name.familiar(), workload.descriptor.digest().to_string())).collect()
 }
 
-fn files(store: &Store, before: &Surveyed, after: &Surveyed, job: &Job) -> Result<Vec<Change>> {
+fn files(store: &Store, before: &InspectedImage, after: &InspectedImage, ctx: &Context) -> Result<Vec<Change>> {
     if before.manifest.layers() == after.manifest.layers() {
         return Ok(Vec::new());
     }
-    let things = |part: &Surveyed| -> Result<Things> {
-        let listed = listing(store, &layers_of(store, &part.manifest)?, job)?;
+    let things = |part: &InspectedImage| -> Result<Things> {
+        let listed = listing(store, &layers_of(store, &part.manifest)?, ctx)?;
         Ok(listed.iter().map(|(path, listing)| (path.display().to_string(), describe(listing))).collect())
     };
     Ok(changes(&things(before)?, &things(after)?))

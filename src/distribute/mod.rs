@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::host::Host;
 use crate::image::Blob;
 use crate::store::Store;
@@ -21,7 +21,7 @@ const BLOBS: usize = 3;
 
 /// What goes to one host.
 #[derive(Clone)]
-pub struct Shipment<'a> {
+pub struct Distribution<'a> {
     /// The host.
     pub host: &'a Host,
     /// What it shall have in its store in the end.
@@ -30,7 +30,7 @@ pub struct Shipment<'a> {
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Shipped {
+pub struct Distributed {
     /// Blobs that were missing on hosts.
     pub blobs: usize,
     /// Their bytes, without those that had arrived earlier.
@@ -38,41 +38,41 @@ pub struct Shipped {
 }
 
 /// What each shipment lacks on its host, in their order: what [`ship`] would send.
-pub async fn missing(shipments: &[Shipment<'_>]) -> Result<Vec<Shipped>> {
+pub async fn missing(shipments: &[Distribution<'_>]) -> Result<Vec<Distributed>> {
     let questions: Vec<_> = shipments.iter().map(missing_on).collect();
     stream::iter(questions).buffered(HOSTS).try_collect().await
 }
 
 /// Sends what is missing. Hosts that fail are told all together in the error, of kind `SomeHosts` when others are done.
-pub async fn ship(shipments: &[Shipment<'_>], from: &Store, job: &Job) -> Result<Shipped> {
-    let _in_use = from.in_use()?;
-    let sendings: Vec<_> = shipments.iter().map(|shipment| ship_to(shipment, from, job)).collect();
-    let results: Vec<Result<Shipped>> = stream::iter(sendings).buffered(HOSTS).collect().await;
-    job.check()?;
-    let (mut sum, mut errors) = (Shipped::default(), Vec::new());
+pub async fn ship(shipments: &[Distribution<'_>], from: &Store, ctx: &Context) -> Result<Distributed> {
+    let _in_use = from.lock_shared()?;
+    let sendings: Vec<_> = shipments.iter().map(|shipment| ship_to(shipment, from, ctx)).collect();
+    let results: Vec<Result<Distributed>> = stream::iter(sendings).buffered(HOSTS).collect().await;
+    ctx.check()?;
+    let (mut sum, mut errors) = (Distributed::default(), Vec::new());
     for result in results {
         match result {
-            Ok(shipped) => sum = Shipped { blobs: sum.blobs + shipped.blobs, bytes: sum.bytes + shipped.bytes },
+            Ok(shipped) => sum = Distributed { blobs: sum.blobs + shipped.blobs, bytes: sum.bytes + shipped.bytes },
             Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() { Ok(sum) } else { Err(all(errors, shipments.len())) }
 }
 
-async fn missing_on(shipment: &Shipment<'_>) -> Result<Shipped> {
+async fn missing_on(shipment: &Distribution<'_>) -> Result<Distributed> {
     Ok(amount(&shipment.host.missing(&distinct(&shipment.blobs)).await?))
 }
 
-async fn ship_to(shipment: &Shipment<'_>, from: &Store, job: &Job) -> Result<Shipped> {
+async fn ship_to(shipment: &Distribution<'_>, from: &Store, ctx: &Context) -> Result<Distributed> {
     let host = shipment.host;
-    let missing = job.or_cancelled(host.missing(&distinct(&shipment.blobs))).await?;
-    let task = job.task(format!("ship to {}", host.name()), Some(missing.iter().map(|(blob, _)| blob.size).sum()), Unit::Bytes);
+    let missing = ctx.or_cancelled(host.missing(&distinct(&shipment.blobs))).await?;
+    let task = ctx.task(format!("ship to {}", host.name()), Some(missing.iter().map(|(blob, _)| blob.size).sum()), Unit::Bytes);
     if missing.is_empty() {
         task.unchanged();
-        return Ok(Shipped::default());
+        return Ok(Distributed::default());
     }
     let sendings: Vec<_> = missing.iter().map(|(blob, _)| send(host, blob, from, &task)).collect();
-    job.or_cancelled(stream::iter(sendings).buffer_unordered(BLOBS).try_collect::<()>()).await?;
+    ctx.or_cancelled(stream::iter(sendings).buffer_unordered(BLOBS).try_collect::<()>()).await?;
     let shipped = amount(&missing);
     task.done(format!("{} blobs, {}", shipped.blobs, indicatif::BinaryBytes(shipped.bytes)));
     Ok(shipped)
@@ -88,8 +88,8 @@ fn distinct(blobs: &[Blob]) -> Vec<Blob> {
     blobs.iter().filter(|blob| seen.insert(blob.digest)).copied().collect()
 }
 
-fn amount(missing: &[(Blob, u64)]) -> Shipped {
-    Shipped { blobs: missing.len(), bytes: missing.iter().map(|(blob, offset)| blob.size.saturating_sub(*offset)).sum() }
+fn amount(missing: &[(Blob, u64)]) -> Distributed {
+    Distributed { blobs: missing.len(), bytes: missing.iter().map(|(blob, offset)| blob.size.saturating_sub(*offset)).sum() }
 }
 
 /// One error for those of several hosts. Where all hosts failed alike it is of their kind.
@@ -132,6 +132,6 @@ mod tests {
     fn a_blob_is_asked_for_once() {
         let (a, b) = (Blob::of(b"a"), Blob::of(b"b"));
         assert_eq!(distinct(&[a, b, a]), [a, b]);
-        assert_eq!(amount(&[(a, 0), (Blob { size: 10, ..b }, 4)]), Shipped { blobs: 2, bytes: 7 });
+        assert_eq!(amount(&[(a, 0), (Blob { size: 10, ..b }, 4)]), Distributed { blobs: 2, bytes: 7 });
     }
 }

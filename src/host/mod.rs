@@ -14,13 +14,13 @@ pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
 pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::{Event, Job, Task};
+use crate::events::{Context, Event, Task};
 use crate::image::Blob;
 use crate::resource::{Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
 
-use agent::{Ask, Ended, Link};
+use agent::{Client, ExitStatus, Request};
 
 /// How often a host is called that does not answer.
 const PATIENCE: Policy = Policy { tries: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
@@ -32,7 +32,7 @@ const PATIENCE_THROUGH_JUMP: Policy = Policy { tries: 6, ..PATIENCE };
 pub struct Host {
     address: IpAddr,
     name: String,
-    link: Link,
+    link: Client,
     session: ssh::Session,
 }
 
@@ -40,11 +40,11 @@ impl Host {
     /// Connects by SSH, checks the host key, logs in, brings the agent if it is not there, and starts it as root.
     ///
     /// Errors of kind `Network` tell apart unreachable, refused and timed out; a wrong host key is of kind `Verification`.
-    pub async fn connect(target: &Target, agents: &AgentBinaries, job: &Job) -> Result<Host> {
+    pub async fn connect(target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<Host> {
         let what = format!("connect to {}", target.address);
         let patience = if target.jump.is_some() { PATIENCE_THROUGH_JUMP } else { PATIENCE };
-        let session = retry(patience, job, &what, |_| ssh::Session::connect(target)).await?;
-        let started = job.or_cancelled(agent::start(&session, target, agents, job)).await;
+        let session = retry(patience, ctx, &what, |_| ssh::Session::connect(target)).await?;
+        let started = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
         let (link, hello) = started.with_context(|| format!("host {}", target.address))?;
         Ok(Host { address: target.address, name: hello.hostname, link, session })
     }
@@ -61,52 +61,52 @@ impl Host {
 
     /// Gathers facts.
     pub async fn facts(&self, request: &facts::FactsRequest) -> Result<facts::Facts> {
-        self.named(self.link.ask(Ask::Facts(request.clone())).await)
+        self.named(self.link.ask(Request::Facts(request.clone())).await)
     }
 
     /// Checks resources, all in one round trip. A resource that cannot be checked gives its error's text.
     pub async fn check(&self, resources: &[Resource]) -> Result<Vec<Result<State, String>>> {
-        self.named(self.link.ask(Ask::Check(resources.to_vec())).await)
+        self.named(self.link.ask(Request::Check(resources.to_vec())).await)
     }
 
     /// Applies a resource: what was before goes to the undo ledger, then it is applied, then checked again.
-    pub async fn apply(&self, resource: &Resource, job: &Job) -> Result<()> {
-        self.long::<bool>(Ask::Apply(Box::new(resource.clone())), job).await?;
+    pub async fn apply(&self, resource: &Resource, ctx: &Context) -> Result<()> {
+        self.long::<bool>(Request::Apply(Box::new(resource.clone())), ctx).await?;
         Ok(())
     }
 
     /// Takes back everything in the undo ledger, the newest first, and tells how many it were.
-    pub async fn undo(&self, job: &Job) -> Result<usize> {
-        Ok(self.long(Ask::Undo, job).await?.0)
+    pub async fn undo(&self, ctx: &Context) -> Result<usize> {
+        Ok(self.long(Request::Undo, ctx).await?.0)
     }
 
     /// Removes what sealift keeps on the host for itself (`/var/lib/sealift`), after [`Host::undo`]; the store on request.
-    pub async fn forget(&self, keep_store: bool) -> Result<()> {
-        self.named(self.link.ask(Ask::Forget { keep_store }).await)
+    pub async fn purge(&self, keep_store: bool) -> Result<()> {
+        self.named(self.link.ask(Request::Forget { keep_store }).await)
     }
 
     /// Runs a command and waits for its end. Its lines are told as events with the host's name.
-    pub async fn exec(&self, command: &Exec, job: &Job) -> Result<Output> {
-        let (ended, mut stdout) = self.long::<Ended>(Ask::Exec(command.clone()), job).await?;
+    pub async fn exec(&self, command: &Exec, ctx: &Context) -> Result<Output> {
+        let (ended, mut stdout) = self.long::<ExitStatus>(Request::Exec(command.clone()), ctx).await?;
         let stderr = stdout.split_off(ended.stdout.min(stdout.len()));
         Ok(Output { status: ended.status, stdout, stderr, lost: ended.lost })
     }
 
     /// Reads a small file (at most 4 MiB), if it is there.
     pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        let call = async { self.link.call(Ask::ReadFile(path.to_owned())).await?.done(|_| ()).await };
+        let call = async { self.link.call(Request::ReadFile(path.to_owned())).await?.done(|_| ()).await };
         let (is_there, content): (bool, Vec<u8>) = self.named(call.await)?;
         Ok(is_there.then_some(content))
     }
 
     /// Which of these blobs the host's store lacks, and how many bytes of each arrived earlier.
     pub async fn missing(&self, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
-        self.named(self.link.ask(Ask::Missing(blobs.to_vec())).await)
+        self.named(self.link.ask(Request::Missing(blobs.to_vec())).await)
     }
 
     /// The blobs of the host's store; nothing prunes it while the cluster is there.
-    pub async fn held(&self) -> Result<Vec<Blob>> {
-        self.named(self.link.ask(Ask::Held).await)
+    pub async fn reachable_blobs(&self) -> Result<Vec<Blob>> {
+        self.named(self.link.ask(Request::Held).await)
     }
 
     /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it. The task counts bytes, those
@@ -128,7 +128,7 @@ impl Host {
 
     /// How many bytes of a blob the host has.
     async fn arrived(&self, blob: &Blob) -> Result<u64> {
-        let missing: Vec<(Blob, u64)> = self.link.ask(Ask::Missing(vec![*blob])).await?;
+        let missing: Vec<(Blob, u64)> = self.link.ask(Request::Missing(vec![*blob])).await?;
         Ok(missing.first().map_or(blob.size, |(_, offset)| *offset))
     }
 
@@ -139,9 +139,9 @@ impl Host {
     }
 
     /// Asks something that takes time: its lines are told, and the user can interrupt.
-    async fn long<T: serde::de::DeserializeOwned>(&self, ask: Ask, job: &Job) -> Result<(T, Vec<u8>)> {
-        let tell = |line: &str| job.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
-        self.named(job.or_cancelled(async { self.link.call(ask).await?.done(tell).await }).await)
+    async fn long<T: serde::de::DeserializeOwned>(&self, ask: Request, ctx: &Context) -> Result<(T, Vec<u8>)> {
+        let tell = |line: &str| ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
+        self.named(ctx.or_cancelled(async { self.link.call(ask).await?.done(tell).await }).await)
     }
 
     /// Errors say which host; kind and hints stay on top.

@@ -22,5 +22,5 @@ pub use manifest::{
     ClusterImage, Content, DROPPED_REGISTRY, Part, TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of, media_type_of,
 };
 pub use platform::{host_platform, parse_platform, platform_string, serves};
-pub use reference::Name;
+pub use reference::Reference;
 pub use referrer::{referrer, subject_of};

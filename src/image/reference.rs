@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::distribution::Reference;
+use oci_spec::distribution::Reference as OciReference;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
@@ -12,9 +12,9 @@ use crate::error::Failure;
 /// An image's name, fully qualified: `shop` is `docker.io/library/shop:latest`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(Reference);
+pub struct Reference(OciReference);
 
-impl Name {
+impl Reference {
     /// The registry's host name and port, as written: `docker.io`, `127.0.0.1:5000`.
     pub fn registry(&self) -> &str {
         self.0.registry()
@@ -48,49 +48,49 @@ impl Name {
     }
 
     /// The same repository with another tag.
-    pub fn with_tag(&self, tag: &str) -> Name {
-        Name(Reference::with_tag(self.registry().to_owned(), self.repository().to_owned(), tag.to_owned()))
+    pub fn with_tag(&self, tag: &str) -> Reference {
+        Reference(OciReference::with_tag(self.registry().to_owned(), self.repository().to_owned(), tag.to_owned()))
     }
 
     /// The same repository, by digest.
-    pub fn with_digest(&self, digest: Digest) -> Name {
-        Name(Reference::with_digest(self.registry().to_owned(), self.repository().to_owned(), digest.to_string()))
+    pub fn with_digest(&self, digest: Digest) -> Reference {
+        Reference(OciReference::with_digest(self.registry().to_owned(), self.repository().to_owned(), digest.to_string()))
     }
 
     /// The reference type of the registry client.
-    pub fn reference(&self) -> &Reference {
+    pub fn reference(&self) -> &OciReference {
         &self.0
     }
 }
 
-impl FromStr for Name {
+impl FromStr for Reference {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let reference = text.parse::<Reference>().map_err(|error| {
+        let reference = text.parse::<OciReference>().map_err(|error| {
             Failure::usage(format!("image name `{text}`: {error}"))
                 .hint("write it like `registry.example.com/team/shop:2.1` (lower-case repository)")
         })?;
         if let Some(digest) = reference.digest() {
             digest.parse::<Digest>()?;
         }
-        Ok(Name(reference))
+        Ok(Reference(reference))
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.whole())
     }
 }
 
-impl fmt::Debug for Name {
+impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl TryFrom<String> for Name {
+impl TryFrom<String> for Reference {
     type Error = anyhow::Error;
 
     fn try_from(text: String) -> anyhow::Result<Self> {
@@ -98,19 +98,19 @@ impl TryFrom<String> for Name {
     }
 }
 
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
+impl From<Reference> for String {
+    fn from(name: Reference) -> Self {
         name.to_string()
     }
 }
 
-impl PartialOrd for Name {
+impl PartialOrd for Reference {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Name {
+impl Ord for Reference {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.to_string().cmp(&other.to_string())
     }
@@ -132,9 +132,9 @@ mod tests {
             ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
             ("registry.example.com/shop:2.1", "registry.example.com/shop:2.1", "registry.example.com/shop:2.1"),
         ] {
-            let name: Name = text.parse().unwrap();
+            let name: Reference = text.parse().unwrap();
             assert_eq!((name.to_string().as_str(), name.familiar().as_str()), (full, familiar), "{text}");
-            assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+            assert_eq!(name.to_string().parse::<Reference>().unwrap(), name);
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
             let mut text = registry.iter().map(|registry| format!("{registry}/")).collect::<String>() + &path.join("/");
             text += &tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
             text += &digest.iter().map(|digest| format!("@{digest}")).collect::<String>();
-            let name: Name = text.parse().unwrap();
+            let name: Reference = text.parse().unwrap();
             prop_assert_eq!(name.digest(), digest);
             if let Some(tag) = &tag {
                 prop_assert_eq!(name.tag(), Some(tag.as_str()));
@@ -162,14 +162,14 @@ mod tests {
                 prop_assert_eq!((name.registry(), name.repository().to_owned()), (registry.as_str(), path.join("/")));
             }
             for printed in [name.to_string(), name.familiar()] {
-                prop_assert_eq!(printed.parse::<Name>().unwrap(), name.clone(), "{}", printed);
+                prop_assert_eq!(printed.parse::<Reference>().unwrap(), name.clone(), "{}", printed);
             }
         }
 
         #[test]
         fn any_text_is_a_name_that_prints_or_refused(text in "[a-zA-Z0-9:/@._-]{0,40}|.{0,40}") {
-            if let Ok(name) = text.parse::<Name>() {
-                prop_assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+            if let Ok(name) = text.parse::<Reference>() {
+                prop_assert_eq!(name.to_string().parse::<Reference>().unwrap(), name);
             }
         }
     }
@@ -177,14 +177,14 @@ mod tests {
     #[test]
     fn digests_are_kept_and_asked_for() {
         let digest = Digest::of(b"x");
-        let name: Name = format!("shop:1@{digest}").parse().unwrap();
+        let name: Reference = format!("shop:1@{digest}").parse().unwrap();
         assert_eq!((name.tag(), name.digest(), name.version()), (Some("1"), Some(digest), digest.to_string().as_str()));
     }
 
     #[test]
     fn bad_names_are_refused() {
         for bad in ["", "Shop", "a b", "shop:", "shop@sha256:12", "-x/y", "http://a/b"] {
-            assert!(bad.parse::<Name>().is_err(), "{bad}");
+            assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
     }
 }

@@ -14,11 +14,11 @@ const SPLIT: u64 = 96 << 20;
 const ENTRY: u64 = 1024;
 
 /// What goes into one layer, in the order of writing.
-pub(super) struct Piece<'a> {
+pub(super) struct Chunk<'a> {
     pub entries: Vec<(&'a Path, &'a Entry)>,
 }
 
-impl Piece<'_> {
+impl Chunk<'_> {
     /// Bytes of content and headers, about.
     pub fn weight(&self) -> u64 {
         self.entries.iter().map(|(_, entry)| entry.size() + ENTRY).sum()
@@ -29,11 +29,11 @@ impl Piece<'_> {
 ///
 /// Of several, the first has everything that is not a regular file: directories, links, whiteouts. A file larger than a
 /// piece is a piece of its own. Hard links go with the file that they link to.
-pub(super) fn cut(tree: &Tree, max_layers: usize) -> Vec<Piece<'_>> {
+pub(super) fn split_into_chunks(tree: &Tree, max_layers: usize) -> Vec<Chunk<'_>> {
     cut_at(tree, max_layers, SPLIT)
 }
 
-fn cut_at(tree: &Tree, max_layers: usize, mut split: u64) -> Vec<Piece<'_>> {
+fn cut_at(tree: &Tree, max_layers: usize, mut split: u64) -> Vec<Chunk<'_>> {
     if tree.is_empty() {
         return Vec::new();
     }
@@ -103,12 +103,12 @@ fn halve<'a, 'b>(groups: &[&'b Group<'a>], bit: u32, split: u64, parts: &mut Vec
 }
 
 /// Orders entries by path; a hard link to a later path waits until the end.
-fn piece<'a>(mut entries: Vec<(&'a Path, &'a Entry)>) -> Piece<'a> {
+fn piece<'a>(mut entries: Vec<(&'a Path, &'a Entry)>) -> Chunk<'a> {
     entries.sort_by_key(|(path, entry)| {
         let early = matches!(&entry.source, Source::Hardlink(target) if target.as_path() > *path);
         (early, *path)
     });
-    Piece { entries }
+    Chunk { entries }
 }
 
 #[cfg(test)]
@@ -127,15 +127,15 @@ mod tests {
         tree
     }
 
-    fn contents(pieces: &[Piece]) -> Vec<Vec<(String, u64)>> {
-        let list = |piece: &Piece| piece.entries.iter().map(|(path, entry)| (path.display().to_string(), entry.size())).collect();
+    fn contents(pieces: &[Chunk]) -> Vec<Vec<(String, u64)>> {
+        let list = |piece: &Chunk| piece.entries.iter().map(|(path, entry)| (path.display().to_string(), entry.size())).collect();
         pieces.iter().map(list).collect()
     }
 
     #[test]
     fn every_entry_is_in_one_piece_and_pieces_are_about_as_large() {
         let tree = tree(1000, 1 << 20);
-        let pieces = cut(&tree, 100);
+        let pieces = split_into_chunks(&tree, 100);
         assert!((10..25).contains(&pieces.len()), "{}", pieces.len());
         assert!(pieces.iter().all(|piece| piece.weight() <= SPLIT));
         assert_eq!(pieces.iter().map(|piece| piece.entries.len()).sum::<usize>(), tree.len());
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn a_change_of_one_file_changes_one_piece_and_a_new_one_no_more_than_two() {
         let mut tree = tree(1000, 1 << 20);
-        let before: BTreeSet<_> = contents(&cut(&tree, 100)).into_iter().collect();
+        let before: BTreeSet<_> = contents(&split_into_chunks(&tree, 100)).into_iter().collect();
         tree.insert("bin/7".into(), file(1 << 18));
-        let changed: BTreeSet<_> = contents(&cut(&tree, 100)).into_iter().collect();
+        let changed: BTreeSet<_> = contents(&split_into_chunks(&tree, 100)).into_iter().collect();
         assert_eq!(changed.difference(&before).count(), 1);
         tree.insert("bin/new".into(), file(1 << 20));
-        let grown: BTreeSet<_> = contents(&cut(&tree, 100)).into_iter().collect();
+        let grown: BTreeSet<_> = contents(&split_into_chunks(&tree, 100)).into_iter().collect();
         assert!(grown.difference(&changed).count() <= 2);
     }
 
@@ -158,16 +158,16 @@ mod tests {
     fn pieces_grow_when_there_would_be_too_many() {
         let tree = tree(1000, 1 << 20);
         for max in [1, 2, 5] {
-            assert!(cut(&tree, max).len() <= max, "{max}");
+            assert!(split_into_chunks(&tree, max).len() <= max, "{max}");
         }
-        assert!(cut(&Tree::new(), 5).is_empty());
+        assert!(split_into_chunks(&Tree::new(), 5).is_empty());
     }
 
     #[test]
     fn hard_links_stay_with_their_file_and_follow_it() {
         let mut tree = tree(300, 1 << 20);
         tree.insert("a-link".into(), Entry { source: Source::Hardlink("bin/5".into()), ..file(0) });
-        for piece in cut(&tree, 100) {
+        for piece in split_into_chunks(&tree, 100) {
             let names: Vec<_> = piece.entries.iter().map(|(path, _)| path.display().to_string()).collect();
             let place = |name: &str| names.iter().position(|known| known == name);
             assert_eq!(place("a-link").is_some(), place("bin/5").is_some());
@@ -179,7 +179,7 @@ mod tests {
     fn a_huge_file_is_alone() {
         let mut tree = tree(10, 1 << 20);
         tree.insert("huge".into(), file(1 << 30));
-        let pieces = cut(&tree, 100);
+        let pieces = split_into_chunks(&tree, 100);
         assert_eq!(pieces.iter().map(|piece| piece.entries.len()).collect::<Vec<_>>(), [1, 10, 1]);
     }
 }

@@ -13,7 +13,7 @@ use crate::image::{Blob, Digest, Hasher};
 const STEP: usize = 256 << 10;
 
 /// The tar inside a compressed layer.
-pub(super) struct Decoded<'a, R: Read> {
+pub(super) struct Decompressed<'a, R: Read> {
     stream: Stream<'a, R>,
     hasher: Hasher<io::Sink>,
     max_bytes: u64,
@@ -25,7 +25,7 @@ enum Stream<'a, R: Read> {
     Zstd(zstd::Decoder<'a, BufReader<R>>),
 }
 
-impl<R: Read> Decoded<'_, R> {
+impl<R: Read> Decompressed<'_, R> {
     /// Looks at the first bytes: a layer that is compressed otherwise than it says is refused. `max_bytes` of 0 is no limit.
     pub fn new(layer: R, compression: Compression, max_bytes: u64) -> Result<Self> {
         let mut layer = BufReader::with_capacity(STEP, layer);
@@ -39,7 +39,7 @@ impl<R: Read> Decoded<'_, R> {
             Compression::Gzip => Stream::Gzip(Box::new(MultiGzDecoder::new(layer))),
             Compression::Zstd => Stream::Zstd(zstd::Decoder::with_buffer(layer)?),
         };
-        Ok(Decoded { stream, hasher: Hasher::new(io::sink()), max_bytes: if max_bytes == 0 { u64::MAX } else { max_bytes } })
+        Ok(Decompressed { stream, hasher: Hasher::new(io::sink()), max_bytes: if max_bytes == 0 { u64::MAX } else { max_bytes } })
     }
 
     /// How many bytes came out so far.
@@ -69,7 +69,7 @@ pub(super) fn too_large(max_bytes: u64) -> Failure {
     Failure::verification(format!("the layer unpacks to more than {max_bytes} bytes"))
 }
 
-impl<R: Read> Read for Decoded<'_, R> {
+impl<R: Read> Read for Decompressed<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.stream {
             Stream::Plain(stream) => stream.read(into),

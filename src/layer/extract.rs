@@ -13,12 +13,12 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::rootdir::{RootDir, kind_of, proc_path, remove, remove_inside};
-use super::tar_reader::{Kind, Member, Members, below, escape};
+use super::tar_reader::{Kind, TarEntry, TarReader, below, escape};
 use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
 
 /// Applies the members of one layer to a root.
 pub(super) fn extract(archive: impl Read, root: &RootDir, options: &UnpackOptions) -> Result<()> {
-    let mut members = Members::new(archive);
+    let mut members = TarReader::new(archive);
     let mut extraction = Extraction {
         root,
         owners: options.owners,
@@ -57,7 +57,7 @@ struct Attributes {
 }
 
 impl Extraction<'_> {
-    fn apply(&mut self, member: &Member, content: &mut impl Read) -> Result<()> {
+    fn apply(&mut self, member: &TarEntry, content: &mut impl Read) -> Result<()> {
         // the root itself is whatever the caller made it
         let Some(name) = member.path.file_name() else { return Ok(()) };
         let parent = member.path.parent().unwrap_or(Path::new(""));
@@ -115,7 +115,7 @@ impl Extraction<'_> {
         }
     }
 
-    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member, content: &mut impl Read) -> Result<()> {
+    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(self.make(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
         loop {
@@ -132,7 +132,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+    fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         if kind_of(dir, name) != Some(FileType::Directory) {
             self.make(dir, name, &member.path, || rustix::fs::mkdirat(dir, name, Mode::RWXU))?;
         }
@@ -145,7 +145,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn symlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+    fn symlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         self.make(dir, name, &member.path, || rustix::fs::symlinkat(&member.link, dir, name))?;
         let attributes = self.attributes(member)?;
         if let Some((uid, gid)) = attributes.owner {
@@ -154,7 +154,7 @@ impl Extraction<'_> {
         Ok(rustix::fs::utimensat(dir, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    fn hardlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+    fn hardlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         let target = below(&member.link)?;
         let nowhere = || escape(format!("the hard link's target `{}` is not in the image", member.link.display()));
         let target_name = target.file_name().ok_or_else(nowhere)?;
@@ -168,7 +168,7 @@ impl Extraction<'_> {
         self.make(dir, name, &member.path, || rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty()))
     }
 
-    fn node(&mut self, dir: &OwnedFd, name: &OsStr, member: &Member) -> Result<()> {
+    fn node(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         let kind = match member.kind {
             Kind::Char => FileType::CharacterDevice,
             Kind::Block => FileType::BlockDevice,
@@ -232,7 +232,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn attributes(&self, member: &Member) -> Result<Attributes> {
+    fn attributes(&self, member: &TarEntry) -> Result<Attributes> {
         let id =
             |value: u64| u32::try_from(value).ok().filter(|&id| id != u32::MAX).with_context(|| format!("owner {value} is out of range"));
         let owner = if self.owners { Some((Uid::from_raw(id(member.uid)?), Gid::from_raw(id(member.gid)?))) } else { None };

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageManifest};
 
-use super::decompress::Decoded;
-use super::tar_reader::{Kind, Member, Members, below};
+use super::decompress::Decompressed;
+use super::tar_reader::{Kind, TarEntry, TarReader, below};
 use super::{OPAQUE, WHITEOUT, compression_of, diff_ids};
 use crate::error::Failure;
 use crate::image::{Blob, Digest};
@@ -32,16 +32,16 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, want: &impl Fn(&Path) -> bool, files: &mut Files) -> Result<()> {
     let reader = store.reader(&Blob::try_from(layer)?)?;
-    let mut decoded = Decoded::new(reader, compression_of(layer.media_type())?, 0)?;
-    let mut members = Members::new(&mut decoded);
+    let mut decoded = Decompressed::new(reader, compression_of(layer.media_type())?, 0)?;
+    let mut members = TarReader::new(&mut decoded);
     let mut written = Files::new();
     while let Some(member) = members.next()? {
         if let Some(hidden) = hidden_by(&member.path) {
             files.retain(|path, _| !hidden.covers(path));
             continue;
         }
-        forget(&member, &mut written);
-        forget(&member, files);
+        remove_entry(&member, &mut written);
+        remove_entry(&member, files);
         let content = match member.kind {
             Kind::File if want(&member.path) => content(&member, &mut members)?,
             Kind::Hardlink if want(&member.path) => {
@@ -61,7 +61,7 @@ fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, want: &impl Fn(&Pa
     Ok(())
 }
 
-fn content(member: &Member, members: &mut impl Read) -> Result<Vec<u8>> {
+fn content(member: &TarEntry, members: &mut impl Read) -> Result<Vec<u8>> {
     ensure!(member.size <= MAX_FILE, Failure::failed(format!("{} is larger than 16 MiB", member.path.display())));
     let mut content = Vec::new();
     members.read_to_end(&mut content)?;
@@ -69,7 +69,7 @@ fn content(member: &Member, members: &mut impl Read) -> Result<Vec<u8>> {
 }
 
 /// Drops what a member replaces: the path itself, and what lies below unless a directory stays one.
-fn forget(member: &Member, files: &mut Files) {
+fn remove_entry(member: &TarEntry, files: &mut Files) {
     if member.kind == Kind::Directory {
         files.remove(&member.path);
     } else {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::decompress::Decoded;
+use super::decompress::Decompressed;
 use super::file_reader::hidden_by;
-use super::tar_reader::{Kind, Member, Members, below};
+use super::tar_reader::{Kind, TarEntry, TarReader, below};
 use super::{CAPABILITY, Entry, Layer, Source, Tree, compression_of};
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Blob, Digest, Hasher};
 use crate::store::Store;
 
@@ -19,10 +19,10 @@ use crate::store::Store;
 ///
 /// The layers are read twice: for what there is, and those that hold something wanted for its bytes, which go into the
 /// directory `spool`. Every layer is verified. Devices, pipes and sockets are left out.
-pub fn pick(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool: &Path, job: &Job) -> Result<Tree> {
-    let (mut tree, contents) = Outline::read(store, layers, job, || {})?.picked(want);
+pub fn flatten(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool: &Path, ctx: &Context) -> Result<Tree> {
+    let (mut tree, contents) = Outline::read(store, layers, ctx, || {})?.picked(want);
     for (number, contents) in contents {
-        job.check()?;
+        ctx.check()?;
         each_member(store, &layers[number], |member, at, members| {
             let Some(path) = contents.get(&at) else { return Ok(()) };
             let entry = tree.get_mut(path).context("a picked file is in the tree")?;
@@ -35,13 +35,13 @@ pub fn pick(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool
 
 /// What layers (lowest first) hold together, without the bytes of files: their paths on this machine are empty. `read` is called
 /// after each layer. Every layer is verified.
-pub fn outline(store: &Store, layers: &[Layer], job: &Job, read: impl FnMut()) -> Result<Tree> {
-    Ok(Outline::read(store, layers, job, read)?.picked(|_| true).0)
+pub fn outline(store: &Store, layers: &[Layer], ctx: &Context, read: impl FnMut()) -> Result<Tree> {
+    Ok(Outline::read(store, layers, ctx, read)?.picked(|_| true).0)
 }
 
 /// As [`outline`], with a whiteout for what the layers take away from those below them.
-pub fn changes(store: &Store, layers: &[Layer], job: &Job) -> Result<Tree> {
-    let mut all = Outline::read(store, layers, job, || {})?;
+pub fn changes(store: &Store, layers: &[Layer], ctx: &Context) -> Result<Tree> {
+    let mut all = Outline::read(store, layers, ctx, || {})?;
     let removed = std::mem::take(&mut all.removed);
     let mut tree = all.picked(|_| true).0;
     for path in removed {
@@ -52,11 +52,11 @@ pub fn changes(store: &Store, layers: &[Layer], job: &Job) -> Result<Tree> {
 }
 
 /// What layers (lowest first) hold together, and the digests of the files' bytes. Every layer is verified.
-pub fn listing(store: &Store, layers: &[Layer], job: &Job) -> Result<BTreeMap<PathBuf, Listing>> {
+pub fn listing(store: &Store, layers: &[Layer], ctx: &Context) -> Result<BTreeMap<PathBuf, Listing>> {
     let mut digests: HashMap<Content, Digest> = HashMap::new();
     let mut all = Outline::default();
     for (number, layer) in layers.iter().enumerate() {
-        job.check()?;
+        ctx.check()?;
         each_member(store, layer, |member, at, content| {
             if member.kind == Kind::File {
                 let mut hasher = Hasher::new(std::io::sink());
@@ -102,10 +102,10 @@ struct Listed {
 }
 
 impl Outline {
-    fn read(store: &Store, layers: &[Layer], job: &Job, mut done: impl FnMut()) -> Result<Self> {
+    fn read(store: &Store, layers: &[Layer], ctx: &Context, mut done: impl FnMut()) -> Result<Self> {
         let mut all = Outline::default();
         for (number, layer) in layers.iter().enumerate() {
-            job.check()?;
+            ctx.check()?;
             each_member(store, layer, |member, at, _| all.add(member, (number, at)))?;
             all.finish_layer();
             done();
@@ -113,7 +113,7 @@ impl Outline {
         Ok(all)
     }
 
-    fn add(&mut self, member: &Member, content: Content) -> Result<()> {
+    fn add(&mut self, member: &TarEntry, content: Content) -> Result<()> {
         if member.path.as_os_str().is_empty() {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Outline {
             Kind::Char | Kind::Block | Kind::Fifo => return Ok(()),
         };
         let capability = member.xattrs.get(CAPABILITY).map(|value| (CAPABILITY.to_owned(), value.clone()));
-        let Member { mode, uid, gid, mtime, .. } = *member;
+        let TarEntry { mode, uid, gid, mtime, .. } = *member;
         let entry = Entry { source, mode, uid, gid, mtime, xattrs: capability.into_iter().collect() };
         self.put(&member.path, Listed { entry, content });
         Ok(())
@@ -188,12 +188,13 @@ fn remove(known: &mut BTreeMap<PathBuf, Listed>, root: &Path, covered: impl Fn(&
 /// Reads a layer member by member, each with its number and content; verified at the end.
 pub(crate) fn each_member<F>(store: &Store, layer: &Layer, mut each: F) -> Result<()>
 where
-    F: FnMut(&Member, usize, &mut dyn Read) -> Result<()>,
+    F: FnMut(&TarEntry, usize, &mut dyn Read) -> Result<()>,
 {
     let digest = layer.descriptor.digest();
     let reader = store.reader(&Blob::try_from(&layer.descriptor)?)?;
-    let mut decoded = Decoded::new(reader, compression_of(layer.descriptor.media_type())?, 0).with_context(|| format!("layer {digest}"))?;
-    let mut members = Members::new(&mut decoded);
+    let mut decoded =
+        Decompressed::new(reader, compression_of(layer.descriptor.media_type())?, 0).with_context(|| format!("layer {digest}"))?;
+    let mut members = TarReader::new(&mut decoded);
     let mut number = 0;
     while let Some(member) = members.next().with_context(|| format!("layer {digest}"))? {
         each(&member, number, &mut members).with_context(|| format!("{} in layer {digest}", member.path.display()))?;
@@ -203,7 +204,7 @@ where
     decoded.verify(&layer.diff_id).with_context(|| format!("layer {digest}"))
 }
 
-fn spooled(member: &Member, content: &mut dyn Read, spool: &Path) -> Result<Source> {
+fn spooled(member: &TarEntry, content: &mut dyn Read, spool: &Path) -> Result<Source> {
     let (mut file, path) = tempfile::Builder::new().prefix("file-").tempfile_in(spool)?.keep()?;
     std::io::copy(content, &mut file)?;
     Ok(Source::File(path, member.size))

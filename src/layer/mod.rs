@@ -33,11 +33,11 @@ pub use compress::{Compression, compression_of};
 pub use diff::diff;
 pub use file_reader::read_files;
 pub(crate) use flatten::each_member;
-pub use flatten::{Listing, changes, listing, outline, pick};
+pub use flatten::{Listing, changes, flatten, listing, outline};
 pub use pack::{Memory, PackOptions, pack, pack_anew};
-pub(crate) use tar_reader::Members;
+pub(crate) use tar_reader::TarReader;
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
-pub use verify::{Sifting, check_layers};
+pub use verify::{LayerVerification, check_layers};
 pub use verify_image::{check_manifest, check_members, check_workloads, is_image};
 pub use walk::{Snapshot, snapshot, walk};
 

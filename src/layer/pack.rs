@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::Descriptor;
 
-use super::chunking::{Piece, cut};
+use super::chunking::{Chunk, split_into_chunks};
 use super::compress::{Compressor, Pool};
 use super::tar_writer::{END, padding, write_header};
 use super::{Compression, Entry, Layer, Source, Tree};
 use crate::error::Failure;
-use crate::events::{Job, Task, Unit};
+use crate::events::{Context, Task, Unit};
 use crate::image::Hasher;
 use crate::store::Store;
 
@@ -43,27 +43,27 @@ pub trait Memory: Sync {
 }
 
 /// Packs as [`pack`] does, but only the pieces that `memory` does not know.
-pub fn pack_anew(tree: &Tree, options: &PackOptions, memory: &dyn Memory, store: &Store, job: &Job) -> Result<Vec<Layer>> {
-    pack_by(tree, options, Some(memory), store, job)
+pub fn pack_anew(tree: &Tree, options: &PackOptions, memory: &dyn Memory, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
+    pack_by(tree, options, Some(memory), store, ctx)
 }
 
 /// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming. An empty tree is no layer.
 ///
 /// A file that has not the size that its entry says is an error: it changed while it was packed.
-pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, job: &Job) -> Result<Vec<Layer>> {
-    pack_by(tree, options, None, store, job)
+pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
+    pack_by(tree, options, None, store, ctx)
 }
 
-fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, store: &Store, job: &Job) -> Result<Vec<Layer>> {
-    let pieces = cut(tree, options.max_layers);
-    let total: u64 = pieces.iter().map(Piece::weight).sum();
+fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
+    let pieces = split_into_chunks(tree, options.max_layers);
+    let total: u64 = pieces.iter().map(Chunk::weight).sum();
     let packing = Packing {
         options,
         memory,
         store,
-        job,
-        pool: Pool::new(job.jobs())?,
-        task: job.task(format!("pack {} files", tree.len()), Some(total), Unit::Bytes),
+        ctx,
+        pool: Pool::new(ctx.jobs())?,
+        task: ctx.task(format!("pack {} files", tree.len()), Some(total), Unit::Bytes),
         total,
         stop: AtomicBool::new(false),
     };
@@ -77,7 +77,7 @@ struct Packing<'a> {
     options: &'a PackOptions,
     memory: Option<&'a dyn Memory>,
     store: &'a Store,
-    job: &'a Job,
+    ctx: &'a Context,
     pool: Pool,
     task: Task,
     total: u64,
@@ -87,7 +87,7 @@ struct Packing<'a> {
 
 impl Packing<'_> {
     /// Packs the pieces, heavy ones first, several at once; gives the layers in the order of the pieces.
-    fn all(&self, pieces: &[Piece]) -> Result<Vec<Layer>> {
+    fn all(&self, pieces: &[Chunk]) -> Result<Vec<Layer>> {
         let mut order: Vec<usize> = (0..pieces.len()).collect();
         order.sort_by_key(|&number| std::cmp::Reverse(pieces[number].weight()));
         let next = AtomicUsize::new(0);
@@ -100,7 +100,7 @@ impl Packing<'_> {
             Ok(done)
         };
         let results: Vec<Result<Vec<(usize, Layer)>>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.job.jobs().min(pieces.len())).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..self.ctx.jobs().min(pieces.len())).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         let mut layers = first_cause(results)?;
@@ -108,7 +108,7 @@ impl Packing<'_> {
         Ok(layers.into_iter().map(|(_, layer)| layer).collect())
     }
 
-    fn recalled_or_packed(&self, piece: &Piece) -> Result<Layer> {
+    fn recalled_or_packed(&self, piece: &Chunk) -> Result<Layer> {
         let Some(memory) = self.memory else { return self.one(piece) };
         if let Some(layer) = memory.recall(&piece.entries)? {
             self.task.advance(piece.weight());
@@ -119,7 +119,7 @@ impl Packing<'_> {
         Ok(layer)
     }
 
-    fn one(&self, piece: &Piece) -> Result<Layer> {
+    fn one(&self, piece: &Chunk) -> Result<Layer> {
         let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(piece), &self.pool);
         let mut out = BufWriter::with_capacity(STEP, Hasher::new(compressor));
         let mut buffer = vec![0; STEP];
@@ -136,9 +136,9 @@ impl Packing<'_> {
     }
 
     /// Compressing threads by the piece's share of the whole. The bytes do not depend on it.
-    fn threads(&self, piece: &Piece) -> usize {
-        let share = (self.job.jobs() as u64).saturating_mul(piece.weight()).div_ceil(self.total.max(1));
-        usize::try_from(share).unwrap_or(usize::MAX).clamp(1, self.job.jobs())
+    fn threads(&self, piece: &Chunk) -> usize {
+        let share = (self.ctx.jobs() as u64).saturating_mul(piece.weight()).div_ceil(self.total.max(1));
+        usize::try_from(share).unwrap_or(usize::MAX).clamp(1, self.ctx.jobs())
     }
 
     fn content(&self, out: &mut impl Write, path: &Path, entry: &Entry, buffer: &mut [u8]) -> Result<()> {
@@ -163,7 +163,7 @@ impl Packing<'_> {
         };
         let mut left = size;
         loop {
-            self.job.check()?;
+            self.ctx.check()?;
             if self.stop.load(Ordering::Relaxed) {
                 bail!(Stopped);
             }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::tar_reader::{Kind, Member, below, escape};
+use super::tar_reader::{Kind, TarEntry, below, escape};
 use super::{OPAQUE, WHITEOUT};
 use crate::error::Failure;
 
@@ -16,7 +16,7 @@ const MAX_LINKS: usize = 40;
 
 /// The links of layers, the lowest layer first.
 #[derive(Debug, Default)]
-pub(super) struct Ways {
+pub(super) struct SymlinkResolver {
     /// Where a link points, and the layer that brought it.
     links: BTreeMap<PathBuf, (usize, PathBuf)>,
     /// Directories that the current layer has as members: no link of a lower layer is in their place.
@@ -28,9 +28,9 @@ pub(super) struct Ways {
     layer: usize,
 }
 
-impl Ways {
+impl SymlinkResolver {
     /// Follows one member of the current layer. An error of kind `Verification` if it would be written outside the root.
-    pub fn pass(&mut self, member: &Member) -> Result<()> {
+    pub fn pass(&mut self, member: &TarEntry) -> Result<()> {
         let Some(name) = member.path.file_name() else { return Ok(()) };
         let directory = self.enter(member.path.parent().unwrap_or(Path::new("")))?;
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
@@ -52,7 +52,7 @@ impl Ways {
         Ok(())
     }
 
-    fn check_hardlink(&mut self, member: &Member) -> Result<()> {
+    fn check_hardlink(&mut self, member: &TarEntry) -> Result<()> {
         let out = || {
             Failure::verification(format!("the hard link `{}` leads out to `{}`", member.path.display(), member.link.display()))
                 .hint("the layer tries to write outside its root: do not use this image")

@@ -29,7 +29,7 @@ pub(crate) enum Kind {
 
 /// One member of an archive; its content is read through [`Members::read`].
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct TarEntry {
     pub kind: Kind,
     /// Below the root, without `.` and `..`; empty for the root itself.
     pub path: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct Member {
 }
 
 /// The members of a tar archive.
-pub(crate) struct Members<R> {
+pub(crate) struct TarReader<R> {
     archive: BufReader<R>,
     /// Content of the current member that nobody read yet.
     left: u64,
@@ -55,13 +55,13 @@ pub(crate) struct Members<R> {
     any: bool,
 }
 
-impl<R: Read> Members<R> {
+impl<R: Read> TarReader<R> {
     pub fn new(archive: R) -> Self {
-        Members { archive: BufReader::with_capacity(256 << 10, archive), left: 0, padding: 0, any: false }
+        TarReader { archive: BufReader::with_capacity(256 << 10, archive), left: 0, padding: 0, any: false }
     }
 
     /// The next member; none at the end, after all that follows was read and found to be zeros.
-    pub fn next(&mut self) -> Result<Option<Member>> {
+    pub fn next(&mut self) -> Result<Option<TarEntry>> {
         let mut long = Extensions::default();
         loop {
             self.skip_content()?;
@@ -85,7 +85,7 @@ impl<R: Read> Members<R> {
         }
     }
 
-    fn member(&mut self, entry_type: EntryType, header: &Header, long: Extensions) -> Result<Member> {
+    fn member(&mut self, entry_type: EntryType, header: &Header, long: Extensions) -> Result<TarEntry> {
         let name = long.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let shown = String::from_utf8_lossy(&name).into_owned();
         ensure!(!long.sparse, broken(format!("`{shown}` is a sparse file, which is not supported")));
@@ -113,7 +113,7 @@ impl<R: Read> Members<R> {
             self.left = if matches!(kind, Kind::Hardlink | Kind::Symlink) { 0 } else { self.left };
             self.padding = if self.left == 0 { 0 } else { self.padding };
         }
-        Ok(Member {
+        Ok(TarEntry {
             kind,
             path: below(Path::new(&OsString::from_vec(name)))?,
             link: OsString::from_vec(link).into(),
@@ -174,7 +174,7 @@ impl<R: Read> Members<R> {
 }
 
 /// Reads the content of the current member.
-impl<R: Read> Read for Members<R> {
+impl<R: Read> Read for TarReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         let count = self.archive.read(&mut into[..want])?;

@@ -19,7 +19,7 @@ const MAX_NUMBER: u64 = 0o77_777_777_777;
 pub(super) fn write_header(out: &mut impl Write, path: &Path, entry: &Entry, newest_mtime: i64) -> io::Result<()> {
     let mtime = entry.mtime.min(newest_mtime);
     let name = path.as_os_str().as_bytes();
-    let block = |kind: EntryType, name: Vec<u8>, link: &[u8]| Member { kind, name, link: link.to_vec(), mtime, entry };
+    let block = |kind: EntryType, name: Vec<u8>, link: &[u8]| TarHeader { kind, name, link: link.to_vec(), mtime, entry };
     match &entry.source {
         Source::File(..) | Source::Bytes(_) => block(EntryType::Regular, name.to_vec(), b"").write(out),
         Source::Directory => block(EntryType::Directory, with_slash(name), b"").write(out),
@@ -47,7 +47,7 @@ pub(super) fn padding(size: u64) -> &'static [u8] {
 pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// One header with what it needs.
-struct Member<'a> {
+struct TarHeader<'a> {
     kind: EntryType,
     name: Vec<u8>,
     link: Vec<u8>,
@@ -58,10 +58,10 @@ struct Member<'a> {
 /// Writes a whiteout: an empty file that is only a name.
 fn write_marker(out: &mut impl Write, path: &Path, mtime: i64) -> io::Result<()> {
     let entry = Entry { source: Source::Bytes(Vec::new()), mode: 0o644, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() };
-    Member { kind: EntryType::Regular, name: path.as_os_str().as_bytes().to_vec(), link: Vec::new(), mtime, entry: &entry }.write(out)
+    TarHeader { kind: EntryType::Regular, name: path.as_os_str().as_bytes().to_vec(), link: Vec::new(), mtime, entry: &entry }.write(out)
 }
 
-impl Member<'_> {
+impl TarHeader<'_> {
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let mut header = Header::new_ustar();
         let mut pax = Pax::default();

@@ -8,7 +8,7 @@ use tar::{EntryType, Header};
 
 use super::*;
 use crate::error::{Kind, kind_of};
-use crate::events::{Job, Silent};
+use crate::events::{Context, Silent};
 use crate::image::Blob;
 use crate::store::Store;
 
@@ -31,7 +31,7 @@ impl Rig {
     }
 
     fn pack(&self, tree: &Tree, options: &PackOptions) -> Vec<Layer> {
-        pack(tree, options, &self.store, &Job::silent()).unwrap()
+        pack(tree, options, &self.store, &Context::silent()).unwrap()
     }
 
     fn unpack(&self, layers: &[Layer], root: &Path) {
@@ -109,9 +109,9 @@ fn an_unpacked_tree_is_the_one_that_was_packed() {
 fn bytes_depend_on_nothing_but_the_tree() {
     let rig = Rig::new();
     let pack_with = |root: &Path, jobs: usize| {
-        let job = Job::new(std::sync::Arc::new(Silent), Default::default(), jobs.try_into().unwrap());
+        let ctx = Context::new(std::sync::Arc::new(Silent), Default::default(), jobs.try_into().unwrap());
         let tree = walk(root).unwrap();
-        pack(&tree, &OPTIONS, &rig.store, &job).unwrap()
+        pack(&tree, &OPTIONS, &rig.store, &ctx).unwrap()
     };
     let names: Vec<String> = (0..40).map(|number| format!("{number}")).collect();
     let make = |root: &Path, names: &mut dyn Iterator<Item = &String>| {
@@ -143,7 +143,7 @@ fn times_are_clamped_and_owners_are_as_given() {
     let tree = Tree::from([("f".into(), entry.clone())]);
     let layers = rig.pack(&tree, &PackOptions { newest_mtime: 1000, compression: Compression::None, ..OPTIONS });
     let bytes = rig.store.read(&Blob::try_from(&layers[0].descriptor).unwrap()).unwrap();
-    let mut members = tar_reader::Members::new(&bytes[..]);
+    let mut members = tar_reader::TarReader::new(&bytes[..]);
     let member = members.next().unwrap().unwrap();
     assert_eq!((member.mtime, member.uid, member.gid, member.mode), (1000, 3_000_000, 7, 0o600));
     entry.mtime = 1000;
@@ -383,7 +383,7 @@ fn a_file_that_changed_since_it_was_seen_is_an_error() {
     let tree = walk(&rig.path("tree")).unwrap();
     for content in ["1234", "123456"] {
         fs::write(rig.path("tree/f"), content).unwrap();
-        let error = pack(&tree, &OPTIONS, &rig.store, &Job::silent()).unwrap_err();
+        let error = pack(&tree, &OPTIONS, &rig.store, &Context::silent()).unwrap_err();
         assert!(format!("{error:#}").contains("changed while it was packed"), "{error:#}");
     }
     assert_eq!(rig.store.blobs().unwrap(), []);
@@ -415,7 +415,7 @@ fn files_are_read_as_they_are_after_all_layers() {
     let files = read_files(&rig.store, &manifest, |path| !path.starts_with("big")).unwrap();
     let files: Vec<_> = files.iter().map(|(path, bytes)| (path.to_str().unwrap(), std::str::from_utf8(bytes).unwrap())).collect();
     assert_eq!(files, [("etc/a", "new"), ("etc/e", "new"), ("opt/d", "d")]);
-    unpack_image(&rig.store, &manifest, &rig.path("root"), &UnpackOptions::default(), &Job::silent()).unwrap();
+    unpack_image(&rig.store, &manifest, &rig.path("root"), &UnpackOptions::default(), &Context::silent()).unwrap();
     assert_eq!(listing(&rig.path("root")), ["big", "etc", "etc/a", "etc/e", "opt", "opt/d"]);
 }
 
@@ -566,7 +566,7 @@ proptest! {
             (path, told(&entry.source, digest))
         };
         let unpacked: BTreeMap<PathBuf, String> = walk(&rig.path("root")).unwrap().into_iter().map(found).collect();
-        let list = super::listing(&rig.store, &layers, &Job::silent()).unwrap();
+        let list = super::listing(&rig.store, &layers, &Context::silent()).unwrap();
         let listed: BTreeMap<PathBuf, String> =
             list.into_iter().map(|(path, one)| (path, told(&one.entry.source, one.digest))).collect();
         prop_assert_eq!(listed, unpacked);

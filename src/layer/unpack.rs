@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 
-use super::decompress::Decoded;
+use super::decompress::Decompressed;
 use super::extract::extract;
 use super::rootdir::RootDir;
 use super::{Compression, Layer, compression_of};
 use crate::error::Failure;
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{Algorithm, Blob, Digest};
 use crate::store::Store;
 
@@ -31,7 +31,7 @@ pub struct UnpackOptions {
 /// After an error the directory has part of the layer. Nothing is synced: [`sync`] does that once for all layers.
 pub fn unpack(layer: impl Read, compression: Compression, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<()> {
     let root = RootDir::open(root)?;
-    let mut decoded = Decoded::new(layer, compression, options.max_bytes)?;
+    let mut decoded = Decompressed::new(layer, compression, options.max_bytes)?;
     extract(&mut decoded, &root, options)?;
     decoded.verify(diff_id)
 }
@@ -47,7 +47,7 @@ pub fn unpack_blob(store: &Store, layer: &Descriptor, diff_id: &Digest, root: &P
 fn apply(store: &Store, layer: &Descriptor, blob: &Blob, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<u64> {
     let root = RootDir::open(root)?;
     let mut reader = store.reader(blob)?;
-    let decoded = Decoded::new(&mut reader, compression_of(layer.media_type())?, options.max_bytes)?;
+    let decoded = Decompressed::new(&mut reader, compression_of(layer.media_type())?, options.max_bytes)?;
     let applied = ahead(decoded, |tar| extract(tar, &root, options)).and_then(|decoded| {
         let count = decoded.count();
         decoded.verify(diff_id).map(|()| count)
@@ -106,13 +106,13 @@ impl Read for Chunks {
 }
 
 /// Applies all layers of an image's manifest onto the directory `root`, in order, verified; and syncs them once.
-pub fn unpack_image(store: &Store, manifest: &ImageManifest, root: &Path, options: &UnpackOptions, job: &Job) -> Result<()> {
+pub fn unpack_image(store: &Store, manifest: &ImageManifest, root: &Path, options: &UnpackOptions, ctx: &Context) -> Result<()> {
     let diff_ids = diff_ids(store, manifest)?;
     let total = manifest.layers().iter().map(Descriptor::size).sum();
-    let task = job.task(format!("unpack {} layers", diff_ids.len()), Some(total), Unit::Bytes);
+    let task = ctx.task(format!("unpack {} layers", diff_ids.len()), Some(total), Unit::Bytes);
     let mut left = options.max_bytes;
     for (layer, diff_id) in manifest.layers().iter().zip(&diff_ids) {
-        job.check()?;
+        ctx.check()?;
         let count = unpack_blob(store, layer, diff_id, root, &UnpackOptions { max_bytes: left, ..*options })?;
         // 0 is no limit, so a limit that is used up leaves 1
         left = if options.max_bytes == 0 { 0 } else { left.saturating_sub(count).max(1) };

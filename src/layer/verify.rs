@@ -10,12 +10,12 @@ use oci_spec::image::{Descriptor, ImageManifest};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
 
-use super::decompress::{Decoded, check_diff_id, too_large};
-use super::symlink_resolver::Ways;
+use super::decompress::{Decompressed, check_diff_id, too_large};
+use super::symlink_resolver::SymlinkResolver;
 use super::verify_image::{check_manifest, manifests, ways_of};
 use super::{compression_of, diff_ids};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::Blob;
 use crate::store::Store;
 
@@ -30,7 +30,7 @@ const TIMES: u64 = 1024;
 
 /// How to look into layers.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sifting {
+pub struct LayerVerification {
     /// What a layer may unpack to, in bytes; 0 is 64 GiB, or 1,024 times the layer's own size if that is more.
     pub max_bytes: u64,
     /// Whether what the store remembers does not count.
@@ -39,7 +39,7 @@ pub struct Sifting {
     pub at_once: Option<u64>,
 }
 
-impl Sifting {
+impl LayerVerification {
     fn limit(&self, layer: &Descriptor) -> u64 {
         match self.max_bytes {
             0 => layer.size().saturating_mul(TIMES).max(ALWAYS),
@@ -48,7 +48,7 @@ impl Sifting {
     }
 }
 
-impl Sifting {
+impl LayerVerification {
     fn those_to_look_into<'a>(self, store: &Store, mut layers: BTreeMap<String, &'a Descriptor>) -> BTreeMap<String, &'a Descriptor> {
         let Some(at_once) = self.at_once else { return layers };
         let is_known = |layer: &Descriptor| Blob::try_from(layer).is_ok_and(|blob| self.remembered(store, &blob).is_some());
@@ -60,15 +60,15 @@ impl Sifting {
         layers
     }
 
-    fn remembered(self, store: &Store, layer: &Blob) -> Option<Sifted> {
-        store.finding(&layer.digest).filter(|known: &Sifted| !self.anew && known.version == VERSION)
+    fn remembered(self, store: &Store, layer: &Blob) -> Option<VerifiedLayer> {
+        store.verification(&layer.digest).filter(|known: &VerifiedLayer| !self.anew && known.version == VERSION)
     }
 }
 
 /// What was found in a layer; true of its digest, wherever it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Sifted {
+struct VerifiedLayer {
     version: u32,
     /// The tar in it.
     tar: Blob,
@@ -83,7 +83,7 @@ struct Sifted {
 /// and name the layer.
 ///
 /// The bytes of a layer that the store remembers to be sound are not read again.
-pub fn check_layers(store: &Store, root: &Descriptor, how: Sifting, job: &Job) -> Result<()> {
+pub fn check_layers(store: &Store, root: &Descriptor, how: LayerVerification, ctx: &Context) -> Result<()> {
     let images = manifests(store, root)?;
     for (descriptor, manifest) in &images {
         check_manifest(store, descriptor, manifest)?;
@@ -95,18 +95,23 @@ pub fn check_layers(store: &Store, root: &Descriptor, how: Sifting, job: &Job) -
         .map(|layer| (layer.digest().to_string(), layer))
         .collect();
     let layers = how.those_to_look_into(store, layers);
-    let sifted = sift_all(store, layers, how, job)?;
-    images.iter().try_for_each(|(_, manifest)| check_together(store, manifest, &sifted, job))
+    let sifted = verify_all(store, layers, how, ctx)?;
+    images.iter().try_for_each(|(_, manifest)| check_together(store, manifest, &sifted, ctx))
 }
 
-fn sift_all(store: &Store, layers: BTreeMap<String, &Descriptor>, how: Sifting, job: &Job) -> Result<BTreeMap<String, Sifted>> {
+fn verify_all(
+    store: &Store,
+    layers: BTreeMap<String, &Descriptor>,
+    how: LayerVerification,
+    ctx: &Context,
+) -> Result<BTreeMap<String, VerifiedLayer>> {
     let total = layers.values().map(|layer| layer.size()).sum();
-    let task = job.task(format!("check {} layers", layers.len()), Some(total), Unit::Bytes);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(job.jobs().min(MOST_AT_ONCE)).build()?;
+    let task = ctx.task(format!("check {} layers", layers.len()), Some(total), Unit::Bytes);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.jobs().min(MOST_AT_ONCE)).build()?;
     let sifted = pool.install(|| {
         let each = layers.into_par_iter().map(|(digest, layer)| {
-            job.check()?;
-            let sifted = sift(store, layer, how, job)?;
+            ctx.check()?;
+            let sifted = verify_layer(store, layer, how, ctx)?;
             task.advance(layer.size());
             Ok((digest, sifted))
         });
@@ -116,17 +121,17 @@ fn sift_all(store: &Store, layers: BTreeMap<String, &Descriptor>, how: Sifting, 
     Ok(sifted)
 }
 
-fn sift(store: &Store, layer: &Descriptor, how: Sifting, job: &Job) -> Result<Sifted> {
+fn verify_layer(store: &Store, layer: &Descriptor, how: LayerVerification, ctx: &Context) -> Result<VerifiedLayer> {
     let blob = Blob::try_from(layer)?;
     let limit = how.limit(layer);
     let known = how.remembered(store, &blob);
-    let look = || -> Result<Sifted> {
+    let look = || -> Result<VerifiedLayer> {
         match known {
             Some(known) if known.tar.size <= limit => Ok(known),
             Some(_) => Err(too_large(limit).into()),
             None => {
-                let found = look_into(store, layer, &blob, limit, job)?;
-                store.keep_finding(&blob.digest, &found);
+                let found = look_into(store, layer, &blob, limit, ctx)?;
+                store.keep_verification(&blob.digest, &found);
                 Ok(found)
             }
         }
@@ -142,23 +147,23 @@ fn of_layer(error: anyhow::Error, layer: &Descriptor) -> anyhow::Error {
     }
 }
 
-fn look_into(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, job: &Job) -> Result<Sifted> {
-    let mut ways = Ways::default();
-    let tar = read(store, layer, blob, limit, &mut ways, job)?;
+fn look_into(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ctx: &Context) -> Result<VerifiedLayer> {
+    let mut ways = SymlinkResolver::default();
+    let tar = read(store, layer, blob, limit, &mut ways, ctx)?;
     let (links, entered) = ways.into_links_and_entered();
-    Ok(Sifted { version: VERSION, tar, links, entered })
+    Ok(VerifiedLayer { version: VERSION, tar, links, entered })
 }
 
 /// Reads a layer and follows its members; the tar that was in it.
-fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut Ways, job: &Job) -> Result<Blob> {
+fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut SymlinkResolver, ctx: &Context) -> Result<Blob> {
     let path = store.blob_path(&blob.digest);
     let file = File::open(&path).with_context(|| path.display().to_string())?;
-    let mut decoded = Decoded::new(job.reader(file), compression_of(layer.media_type())?, limit)?;
+    let mut decoded = Decompressed::new(ctx.reader(file), compression_of(layer.media_type())?, limit)?;
     match ways_of(&mut decoded, ways) {
         Ok(()) => Ok(decoded.finish()),
         // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
         Err(error) => {
-            job.check()?;
+            ctx.check()?;
             io::copy(&mut store.reader(blob)?, &mut io::sink())?;
             Err(error)
         }
@@ -166,7 +171,7 @@ fn read(store: &Store, layer: &Descriptor, blob: &Blob, limit: u64, ways: &mut W
 }
 
 /// Checks what shows only when an image's layers lie on each other, and that they are those of its config.
-fn check_together(store: &Store, manifest: &ImageManifest, sifted: &BTreeMap<String, Sifted>, job: &Job) -> Result<()> {
+fn check_together(store: &Store, manifest: &ImageManifest, sifted: &BTreeMap<String, VerifiedLayer>, ctx: &Context) -> Result<()> {
     let mut here = Vec::new();
     for (layer, diff_id) in manifest.layers().iter().zip(diff_ids(store, manifest)?) {
         let Some(found) = sifted.get(&layer.digest().to_string()) else { continue };
@@ -176,20 +181,20 @@ fn check_together(store: &Store, manifest: &ImageManifest, sifted: &BTreeMap<Str
     if !may_lead_out(&here) {
         return Ok(());
     }
-    let mut ways = Ways::default();
+    let mut ways = SymlinkResolver::default();
     for (layer, found) in here {
-        job.check()?;
-        read(store, layer, &Blob::try_from(layer)?, found.tar.size, &mut ways, job).map_err(|error| of_layer(error, layer))?;
+        ctx.check()?;
+        read(store, layer, &Blob::try_from(layer)?, found.tar.size, &mut ways, ctx).map_err(|error| of_layer(error, layer))?;
         ways.next_layer();
     }
     Ok(())
 }
 
 /// Whether a layer may write through a link of a lower one to the outside; only reading them in order can tell for sure.
-fn may_lead_out(layers: &[(&Descriptor, &Sifted)]) -> bool {
-    let mut ways = Ways::default();
+fn may_lead_out(layers: &[(&Descriptor, &VerifiedLayer)]) -> bool {
+    let mut ways = SymlinkResolver::default();
     layers.iter().any(|(_, layer)| {
-        let leads_out = |ways: &Ways| layer.entered.iter().any(|directory| ways.follow(directory).is_err());
+        let leads_out = |ways: &SymlinkResolver| layer.entered.iter().any(|directory| ways.follow(directory).is_err());
         let before = leads_out(&ways);
         ways.add(&layer.links);
         before || leads_out(&ways)

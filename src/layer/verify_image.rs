@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
 
 use super::decompress::{compression_by_magic, describe};
-use super::symlink_resolver::Ways;
-use super::tar_reader::Members;
+use super::symlink_resolver::SymlinkResolver;
+use super::tar_reader::TarReader;
 use super::{compression_of, diff_ids};
 use crate::error::Failure;
 use crate::image::{Blob, Content, TYPE_WORKLOADS};
@@ -129,12 +129,12 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads a tar as a layer's, and checks that no name leads out of the root. Errors are of kind `Verification`.
 pub fn check_members(tar: impl io::Read) -> Result<()> {
-    ways_of(tar, &mut Ways::default())
+    ways_of(tar, &mut SymlinkResolver::default())
 }
 
 /// Reads a tar as a layer's and follows its members.
-pub(super) fn ways_of(tar: impl io::Read, ways: &mut Ways) -> Result<()> {
-    let mut members = Members::new(tar);
+pub(super) fn ways_of(tar: impl io::Read, ways: &mut SymlinkResolver) -> Result<()> {
+    let mut members = TarReader::new(tar);
     while let Some(member) = members.next()? {
         ways.pass(&member)?;
     }

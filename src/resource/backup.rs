@@ -15,7 +15,7 @@ const SAVED: &str = "/var/lib/sealift/undo/saved";
 
 /// Permission bits and owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rights {
+pub struct FileMode {
     /// Permission bits.
     pub mode: u32,
     /// Owner.
@@ -24,27 +24,27 @@ pub struct Rights {
     pub gid: u32,
 }
 
-impl Rights {
+impl FileMode {
     /// The rights that a file has.
     pub fn of(meta: &std::fs::Metadata) -> Self {
-        Rights { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() }
+        FileMode { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() }
     }
 
     /// Permission bits of this process's user: root, on hosts.
     pub fn own(mode: u32) -> Self {
-        Rights { mode, uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+        FileMode { mode, uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
     }
 
     /// Whether a file has them.
     pub fn are(self, meta: &std::fs::Metadata) -> bool {
-        self == Rights::of(meta)
+        self == FileMode::of(meta)
     }
 }
 
 /// What was at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "was", rename_all = "kebab-case")]
-pub enum Kept {
+pub enum Backup {
     /// Nothing; and as many directories above it were missing too.
     Absent {
         /// Missing directories above.
@@ -61,56 +61,56 @@ pub enum Kept {
         saved: Digest,
         /// Its rights.
         #[serde(flatten)]
-        rights: Rights,
+        rights: FileMode,
     },
     /// A directory.
     Directory {
         /// Its rights.
         #[serde(flatten)]
-        rights: Rights,
+        rights: FileMode,
     },
 }
 
-impl Kept {
+impl Backup {
     /// Keeps what is at `path` of the host now.
-    pub fn of(system: &System, path: &Path) -> Result<Kept> {
+    pub fn of(system: &System, path: &Path) -> Result<Backup> {
         let place = system.path(path);
         let Some(meta) = meta(&place)? else {
             let missing = place.ancestors().skip(1).take_while(|dir| fs_err::symlink_metadata(dir).is_err());
-            return Ok(Kept::Absent { parents: missing.count() });
+            return Ok(Backup::Absent { parents: missing.count() });
         };
-        let rights = Rights::of(&meta);
+        let rights = FileMode::of(&meta);
         if meta.is_symlink() {
-            return Ok(Kept::Link { target: fs_err::read_link(&place)? });
+            return Ok(Backup::Link { target: fs_err::read_link(&place)? });
         }
         if meta.is_dir() {
-            return Ok(Kept::Directory { rights });
+            return Ok(Backup::Directory { rights });
         }
         if !meta.is_file() {
             bail!("{}: neither file, directory nor link; left alone", path.display());
         }
-        Ok(Kept::File { saved: save(system, &place)?, rights })
+        Ok(Backup::File { saved: save(system, &place)?, rights })
     }
 
     /// Puts it back.
     pub fn restore(&self, system: &System, path: &Path) -> Result<()> {
         let place = system.path(path);
         match self {
-            Kept::Absent { parents } => {
+            Backup::Absent { parents } => {
                 remove(&place)?;
                 let above = place.ancestors().skip(1).take(*parents);
                 above.take_while(|dir| std::fs::remove_dir(dir).is_ok()).count();
                 Ok(())
             }
-            Kept::Link { target } => put_link(&place, target),
-            Kept::File { saved, rights } => {
+            Backup::Link { target } => put_link(&place, target),
+            Backup::File { saved, rights } => {
                 if meta(&place)?.is_some_and(|meta| !meta.is_file()) {
                     remove(&place)?;
                 }
                 copy_whole(&system.path(SAVED).join(saved.hex()), &place, rights.mode)?;
                 set_rights(&place, *rights)
             }
-            Kept::Directory { rights } => {
+            Backup::Directory { rights } => {
                 if meta(&place)?.is_some_and(|meta| !meta.is_dir()) {
                     remove(&place)?;
                 }
@@ -169,7 +169,7 @@ pub fn remove(place: &Path) -> Result<()> {
 }
 
 /// Writes a file with its rights, whole or not at all.
-pub fn put_file(place: &Path, bytes: &[u8], rights: Rights) -> Result<()> {
+pub fn put_file(place: &Path, bytes: &[u8], rights: FileMode) -> Result<()> {
     atomic_file::write(place, bytes, rights.mode)?;
     set_rights(place, rights)
 }
@@ -190,7 +190,7 @@ pub fn put_link(place: &Path, target: &Path) -> Result<()> {
 }
 
 /// Sets owner and permission bits. Where only root could set the owner, others keep theirs.
-pub fn set_rights(place: &Path, rights: Rights) -> Result<()> {
+pub fn set_rights(place: &Path, rights: FileMode) -> Result<()> {
     let meta = fs_err::metadata(place)?;
     if (meta.uid(), meta.gid()) != (rights.uid, rights.gid) {
         std::os::unix::fs::chown(place, Some(rights.uid), Some(rights.gid)).with_context(|| format!("owner of {}", place.display()))?;
@@ -211,11 +211,11 @@ mod tests {
         symlink("elsewhere", dir.path().join("etc/link")).unwrap();
         for path in ["/etc/file", "/etc/link", "/etc/deep/er/new"] {
             let path = Path::new(path);
-            let kept = Kept::of(&system, path).unwrap();
-            put_file(&system.path(path), b"new", Rights::own(0o600)).unwrap();
+            let kept = Backup::of(&system, path).unwrap();
+            put_file(&system.path(path), b"new", FileMode::own(0o600)).unwrap();
             let text = serde_json::to_string(&kept).unwrap();
             for _ in 0..2 {
-                serde_json::from_str::<Kept>(&text).unwrap().restore(&system, path).unwrap();
+                serde_json::from_str::<Backup>(&text).unwrap().restore(&system, path).unwrap();
             }
         }
         assert_eq!(std::fs::read(dir.path().join("etc/file")).unwrap(), b"old");
@@ -229,7 +229,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("a")).unwrap();
         std::fs::write(dir.path().join("a/theirs"), b"x").unwrap();
-        Kept::Absent { parents: 0 }.restore(&System::new(dir.path()), Path::new("/a")).unwrap();
+        Backup::Absent { parents: 0 }.restore(&System::new(dir.path()), Path::new("/a")).unwrap();
         assert!(dir.path().join("a/theirs").exists());
     }
 }

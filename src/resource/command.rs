@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::system::run;
-use super::{Act, Before, HOME, State, System};
+use super::{HOME, Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 
 /// A line for the shell. It is run again when it, its environment or what it belongs to changed.
@@ -37,7 +37,7 @@ impl Command {
     }
 }
 
-impl Act for Command {
+impl Reconcile for Command {
     fn title(&self) -> String {
         format!("{}: {}", self.name, self.line)
     }
@@ -53,7 +53,7 @@ impl Act for Command {
         })
     }
 
-    fn before(&self, _: &System) -> Result<Before> {
+    fn snapshot(&self, _: &System) -> Result<Snapshot> {
         Ok(json!({}))
     }
 
@@ -65,7 +65,7 @@ impl Act for Command {
         system.write_text(self.stamp(), &self.digest()?)
     }
 
-    fn undo(&self, system: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         system.write_text(self.stamp(), "")
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept, Rights};
-use super::{Act, Before, State, System};
+use super::backup::{self, Backup, FileMode};
+use super::{Reconcile, Snapshot, State, System};
 
 /// A directory with its rights. Taken back, it goes if it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,17 +15,17 @@ pub struct Directory {
     pub path: PathBuf,
     /// Permission bits and owner.
     #[serde(flatten)]
-    pub rights: Rights,
+    pub rights: FileMode,
 }
 
 impl Directory {
     /// The directory `path` of root with these permission bits.
     pub fn new(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Directory { path: path.into(), rights: Rights { mode, uid: 0, gid: 0 } }
+        Directory { path: path.into(), rights: FileMode { mode, uid: 0, gid: 0 } }
     }
 }
 
-impl Act for Directory {
+impl Reconcile for Directory {
     fn title(&self) -> String {
         format!("directory {}", self.path.display())
     }
@@ -38,8 +38,8 @@ impl Act for Directory {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        Ok(serde_json::to_value(Kept::of(system, &self.path)?)?)
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        Ok(serde_json::to_value(Backup::of(system, &self.path)?)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -51,14 +51,14 @@ impl Act for Directory {
         backup::set_rights(&place, self.rights)
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Kept::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(before)?.restore(system, &self.path)
     }
 }
 
 /// How permission bits and owner differ, if they do.
-pub(super) fn compare_rights(meta: &std::fs::Metadata, shall: Rights) -> Option<State> {
-    let is = Rights::of(meta);
-    let show = |rights: Rights| format!("mode {:04o} owner {}:{}", rights.mode, rights.uid, rights.gid);
+pub(super) fn compare_rights(meta: &std::fs::Metadata, shall: FileMode) -> Option<State> {
+    let is = FileMode::of(meta);
+    let show = |rights: FileMode| format!("mode {:04o} owner {}:{}", rights.mode, rights.uid, rights.gid);
     (is != shall).then(|| State::differs(show(is), show(shall)))
 }

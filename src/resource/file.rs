@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept, Rights};
+use super::backup::{self, Backup, FileMode};
 use super::directory::compare_rights;
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 
 /// A file with its content and rights.
@@ -22,13 +22,13 @@ pub struct File {
     pub content: Content,
     /// Permission bits and owner.
     #[serde(flatten)]
-    pub rights: Rights,
+    pub rights: FileMode,
 }
 
 impl File {
     /// The file `path` of root with these permission bits.
     pub fn new(path: impl Into<PathBuf>, content: impl Into<Content>, mode: u32) -> Self {
-        File { path: path.into(), content: content.into(), rights: Rights { mode, uid: 0, gid: 0 } }
+        File { path: path.into(), content: content.into(), rights: FileMode { mode, uid: 0, gid: 0 } }
     }
 
     fn compare_content(&self, is: &[u8]) -> Option<State> {
@@ -42,7 +42,7 @@ impl File {
     }
 }
 
-impl Act for File {
+impl Reconcile for File {
     fn title(&self) -> String {
         format!("file {}", self.path.display())
     }
@@ -58,8 +58,8 @@ impl Act for File {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        Ok(serde_json::to_value(Kept::of(system, &self.path)?)?)
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        Ok(serde_json::to_value(Backup::of(system, &self.path)?)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -70,8 +70,8 @@ impl Act for File {
         backup::put_file(&place, &self.content.0, self.rights)
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Kept::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(before)?.restore(system, &self.path)
     }
 }
 

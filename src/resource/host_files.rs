@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept, Rights};
+use super::backup::{self, Backup, FileMode};
 use super::rootfs::path_of;
-use super::{Act, Before, ROOTFS, State, System};
+use super::{ROOTFS, Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 
 /// The files of an image that are for the host itself. Programs and shared libraries are links into the current root file system, so
 /// that a release is switched at once; other files are copied; `*.tmpl` are rendered with the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostTree {
+pub struct HostFiles {
     /// The digest of the rootfs manifest.
     pub manifest: Digest,
     /// What templates see.
@@ -46,15 +46,15 @@ impl Place {
 
 /// What shall be at a path.
 enum Item {
-    Directory(Rights),
+    Directory(FileMode),
     Link(PathBuf),
     /// A link to a program that is unpacked here: what the image says of its mode does not count.
     Program(PathBuf, PathBuf),
-    Copy(PathBuf, Rights),
-    Template(PathBuf, Rights),
+    Copy(PathBuf, FileMode),
+    Template(PathBuf, FileMode),
 }
 
-impl HostTree {
+impl HostFiles {
     fn root(&self, system: &System) -> PathBuf {
         system.path(path_of(&self.manifest))
     }
@@ -128,7 +128,7 @@ impl HostTree {
 
 /// What the file `from` of the root file system, unpacked at `source`, is on the host at `to`.
 fn item(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
-    let rights = Rights::of(meta);
+    let rights = FileMode::of(meta);
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if meta.is_dir() {
         return Ok((to, Item::Directory(rights)));
@@ -155,7 +155,7 @@ fn same_content(a: &Path, b: &Path) -> Result<bool> {
     Ok(fs_err::metadata(a)?.len() == fs_err::metadata(b)?.len() && fs_err::read(a)? == fs_err::read(b)?)
 }
 
-impl Act for HostTree {
+impl Reconcile for HostFiles {
     fn title(&self) -> String {
         format!("host files {}", self.manifest.short())
     }
@@ -176,10 +176,10 @@ impl Act for HostTree {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let mut before = BTreeMap::new();
         for path in self.items(system)?.into_keys() {
-            let kept = Kept::of(system, &path)?;
+            let kept = Backup::of(system, &path)?;
             before.insert(path, kept);
         }
         Ok(serde_json::to_value(before)?)
@@ -194,8 +194,8 @@ impl Act for HostTree {
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let before = BTreeMap::<PathBuf, Kept>::deserialize(before)?;
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let before = BTreeMap::<PathBuf, Backup>::deserialize(before)?;
         for (path, kept) in before.iter().rev() {
             kept.restore(system, path)?;
         }
@@ -220,8 +220,8 @@ mod tests {
         lab.write(&format!("{host}/etc/systemd/system/kubelet.service"), "[Unit]\n");
         lab.write(&format!("{host}/etc/motd.tmpl"), "I am {{ .HostName }}\n");
         lab.write("/usr/bin/kubelet", "theirs");
-        let tree = HostTree { manifest: digest, env: [("HostName".to_owned(), "h1".to_owned())].into(), places: Place::host() };
-        let before = tree.before(&lab.system).unwrap();
+        let tree = HostFiles { manifest: digest, env: [("HostName".to_owned(), "h1".to_owned())].into(), places: Place::host() };
+        let before = tree.snapshot(&lab.system).unwrap();
         tree.apply(&lab.system, &mut |_| ()).unwrap();
         let link = std::fs::read_link(lab.system.path("/usr/bin/kubelet")).unwrap();
         assert_eq!(link, Path::new("/var/lib/sealift/rootfs/current/host/usr/bin/kubelet"));
@@ -247,7 +247,7 @@ mod tests {
             place("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
             place("etc/absent", "/etc/absent", false),
         ];
-        let tree = HostTree { manifest: digest, env: BTreeMap::new(), places };
+        let tree = HostFiles { manifest: digest, env: BTreeMap::new(), places };
         round(&lab, &tree);
         tree.apply(&lab.system, &mut |_| ()).unwrap();
         assert!(std::fs::metadata(lab.system.path(format!("{root}/bin/kubelet"))).unwrap().permissions().mode() & 0o111 != 0);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn before_the_image_is_unpacked_the_tree_is_absent() {
-        let tree = HostTree { manifest: Digest::of(b"x"), env: BTreeMap::new(), places: Place::host() };
+        let tree = HostFiles { manifest: Digest::of(b"x"), env: BTreeMap::new(), places: Place::host() };
         assert_eq!(tree.check(&Lab::new().system).unwrap(), State::Absent);
     }
 }

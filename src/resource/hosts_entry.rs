@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::text_lines::{self, Place};
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 
 const FILE: &str = "/etc/hosts";
 const MARK: &str = "# sealift";
@@ -36,7 +36,7 @@ impl HostsEntry {
     }
 }
 
-impl Act for HostsEntry {
+impl Reconcile for HostsEntry {
     fn title(&self) -> String {
         format!("hosts entry {}", self.name)
     }
@@ -50,7 +50,7 @@ impl Act for HostsEntry {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let text = system.text(FILE)?;
         Ok(serde_json::to_value(text_lines::find(&text, |line| self.is_ours(line)))?)
     }
@@ -59,7 +59,7 @@ impl Act for HostsEntry {
         self.set(system, Some(&self.line()))
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         self.set(system, before.as_str())
     }
 }
@@ -78,7 +78,7 @@ mod tests {
         entry.apply(&lab.system, &mut |_| ()).unwrap();
         assert!(lab.read("/etc/hosts").starts_with("10.0.0.1 apiserver.cluster.local # sealift\n127.0.0.1 localhost\n"));
         assert_eq!(moved.check(&lab.system).unwrap(), State::differs("10.0.0.1", "127.0.0.1"));
-        entry.undo(&lab.system, &Before::Null, &mut |_| ()).unwrap();
+        entry.undo(&lab.system, &Snapshot::Null, &mut |_| ()).unwrap();
         round(&lab, &moved);
         assert_eq!(lab.read("/etc/hosts"), "127.0.0.1 localhost\n10.9.9.9 apiserver.cluster.local\n");
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept, Rights};
-use super::{Act, Before, Content, State, System};
+use super::backup::{self, Backup, FileMode};
+use super::{Content, Reconcile, Snapshot, State, System};
 
 /// The work that a hash takes, as `htpasswd -B` has it at most times: 2 to the power of this.
 const COST: u32 = 10;
@@ -31,7 +31,7 @@ impl Htpasswd {
     }
 }
 
-impl Act for Htpasswd {
+impl Reconcile for Htpasswd {
     fn title(&self) -> String {
         format!("user {} in {}", self.user, self.path.display())
     }
@@ -45,17 +45,17 @@ impl Act for Htpasswd {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        Ok(serde_json::to_value(Kept::of(system, &self.path)?)?)
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        Ok(serde_json::to_value(Backup::of(system, &self.path)?)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let line = format!("{}:{}\n", self.user, bcrypt::hash(self.password.bytes(), COST)?);
-        backup::put_file(&system.path(&self.path), line.as_bytes(), Rights::own(0o600))
+        backup::put_file(&system.path(&self.path), line.as_bytes(), FileMode::own(0o600))
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Kept::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(before)?.restore(system, &self.path)
     }
 }
 

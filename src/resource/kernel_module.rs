@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::text_lines::{self, Place};
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 
 const FILE: &str = "/etc/modules-load.d/sealift.conf";
 
 /// A kernel module, loaded now and at boot; built into the kernel counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Module {
+pub struct KernelModule {
     /// Its name.
     pub name: String,
     /// Whether a kernel that does not have it is good enough.
@@ -19,15 +19,15 @@ pub struct Module {
     pub optional: bool,
 }
 
-impl Module {
+impl KernelModule {
     /// The module `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Module { name: name.into(), optional: false }
+        KernelModule { name: name.into(), optional: false }
     }
 
     /// The same, but a kernel without it is good enough.
     pub fn optional(self) -> Self {
-        Module { optional: true, ..self }
+        KernelModule { optional: true, ..self }
     }
 
     fn file_name(&self) -> String {
@@ -66,7 +66,7 @@ impl Module {
     }
 }
 
-impl Act for Module {
+impl Reconcile for KernelModule {
     fn title(&self) -> String {
         format!("module {}", self.name)
     }
@@ -79,7 +79,7 @@ impl Act for Module {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         Ok(json!({"listed": self.is_listed(system)?, "loaded": self.is_loaded(system)}))
     }
 
@@ -93,7 +93,7 @@ impl Act for Module {
         self.list(system, true)
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         self.list(system, before["listed"] == true)?;
         if before["loaded"] == false && system.path(format!("/sys/module/{}", self.file_name())).exists() {
             // in use by others now: stays until the next boot
@@ -114,7 +114,7 @@ mod tests {
     fn modules_are_loaded_now_and_at_boot() {
         let lab = Lab::new();
         lab.program("modprobe", "mkdir -p $ROOT/sys/module; [ $1 = -r ] && rm -r $ROOT/sys/module/$2 || mkdir $ROOT/sys/module/$1");
-        round(&lab, &Module::new("ip_vs"));
+        round(&lab, &KernelModule::new("ip_vs"));
         assert!(!lab.system.path(FILE).exists());
     }
 
@@ -122,9 +122,9 @@ mod tests {
     fn what_the_kernel_lacks_is_an_error_unless_optional() {
         let lab = Lab::new();
         lab.program("modprobe", "echo 'FATAL: Module ip_vs not found'; exit 1");
-        let error = Module::new("ip_vs").apply(&lab.system, &mut |_| ()).unwrap_err().to_string();
+        let error = KernelModule::new("ip_vs").apply(&lab.system, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("not found"), "{error}");
-        round(&lab, &Module::new("ip_vs").optional());
+        round(&lab, &KernelModule::new("ip_vs").optional());
     }
 
     #[test]
@@ -133,6 +133,6 @@ mod tests {
         lab.program("modprobe", "exit 1");
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         lab.write(&format!("/lib/modules/{release}/modules.builtin"), "kernel/net/bridge/br-netfilter.ko\n");
-        round(&lab, &Module::new("br_netfilter"));
+        round(&lab, &KernelModule::new("br_netfilter"));
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::kube_health::{pods_not_ready, told, wait};
-use super::{Act, Before, State, System, kubectl};
+use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
 
 /// Manifests that a cluster shall have, and whose workloads shall run.
@@ -114,7 +114,7 @@ fn refusal(said: &str) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-impl Act for KubeApp {
+impl Reconcile for KubeApp {
     fn title(&self) -> String {
         format!("app {}", self.name)
     }
@@ -133,7 +133,7 @@ impl Act for KubeApp {
         Ok(findings.first().map_or(State::Present, |first| State::differs(first, "ready")))
     }
 
-    fn before(&self, _: &System) -> Result<Before> {
+    fn snapshot(&self, _: &System) -> Result<Snapshot> {
         Ok(json!({}))
     }
 
@@ -154,7 +154,7 @@ impl Act for KubeApp {
     }
 
     /// The application goes with the cluster.
-    fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Act, Before, State, System, kubectl};
+use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ impl KubeHealth {
     }
 }
 
-impl Act for KubeHealth {
+impl Reconcile for KubeHealth {
     fn title(&self) -> String {
         "cluster health".into()
     }
@@ -46,7 +46,7 @@ impl Act for KubeHealth {
         })
     }
 
-    fn before(&self, _: &System) -> Result<Before> {
+    fn snapshot(&self, _: &System) -> Result<Snapshot> {
         Ok(json!({}))
     }
 
@@ -54,7 +54,7 @@ impl Act for KubeHealth {
         wait("the cluster", Duration::from_secs(self.patience), say, || Ok(told(self.findings(system))))
     }
 
-    fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(())
     }
 }

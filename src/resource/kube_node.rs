@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Act, Before, State, System, kubectl};
+use super::{Reconcile, Snapshot, State, System, kubectl};
 
 /// Labels and taints of a node. Those it does not name stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl KubeNode {
     }
 }
 
-impl Act for KubeNode {
+impl Reconcile for KubeNode {
     fn title(&self) -> String {
         format!("node {}", self.node)
     }
@@ -78,7 +78,7 @@ impl Act for KubeNode {
         Ok(if all.is_empty() { State::Present } else { State::differs("otherwise", all.join(", ")) })
     }
 
-    fn before(&self, _: &System) -> Result<Before> {
+    fn snapshot(&self, _: &System) -> Result<Snapshot> {
         Ok(json!({}))
     }
 
@@ -94,7 +94,7 @@ impl Act for KubeNode {
     }
 
     /// The node goes with the cluster.
-    fn undo(&self, _: &System, _: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kubeadm_reset::clean;
 use super::pod_network::Network;
-use super::{Act, Before, Content, State, System, kubeadm_member, kubeadm_unit};
+use super::{Content, Reconcile, Snapshot, State, System, kubeadm_member, kubeadm_unit};
 
 /// The first master, made by `kubeadm init`. It goes on in a unit of its own when the agent goes away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl KubeadmInit {
     }
 }
 
-impl Act for KubeadmInit {
+impl Reconcile for KubeadmInit {
     fn title(&self) -> String {
         format!("first master {}", self.node)
     }
@@ -41,7 +41,7 @@ impl Act for KubeadmInit {
         kubeadm_member::check(system, true)
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         Ok(serde_json::to_value(Network::of(system))?)
     }
 
@@ -50,7 +50,7 @@ impl Act for KubeadmInit {
         kubeadm_member::apply(system, true, kubeadm, say)
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         clean(system, &Network::deserialize(before)?, say)
     }
 }

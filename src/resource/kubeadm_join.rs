@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kubeadm_reset::clean;
 use super::pod_network::Network;
-use super::{Act, Before, Content, HostsEntry, State, System, kubeadm_member, kubeadm_unit};
+use super::{Content, HostsEntry, Reconcile, Snapshot, State, System, kubeadm_member, kubeadm_unit};
 
 /// A host that joins a cluster by `kubeadm join`, as a worker or as a further master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct KubeadmJoin {
 impl KubeadmJoin {
     /// Whether a host in this state is no member, and none that starts: what a cluster has of it is left from a try that failed.
     pub fn is_no_member(state: &State) -> bool {
-        matches!(state, State::Absent) || matches!(state, State::Differs { is, .. } if is == kubeadm_member::UNFINISHED)
+        matches!(state, State::Absent) || matches!(state, State::Differs { actual, .. } if actual == kubeadm_member::UNFINISHED)
     }
 
     fn run(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
@@ -48,7 +48,7 @@ impl KubeadmJoin {
     }
 }
 
-impl Act for KubeadmJoin {
+impl Reconcile for KubeadmJoin {
     fn title(&self) -> String {
         format!("{} {}", if self.master { "further master" } else { "worker" }, self.node)
     }
@@ -57,7 +57,7 @@ impl Act for KubeadmJoin {
         kubeadm_member::check(system, self.master)
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         Ok(serde_json::to_value(Network::of(system))?)
     }
 
@@ -65,7 +65,7 @@ impl Act for KubeadmJoin {
         kubeadm_member::apply(system, self.master, |say| self.run(system, say), say)
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         clean(system, &Network::deserialize(before)?, say)
     }
 }

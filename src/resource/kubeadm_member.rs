@@ -42,7 +42,7 @@ pub fn apply(
     kubeadm: impl FnOnce(&mut dyn FnMut(&str)) -> Result<()>,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    kubeadm_unit::settle(system)?;
+    kubeadm_unit::wait_until_idle(system)?;
     if kubeadm_unit::is_unfinished(system) {
         say("an earlier try did not end well: cleaning up");
         clean(system, &Network::of(system), say)?;

@@ -37,7 +37,7 @@ pub fn clean(system: &System, before: &Network, say: &mut dyn FnMut(&str)) -> Re
     }
     before.restore(system, &cidrs, say);
     remove_rules(system, say);
-    super::kubeadm_unit::forget(system)
+    super::kubeadm_unit::remove_unit(system)
 }
 
 /// Ends every container of Kubernetes, by the container runtime's own tool: the CRI may be gone already.

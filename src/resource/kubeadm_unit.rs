@@ -28,7 +28,7 @@ pub fn is_unfinished(system: &System) -> bool {
 }
 
 /// Forgets that kubeadm was begun.
-pub fn forget(system: &System) -> Result<()> {
+pub fn remove_unit(system: &System) -> Result<()> {
     system.write_text(begun(), "")
 }
 
@@ -39,7 +39,7 @@ pub fn is_running(system: &System) -> bool {
 }
 
 /// Waits for the end of a kubeadm that runs.
-pub fn settle(system: &System) -> Result<()> {
+pub fn wait_until_idle(system: &System) -> Result<()> {
     follow(system, &mut |_| ())
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Before, HOME, Resource, State, System};
+use super::{HOME, Resource, Snapshot, State, System};
 use crate::atomic_file;
 use crate::error::Failure;
 
@@ -39,7 +39,7 @@ enum Line {
 struct Entry {
     title: String,
     resource: Resource,
-    before: Before,
+    before: Snapshot,
     #[serde(skip)]
     undone: bool,
 }
@@ -62,7 +62,7 @@ impl<'a> Ledger<'a> {
 
     /// Makes a resource so: what was before is remembered, then it is applied, then checked. Whether there was anything to do.
     pub fn apply(&mut self, resource: &Resource, say: &mut dyn FnMut(&str)) -> Result<bool> {
-        let act = resource.act();
+        let act = resource.reconciler();
         if act.check(self.system)? == State::Present {
             return Ok(false);
         }
@@ -71,7 +71,9 @@ impl<'a> Ledger<'a> {
         match act.check(self.system)? {
             State::Present => Ok(true),
             State::Absent => Err(Failure::verification("applied, but it is still not there").into()),
-            State::Differs { is, shall } => Err(Failure::verification(format!("applied, but it is {is}; it shall be {shall}")).into()),
+            State::Differs { actual: is, desired: shall } => {
+                Err(Failure::verification(format!("applied, but it is {is}; it shall be {shall}")).into())
+            }
         }
     }
 
@@ -82,7 +84,7 @@ impl<'a> Ledger<'a> {
         for number in (0..self.entries.len()).rev().filter(|&number| !self.entries[number].undone).collect::<Vec<_>>() {
             let entry = &self.entries[number];
             say(&format!("undo {}", entry.title));
-            match entry.resource.act().undo(self.system, &entry.before, say) {
+            match entry.resource.reconciler().undo(self.system, &entry.before, say) {
                 Ok(()) => {
                     self.append(&Line::Undone(number))?;
                     self.entries[number].undone = true;
@@ -110,7 +112,7 @@ impl<'a> Ledger<'a> {
         if self.entries.iter().any(|entry| entry.title == title && !entry.undone) {
             return Ok(());
         }
-        let before = resource.act().before(self.system)?;
+        let before = resource.reconciler().snapshot(self.system)?;
         let line = Line::Before(Box::new(Entry { title, resource: resource.for_undo(), before, undone: false }));
         self.append(&line)?;
         if let Line::Before(entry) = line {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::text_lines::{self, Place};
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 
 const FILE: &str = "/etc/security/limits.d/95-sealift.conf";
 
@@ -34,7 +34,7 @@ impl Limit {
     }
 }
 
-impl Act for Limit {
+impl Reconcile for Limit {
     fn title(&self) -> String {
         format!("limit {}={}", self.item, self.value)
     }
@@ -51,7 +51,7 @@ impl Act for Limit {
         Ok(State::Present)
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let text = system.text(FILE)?;
         let found = self.lines().map(|(who, _)| text_lines::find(&text, |line| self.is_for(line, who)).map(str::to_owned));
         Ok(serde_json::to_value(found)?)
@@ -62,7 +62,7 @@ impl Act for Limit {
         system.write_text(FILE, &self.lines().into_iter().fold(system.text(FILE)?, set))
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         let before = <[Option<String>; 2]>::deserialize(before)?;
         let mut text = system.text(FILE)?;
         for ((who, _), line) in self.lines().iter().zip(before) {

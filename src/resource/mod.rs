@@ -41,14 +41,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-pub use backup::{Kept, Rights};
+pub use backup::{Backup, FileMode};
 pub use command::Command;
 pub use directory::Directory;
 pub use file::{Content, File};
-pub use host_files::{HostTree, Place};
+pub use host_files::{HostFiles, Place};
 pub use hosts_entry::HostsEntry;
 pub use htpasswd::Htpasswd;
-pub use kernel_module::Module;
+pub use kernel_module::KernelModule;
 pub use kube_app::{KubeApp, is_manifest};
 pub use kube_health::KubeHealth;
 pub use kube_node::KubeNode;
@@ -57,16 +57,16 @@ pub use kubeadm_join::KubeadmJoin;
 pub use ledger::Ledger;
 pub use limits::Limit;
 pub use mounts::remove;
-pub use owned_directory::OwnedTree;
-pub use registry_mirror::{Endpoint, Mirror};
+pub use owned_directory::OwnedDirectory;
+pub use registry_mirror::{Endpoint, RegistryMirror};
 pub use rootfs::Rootfs;
 pub use script::Script;
 pub use stored_image::StoredImage;
 pub use swap::SwapOff;
-pub use symlink::Link;
+pub use symlink::Symlink;
 pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
-pub use systemd_unit::Unit;
+pub use systemd_unit::SystemdUnit;
 
 /// Where sealift keeps what it needs on a host.
 pub const HOME: &str = "/var/lib/sealift";
@@ -86,24 +86,24 @@ pub enum State {
     /// There, but otherwise. Both sides are short texts for a plan, without secrets.
     Differs {
         /// What is.
-        is: String,
+        actual: String,
         /// What shall be.
-        shall: String,
+        desired: String,
     },
 }
 
 impl State {
     /// There, but otherwise.
     pub fn differs(is: impl Into<String>, shall: impl Into<String>) -> Self {
-        State::Differs { is: is.into(), shall: shall.into() }
+        State::Differs { actual: is.into(), desired: shall.into() }
     }
 }
 
 /// What a resource found before its first change, as it wants it back for [`Act::undo`].
-pub type Before = serde_json::Value;
+pub type Snapshot = serde_json::Value;
 
 /// One thing a host must have.
-pub trait Act {
+pub trait Reconcile {
     /// What it is, short and unique on its host: `sysctl net.ipv4.ip_forward=1`.
     fn title(&self) -> String;
 
@@ -111,13 +111,13 @@ pub trait Act {
     fn check(&self, system: &System) -> Result<State>;
 
     /// What is needed to bring back what is now; taken before the first change and written to the undo ledger.
-    fn before(&self, system: &System) -> Result<Before>;
+    fn snapshot(&self, system: &System) -> Result<Snapshot>;
 
     /// Makes it so. Twice is the same as once. `say` takes lines of output.
     fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()>;
 
     /// Back to what it was before. Twice is the same as once.
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()>;
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()>;
 }
 
 /// One thing a host must have: any of them.
@@ -128,7 +128,7 @@ pub enum Resource {
     Command(Command),
     Directory(Directory),
     File(File),
-    HostTree(HostTree),
+    HostTree(HostFiles),
     HostsEntry(HostsEntry),
     Htpasswd(Htpasswd),
     KubeApp(KubeApp),
@@ -137,21 +137,21 @@ pub enum Resource {
     KubeadmInit(KubeadmInit),
     KubeadmJoin(KubeadmJoin),
     Limit(Limit),
-    Link(Link),
-    Mirror(Mirror),
-    Module(Module),
-    OwnedTree(OwnedTree),
+    Link(Symlink),
+    Mirror(RegistryMirror),
+    Module(KernelModule),
+    OwnedTree(OwnedDirectory),
     Rootfs(Rootfs),
     Script(Script),
     StoredImage(Box<StoredImage>),
     SwapOff(SwapOff),
     Sysctl(Sysctl),
-    Unit(Unit),
+    Unit(SystemdUnit),
 }
 
 impl Resource {
     /// What it can do.
-    pub fn act(&self) -> &dyn Act {
+    pub fn reconciler(&self) -> &dyn Reconcile {
         match self {
             Resource::Command(it) => it,
             Resource::Directory(it) => it,
@@ -180,7 +180,7 @@ impl Resource {
 
     /// What it is, short and unique on its host.
     pub fn title(&self) -> String {
-        self.act().title()
+        self.reconciler().title()
     }
 
     /// The same as far as [`Act::undo`] needs it, without contents that may be secret: so it stands in the undo ledger.
@@ -190,9 +190,9 @@ impl Resource {
             Resource::KubeadmInit(it) => Resource::KubeadmInit(KubeadmInit { config: Content::default(), ..it.clone() }),
             Resource::KubeadmJoin(it) => Resource::KubeadmJoin(KubeadmJoin { config: Content::default(), ..it.clone() }),
             Resource::Htpasswd(it) => Resource::Htpasswd(Htpasswd { password: Content::default(), ..it.clone() }),
-            Resource::Mirror(it) => Resource::Mirror(Mirror { endpoints: Vec::new(), ..it.clone() }),
+            Resource::Mirror(it) => Resource::Mirror(RegistryMirror { endpoints: Vec::new(), ..it.clone() }),
             Resource::Command(it) => Resource::Command(Command { env: BTreeMap::new(), ..it.clone() }),
-            Resource::HostTree(it) => Resource::HostTree(HostTree { env: BTreeMap::new(), ..it.clone() }),
+            Resource::HostTree(it) => Resource::HostTree(HostFiles { env: BTreeMap::new(), ..it.clone() }),
             Resource::Script(it) => Resource::Script(it.for_undo()),
             other => other.clone(),
         }
@@ -244,16 +244,16 @@ mod tests {
 
         /// The file, owned by whoever runs the test.
         pub fn owned_file(&self, file: File) -> File {
-            File { rights: Rights::own(file.rights.mode), ..file }
+            File { rights: FileMode::own(file.rights.mode), ..file }
         }
     }
 
     /// Goes once round: not there, applied, applied again, taken back, taken back again.
-    pub fn round(lab: &Lab, act: &dyn Act) {
+    pub fn round(lab: &Lab, act: &dyn Reconcile) {
         let silent: &mut dyn FnMut(&str) = &mut |_| ();
         let first = act.check(&lab.system).unwrap();
         assert_ne!(first, State::Present, "{}", act.title());
-        let before = act.before(&lab.system).unwrap();
+        let before = act.snapshot(&lab.system).unwrap();
         for _ in 0..2 {
             act.apply(&lab.system, silent).unwrap();
             assert_eq!(act.check(&lab.system).unwrap(), State::Present, "{}", act.title());

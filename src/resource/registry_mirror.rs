@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Before, Content, File, State, System};
+use super::{Content, File, Reconcile, Snapshot, State, System};
 
 /// Registries that containerd asks instead of, or before, the one an image's name tells (containerd, `hosts.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mirror {
+pub struct RegistryMirror {
     /// The registry they stand for; `_default` for every one.
     pub registry: String,
     /// They, asked in this order.
@@ -53,10 +53,14 @@ impl Endpoint {
     }
 }
 
-impl Mirror {
+impl RegistryMirror {
     /// Mirrors of every registry.
     pub fn of_all(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
-        Mirror { registry: "_default".into(), endpoints: endpoints.into_iter().collect(), config_path: "/etc/containerd/certs.d".into() }
+        RegistryMirror {
+            registry: "_default".into(),
+            endpoints: endpoints.into_iter().collect(),
+            config_path: "/etc/containerd/certs.d".into(),
+        }
     }
 
     fn file(&self) -> File {
@@ -76,7 +80,7 @@ impl Mirror {
     }
 }
 
-impl Act for Mirror {
+impl Reconcile for RegistryMirror {
     fn title(&self) -> String {
         format!("mirror of {}", if self.registry == "_default" { "all registries" } else { &self.registry })
     }
@@ -85,15 +89,15 @@ impl Act for Mirror {
         self.file().check(system)
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        self.file().before(system)
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        self.file().snapshot(system)
     }
 
     fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
         self.file().apply(system, say)
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         self.file().undo(system, before, say)
     }
 }
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn every_endpoint_is_named_in_order() {
         let endpoints = ["https://10.0.0.1:5000", "https://10.0.0.2:5000"].map(|url| Endpoint::new(url).ca(Some("/etc/sealift/ca.crt")));
-        let file = serde_json::to_value(Mirror::of_all(endpoints).file()).unwrap();
+        let file = serde_json::to_value(RegistryMirror::of_all(endpoints).file()).unwrap();
         assert_eq!(file["path"], "/etc/containerd/certs.d/_default/hosts.toml");
         insta::assert_snapshot!(file["content"]["text"].as_str().unwrap(), @r#"
         # written by sealift
@@ -123,8 +127,10 @@ mod tests {
     #[test]
     fn a_password_is_in_a_file_that_only_root_reads_and_in_no_message() {
         let password = SecretString::from("secret");
-        let mirror =
-            Mirror::of_all([Endpoint::new("https://10.0.0.1:5000").login(Some(("ann", &password))), Endpoint::new("https://r.example")]);
+        let mirror = RegistryMirror::of_all([
+            Endpoint::new("https://10.0.0.1:5000").login(Some(("ann", &password))),
+            Endpoint::new("https://r.example"),
+        ]);
         let file = mirror.file();
         assert_eq!(file.rights.mode, 0o600);
         let text = String::from_utf8_lossy(file.content.bytes()).into_owned();

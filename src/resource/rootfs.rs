@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::ImageManifest;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept};
-use super::{Act, Before, ROOTFS, STORE, State, System};
+use super::backup::{self, Backup};
+use super::{ROOTFS, Reconcile, STORE, Snapshot, State, System};
 use crate::atomic_file;
 use crate::image::{Blob, Digest};
 use crate::layer::{self, UnpackOptions};
@@ -25,7 +25,7 @@ pub struct Rootfs {
 #[derive(Serialize, Deserialize)]
 struct Was {
     unpacked: bool,
-    current: Kept,
+    current: Backup,
 }
 
 impl Rootfs {
@@ -44,7 +44,7 @@ impl Rootfs {
         remove_tree(&new)?;
         fs_err::create_dir_all(&new)?;
         let store = Store::open(&system.path(STORE))?;
-        let _in_use = store.in_use()?;
+        let _in_use = store.lock_shared()?;
         let manifest: ImageManifest = serde_json::from_slice(&store.read(&self.manifest)?).context("rootfs manifest")?;
         let ids = layer::diff_ids(&store, &manifest)?;
         let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
@@ -70,7 +70,7 @@ fn remove_tree(place: &Path) -> Result<()> {
     }
 }
 
-impl Act for Rootfs {
+impl Reconcile for Rootfs {
     fn title(&self) -> String {
         format!("rootfs {}", self.manifest.digest.short())
     }
@@ -87,8 +87,8 @@ impl Act for Rootfs {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        let current = Kept::of(system, &Self::link())?;
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        let current = Backup::of(system, &Self::link())?;
         Ok(serde_json::to_value(Was { unpacked: system.path(self.path()).is_dir(), current })?)
     }
 
@@ -99,7 +99,7 @@ impl Act for Rootfs {
         backup::put_link(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         let was = Was::deserialize(before)?;
         was.current.restore(system, &Self::link())?;
         let place = system.path(self.path());

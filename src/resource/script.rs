@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::system::run;
-use super::{Act, Before, HOME, State, System};
+use super::{HOME, Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::{Digest, Hasher};
 
@@ -72,7 +72,7 @@ impl Script {
     }
 }
 
-impl Act for Script {
+impl Reconcile for Script {
     fn title(&self) -> String {
         format!("script {}", self.name)
     }
@@ -88,7 +88,7 @@ impl Act for Script {
         Ok(if present { State::Present } else { State::Absent })
     }
 
-    fn before(&self, _: &System) -> Result<Before> {
+    fn snapshot(&self, _: &System) -> Result<Snapshot> {
         Ok(json!({}))
     }
 
@@ -97,7 +97,7 @@ impl Act for Script {
         if self.check.is_some() { Ok(()) } else { system.write_text(self.stamp(), &self.digest(system)?) }
     }
 
-    fn undo(&self, system: &System, _: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, _: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         if let Some(script) = &self.undo {
             // without the image's files there is nothing that could have been done, or nothing left to do it with
             if self.place(system, script).is_file() {

@@ -4,15 +4,15 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Before, STORE, State, System};
-use crate::image::{Blob, Name};
+use super::{Reconcile, STORE, Snapshot, State, System};
+use crate::image::{Blob, Reference};
 use crate::store::Store;
 
 /// A cluster image under its name in the host's store, where the registry on site finds its container images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredImage {
     /// The name.
-    pub name: Name,
+    pub name: Reference,
     /// Its index. It must be in the store before.
     pub descriptor: Descriptor,
 }
@@ -23,7 +23,7 @@ impl StoredImage {
     }
 }
 
-impl Act for StoredImage {
+impl Reconcile for StoredImage {
     fn title(&self) -> String {
         format!("image {} in the host's store", self.name)
     }
@@ -39,7 +39,7 @@ impl Act for StoredImage {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let there = system.path(STORE).exists();
         Ok(serde_json::to_value(if there { Self::store(system)?.resolve(&self.name)? } else { None })?)
     }
@@ -51,7 +51,7 @@ impl Act for StoredImage {
         store.tag(&self.name, &self.descriptor)
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         if !system.path(STORE).exists() {
             return Ok(());
         }

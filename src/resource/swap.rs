@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 
 const FSTAB: &str = "/etc/fstab";
 const MARK: &str = "#sealift# ";
@@ -34,7 +34,7 @@ fn rewrite(system: &System, change: impl Fn(&str) -> String) -> Result<()> {
     if new == text || text.is_empty() { Ok(()) } else { system.write_text(FSTAB, &new) }
 }
 
-impl Act for SwapOff {
+impl Reconcile for SwapOff {
     fn title(&self) -> String {
         "swap off".into()
     }
@@ -51,7 +51,7 @@ impl Act for SwapOff {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let lines = system.text(FSTAB)?.lines().filter(|line| is_swap_line(line)).map(str::to_owned).collect();
         Ok(serde_json::to_value(Was { active: active(system)?, lines })?)
     }
@@ -64,7 +64,7 @@ impl Act for SwapOff {
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         let was = Was::deserialize(before)?;
         rewrite(system, |line| match line.strip_prefix(MARK) {
             Some(old) if was.lines.iter().any(|line| line == old) => old.to_owned(),

@@ -5,26 +5,26 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept};
-use super::{Act, Before, State, System};
+use super::backup::{self, Backup};
+use super::{Reconcile, Snapshot, State, System};
 
 /// A symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct Symlink {
     /// Its absolute path.
     pub path: PathBuf,
     /// Where it points.
     pub target: PathBuf,
 }
 
-impl Link {
+impl Symlink {
     /// The link `path` to `target`.
     pub fn new(path: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Link { path: path.into(), target: target.into() }
+        Symlink { path: path.into(), target: target.into() }
     }
 }
 
-impl Act for Link {
+impl Reconcile for Symlink {
     fn title(&self) -> String {
         format!("link {}", self.path.display())
     }
@@ -42,16 +42,16 @@ impl Act for Link {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
-        Ok(serde_json::to_value(Kept::of(system, &self.path)?)?)
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
+        Ok(serde_json::to_value(Backup::of(system, &self.path)?)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         backup::put_link(&system.path(&self.path), &self.target)
     }
 
-    fn undo(&self, system: &System, before: &Before, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Kept::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(before)?.restore(system, &self.path)
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     fn links_are_made_in_place_of_what_was_there_and_taken_back() {
         let lab = Lab::new();
         lab.write("/usr/bin/tool", "old");
-        round(&lab, &Link::new("/usr/bin/tool", "/var/lib/sealift/rootfs/current/host/usr/bin/tool"));
+        round(&lab, &Symlink::new("/usr/bin/tool", "/var/lib/sealift/rootfs/current/host/usr/bin/tool"));
         assert_eq!(lab.read("/usr/bin/tool"), "old");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::text_lines::{self, Place};
-use super::{Act, Before, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 
 const FILE: &str = "/etc/sysctl.d/95-sealift.conf";
@@ -112,7 +112,7 @@ impl Sysctl {
     }
 }
 
-impl Act for Sysctl {
+impl Reconcile for Sysctl {
     fn title(&self) -> String {
         format!("sysctl {}{}{}", self.key, if self.rule == Rule::AtLeast { ">=" } else { "=" }, self.value)
     }
@@ -129,7 +129,7 @@ impl Act for Sysctl {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let text = system.text(FILE)?;
         let line = text_lines::find(&text, |line| self.is_ours(line)).map(str::to_owned);
         Ok(serde_json::to_value(Was { line, live: self.live(system)? })?)
@@ -149,7 +149,7 @@ impl Act for Sysctl {
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         let was = Was::deserialize(before)?;
         self.set_line(system, was.line.as_deref())?;
         let Some(live) = was.live else { return Ok(()) };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::backup::{self, Kept, Rights};
-use super::{Act, Before, ROOTFS, State, System};
+use super::backup::{self, Backup, FileMode};
+use super::{ROOTFS, Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::Hasher;
 
@@ -17,7 +17,7 @@ const INPUTS: &str = "SEALIFT_INPUTS";
 
 /// A systemd unit: enabled, running, and restarted when its inputs changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unit {
+pub struct SystemdUnit {
     /// Its full name: `containerd.service`.
     pub name: String,
     /// Whether it starts at boot; `false` leaves that alone.
@@ -37,18 +37,18 @@ struct Shown(BTreeMap<String, String>);
 struct Was {
     enabled: bool,
     running: bool,
-    drop_in: Kept,
+    drop_in: Backup,
 }
 
-impl Unit {
+impl SystemdUnit {
     /// A unit that is enabled and runs, restarted when `inputs` changed.
     pub fn running(name: impl Into<String>, inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        Unit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect() }
+        SystemdUnit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect() }
     }
 
     /// A unit that starts at boot, or when something else starts it.
     pub fn enabled(name: impl Into<String>) -> Self {
-        Unit { name: name.into(), enabled: true, running: false, inputs: Vec::new() }
+        SystemdUnit { name: name.into(), enabled: true, running: false, inputs: Vec::new() }
     }
 
     fn drop_in(&self) -> PathBuf {
@@ -136,7 +136,7 @@ impl Shown {
     }
 }
 
-impl Act for Unit {
+impl Reconcile for SystemdUnit {
     fn title(&self) -> String {
         format!("unit {}", self.name)
     }
@@ -156,10 +156,10 @@ impl Act for Unit {
         })
     }
 
-    fn before(&self, system: &System) -> Result<Before> {
+    fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let shown = self.show(system)?;
         let there = shown.is_there();
-        let drop_in = Kept::of(system, &self.drop_in())?;
+        let drop_in = Backup::of(system, &self.drop_in())?;
         Ok(serde_json::to_value(Was { enabled: there && shown.is_enabled(), running: there && shown.is_active(), drop_in })?)
     }
 
@@ -167,7 +167,7 @@ impl Act for Unit {
         if let Some(text) = self.drop_in_text(system)?
             && system.text(self.drop_in())? != text
         {
-            backup::put_file(&system.path(self.drop_in()), text.as_bytes(), Rights::own(0o644))?;
+            backup::put_file(&system.path(self.drop_in()), text.as_bytes(), FileMode::own(0o644))?;
         }
         system.run(&["systemctl", "daemon-reload"], say)?;
         let shown = self.show(system)?;
@@ -183,7 +183,7 @@ impl Act for Unit {
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Before, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
         let was = Was::deserialize(before)?;
         let shown = self.show(system)?;
         if shown.is_there() && !was.running {
@@ -198,7 +198,7 @@ impl Act for Unit {
     }
 }
 
-impl Unit {
+impl SystemdUnit {
     /// After a daemon-reload: whether the running process already has the present inputs.
     fn started_current(&self, system: &System, shown: &Shown) -> Result<bool> {
         if self.inputs.is_empty() {

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::prune::{digest_of, entries};
 use super::{Store, name_of};
-use crate::events::{Job, Unit};
-use crate::image::{Algorithm, Blob, Content, Digest, Name};
+use crate::events::{Context, Unit};
+use crate::image::{Algorithm, Blob, Content, Digest, Reference};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -19,18 +19,18 @@ pub struct Problem {
     /// The blob, if it is about one.
     pub digest: Option<Digest>,
     /// The names of the images that suffer from it.
-    pub images: Vec<Name>,
+    pub images: Vec<Reference>,
     /// What is wrong.
     pub what: String,
 }
 
 impl Store {
     /// Checks every blob and document; what is wrong, in the order of digests. An empty list is a sound store.
-    pub fn fsck(&self, job: &Job) -> Result<Vec<Problem>> {
+    pub fn fsck(&self, ctx: &Context) -> Result<Vec<Problem>> {
         let roots = self.roots()?;
         let mut found = Findings::default();
-        self.check_documents(&roots, &mut found, job)?;
-        for (digest, what) in self.check_bytes(job)? {
+        self.check_documents(&roots, &mut found, ctx)?;
+        for (digest, what) in self.check_bytes(ctx)? {
             found.add(Some(digest), what);
         }
         if found.found.is_empty() {
@@ -38,13 +38,13 @@ impl Store {
         }
         // which images suffer is asked only when something is wrong: all blobs of all images would fill the memory
         let mut suffering = found.suffering();
-        self.check_documents(&roots, &mut suffering, job)?;
+        self.check_documents(&roots, &mut suffering, ctx)?;
         Ok(found.problems(&suffering.reaches))
     }
 
-    fn check_documents(&self, roots: &[Descriptor], found: &mut Findings, job: &Job) -> Result<()> {
+    fn check_documents(&self, roots: &[Descriptor], found: &mut Findings, ctx: &Context) -> Result<()> {
         for root in roots {
-            job.check()?;
+            ctx.check()?;
             found.image = name_of(root);
             self.check_document(root, found, true);
         }
@@ -112,15 +112,15 @@ impl Store {
     }
 
     /// Hashes all blobs, in parallel.
-    fn check_bytes(&self, job: &Job) -> Result<Vec<(Digest, String)>> {
+    fn check_bytes(&self, ctx: &Context) -> Result<Vec<(Digest, String)>> {
         let blobs = self.blobs()?;
-        let task = job.task("check blobs", Some(blobs.iter().map(|blob| blob.size).sum()), Unit::Bytes);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(job.jobs()).build()?;
+        let task = ctx.task("check blobs", Some(blobs.iter().map(|blob| blob.size).sum()), Unit::Bytes);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.jobs()).build()?;
         let damaged = pool.install(|| {
             let checked = blobs.par_iter().map_init(
                 || vec![0; 256 << 10],
                 |buffer, blob| {
-                    job.check()?;
+                    ctx.check()?;
                     let read = self.reader(blob).and_then(|reader| read_to_end(reader, buffer));
                     task.advance(blob.size);
                     Ok(read.err().map(|error| (blob.digest, format!("{error:#}"))))
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// The blobs that names keep and that are here: what `prune` takes nothing of.
-    pub fn held(&self) -> Result<Vec<Blob>> {
+    pub fn reachable_blobs(&self) -> Result<Vec<Blob>> {
         let reached = self.reachable(&self.roots()?)?;
         Ok(reached.into_iter().filter_map(|digest| Some(Blob { digest, size: self.size_of(&digest)? })).collect())
     }
@@ -173,10 +173,10 @@ fn read_to_end(mut reader: impl Read, buffer: &mut [u8]) -> Result<()> {
 #[derive(Default)]
 struct Findings {
     /// The image that is looked at.
-    image: Option<Name>,
+    image: Option<Reference>,
     /// The images that reach the blobs that are asked about.
-    reaches: BTreeMap<Digest, Vec<Name>>,
-    found: Vec<(Option<Digest>, Vec<Name>, String)>,
+    reaches: BTreeMap<Digest, Vec<Reference>>,
+    found: Vec<(Option<Digest>, Vec<Reference>, String)>,
 }
 
 impl Findings {
@@ -199,8 +199,8 @@ impl Findings {
     }
 
     /// One problem for each finding, with all images that suffer from it.
-    fn problems(self, reaches: &BTreeMap<Digest, Vec<Name>>) -> Vec<Problem> {
-        let problem = |(digest, images, what): (Option<Digest>, Vec<Name>, String)| {
+    fn problems(self, reaches: &BTreeMap<Digest, Vec<Reference>>) -> Vec<Problem> {
+        let problem = |(digest, images, what): (Option<Digest>, Vec<Reference>, String)| {
             let suffering = digest.and_then(|digest| reaches.get(&digest).cloned());
             Problem { digest, images: suffering.unwrap_or(images), what }
         };

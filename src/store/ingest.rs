@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 
 use super::Store;
 use super::blob::{damaged, wrong_size};
-use super::partial::Part;
+use super::partial::Partial;
 use crate::image::Blob;
 
 /// A download under way in `ingest/<digest>.part`, locked against other processes. Dropped, it stays for the next try.
 pub struct Ingest {
-    part: Part,
+    part: Partial,
     expected: Blob,
     /// The whole blob is in its place already: another process was faster.
     whole: bool,
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Ingest {
 impl Ingest {
     pub(super) fn open(store: &Store, expected: Blob) -> Result<Self> {
         fs_err::create_dir_all(store.ingest_dir())?;
-        let mut part = Part::open(store.ingest_dir().join(format!("{}.part", expected.digest.hex())), expected.digest.algorithm())?;
+        let mut part = Partial::open(store.ingest_dir().join(format!("{}.part", expected.digest.hex())), expected.digest.algorithm())?;
         // more than the blob has is no start of it
         if part.offset() > expected.size {
             part.restart()?;

@@ -6,13 +6,13 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 use super::Store;
 use crate::error::Failure;
 use crate::image::{
-    ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_REF_NAME, ANNOTATION_SEALER, Blob, ClusterConfig, ClusterImage, Content, Name,
+    ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_REF_NAME, ANNOTATION_SEALER, Blob, ClusterConfig, ClusterImage, Content, Reference,
     host_platform, parse_platform, platform_string, serves,
 };
 
 /// An image for one platform.
 #[derive(Debug, Clone)]
-pub struct Surveyed {
+pub struct InspectedImage {
     /// The platform.
     pub platform: Platform,
     /// The rootfs manifest's descriptor.
@@ -31,7 +31,7 @@ pub struct Surveyed {
 #[derive(Debug, Clone)]
 pub struct Workload {
     /// What manifests call it.
-    pub name: Name,
+    pub name: Reference,
     /// Its root: a manifest or an index.
     pub descriptor: Descriptor,
     /// The app that brought it.
@@ -42,10 +42,10 @@ pub struct Workload {
 
 impl Store {
     /// The image's parts, one for each platform that is here.
-    pub fn survey(&self, descriptor: &Descriptor) -> Result<Vec<Surveyed>> {
+    pub fn inspect(&self, descriptor: &Descriptor) -> Result<Vec<InspectedImage>> {
         match self.document(descriptor)? {
-            Content::Index(index) => self.survey_index(&index),
-            Content::Manifest(manifest) => Ok(vec![self.survey_manifest(descriptor, *manifest, None, None)?]),
+            Content::Index(index) => self.inspect_index(&index),
+            Content::Manifest(manifest) => Ok(vec![self.inspect_manifest(descriptor, *manifest, None, None)?]),
             Content::Leaf => {
                 Err(Failure::failed(format!("{} is no image: its media type is `{}`", descriptor.digest(), descriptor.media_type())).into())
             }
@@ -56,8 +56,8 @@ impl Store {
     ///
     /// # Errors
     /// `Usage` if it has none for that platform: what there is, is named.
-    pub fn part(&self, name: &Name, platform: Option<&str>) -> Result<Surveyed> {
-        let parts = self.survey(&self.find(name)?)?;
+    pub fn part(&self, name: &Reference, platform: Option<&str>) -> Result<InspectedImage> {
+        let parts = self.inspect(&self.find(name)?)?;
         let wanted = platform.map_or_else(|| Ok(host_platform()), parse_platform)?;
         let there: Vec<String> = parts.iter().map(|part| platform_string(&part.platform)).collect();
         let alone = parts.len() == 1 && platform.is_none();
@@ -69,7 +69,7 @@ impl Store {
         })
     }
 
-    fn survey_index(&self, index: &ImageIndex) -> Result<Vec<Surveyed>> {
+    fn inspect_index(&self, index: &ImageIndex) -> Result<Vec<InspectedImage>> {
         let mut surveyed = Vec::new();
         for part in ClusterImage::from_index(index)?.parts {
             // an index may list platforms that nobody fetched
@@ -77,18 +77,18 @@ impl Store {
                 continue;
             }
             let Content::Manifest(manifest) = self.document(&part.rootfs)? else { continue };
-            surveyed.push(self.survey_manifest(&part.rootfs, *manifest, Some(part.platform), part.workloads.as_ref())?);
+            surveyed.push(self.inspect_manifest(&part.rootfs, *manifest, Some(part.platform), part.workloads.as_ref())?);
         }
         Ok(surveyed)
     }
 
-    fn survey_manifest(
+    fn inspect_manifest(
         &self,
         rootfs: &Descriptor,
         manifest: ImageManifest,
         platform: Option<Platform>,
         workloads: Option<&Descriptor>,
-    ) -> Result<Surveyed> {
+    ) -> Result<InspectedImage> {
         let config: Option<ImageConfiguration> = serde_json::from_slice(&self.read(&Blob::try_from(manifest.config())?)?).ok();
         let platform = platform.or_else(|| config.as_ref().map(platform_of)).unwrap_or_else(unknown);
         let annotated = manifest
@@ -97,7 +97,7 @@ impl Store {
             .is_some_and(|annotations| [ANNOTATION_CLUSTER, ANNOTATION_SEALER].iter().any(|key| annotations.contains_key(*key)));
         let cluster = if annotated { Some(ClusterConfig::from_manifest(&manifest)?) } else { None };
         let workloads = workloads.map_or(Ok(Vec::new()), |descriptor| self.workloads(descriptor))?;
-        Ok(Surveyed { platform, rootfs: rootfs.clone(), manifest, config, cluster, workloads })
+        Ok(InspectedImage { platform, rootfs: rootfs.clone(), manifest, config, cluster, workloads })
     }
 
     /// The container images that a workloads manifest names.

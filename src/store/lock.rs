@@ -6,44 +6,44 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Store;
-use crate::events::Job;
+use crate::events::Context;
 
 /// While it lives, `prune` by another process waits, so nothing that is being put together is deleted.
 #[derive(Debug)]
-pub struct InUse {
+pub struct SharedLock {
     _lock: Option<File>,
 }
 
 impl Store {
     /// Holds off `prune`. Every command that adds or reads blobs holds it while it runs.
-    pub fn in_use(&self) -> Result<InUse> {
+    pub fn lock_shared(&self) -> Result<SharedLock> {
         let path = self.root.join("lock");
         let opened = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path));
         // a store that we may not write and that nobody locked yet: there is nothing to hold
         let Ok(lock) = opened else {
-            return Ok(InUse { _lock: None });
+            return Ok(SharedLock { _lock: None });
         };
         lock.lock_shared().with_context(|| format!("lock {}", path.display()))?;
-        Ok(InUse { _lock: Some(lock) })
+        Ok(SharedLock { _lock: Some(lock) })
     }
 
     /// Waits until no other process uses the store, and keeps it so.
-    pub fn lock_alone(&self, job: &Job) -> Result<File> {
+    pub fn lock_exclusive(&self, ctx: &Context) -> Result<File> {
         let mut told = false;
         loop {
-            if let Some(lock) = self.try_lock_alone()? {
+            if let Some(lock) = self.try_lock_exclusive()? {
                 return Ok(lock);
             }
             if !std::mem::replace(&mut told, true) {
-                job.note("waiting for other commands that use the store");
+                ctx.note("waiting for other commands that use the store");
             }
-            job.check()?;
+            ctx.check()?;
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
     /// Keeps other processes from using the store, if none uses it now.
-    pub(super) fn try_lock_alone(&self) -> Result<Option<File>> {
+    pub(super) fn try_lock_exclusive(&self) -> Result<Option<File>> {
         self.ensure_writable()?;
         let path = self.root.join("lock");
         let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Keeps other processes from changing names.
-    pub(super) fn lock_names(&self) -> Result<File> {
+    pub(super) fn lock_refs(&self) -> Result<File> {
         self.ensure_writable()?;
         let path = self.root.join("index.lock");
         let lock = File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;

@@ -36,12 +36,12 @@ use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Digest};
 
 pub use blob::{BlobReader, BlobWriter};
-pub use chunk::Piece;
+pub use chunk::Chunk;
 pub use fsck::Problem;
 pub use graph::Node;
 pub use ingest::Ingest;
-pub use inspect::{Surveyed, Workload};
-pub use lock::InUse;
+pub use inspect::{InspectedImage, Workload};
+pub use lock::SharedLock;
 pub use prune::Pruned;
 pub use referrers::is_referrer;
 pub use refs::name_of;

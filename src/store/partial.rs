@@ -12,17 +12,17 @@ use crate::atomic_file;
 use crate::image::{Algorithm, Blob, Hasher};
 
 /// Such a file. Dropped, it stays for the next go.
-pub(super) struct Part {
+pub(super) struct Partial {
     out: Hasher<File>,
     algorithm: Algorithm,
     path: PathBuf,
 }
 
-impl Part {
+impl Partial {
     /// Opens or makes it and counts what is in it, hashed so; waits while another process has it.
     pub(super) fn open(path: PathBuf, algorithm: Algorithm) -> Result<Self> {
         let file = lock(&path).with_context(|| path.display().to_string())?;
-        Part { out: Hasher::by(algorithm, file), algorithm, path }.counted()
+        Partial { out: Hasher::by(algorithm, file), algorithm, path }.counted()
     }
 
     /// The same with what is here hashed by another algorithm.
@@ -32,7 +32,7 @@ impl Part {
         }
         let (_, mut file) = self.out.finish();
         file.seek(SeekFrom::Start(0))?;
-        Part { out: Hasher::by(algorithm, file), algorithm, path: self.path }.counted()
+        Partial { out: Hasher::by(algorithm, file), algorithm, path: self.path }.counted()
     }
 
     fn counted(mut self) -> Result<Self> {
@@ -90,7 +90,7 @@ impl Part {
     }
 }
 
-impl Write for Part {
+impl Write for Partial {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes).map_err(|error| cannot_write(self.path.parent().unwrap_or(&self.path), error))
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Store;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Algorithm, Digest};
 
 /// What `prune` deleted, or would delete.
@@ -27,8 +27,8 @@ impl Store {
     /// Deletes blobs that no name reaches, unfinished downloads and other leftovers. With `dry_run` it only counts.
     ///
     /// Waits until no other process uses the store.
-    pub fn prune(&self, dry_run: bool, job: &Job) -> Result<Pruned> {
-        let _alone = self.lock_alone(job)?;
+    pub fn prune(&self, dry_run: bool, ctx: &Context) -> Result<Pruned> {
+        let _alone = self.lock_exclusive(ctx)?;
         let (kept, orphans) = self.kept().context("nothing was deleted: what a damaged document keeps is not known")?;
         if !dry_run {
             self.change_entries(|entries| entries.retain(|entry| !orphans.contains(entry)))?;
@@ -36,7 +36,7 @@ impl Store {
         let mut pruned = Pruned::default();
         for algorithm in Algorithm::ALL {
             for entry in entries(&self.blobs_dir(algorithm))? {
-                job.check()?;
+                ctx.check()?;
                 match digest_of(&entry, algorithm) {
                     Some(digest) if kept.contains(&digest) => {}
                     Some(_) => pruned.blobs += pruned.delete(&entry, dry_run)?,
@@ -58,7 +58,7 @@ impl Store {
     /// Deletes one blob unless something that has a name reaches it; whether it is gone. Another process that uses the store is
     /// an error of kind `Network`: later it may do.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
-        let Some(_alone) = self.try_lock_alone()? else {
+        let Some(_alone) = self.try_lock_exclusive()? else {
             return Err(Failure::network(format!("the store {} is in use", self.root.display())).into());
         };
         if self.reachable(&self.roots()?)?.contains(digest) {

@@ -8,14 +8,14 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use super::Store;
 use crate::atomic_file;
 use crate::error::Failure;
-use crate::image::{ANNOTATION_REF_NAME, Blob, Name};
+use crate::image::{ANNOTATION_REF_NAME, Blob, Reference};
 
 /// Where containerd and docker write the full name, next to a reference name that is only the tag.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 impl Store {
     /// What a name points at. A name with a digest also finds a document with that digest under another name.
-    pub fn resolve(&self, name: &Name) -> Result<Option<Descriptor>> {
+    pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>> {
         let mut names = self.names()?;
         let exact = names.iter().position(|(known, _)| known == name);
         let found = exact.or_else(|| {
@@ -26,7 +26,7 @@ impl Store {
     }
 
     /// What a name points at; no such name is an error that lists names like it.
-    pub fn find(&self, name: &Name) -> Result<Descriptor> {
+    pub fn find(&self, name: &Reference) -> Result<Descriptor> {
         if let Some(descriptor) = self.resolve(name)? {
             return Ok(descriptor);
         }
@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// Points a name at a document that is in the store.
-    pub fn tag(&self, name: &Name, descriptor: &Descriptor) -> Result<()> {
+    pub fn tag(&self, name: &Reference, descriptor: &Descriptor) -> Result<()> {
         let blob = Blob::try_from(descriptor)?;
         ensure!(self.has(&blob), Failure::verification(format!("blob {} is not in the store", blob.digest)));
         let mut named = descriptor.clone();
@@ -48,7 +48,7 @@ impl Store {
         annotations.remove(ANNOTATION_CONTAINERD_NAME);
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_string());
         named.set_annotations(Some(annotations));
-        let _lock = self.lock_names()?;
+        let _lock = self.lock_refs()?;
         let index = self.index()?;
         let mut entries = entries_without(&index, name);
         entries.push(named);
@@ -56,8 +56,8 @@ impl Store {
     }
 
     /// Removes a name; whether it was there. Blobs stay until `prune`.
-    pub fn untag(&self, name: &Name) -> Result<bool> {
-        let _lock = self.lock_names()?;
+    pub fn untag(&self, name: &Reference) -> Result<bool> {
+        let _lock = self.lock_refs()?;
         let index = self.index()?;
         let entries = entries_without(&index, name);
         let removed = entries.len() < index.manifests().len();
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// All names, sorted. Entries of the index without a name are left out.
-    pub fn names(&self) -> Result<Vec<(Name, Descriptor)>> {
+    pub fn names(&self) -> Result<Vec<(Reference, Descriptor)>> {
         let named = self.index()?.manifests().iter().filter_map(|known| Some((name_of(known)?, known.clone()))).collect::<BTreeMap<_, _>>();
         Ok(named.into_iter().collect())
     }
@@ -80,7 +80,7 @@ impl Store {
 
     /// Changes what `index.json` lists, under the lock; what stays the same is not written.
     pub(super) fn change_entries(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<()> {
-        let _lock = self.lock_names()?;
+        let _lock = self.lock_refs()?;
         let index = self.index()?;
         let mut entries = index.manifests().clone();
         change(&mut entries);
@@ -103,19 +103,19 @@ impl Store {
     }
 }
 
-fn entries_without(index: &ImageIndex, name: &Name) -> Vec<Descriptor> {
+fn entries_without(index: &ImageIndex, name: &Reference) -> Vec<Descriptor> {
     index.manifests().iter().filter(|known| name_of(known).as_ref() != Some(name)).cloned().collect()
 }
 
 /// The name that an entry of an `index.json` gives, by annotation; ours, skopeo's, containerd's or docker's.
-pub fn name_of(entry: &Descriptor) -> Option<Name> {
+pub fn name_of(entry: &Descriptor) -> Option<Reference> {
     let annotations = entry.annotations().as_ref()?;
     let text = annotations.get(ANNOTATION_CONTAINERD_NAME).or_else(|| annotations.get(ANNOTATION_REF_NAME))?;
     text.parse().ok()
 }
 
 /// Names that a user may have meant, the nearest first, as they are written.
-fn near(wanted: &Name, names: &[(Name, Descriptor)]) -> Vec<String> {
+fn near(wanted: &Reference, names: &[(Reference, Descriptor)]) -> Vec<String> {
     let wanted = wanted.familiar();
     let repository = |text: &str| text.rsplit_once(':').map_or(text, |(repository, _)| repository).to_owned();
     let mut scored: Vec<(f64, String)> = names

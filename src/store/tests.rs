@@ -4,8 +4,8 @@ use oci_spec::image::{Descriptor, MediaType};
 
 use super::*;
 use crate::error::{Kind, hints_of, kind_of};
-use crate::events::Job;
-use crate::image::Name;
+use crate::events::Context;
+use crate::image::Reference;
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -13,7 +13,7 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
@@ -152,21 +152,21 @@ fn prune_deletes_what_no_name_reaches_and_nothing_else() {
     let gone = image(&store, "gone:1", b"gone");
     store.ingest(&Blob::of(b"never came")).unwrap().write_all(b"never").unwrap();
     store.untag(&name("gone:1")).unwrap();
-    let counted = store.prune(true, &Job::silent()).unwrap();
+    let counted = store.prune(true, &Context::silent()).unwrap();
     assert_eq!((counted.blobs, counted.leftovers), (2, 1));
     assert!(store.has(&Blob::try_from(&gone).unwrap()), "a dry run deletes nothing");
-    assert_eq!(store.prune(false, &Job::silent()).unwrap(), counted);
+    assert_eq!(store.prune(false, &Context::silent()).unwrap(), counted);
     assert_eq!(store.walk(&kept).unwrap().iter().filter(|node| store.has(&node.blob)).count(), 3);
     assert_eq!(store.blobs().unwrap().len(), 3);
-    assert_eq!(store.prune(false, &Job::silent()).unwrap(), Pruned::default());
+    assert_eq!(store.prune(false, &Context::silent()).unwrap(), Pruned::default());
 }
 
 #[test]
 fn prune_waits_for_users_of_the_store() {
     let (_dir, store) = store();
-    let in_use = store.in_use().unwrap();
+    let in_use = store.lock_shared().unwrap();
     let other = store.clone();
-    let prune = std::thread::spawn(move || other.prune(false, &Job::silent()));
+    let prune = std::thread::spawn(move || other.prune(false, &Context::silent()));
     let orphan = store.put(b"being put together").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(250));
     assert!(store.has(&orphan));
@@ -182,7 +182,7 @@ fn prune_refuses_when_a_document_is_damaged() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[5] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(kind_of(&store.prune(false, &Job::silent()).unwrap_err()), Kind::Verification);
+    assert_eq!(kind_of(&store.prune(false, &Context::silent()).unwrap_err()), Kind::Verification);
     assert_eq!(store.blobs().unwrap().len(), 3);
 }
 
@@ -190,14 +190,14 @@ fn prune_refuses_when_a_document_is_damaged() {
 fn fsck_names_what_is_wrong_and_whom_it_hurts() {
     let (_dir, store) = store();
     image(&store, "a:1", b"layer");
-    assert_eq!(store.fsck(&Job::silent()).unwrap(), []);
+    assert_eq!(store.fsck(&Context::silent()).unwrap(), []);
     let layer = Blob::of(b"layer");
     std::fs::write(store.blob_path(&layer.digest), b"lay3r").unwrap();
-    let problems = store.fsck(&Job::silent()).unwrap();
+    let problems = store.fsck(&Context::silent()).unwrap();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!((problems[0].digest, &problems[0].images), (Some(layer.digest), &vec![name("a:1")]));
     std::fs::remove_file(store.blob_path(&layer.digest)).unwrap();
-    assert!(store.fsck(&Job::silent()).unwrap()[0].what.contains("missing"));
+    assert!(store.fsck(&Context::silent()).unwrap()[0].what.contains("missing"));
 }
 
 #[test]

@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use rand::Rng as _;
 
 use super::Store;
-use super::partial::Part;
+use super::partial::Partial;
 use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Digest};
 
 /// An upload under way in `ingest/<id>.upload`, locked against other processes. Dropped, it stays for the next go; `prune` removes it.
 pub struct Upload {
-    part: Part,
+    part: Partial,
     blobs: PathBuf,
 }
 
@@ -39,7 +39,7 @@ impl Store {
     }
 
     fn open_upload(&self, id: &str) -> Result<Upload> {
-        Ok(Upload { part: Part::open(self.upload_path(id), Algorithm::Sha256)?, blobs: self.root.join("blobs") })
+        Ok(Upload { part: Partial::open(self.upload_path(id), Algorithm::Sha256)?, blobs: self.root.join("blobs") })
     }
 
     fn upload_path(&self, id: &str) -> PathBuf {

@@ -11,13 +11,13 @@ use crate::image::Digest;
 
 impl Store {
     /// What is known about a blob; none if that is nothing, or cannot be read.
-    pub fn finding<T: DeserializeOwned>(&self, digest: &Digest) -> Option<T> {
+    pub fn verification<T: DeserializeOwned>(&self, digest: &Digest) -> Option<T> {
         serde_json::from_slice(&std::fs::read(self.finding_path(digest)).ok()?).ok()
     }
 
     /// Keeps what is known about a blob. Where it cannot be kept it is found out again the next time, so there is no error; nor is it
     /// synced: what a crash tears cannot be read.
-    pub fn keep_finding(&self, digest: &Digest, finding: &impl Serialize) {
+    pub fn keep_verification(&self, digest: &Digest, finding: &impl Serialize) {
         let Ok(bytes) = serde_json::to_vec(finding) else { return };
         let dir = self.checked_dir();
         let keep = || -> std::io::Result<()> {

@@ -19,7 +19,7 @@ const STRENGTH: Strength = Strength { n: 65536, r: 8, p: 1 };
 const MOST_MEMORY: u64 = 1 << 30;
 
 #[derive(Serialize, Deserialize)]
-struct Sealed {
+struct EncryptedKey {
     kdf: Kdf,
     cipher: Cipher,
     ciphertext: String,
@@ -52,7 +52,7 @@ struct Cipher {
 /// Of kind `Usage` if this is no such key, of kind `Failed` if the password is wrong or the key damaged.
 pub fn open(bytes: &[u8], password: &SecretString) -> Result<Vec<u8>> {
     let damaged = || Failure::usage("the encrypted key is damaged");
-    let sealed: Sealed = serde_json::from_slice(bytes).with_context(damaged)?;
+    let sealed: EncryptedKey = serde_json::from_slice(bytes).with_context(damaged)?;
     ensure!(
         sealed.kdf.name == "scrypt" && sealed.cipher.name == "nacl/secretbox",
         Failure::usage(format!(
@@ -73,7 +73,7 @@ pub fn seal(key: &[u8], password: &SecretString) -> Result<Vec<u8>> {
     let (salt, nonce) = (rand::random::<[u8; 32]>(), rand::random::<[u8; 24]>());
     let ciphertext = secretbox(password, &salt, STRENGTH)?.encrypt(Nonce::from_slice(&nonce), key);
     let ciphertext = ciphertext.map_err(|_| Failure::failed("the key is not encrypted"))?;
-    let sealed = Sealed {
+    let sealed = EncryptedKey {
         kdf: Kdf { name: "scrypt".to_owned(), params: STRENGTH, salt: STANDARD.encode(salt) },
         cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: STANDARD.encode(nonce) },
         ciphertext: STANDARD.encode(ciphertext),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::error::Failure;
-use crate::image::Name;
+use crate::image::Reference;
 
 /// A pattern of names without tag, such as `registry.example.com/prod/**`: `*` stands for a part of a path, `**` for several.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct Pattern(GlobMatcher);
 
 impl Pattern {
     /// Whether an image of this name is meant.
-    pub fn fits(&self, name: &Name) -> bool {
+    pub fn fits(&self, name: &Reference) -> bool {
         self.fits_text(&format!("{}/{}", name.registry(), name.repository()))
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::image::{Digest, Name};
+use crate::image::{Digest, Reference};
 
 const TYPE: &str = "cosign container image signature";
 
@@ -41,7 +41,7 @@ struct Signee {
 
 impl Payload {
     /// The statement that `digest` is an image of the repository of `name`.
-    pub fn new(name: &Name, digest: Digest, annotations: &BTreeMap<String, String>) -> Payload {
+    pub fn new(name: &Reference, digest: Digest, annotations: &BTreeMap<String, String>) -> Payload {
         let registry = if name.registry() == "docker.io" { "index.docker.io" } else { name.registry() };
         let optional = annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         Payload {
@@ -78,7 +78,7 @@ impl Payload {
     /// The repository that it was signed as, with its registry. Podman and skopeo sign a tag too, which is left out here.
     pub fn signed_as(&self) -> String {
         let text = &self.critical.identity.docker_reference;
-        let name = text.parse::<Name>().map(|name| format!("{}/{}", name.registry(), name.repository()));
+        let name = text.parse::<Reference>().map(|name| format!("{}/{}", name.registry(), name.repository()));
         name.unwrap_or_else(|_| text.clone())
     }
 

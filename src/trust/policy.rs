@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::{Demand, Pattern, PublicKey, verify};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::Job;
-use crate::image::{Digest, Name};
+use crate::events::Context;
+use crate::image::{Digest, Reference};
 use crate::store::Store;
 
 /// What a file `trust.yaml` says.
@@ -122,7 +122,7 @@ impl Policy {
     }
 
     /// What holds for an image of this name.
-    fn rule(&self, name: &Name) -> &Rule {
+    fn rule(&self, name: &Reference) -> &Rule {
         self.rules.iter().find(|(pattern, _)| pattern.fits(name)).map_or(&self.rest, |(_, rule)| rule)
     }
 
@@ -130,7 +130,7 @@ impl Policy {
     ///
     /// # Errors
     /// Of kind `Verification` if the image is refused; of kind `Usage` if a key of the policy cannot be read.
-    pub fn check(&self, store: &Store, name: &Name, digest: &Digest, job: &Job) -> Result<()> {
+    pub fn check(&self, store: &Store, name: &Reference, digest: &Digest, ctx: &Context) -> Result<()> {
         let failure = |why: anyhow::Error| {
             Failure::new(Kind::Verification, format!("{} is not trusted: {why:#}", name.familiar()))
                 .hint(format!("the policy is {}", self.file.display()))
@@ -140,7 +140,7 @@ impl Policy {
             (Err(error), _) if kind_of(&error) == Kind::Usage => Err(error),
             (Err(error), Level::Required) => Err(failure(error).into()),
             (Err(error), Level::Warn) => {
-                job.warn(failure(error).message);
+                ctx.warn(failure(error).message);
                 Ok(())
             }
             (Ok(()), _) | (_, Level::Off) => Ok(()),
@@ -148,11 +148,11 @@ impl Policy {
     }
 
     /// Whether nobody looks at the image, or it is signed as it must be.
-    pub(super) fn is_content(&self, store: &Store, name: &Name, digest: &Digest) -> bool {
+    pub(super) fn is_content(&self, store: &Store, name: &Reference, digest: &Digest) -> bool {
         self.verified(store, name, digest).is_ok()
     }
 
-    fn verified(&self, store: &Store, name: &Name, digest: &Digest) -> Result<()> {
+    fn verified(&self, store: &Store, name: &Reference, digest: &Digest) -> Result<()> {
         let rule = self.rule(name);
         if rule.level == Level::Off {
             return Ok(());
@@ -229,7 +229,7 @@ mod tests {
         let store = Store::open(&dir.path().join("store")).unwrap();
         let image = store.put(b"image").unwrap();
         let descriptor = Descriptor::new(MediaType::ImageManifest, image.size, oci_spec::image::Digest::from(image.digest));
-        let (name, [old, new]): (Name, _) = ("shop:1".parse().unwrap(), [(); 2].map(|()| PrivateKey::generate()));
+        let (name, [old, new]): (Reference, _) = ("shop:1".parse().unwrap(), [(); 2].map(|()| PrivateKey::generate()));
         sign(&store, &name, &descriptor, &old, &Default::default()).unwrap();
         for (file, key) in [("old.pub", &old), ("new.pub", &new)] {
             std::fs::write(dir.path().join(file), key.public().to_pem().unwrap()).unwrap();
@@ -245,8 +245,9 @@ mod tests {
         ] {
             let text = format!("trust: required\nkeys: {keys}\n");
             let policy = Policy::parse(&text, &dir.path().join("trust.yaml")).unwrap();
-            let said =
-                policy.check(&store, &name, &image.digest, &Job::silent()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+            let said = policy
+                .check(&store, &name, &image.digest, &Context::silent())
+                .map_or_else(|error| format!("{error:#}"), |()| String::new());
             assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{keys}: {said}");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Pattern, Payload, PrivateKey, PublicKey};
 use crate::error::Failure;
-use crate::image::{Blob, Content, Digest, Name, canonical};
+use crate::image::{Blob, Content, Digest, Reference, canonical};
 use crate::store::Store;
 
 /// The artifact type of a manifest with signatures, as cosign lists it among referrers.
@@ -46,7 +46,7 @@ pub struct Signed {
 /// Signs an image of the store and keeps the signature beside it; the descriptor of the manifest with the image's signatures.
 pub fn sign(
     store: &Store,
-    name: &Name,
+    name: &Reference,
     image: &Descriptor,
     key: &PrivateKey,
     annotations: &BTreeMap<String, String>,
@@ -177,10 +177,10 @@ fn write(store: &Store, image: &Descriptor, layers: &[Descriptor]) -> Result<Des
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Job;
+    use crate::events::Context;
 
     /// A store with one image, `shop:1`.
-    fn shop() -> (tempfile::TempDir, Store, Name, Descriptor) {
+    fn shop() -> (tempfile::TempDir, Store, Reference, Descriptor) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let config = store.put(b"{}").unwrap();
@@ -188,7 +188,7 @@ mod tests {
             "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size}});
         let blob = store.put(manifest.to_string().as_bytes()).unwrap();
         let descriptor = Descriptor::new(MediaType::ImageManifest, blob.size, oci_spec::image::Digest::from(blob.digest));
-        let name: Name = "shop:1".parse().unwrap();
+        let name: Reference = "shop:1".parse().unwrap();
         store.tag(&name, &descriptor).unwrap();
         (dir, store, name, descriptor)
     }
@@ -279,10 +279,10 @@ mod tests {
     fn prune_keeps_signatures_as_long_as_their_image() {
         let (_dir, store, name, image) = shop();
         let signatures = sign(&store, &name, &image, &PrivateKey::generate(), &BTreeMap::new()).unwrap();
-        assert_eq!(store.prune(false, &Job::silent()).unwrap().blobs, 0);
+        assert_eq!(store.prune(false, &Context::silent()).unwrap().blobs, 0);
         assert!(store.has(&Blob::try_from(&signatures).unwrap()));
         store.untag(&name).unwrap();
-        assert_eq!(store.prune(false, &Job::silent()).unwrap().blobs, 5);
+        assert_eq!(store.prune(false, &Context::silent()).unwrap().blobs, 5);
         assert!(store.roots().unwrap().is_empty());
     }
 }

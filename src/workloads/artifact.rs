@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType, Platform, PlatformBuilder};
 
 use super::image_blobs::Blobs;
-use crate::image::{ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Name, TYPE_WORKLOADS, platform_string};
+use crate::image::{ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Reference, TYPE_WORKLOADS, platform_string};
 use crate::store::Store;
 
 /// The container images of a cluster image.
 #[derive(Debug, Clone, Default)]
 pub struct Workloads {
     /// Root and applications of each image.
-    roots: BTreeMap<Name, (Descriptor, BTreeSet<String>)>,
+    roots: BTreeMap<Reference, (Descriptor, BTreeSet<String>)>,
     /// All other blobs.
     parts: BTreeMap<Digest, Descriptor>,
 }
@@ -36,7 +36,7 @@ impl Workloads {
     }
 
     /// Adds an image, or replaces the one with its name; `blobs` begin with its root.
-    pub fn add(&mut self, name: &Name, blobs: &Blobs, apps: &BTreeSet<String>) -> Result<()> {
+    pub fn add(&mut self, name: &Reference, blobs: &Blobs, apps: &BTreeSet<String>) -> Result<()> {
         let (root, parts) = blobs.split_first().context("an image has a root")?;
         let asked = &mut self.roots.entry(name.clone()).or_insert_with(|| (bare(root), BTreeSet::new()));
         asked.0 = bare(root);
@@ -45,7 +45,7 @@ impl Workloads {
     }
 
     /// Adds those of another image; of two with one name, the other's count. Gives the names where they are not the same.
-    pub fn extend(&mut self, other: &Workloads) -> Vec<Name> {
+    pub fn extend(&mut self, other: &Workloads) -> Vec<Reference> {
         let mut replaced = Vec::new();
         for (name, (root, apps)) in &other.roots {
             let known = self.roots.entry(name.clone()).or_insert_with(|| (root.clone(), BTreeSet::new()));
@@ -75,7 +75,7 @@ impl Workloads {
     }
 
     /// The names and roots.
-    pub fn roots(&self) -> impl Iterator<Item = (&Name, &Descriptor)> {
+    pub fn roots(&self) -> impl Iterator<Item = (&Reference, &Descriptor)> {
         self.roots.iter().map(|(name, (root, _))| (name, root))
     }
 
@@ -107,7 +107,7 @@ impl Workloads {
     }
 }
 
-fn annotated(root: &Descriptor, name: &Name, apps: &BTreeSet<String>) -> Descriptor {
+fn annotated(root: &Descriptor, name: &Reference, apps: &BTreeSet<String>) -> Descriptor {
     let mut annotations = HashMap::from([(ANNOTATION_REF_NAME.to_owned(), name.to_string())]);
     if !apps.is_empty() {
         annotations.insert(ANNOTATION_APP.to_owned(), apps.iter().cloned().collect::<Vec<_>>().join(","));

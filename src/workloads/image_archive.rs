@@ -11,8 +11,8 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use super::docker_archive::{self, Saved};
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Name};
+use crate::events::Context;
+use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
 use crate::store::{MAX_DOCUMENT, Store};
 
 /// Containerd keeps the full name here; `ref.name` has only the tag then.
@@ -20,7 +20,7 @@ const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// An OCI layout with container images.
 #[derive(Debug)]
-pub struct Archive {
+pub struct ImageArchive {
     path: PathBuf,
     images: Vec<Image>,
     /// Where the blobs of a tar are: offset and size in bytes. `None` for a directory.
@@ -31,11 +31,11 @@ pub struct Archive {
 
 #[derive(Debug)]
 struct Image {
-    name: Option<Name>,
+    name: Option<Reference>,
     root: Descriptor,
 }
 
-impl Archive {
+impl ImageArchive {
     /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and reads what it has.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = if path.is_dir() { Self::open_dir(path) } else { Self::open_tar(path) };
@@ -49,7 +49,7 @@ impl Archive {
 
     fn open_dir(path: &Path) -> Result<Self> {
         let index = fs_err::read(path.join("index.json"))?;
-        Ok(Archive { path: path.to_owned(), images: images(&index)?, places: None, made: HashMap::new() })
+        Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, places: None, made: HashMap::new() })
     }
 
     fn open_tar(path: &Path) -> Result<Self> {
@@ -57,10 +57,10 @@ impl Archive {
         ensure_plain(&mut file)?;
         let files = Files::list(file.file())?;
         if let Some(index) = files.document(file.file(), "index.json")? {
-            return Ok(Archive { path: path.to_owned(), images: images(&index)?, places: Some(files.blobs()), made: HashMap::new() });
+            return Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, places: Some(files.blobs()), made: HashMap::new() });
         }
         let manifest = files.document(file.file(), "manifest.json")?.context("neither index.json nor manifest.json")?;
-        let mut archive = Archive { path: path.to_owned(), images: Vec::new(), places: Some(HashMap::new()), made: HashMap::new() };
+        let mut archive = ImageArchive { path: path.to_owned(), images: Vec::new(), places: Some(HashMap::new()), made: HashMap::new() };
         for saved in docker_archive::parse(&manifest)? {
             archive.add_saved(&saved, &files, file.file())?;
         }
@@ -85,7 +85,7 @@ impl Archive {
     }
 
     /// The root of the image with this name, or with the digest that the name gives.
-    pub fn find(&self, wanted: &Name) -> Option<&Descriptor> {
+    pub fn find(&self, wanted: &Reference) -> Option<&Descriptor> {
         let image = match wanted.digest() {
             Some(digest) => self.images.iter().find(|image| Digest::try_from(image.root.digest()).ok() == Some(digest)),
             None => self.images.iter().find(|image| image.name.as_ref() == Some(wanted)),
@@ -102,20 +102,20 @@ impl Archive {
     }
 
     /// Copies a blob into the store, verified, unless it is there.
-    pub fn fetch(&self, blob: &Blob, store: &Store, job: &Job) -> Result<()> {
+    pub fn fetch(&self, blob: &Blob, store: &Store, ctx: &Context) -> Result<()> {
         if store.has(blob) {
             return Ok(());
         }
-        self.copy(blob, store, job).with_context(|| format!("blob {} from {}", blob.digest, self.path.display()))
+        self.copy(blob, store, ctx).with_context(|| format!("blob {} from {}", blob.digest, self.path.display()))
     }
 
-    fn copy(&self, blob: &Blob, store: &Store, job: &Job) -> Result<()> {
+    fn copy(&self, blob: &Blob, store: &Store, ctx: &Context) -> Result<()> {
         let mut reader = self.reader(blob)?;
         let mut ingest = store.ingest(blob)?;
         std::io::copy(&mut (&mut reader).take(ingest.offset()), &mut std::io::sink())?;
         let mut buffer = vec![0; 1 << 20];
         loop {
-            job.check()?;
+            ctx.check()?;
             match reader.read(&mut buffer)? {
                 0 => return ingest.commit(),
                 count => std::io::Write::write_all(&mut ingest, &buffer[..count])?,

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::{Arch, Descriptor, ImageIndex, Platform};
 
 use crate::error::Failure;
-use crate::image::{Blob, Content, Name, children, platform_string};
+use crate::image::{Blob, Content, Reference, children, platform_string};
 use crate::store::Store;
 
 /// A container image in the store: its root first, then its manifest, config and layers.
@@ -13,7 +13,7 @@ pub type Blobs = Vec<Descriptor>;
 /// Brings every blob of the image at `root` into the store with `fetch`, and lists them. Of an index the index itself and the
 /// manifest for `platform` are kept.
 pub fn gather(
-    name: &Name,
+    name: &Reference,
     root: &Descriptor,
     platform: &Platform,
     store: &Store,

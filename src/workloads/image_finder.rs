@@ -6,7 +6,7 @@ use super::kustomization::Kustomization;
 use super::reference::{named, plausible, unmistakable};
 use super::template::{HOLE, blank_out};
 use super::yaml::{Node, Value, parse};
-use crate::image::Name;
+use crate::image::Reference;
 
 /// What one file says about container images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Finds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The image.
-    pub image: Name,
+    pub image: Reference,
     /// Counted from 1.
     pub line: usize,
     /// Whether it is a container's: kustomizations replace no others.
@@ -203,7 +203,7 @@ impl Finder {
         self.take(named(&text), &text, line);
     }
 
-    fn take(&mut self, image: Option<Name>, text: &str, line: usize) {
+    fn take(&mut self, image: Option<Reference>, text: &str, line: usize) {
         match image {
             _ if text.contains(HOLE) => self.undecide(text.to_owned(), line, "only known when the template is rendered"),
             Some(image) => {

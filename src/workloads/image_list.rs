@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::image_finder::{Finds, Found, Undecided};
 use super::reference::named;
-use crate::image::Name;
+use crate::image::Reference;
 
 /// Reads a list: one image a line, `#` comments, quotes and a trailing comma forgiven.
 pub fn parse(text: &str) -> Finds {
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Finds {
 /// Images that are not wanted, by name; `*` stands for any text without `/`, `**` for any text.
 #[derive(Debug, Clone, Default)]
 pub struct Ignore {
-    names: BTreeSet<Name>,
+    names: BTreeSet<Reference>,
     patterns: Vec<globset::GlobMatcher>,
 }
 
@@ -56,7 +56,7 @@ impl Ignore {
     }
 
     /// Whether the image is not wanted.
-    pub fn has(&self, image: &Name) -> bool {
+    pub fn has(&self, image: &Reference) -> bool {
         self.names.contains(image)
             || self.patterns.iter().any(|pattern| pattern.is_match(image.to_string()) || pattern.is_match(image.familiar()))
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::image_finder::{Finds, Found, Undecided, in_manifests};
 use super::yaml::{Node, Value, parse};
-use crate::image::Name;
+use crate::image::Reference;
 
 /// What a `kustomization.yaml` says of images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,9 +126,9 @@ fn is_remote(resource: &str) -> bool {
 impl Replacement {
     /// What is in the place of `image`, if this is about it. The name is a pattern for the image as it is written; where it fits only
     /// the full name, which may not be written so, the image itself stays too.
-    fn replace(&self, image: &Name) -> Option<Vec<Name>> {
+    fn replace(&self, image: &Reference) -> Option<Vec<Reference>> {
         let pattern = Regex::new(&format!("^(?:{})(?:@sha256:[a-f0-9]{{64}})?(?::[a-zA-Z0-9_.{{}}-]*)?$", self.name)).ok()?;
-        let own: Option<Name> = self.name.parse().ok();
+        let own: Option<Reference> = self.name.parse().ok();
         let full = image.to_string();
         let bare = full.strip_prefix(&format!("{}/{}", image.registry(), image.repository())).unwrap_or_default();
         let (as_written, in_full) = (pattern.is_match(&image.familiar()), pattern.is_match(&full));
@@ -142,7 +142,7 @@ impl Replacement {
             (None, None) => bare.to_owned(),
         };
         let name = self.new_name.clone().unwrap_or_else(|| format!("{}/{}", image.registry(), image.repository()));
-        let replaced: Name = format!("{name}{version}").parse().ok()?;
+        let replaced: Reference = format!("{name}{version}").parse().ok()?;
         Some(if as_written { vec![replaced] } else { vec![replaced, image.clone()] })
     }
 }

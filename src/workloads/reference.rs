@@ -1,9 +1,9 @@
 //! Which texts name a container image.
 
-use crate::image::Name;
+use crate::image::Reference;
 
 /// The image that `text` names where nothing but an image can stand: `nginx` is enough.
-pub fn named(text: &str) -> Option<Name> {
+pub fn named(text: &str) -> Option<Reference> {
     let text = text.trim();
     if text.is_empty() || text.contains(char::is_whitespace) || text.contains("://") {
         return None;
@@ -12,7 +12,7 @@ pub fn named(text: &str) -> Option<Name> {
 }
 
 /// The image that `text` names where other texts are likely too: it must have a tag or digest, or a registry's host.
-pub fn plausible(text: &str) -> Option<Name> {
+pub fn plausible(text: &str) -> Option<Reference> {
     let name = named(text)?;
     let (path, last) = text.trim().rsplit_once('/').unwrap_or(("", text.trim()));
     let versioned = last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| !tag.is_empty() && !is_port(path, tag));

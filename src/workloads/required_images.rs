@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate_files::app_of;
 use super::image_finder::Finds;
 use super::image_list::Ignore;
-use crate::image::Name;
+use crate::image::Reference;
 
 /// Where an image is asked for: file and line, or an option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,16 +63,16 @@ pub struct Doubt {
 
 /// All images that are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Wanted {
+pub struct RequiredImages {
     /// By name, with who asks.
-    pub images: BTreeMap<Name, Asked>,
+    pub images: BTreeMap<Reference, Asked>,
     /// What could not be decided.
     pub undecided: Vec<Doubt>,
     /// Images that an ignore list took away.
-    pub ignored: BTreeSet<Name>,
+    pub ignored: BTreeSet<Reference>,
 }
 
-impl Wanted {
+impl RequiredImages {
     /// Adds what a file of the rootfs says.
     pub fn add_file(&mut self, path: &Path, finds: &Finds) {
         self.add(&path.display().to_string(), app_of(path), finds);

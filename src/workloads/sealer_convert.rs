@@ -11,8 +11,8 @@ use super::artifact::Workloads;
 use super::image_blobs::gather;
 use super::sealer_registry::{Origins, Tags, blob_at, is_of_tree};
 use crate::error::Failure;
-use crate::events::{Job, Unit};
-use crate::image::{Blob, Content, Digest, Name, media_type_of};
+use crate::events::{Context, Unit};
+use crate::image::{Blob, Content, Digest, Reference, media_type_of};
 use crate::layer::{Layer, each_member, layers_of};
 use crate::store::Store;
 
@@ -30,11 +30,11 @@ pub fn adopt(
     rootfs: &Descriptor,
     own: Option<&Descriptor>,
     tags: &Tags,
-    job: &Job,
+    ctx: &Context,
 ) -> Result<[Descriptor; 2]> {
     let manifest = manifest(store, rootfs)?;
-    let kept = take_blobs(store, &manifest, job)?;
-    let mut workloads = in_tree(store, platform, &Origins::of(&manifest)?, tags, job)?;
+    let kept = take_blobs(store, &manifest, ctx)?;
+    let mut workloads = in_tree(store, platform, &Origins::of(&manifest)?, tags, ctx)?;
     if let Some(own) = own {
         workloads.extend(&Workloads::from_manifest(&self::manifest(store, own)?)?);
     }
@@ -51,14 +51,14 @@ fn manifest(store: &Store, descriptor: &Descriptor) -> Result<ImageManifest> {
 }
 
 /// Puts the blobs of the tree into the store. Gives the layers that have something else.
-fn take_blobs(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Vec<Layer>> {
+fn take_blobs(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<Vec<Layer>> {
     let total = manifest.layers().iter().map(Descriptor::size).sum();
-    let task = job.task("take the container images out of Sealer's registry tree", Some(total), Unit::Bytes);
+    let task = ctx.task("take the container images out of Sealer's registry tree", Some(total), Unit::Bytes);
     let mut kept = Vec::new();
     for layer in layers_of(store, manifest)? {
         let mut else_where = false;
         each_member(store, &layer, |member, _, content| {
-            job.check()?;
+            ctx.check()?;
             else_where |= !is_of_tree(&member.path);
             match blob_at(&member.path) {
                 Some(digest) => take(store, &Blob { digest, size: member.size }, content),
@@ -84,21 +84,21 @@ fn take(store: &Store, blob: &Blob, content: &mut dyn Read) -> Result<()> {
     ingest.commit()
 }
 
-fn in_tree(store: &Store, platform: &Platform, origins: &Origins, tags: &Tags, job: &Job) -> Result<Workloads> {
+fn in_tree(store: &Store, platform: &Platform, origins: &Origins, tags: &Tags, ctx: &Context) -> Result<Workloads> {
     let mut workloads = Workloads::default();
     for (tag, digest) in tags {
         for (name, app) in origins.names(tag)? {
             let apps: BTreeSet<String> = app.into_iter().collect();
             match root(store, digest).and_then(|root| gather(&name, &root, platform, store, |blob| present(store, blob))) {
                 Ok(blobs) => workloads.add(&name, &blobs, &apps)?,
-                Err(error) => job.warn(left_out(&name, &error)),
+                Err(error) => ctx.warn(left_out(&name, &error)),
             }
         }
     }
     Ok(workloads)
 }
 
-fn left_out(name: &Name, error: &anyhow::Error) -> String {
+fn left_out(name: &Reference, error: &anyhow::Error) -> String {
     format!("container image {name} is not whole in the image's registry tree, and is left out: {error:#}")
 }
 

@@ -9,16 +9,16 @@ use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use serde::Deserialize;
 
 use crate::error::Failure;
-use crate::image::{ANNOTATION_SEALER_IMAGES, Content, DROPPED_REGISTRY, Digest, Name, children, content_of, media_type_of};
+use crate::image::{ANNOTATION_SEALER_IMAGES, Content, DROPPED_REGISTRY, Digest, Reference, children, content_of, media_type_of};
 use crate::layer::read_files;
-use crate::store::{Store, Surveyed, Workload};
+use crate::store::{InspectedImage, Store, Workload};
 
 const REPOSITORIES: &str = "registry/docker/registry/v2/repositories";
 const BLOBS: &str = "registry/docker/registry/v2/blobs/sha256";
 
 /// The container images of an image for one platform; if it has no manifest of them, those in the tree, for which all layers are
 /// read: Sealer made it, or an image that it was built from.
-pub fn workloads_of(store: &Store, part: &Surveyed) -> Result<Vec<Workload>> {
+pub fn workloads_of(store: &Store, part: &InspectedImage) -> Result<Vec<Workload>> {
     if !part.workloads.is_empty() || part.cluster.is_none() {
         return Ok(part.workloads.clone());
     }
@@ -86,7 +86,7 @@ pub(super) fn is_of_tree(path: &Path) -> bool {
 
 /// Where the container images of a tree are from: it keeps them without their registries.
 #[derive(Debug, Default)]
-pub(super) struct Origins(BTreeMap<String, BTreeMap<Name, String>>);
+pub(super) struct Origins(BTreeMap<String, BTreeMap<Reference, String>>);
 
 /// A container image in Sealer's annotation.
 #[derive(Deserialize)]
@@ -105,7 +105,7 @@ impl Origins {
         let listed: Option<Vec<Origin>> = serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
         let mut origins = Origins::default();
         for Origin { image, app_name } in listed.unwrap_or_default() {
-            let name: Name = image.parse().with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
+            let name: Reference = image.parse().with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
             if let Some(tag) = name.tag() {
                 origins.0.entry(format!("{}:{tag}", name.repository())).or_default().insert(name, app_name);
             }
@@ -114,7 +114,7 @@ impl Origins {
     }
 
     /// The names of the image that the tree has under a repository and tag, each with the application that brought it.
-    pub fn names(&self, tag: &str) -> Result<Vec<(Name, Option<String>)>> {
+    pub fn names(&self, tag: &str) -> Result<Vec<(Reference, Option<String>)>> {
         match self.0.get(tag) {
             Some(names) => Ok(names.iter().map(|(name, app)| (name.clone(), Some(app.clone()).filter(|app| !app.is_empty()))).collect()),
             None => Ok(vec![(format!("{DROPPED_REGISTRY}/{tag}").parse().context("a tag in the registry tree")?, None)]),
@@ -154,7 +154,7 @@ fn arms_of(document: &Document) -> Vec<Digest> {
 }
 
 /// A tag whose document is in the tree; its size counts the platforms that are.
-fn workload(name: Name, app: Option<String>, digest: Digest, documents: &Documents) -> Option<Workload> {
+fn workload(name: Reference, app: Option<String>, digest: Digest, documents: &Documents) -> Option<Workload> {
     let root = documents.get(&digest)?;
     let arms = arms_of(root);
     let own = std::iter::once(&digest).chain(&arms).filter_map(|digest| documents.get(digest));
@@ -207,7 +207,7 @@ mod tests {
             "annotations": {ANNOTATION_SEALER_IMAGES: text}});
         let origins = Origins::of(&serde_json::from_value(document).unwrap()).unwrap();
         let names = |tag: &str| -> Vec<String> {
-            let name = |(name, app): (Name, Option<String>)| format!("{name} {}", app.unwrap_or_default());
+            let name = |(name, app): (Reference, Option<String>)| format!("{name} {}", app.unwrap_or_default());
             origins.names(tag).unwrap().into_iter().map(name).collect()
         };
         assert_eq!(names("a/b:1"), ["docker.io/a/b:1 ", "quay.io/a/b:1 web"]);

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::super::add_archive::{Format, format_of};
-use super::super::chown::Owner;
+use super::super::chown::Ownership;
 use super::super::context::left_out_parents;
 use super::super::copy_destination::one_file;
 use super::super::copy_from::Selection;
 use super::super::download::file_name;
 use super::super::ignore_file::Patterns;
-use super::super::stage_sources::Origin;
+use super::super::stage_sources::FileSource;
 use super::{Destination, Item, Piece, Placement, Planner, Work};
 use crate::diagnostic::Span;
 use crate::image::Digest;
@@ -33,7 +33,7 @@ impl Planner<'_> {
     }
 
     /// What is taken from a stage or an image, beside what stands in the Kubefile.
-    fn from(&mut self, origin: Origin, sources: &[Source], exclude: Patterns, parents: bool) -> Vec<Piece> {
+    fn from(&mut self, origin: FileSource, sources: &[Source], exclude: Patterns, parents: bool) -> Vec<Piece> {
         let (mut pieces, mut paths) = (Vec::new(), Vec::new());
         for source in sources {
             match source {
@@ -178,10 +178,10 @@ impl Planner<'_> {
         mode
     }
 
-    fn owner(&mut self, files: &Files) -> Option<Owner> {
+    fn owner(&mut self, files: &Files) -> Option<Ownership> {
         let word = files.chown.as_ref()?;
         let text = self.word(word);
-        let owner = Owner::parse(&text);
+        let owner = Ownership::parse(&text);
         if owner.is_none() {
             self.error(&word.span, format!("`{text}` is no owner")).help =
                 Some("write it like `--chown=user:group` or `--chown=0:0`".to_owned());

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::super::scratch_dir::Workdir;
+use super::super::scratch_dir::ScratchDir;
 use super::super::test_support::options;
 use super::*;
 use crate::image::{AppKind, ClusterKind, Role};
@@ -16,14 +16,14 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
     let mut options = options(dir.path(), text);
     options.build_args = BTreeMap::from([("VERSION".to_owned(), "2".to_owned())]);
     let parsed = parse("Kubefile", text);
-    let context = Context::open(dir.path(), None).unwrap();
-    let (origins, misnamed) = Origins::find(&parsed.kubefile, &options);
+    let context = BuildContext::open(dir.path(), None).unwrap();
+    let (origins, misnamed) = StageSources::find(&parsed.kubefile, &options);
     let bases = origins
         .images()
-        .map(|image| (image.clone(), Base { is_cluster: image.name.repository().ends_with("base"), ..Base::default() }))
+        .map(|image| (image.clone(), BaseImage { is_cluster: image.name.repository().ends_with("base"), ..BaseImage::default() }))
         .collect();
     let elsewhere = tempfile::tempdir().unwrap();
-    let workdir = Workdir::new(&crate::store::Store::open(elsewhere.path()).unwrap());
+    let workdir = ScratchDir::new(&crate::store::Store::open(elsewhere.path()).unwrap());
     let (plan, mut diagnostics) = plan(
         &parsed.kubefile,
         Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new(), workdir: &workdir },

@@ -8,7 +8,7 @@ use super::super::budget;
 use super::super::functions::{self, Function};
 use super::node::{Branch, Command, Expr, Node, Number, Pipe, Tree, Word};
 use super::parse::{is_empty, parse};
-use super::source_map::Written;
+use super::source_map::MappedText;
 use super::value::Value;
 use super::{compare, display};
 
@@ -59,14 +59,14 @@ impl Engine {
     ///
     /// # Errors
     /// Fails with Go's message.
-    pub fn run(&self, name: &str, dot: &Value) -> Result<Written, String> {
+    pub fn run(&self, name: &str, dot: &Value) -> Result<MappedText, String> {
         let tree = self.trees.get(name).ok_or_else(|| format!("template: no template {name:?} associated with template \"gotpl\""))?;
         if self.depth.get() >= DEEPEST {
             return Err(format!("template: {name}: exceeded maximum template depth ({DEEPEST})"));
         }
         self.depth.set(self.depth.get() + 1);
         let variables = vec![("$".to_owned(), dot.clone())];
-        let mut run = Run { engine: self, tree: Rc::clone(tree), out: Written::new(Rc::clone(&tree.source)), variables };
+        let mut run = Run { engine: self, tree: Rc::clone(tree), out: MappedText::new(Rc::clone(&tree.source)), variables };
         let ended = run.walk(dot, &tree.body);
         self.depth.set(self.depth.get() - 1);
         match ended {
@@ -103,7 +103,7 @@ type Step<T> = Result<T, Stop>;
 struct Run<'a> {
     engine: &'a Engine,
     tree: Rc<Tree>,
-    out: Written,
+    out: MappedText,
     variables: Vec<(String, Value)>,
 }
 

@@ -6,7 +6,7 @@ use super::node::Source;
 
 /// The text that a template made.
 #[derive(Debug)]
-pub struct Written {
+pub struct MappedText {
     /// The text.
     pub text: String,
     source: Rc<Source>,
@@ -24,10 +24,10 @@ struct Mark {
     copied: bool,
 }
 
-impl Written {
+impl MappedText {
     /// Nothing yet, of a source.
     pub fn new(source: Rc<Source>) -> Self {
-        Written { text: String::new(), source, marks: Vec::new() }
+        MappedText { text: String::new(), source, marks: Vec::new() }
     }
 
     /// Adds text that stands in the source.

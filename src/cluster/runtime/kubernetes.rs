@@ -7,24 +7,24 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
 use super::sealer;
-use crate::cluster::{Desired, DesiredHost, ImagePart, Tickets, file_overrides, paths};
+use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, file_overrides, paths};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
 use crate::kubefile::VersionRange;
-use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, Unit};
+use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, SystemdUnit};
 
 /// The place in the image of the defaults of kubeadm's documents.
 const DEFAULTS: &str = "etc/kubeadm.yml";
 const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// What a host shall have as a member of the cluster.
-pub fn resources(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
+pub fn resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let Some(config) = &host.kubeadm else { return Vec::new() };
-    let kubelet = Unit { name: "kubelet.service".into(), enabled: true, running: true, inputs: Vec::new() };
+    let kubelet = SystemdUnit { name: "kubelet.service".into(), enabled: true, running: true, inputs: Vec::new() };
     vec![member(desired, host, config.clone()), Resource::Unit(kubelet)]
 }
 
-fn member(desired: &Desired, host: &DesiredHost, config: Content) -> Resource {
+fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resource {
     let node = host.name.clone();
     // kubeadm wants to pull every image of its own list beforehand, CoreDNS too
     let dns = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("coredns"));
@@ -38,7 +38,7 @@ fn member(desired: &Desired, host: &DesiredHost, config: Content) -> Resource {
     Resource::KubeadmJoin(KubeadmJoin { node, master, config, meanwhile, ignore })
 }
 
-fn is_first(desired: &Desired, host: &DesiredHost) -> bool {
+fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {
     host.address() == desired.first_master().address()
 }
 
@@ -46,21 +46,21 @@ fn is_first(desired: &Desired, host: &DesiredHost) -> bool {
 ///
 /// # Errors
 /// Fails if the image does not say which version it brings, or its defaults are no YAML.
-pub fn documents(desired: &Desired, host: &DesiredHost) -> Result<Content> {
+pub fn documents(desired: &DesiredState, host: &DesiredHost) -> Result<Content> {
     let defaults = defaults(desired.part(desired.first_master()))?;
     let (cluster, node) = (cluster_values(desired, &defaults)?, node_values(host));
     let own = &desired.clusterfile.kubeadm;
     let text = if is_first(desired, host) {
         config::init(&defaults, own, &cluster, &node)?
     } else {
-        let discovery = Discovery::Token { ca_cert_hashes: vec![Tickets::CA_HASH.to_owned()] };
+        let discovery = Discovery::Token { ca_cert_hashes: vec![JoinCredentials::CA_HASH.to_owned()] };
         config::join(&defaults, own, &cluster, &node, &discovery)?
     };
     Ok(Content::from(text.expose_secret()))
 }
 
 /// The Kubernetes version that the image brings.
-pub fn version(desired: &Desired, defaults: &KubeadmDocuments) -> Result<String> {
+pub fn version(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<String> {
     let config = desired.config();
     let labelled = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
     let in_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
@@ -75,7 +75,7 @@ pub fn version(desired: &Desired, defaults: &KubeadmDocuments) -> Result<String>
 ///
 /// # Errors
 /// `Usage` if it is out of the range, or the range is none.
-pub fn refuse_version(desired: &Desired) -> Result<()> {
+pub fn refuse_version(desired: &DesiredState) -> Result<()> {
     let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
     let brought = version(desired, &defaults(desired.part(desired.first_master()))?)?;
     suits(range, &brought).with_context(|| format!("image {}", desired.image.name.familiar()))
@@ -121,7 +121,7 @@ pub fn node(host: &DesiredHost) -> Option<Resource> {
     (!labels.is_empty() || !taints.is_empty()).then(|| Resource::KubeNode(KubeNode { node: host.name.clone(), labels, taints }))
 }
 
-fn cluster_values(desired: &Desired, defaults: &KubeadmDocuments) -> Result<ClusterValues> {
+fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<ClusterValues> {
     let cluster = &desired.clusterfile.cluster;
     let masters = desired.masters().map(|master| master.address().to_string());
     Ok(ClusterValues {
@@ -134,13 +134,13 @@ fn cluster_values(desired: &Desired, defaults: &KubeadmDocuments) -> Result<Clus
         dns_repository: dns_repository(desired, defaults),
         cgroup_driver: cgroup_driver(desired),
         cri_socket: CRI_SOCKET.to_owned(),
-        token: SecretString::from(Tickets::TOKEN),
-        certificate_key: SecretString::from(Tickets::CERTIFICATE_KEY),
+        token: SecretString::from(JoinCredentials::TOKEN),
+        certificate_key: SecretString::from(JoinCredentials::CERTIFICATE_KEY),
     })
 }
 
 /// What the environment says; where it says nothing, images of Sealer's mean systemd, whatever their kubelet documents say.
-fn cgroup_driver(desired: &Desired) -> Option<String> {
+fn cgroup_driver(desired: &DesiredState) -> Option<String> {
     let host = desired.first_master();
     let said = desired.clusterfile.cluster.env.get("CgroupDriver").cloned();
     if !sealer::is_sealers(desired.part(host)) {
@@ -151,7 +151,7 @@ fn cgroup_driver(desired: &Desired) -> Option<String> {
 
 /// Since 1.21 CoreDNS has a path of its own, which kubeadm leaves out where the repository is not its default. In the registry
 /// on site, images keep their paths.
-fn dns_repository(desired: &Desired, defaults: &KubeadmDocuments) -> Option<String> {
+fn dns_repository(desired: &DesiredState, defaults: &KubeadmDocuments) -> Option<String> {
     let url = desired.first_master().env.get("RegistryURL")?;
     let repository = defaults.cluster.as_ref()?.get("imageRepository")?.as_str()?;
     let has_path = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("/coredns/coredns:"));

@@ -7,16 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::{Desired, paths};
-use crate::events::Job;
-use crate::resource::{File, Resource, Unit};
+use crate::cluster::{DesiredState, paths};
+use crate::events::Context;
+use crate::resource::{File, Resource, SystemdUnit};
 
 const UNIT: &str = "sealift-apiserver-balancer.service";
 /// A master that does not answer for so long is passed over.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The balancer on a worker.
-pub fn resources(desired: &Desired) -> Vec<Resource> {
+pub fn resources(desired: &DesiredState) -> Vec<Resource> {
     let path = format!("/etc/systemd/system/{UNIT}");
     let masters: Vec<String> = desired.masters().map(|master| SocketAddr::new(master.address(), paths::API_PORT).to_string()).collect();
     let text = format!(
@@ -28,16 +28,16 @@ pub fn resources(desired: &Desired) -> Vec<Resource> {
         paths::API_PORT,
         masters.join(" ")
     );
-    vec![Resource::File(File::new(path.as_str(), text, 0o644)), Resource::Unit(Unit::running(UNIT, [path.as_str()]))]
+    vec![Resource::File(File::new(path.as_str(), text, 0o644)), Resource::Unit(SystemdUnit::running(UNIT, [path.as_str()]))]
 }
 
 /// Passes connections on to the first of `backends` that answers, beginning with the one that answered last, until the job
 /// is cancelled.
-pub async fn serve(listener: TcpListener, backends: Vec<SocketAddr>, job: &Job) -> Result<()> {
+pub async fn serve(listener: TcpListener, backends: Vec<SocketAddr>, ctx: &Context) -> Result<()> {
     let backends: &'static Backends = Box::leak(Box::new(Backends { addresses: backends, last: AtomicUsize::new(0) }));
     loop {
         let accepted = tokio::select! {
-            () = job.cancel().cancelled() => return Ok(()),
+            () = ctx.cancel().cancelled() => return Ok(()),
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -113,10 +113,10 @@ mod tests {
         let (open, server) = echo().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let job = Job::silent();
+        let ctx = Context::silent();
         let balancer = tokio::spawn({
-            let job = job.clone();
-            async move { serve(listener, vec![closed, open], &job).await }
+            let ctx = ctx.clone();
+            async move { serve(listener, vec![closed, open], &ctx).await }
         });
         for _ in 0..3 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -125,7 +125,7 @@ mod tests {
             stream.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"hello");
         }
-        job.cancel().cancel();
+        ctx.cancel().cancel();
         balancer.await.unwrap().unwrap();
         server.abort();
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Desired, DesiredHost, paths};
+use crate::cluster::{DesiredHost, DesiredState, paths};
 use crate::clusterfile::Env;
 use crate::resource::{Resource, Script};
 
@@ -28,17 +28,17 @@ const COMPUTED: [&str; 11] = [
 const SECRET: [&str; 6] = ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "AUTH"];
 
 /// What brings a host up.
-pub fn install(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
+pub fn install(desired: &DesiredState, host: &DesiredHost) -> Option<Resource> {
     script(desired, host, "install.sh", Some("check.sh"), Some("uninstall.sh"))
 }
 
 /// What makes sure that the cluster is as it shall be.
-pub fn verify(desired: &Desired, host: &DesiredHost) -> Option<Resource> {
+pub fn verify(desired: &DesiredState, host: &DesiredHost) -> Option<Resource> {
     script(desired, host, "verify.sh", Some("check.sh"), None)
 }
 
 /// A script of the image with its counterparts, each by its name in `scripts/`; none if the image has no such script.
-pub(super) fn script(desired: &Desired, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
+pub(super) fn script(desired: &DesiredState, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
     let apply = find(desired, host, apply)?;
     let mut env = host.env.clone();
     env.insert("Rootfs".to_owned(), paths::ROOTFS.to_owned());
@@ -64,7 +64,7 @@ fn public(env: &Env, image: &BTreeMap<String, String>) -> BTreeSet<String> {
 }
 
 /// The script for the host's first role that has one, else that for all hosts.
-fn find(desired: &Desired, host: &DesiredHost, name: &str) -> Option<String> {
+fn find(desired: &DesiredState, host: &DesiredHost, name: &str) -> Option<String> {
     let part = desired.part(host);
     let of_roles = host.spec.roles.iter().map(|role| format!("scripts/{role}/{name}"));
     of_roles.chain([format!("scripts/{name}")]).find(|path| part.has(path))

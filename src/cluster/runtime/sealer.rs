@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::none;
-use crate::cluster::{Desired, DesiredHost, ImagePart};
+use crate::cluster::{DesiredHost, DesiredState, ImagePart};
 use crate::error::Failure;
 use crate::host::facts::Foreign;
 use crate::resource::{File, Place, Resource};
@@ -42,7 +42,7 @@ pub fn places(part: &ImagePart) -> Vec<Place> {
 }
 
 /// What brings the container runtime to a host.
-pub fn container_runtime(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
+pub fn container_runtime(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let part = desired.part(host);
     if !is_sealers(part) {
         return Vec::new();

@@ -1,10 +1,10 @@
 //! The applications, in the order of the launch list.
 
-use super::{Stage, Want, on};
-use crate::cluster::Desired;
+use super::{DesiredResource, Stage, on};
+use crate::cluster::DesiredState;
 
 pub static STAGE: Stage = Stage { name: "apps", one_by_one: false, verifies: false, wants };
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     on(desired.first_master(), desired.applications().launch())
 }

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Stage, Want, on};
+use super::{DesiredResource, Stage, on};
 use crate::cluster::runtime::sealer;
-use crate::cluster::{Desired, DesiredHost, paths};
-use crate::resource::{Endpoint, File, Mirror, OwnedTree, Resource, Unit};
+use crate::cluster::{DesiredHost, DesiredState, paths};
+use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
 
 pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };
 
@@ -24,30 +24,30 @@ const TREES: [&str; 9] = [
 /// What decides whether a running containerd is current.
 const INPUTS: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
         return Vec::new();
     }
     let certificates: String = desired.registry_certificates.values().map(|certificate| certificate.pem.as_str()).collect();
-    let mirror = Mirror::of_all(endpoints(desired));
+    let mirror = RegistryMirror::of_all(endpoints(desired));
     let of = |host: &DesiredHost| {
-        let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedTree { path: path.into() })).into();
+        let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedDirectory { path: path.into() })).into();
         resources.extend(sealer::container_runtime(desired, host));
         if !certificates.is_empty() {
             resources.push(Resource::File(File::new(paths::REGISTRY_CA, certificates.as_str(), 0o644)));
         }
         if !mirror.endpoints.is_empty() {
             let config_path = sealer::registry_config_path(desired.part(host)).unwrap_or_else(|| mirror.config_path.clone());
-            resources.push(Resource::Mirror(Mirror { config_path, ..mirror.clone() }));
+            resources.push(Resource::Mirror(RegistryMirror { config_path, ..mirror.clone() }));
         }
-        resources.push(Resource::Unit(Unit::running("containerd.service", INPUTS)));
+        resources.push(Resource::Unit(SystemdUnit::running("containerd.service", INPUTS)));
         on(host, resources)
     };
     desired.hosts.iter().flat_map(of).collect()
 }
 
 /// The registries on site, by address: no name needs to resolve. Then that of the customer.
-fn endpoints(desired: &Desired) -> Vec<Endpoint> {
+fn endpoints(desired: &DesiredState) -> Vec<Endpoint> {
     let registry = &desired.clusterfile.cluster.registry;
     let local = desired.registry_hosts().into_iter().filter_map(|host| {
         let local = registry.local.as_ref()?;

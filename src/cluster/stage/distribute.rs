@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Action, Stage, Want, on};
-use crate::cluster::Desired;
+use super::{Action, DesiredResource, Stage, on};
+use crate::cluster::DesiredState;
 use crate::cluster::runtime::sealer;
-use crate::resource::{File, HostTree, Resource, Rootfs};
+use crate::resource::{File, HostFiles, Resource, Rootfs};
 
 pub static STAGE: Stage = Stage { name: "ship", one_by_one: false, verifies: false, wants };
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     let registries: Vec<_> = desired.registry_hosts().iter().map(|host| host.address()).collect();
     let mut wants = Vec::new();
     for host in &desired.hosts {
@@ -18,10 +18,10 @@ fn wants(desired: &Desired) -> Vec<Want> {
         if registries.contains(&host.address()) {
             blobs.extend(&part.workload_blobs);
         }
-        wants.push(Want { host: host.address(), action: Action::Ship(blobs) });
+        wants.push(DesiredResource { host: host.address(), action: Action::Ship(blobs) });
         let rootfs = Rootfs { manifest: part.rootfs };
         let files: Vec<Resource> = part.changed.iter().map(|(path, content)| changed(rootfs.path().join(path), content)).collect();
-        let tree = HostTree { manifest: part.rootfs.digest, env: host.env.clone(), places: sealer::places(part) };
+        let tree = HostFiles { manifest: part.rootfs.digest, env: host.env.clone(), places: sealer::places(part) };
         wants.extend(on(host, [vec![Resource::Rootfs(rootfs)], files, vec![Resource::HostTree(tree)]].concat()));
     }
     wants

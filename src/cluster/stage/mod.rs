@@ -14,7 +14,7 @@ mod workers;
 
 use std::net::IpAddr;
 
-use super::{Desired, DesiredHost};
+use super::{DesiredHost, DesiredState};
 use crate::image::Blob;
 use crate::resource::Resource;
 
@@ -28,12 +28,12 @@ pub struct Stage {
     /// Whether it looks whether all is well, rather than change anything: scripts run also where they were run before.
     pub verifies: bool,
     /// What hosts shall have once it is done, in order. Pure.
-    pub wants: fn(&Desired) -> Vec<Want>,
+    pub wants: fn(&DesiredState) -> Vec<DesiredResource>,
 }
 
 /// Something that a host shall have.
 #[derive(Debug, Clone)]
-pub struct Want {
+pub struct DesiredResource {
     /// The host.
     pub host: IpAddr,
     /// What it shall have.
@@ -73,7 +73,7 @@ pub static STAGES: [&Stage; 9] = [
 ];
 
 /// Resources for one host.
-fn on(host: &DesiredHost, resources: impl IntoIterator<Item = Resource>) -> Vec<Want> {
+fn on(host: &DesiredHost, resources: impl IntoIterator<Item = Resource>) -> Vec<DesiredResource> {
     let address = host.address();
-    resources.into_iter().map(|resource| Want { host: address, action: Action::Resource(resource) }).collect()
+    resources.into_iter().map(|resource| DesiredResource { host: address, action: Action::Resource(resource) }).collect()
 }

@@ -2,17 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Stage, Want, on};
-use crate::cluster::{Desired, DesiredHost, paths, tuning};
+use super::{DesiredResource, Stage, on};
+use crate::cluster::{DesiredHost, DesiredState, paths, tuning};
 use crate::resource::{Directory, HostsEntry, Resource};
 
 pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, wants };
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     desired.hosts.iter().flat_map(|host| on(host, of(desired, host))).collect()
 }
 
-fn of(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
+fn of(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     // the first thing: a host with it is recognised as one of this cluster
     let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", paths::CLUSTERS, desired.name()), 0o755))];
     if desired.is_kubernetes() {
@@ -23,7 +23,7 @@ fn of(desired: &Desired, host: &DesiredHost) -> Vec<Resource> {
 }
 
 /// Names in `/etc/hosts`: aliases of the Clusterfile, the hosts themselves, the API server, the registry.
-fn entries(desired: &Desired, host: &DesiredHost) -> Vec<HostsEntry> {
+fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
     let entry = |name: &str, address| HostsEntry { name: name.to_owned(), address };
     let mut entries = Vec::new();
     for alias in &desired.clusterfile.cluster.host_aliases {

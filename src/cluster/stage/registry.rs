@@ -1,24 +1,24 @@
 //! The registry on site, straight out of the host's store.
 
-use super::{Stage, Want, on};
+use super::{DesiredResource, Stage, on};
 use secrecy::ExposeSecret as _;
 
-use crate::cluster::{Desired, DesiredHost, paths};
+use crate::cluster::{DesiredHost, DesiredState, paths};
 use crate::clusterfile::LocalRegistry;
 use crate::image::DROPPED_REGISTRY;
-use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, Unit};
+use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, SystemdUnit};
 
 pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
 
 const UNIT: &str = "sealift-registry.service";
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     let default = LocalRegistry::default();
     let registry = desired.clusterfile.cluster.registry.local.as_ref().unwrap_or(&default);
     desired.registry_hosts().into_iter().flat_map(|host| on(host, of(desired, registry, host))).collect()
 }
 
-fn of(desired: &Desired, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
+fn of(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
     let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
     let mut resources = vec![Resource::StoredImage(Box::new(image))];
     let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
@@ -38,7 +38,7 @@ fn of(desired: &Desired, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Re
         resources.push(Resource::Htpasswd(Htpasswd { path: paths::REGISTRY_USERS.into(), user: user.clone(), password }));
     }
     resources.push(Resource::File(File::new(path.as_str(), unit(registry.port, &options), 0o644)));
-    resources.push(Resource::Unit(Unit::running(UNIT, [path.as_str(), paths::REGISTRY_TLS, paths::REGISTRY_USERS])));
+    resources.push(Resource::Unit(SystemdUnit::running(UNIT, [path.as_str(), paths::REGISTRY_TLS, paths::REGISTRY_USERS])));
     resources
 }
 

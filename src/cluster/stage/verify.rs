@@ -1,8 +1,8 @@
 //! The cluster as a whole, and its state for whoever comes next.
 
-use super::{Stage, Want, on};
+use super::{DesiredResource, Stage, on};
 use crate::cluster::runtime::none;
-use crate::cluster::{Desired, paths};
+use crate::cluster::{DesiredState, paths};
 use crate::resource::{File, KubeHealth, Resource};
 
 pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, wants };
@@ -10,7 +10,7 @@ pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: t
 /// How long pods may take to pull and start on a slow disk, in seconds.
 const PATIENCE: u64 = 300;
 
-fn wants(desired: &Desired) -> Vec<Want> {
+fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
     let mut wants = Vec::new();
     if desired.is_kubernetes() {
         let nodes = desired.hosts.iter().map(|host| host.name.clone()).collect();

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio::time::{Duration, timeout};
 
 use super::AgentBinaries;
-use super::client::Link;
-use super::protocol::Hello;
+use super::client::Client;
+use super::protocol::Handshake;
 use crate::error::{Failure, Kind};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::host::Target;
 use crate::host::ssh::Session;
 use crate::image::Blob;
@@ -28,7 +28,7 @@ const MARK: &str = "sealift-agent:";
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Starts the agent, uploading it before if it is not there.
-pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, job: &Job) -> Result<(Link, Hello)> {
+pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<(Client, Handshake)> {
     let said = session.output(&format!("/bin/sh -c 'echo {MARK} $(uname -m) $(id -u)'")).await.context("look at the host")?;
     let facts: Vec<&str> = said.lines().find_map(|line| line.strip_prefix(MARK)).unwrap_or_default().split_whitespace().collect();
     let [machine, uid] = facts[..] else {
@@ -39,7 +39,7 @@ pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, j
         tokio::task::spawn_blocking(move || agents.find(&machine)).await??
     };
     for fresh in [false, true] {
-        let (link, hello) = Start { session, target, file: &file, blob, is_root: uid == "0", job }.run(fresh).await?;
+        let (link, hello) = Bootstrap { session, target, file: &file, blob, is_root: uid == "0", ctx }.run(fresh).await?;
         if hello.digest == blob.digest {
             return Ok((link, hello));
         }
@@ -47,18 +47,18 @@ pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, j
     Err(Failure::verification(format!("the agent's binary is damaged on its way or on the host (want {})", blob.digest)).into())
 }
 
-struct Start<'a> {
+struct Bootstrap<'a> {
     session: &'a Session,
     target: &'a Target,
     file: &'a Path,
     blob: Blob,
     is_root: bool,
-    job: &'a Job,
+    ctx: &'a Context,
 }
 
-impl Start<'_> {
+impl Bootstrap<'_> {
     /// Starts it; `fresh` does not trust a binary that is there.
-    async fn run(&self, fresh: bool) -> Result<(Link, Hello)> {
+    async fn run(&self, fresh: bool) -> Result<(Client, Handshake)> {
         let channel = self.session.start(&self.command(fresh)).await?;
         let (read, write) = channel.split();
         let mut stdin = write.make_writer();
@@ -68,7 +68,7 @@ impl Start<'_> {
         let mut stdout = BufReader::with_capacity(256 << 10, end);
         let started = async {
             self.until_asked(&mut stdout, &mut stdin, &said).await?;
-            Link::start(stdout, stdin).await
+            Client::start(stdout, stdin).await
         };
         started.await.map_err(|error| said.explain(error))
     }
@@ -138,7 +138,7 @@ impl Start<'_> {
     }
 
     async fn upload<W: AsyncWrite + Unpin>(&self, stdin: &mut W) -> Result<()> {
-        let task = self.job.task(format!("{}: agent", self.target.address), Some(self.blob.size), Unit::Bytes);
+        let task = self.ctx.task(format!("{}: agent", self.target.address), Some(self.blob.size), Unit::Bytes);
         let mut file = tokio::fs::File::open(self.file).await?;
         let mut chunk = vec![0; 256 << 10];
         loop {
@@ -146,7 +146,7 @@ impl Start<'_> {
             if count == 0 {
                 break;
             }
-            self.job.check()?;
+            self.ctx.check()?;
             stdin.write_all(&chunk[..count]).await.context("upload the agent")?;
             task.advance(count as u64);
         }

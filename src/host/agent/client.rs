@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame;
-use super::protocol::{Answer, Ask, Hello, Request, Tell, VERSION};
+use super::protocol::{Event, EventFrame, Handshake, Request, RequestFrame, VERSION};
 use crate::error::Failure;
 
 /// The agent is asked this often whether it is there.
@@ -21,11 +21,11 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// An agent that says nothing for this long is lost.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-type Told = (Tell, Vec<u8>);
-type Sent = (Request, Vec<u8>);
+type Told = (Event, Vec<u8>);
+type Sent = (RequestFrame, Vec<u8>);
 
 /// A stream to an agent.
-pub struct Link {
+pub struct Client {
     out: mpsc::Sender<Sent>,
     calls: Arc<Calls>,
     next: AtomicU64,
@@ -39,16 +39,16 @@ struct Calls {
     gone: CancellationToken,
 }
 
-impl Link {
+impl Client {
     /// Waits for the agent's hello and keeps the stream going from there on.
-    pub async fn start<R, W>(mut input: R, output: W) -> Result<(Link, Hello)>
+    pub async fn start<R, W>(mut input: R, output: W) -> Result<(Client, Handshake)>
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let hello = match frame::read(&mut input).await?.context("the agent ended")? {
-            (Answer { tell: Tell::Hello(hello), .. }, _) if hello.version == VERSION => hello,
-            (Answer { tell: Tell::Hello(hello), .. }, _) => {
+            (EventFrame { event: Event::Hello(hello), .. }, _) if hello.version == VERSION => hello,
+            (EventFrame { event: Event::Hello(hello), .. }, _) => {
                 return Err(Failure::failed(format!("the agent speaks version {}, this sealift {VERSION}", hello.version)).into());
             }
             _ => return Err(Failure::failed("the agent does not say hello").into()),
@@ -57,36 +57,36 @@ impl Link {
         let calls = Arc::new(Calls::default());
         tokio::spawn(listen(input, calls.clone()));
         tokio::spawn(speak(output, queue, calls.clone()));
-        Ok((Link { out, calls, next: AtomicU64::new(1) }, hello))
+        Ok((Client { out, calls, next: AtomicU64::new(1) }, hello))
     }
 
     /// Asks, and gives the call to wait for.
-    pub async fn call(&self, ask: Ask) -> Result<Call<'_>> {
+    pub async fn call(&self, request: Request) -> Result<Call<'_>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answers) = mpsc::unbounded_channel();
         self.calls.open().insert(id, sender);
         let call = Call { link: self, id, answers };
-        call.send(ask, Vec::new()).await?;
+        call.send(request, Vec::new()).await?;
         Ok(call)
     }
 
     /// Asks and waits for what comes of it.
-    pub async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T> {
-        Ok(self.call(ask).await?.done(|_| ()).await?.0)
+    pub async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        Ok(self.call(request).await?.done(|_| ()).await?.0)
     }
 }
 
 /// A call under way. Dropped, its answers are no longer heard.
 pub struct Call<'a> {
-    link: &'a Link,
+    link: &'a Client,
     id: u64,
     answers: UnboundedReceiver<Told>,
 }
 
 impl Call<'_> {
     /// Says something that belongs to this call.
-    pub async fn send(&self, ask: Ask, payload: Vec<u8>) -> Result<()> {
-        let sent = self.link.out.send((Request { id: self.id, ask }, payload)).await;
+    pub async fn send(&self, request: Request, payload: Vec<u8>) -> Result<()> {
+        let sent = self.link.out.send((RequestFrame { id: self.id, request }, payload)).await;
         sent.map_err(|_| self.link.calls.why_lost().into())
     }
 
@@ -97,7 +97,7 @@ impl Call<'_> {
             self.answers.close();
         }
         match self.answers.recv().await {
-            Some((Tell::Failed(told), _)) => Err(Failure::from(told).into()),
+            Some((Event::Failed(told), _)) => Err(Failure::from(told).into()),
             Some(told) => Ok(told),
             None => Err(self.link.calls.why_lost().into()),
         }
@@ -107,8 +107,8 @@ impl Call<'_> {
     pub async fn done<T: DeserializeOwned>(mut self, mut line: impl FnMut(&str)) -> Result<(T, Vec<u8>)> {
         loop {
             match self.next().await? {
-                (Tell::Line(text), _) => line(&text),
-                (Tell::Done(value), payload) => return Ok((serde_json::from_value(value).context("the agent's answer")?, payload)),
+                (Event::Line(text), _) => line(&text),
+                (Event::Done(value), payload) => return Ok((serde_json::from_value(value).context("the agent's answer")?, payload)),
                 _ => {}
             }
         }
@@ -148,10 +148,10 @@ impl Calls {
 
 async fn listen<R: AsyncRead + Unpin>(mut input: R, calls: Arc<Calls>) {
     let why = loop {
-        match timeout(SILENCE, frame::read::<_, Answer>(&mut input)).await {
+        match timeout(SILENCE, frame::read::<_, EventFrame>(&mut input)).await {
             Ok(Ok(Some((answer, payload)))) => {
                 if let Some(call) = calls.open().get(&answer.id) {
-                    call.send((answer.tell, payload)).ok();
+                    call.send((answer.event, payload)).ok();
                 }
             }
             Ok(Ok(None)) => break "the agent ended".into(),
@@ -172,7 +172,7 @@ async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<S
                 None => break,
             },
             () = calls.gone.cancelled() => return,
-            _ = heartbeat.tick() => (Request { id: 0, ask: Ask::Ping }, Vec::new()),
+            _ = heartbeat.tick() => (RequestFrame { id: 0, request: Request::Ping }, Vec::new()),
         };
         let written = async {
             frame::write(&mut output, &request, &payload).await?;

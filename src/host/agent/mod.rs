@@ -20,8 +20,8 @@ pub use exec::{Exec, Output};
 pub use stdio::serve_stdio;
 
 pub(super) use bootstrap::start;
-pub(super) use client::Link;
-pub(super) use protocol::{Ask, Ended};
+pub(super) use client::Client;
+pub(super) use protocol::{ExitStatus, Request};
 pub(super) use send_blob::send;
 
 #[cfg(test)]

@@ -17,17 +17,18 @@ pub const WINDOW: u64 = 8 << 20;
 
 /// A header from the runner.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct RequestFrame {
     /// Which call it is, or belongs to.
     pub id: u64,
     /// What is asked.
-    pub ask: Ask,
+    #[serde(rename = "ask")]
+    pub request: Request,
 }
 
 /// What is asked. All but `Data` and `Ping` are answered by `Done` or `Failed` in the end.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ask {
+pub enum Request {
     /// Facts about the host.
     Facts(FactsRequest),
     /// The states of resources.
@@ -49,7 +50,7 @@ pub enum Ask {
     /// A blob comes, from this offset on.
     Receive { blob: Blob, offset: u64 },
     /// A piece of it, in the payload.
-    Data(Piece),
+    Data(Chunk),
     /// Are you there?
     Ping,
 }
@@ -57,7 +58,7 @@ pub enum Ask {
 /// Which piece of a blob a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Piece {
+pub enum Chunk {
     /// More follow.
     Middle,
     /// The last one.
@@ -68,19 +69,20 @@ pub enum Piece {
 
 /// A header from the agent.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct EventFrame {
     /// Which call it belongs to; 0 for none.
     pub id: u64,
     /// What is told.
-    pub tell: Tell,
+    #[serde(rename = "tell")]
+    pub event: Event,
 }
 
 /// What is told.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tell {
+pub enum Event {
     /// The agent is there. The first thing that it says.
-    Hello(Hello),
+    Hello(Handshake),
     /// A line of output.
     Line(String),
     /// So many more bytes of a blob are written.
@@ -88,14 +90,14 @@ pub enum Tell {
     /// The call is done. What came of it depends on what was asked.
     Done(serde_json::Value),
     /// The call failed.
-    Failed(Told),
+    Failed(RemoteError),
     /// Yes.
     Pong,
 }
 
 /// Who the agent is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Hello {
+pub struct Handshake {
     /// [`VERSION`].
     pub version: u32,
     /// The digest of its executable.
@@ -106,7 +108,7 @@ pub struct Hello {
 
 /// How a command ended; the payload is its stdout, then its stderr.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ended {
+pub struct ExitStatus {
     /// The exit status.
     pub status: i32,
     /// How many bytes of the payload are stdout.
@@ -117,20 +119,20 @@ pub struct Ended {
 
 /// A failure, as it travels.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Told {
+pub struct RemoteError {
     code: u8,
     message: String,
     hints: Vec<String>,
 }
 
-impl From<&anyhow::Error> for Told {
+impl From<&anyhow::Error> for RemoteError {
     fn from(error: &anyhow::Error) -> Self {
-        Told { code: kind_of(error).exit_code(), message: format!("{error:#}"), hints: hints_of(error).to_vec() }
+        RemoteError { code: kind_of(error).exit_code(), message: format!("{error:#}"), hints: hints_of(error).to_vec() }
     }
 }
 
-impl From<Told> for Failure {
-    fn from(told: Told) -> Self {
+impl From<RemoteError> for Failure {
+    fn from(told: RemoteError) -> Self {
         const KINDS: [Kind; 4] = [Kind::Usage, Kind::Preflight, Kind::Verification, Kind::Network];
         let kind = KINDS.into_iter().find(|kind| kind.exit_code() == told.code).unwrap_or(Kind::Failed);
         Failure { kind, message: told.message, hints: told.hints }

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::protocol::Piece;
-use super::server::Speaker;
+use super::protocol::Chunk;
+use super::server::Responder;
 use crate::error::Failure;
 use crate::image::Blob;
 use crate::resource::{STORE, System};
@@ -18,8 +18,8 @@ pub fn receive(
     system: &System,
     blob: &Blob,
     offset: u64,
-    mut pieces: UnboundedReceiver<(Piece, Vec<u8>)>,
-    speaker: &Speaker,
+    mut pieces: UnboundedReceiver<(Chunk, Vec<u8>)>,
+    speaker: &Responder,
 ) -> Result<()> {
     let store = Store::open(&system.path(STORE))?;
     if store.has(blob) {
@@ -30,13 +30,13 @@ pub fn receive(
         return Err(Failure::network(format!("blob {}: {} bytes are here, not {offset}", blob.digest, ingest.offset())).into());
     }
     while let Some((piece, bytes)) = pieces.blocking_recv() {
-        if piece == Piece::Worthless {
+        if piece == Chunk::Worthless {
             ingest.restart()?;
             return Err(Failure::verification(format!("blob {}: damaged at its source", blob.digest)).into());
         }
         ingest.write_all(&bytes).with_context(|| format!("write blob {} to {}", blob.digest, STORE))?;
         speaker.took(bytes.len() as u64);
-        if piece == Piece::Last {
+        if piece == Chunk::Last {
             return ingest.commit();
         }
     }

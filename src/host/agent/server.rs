@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::binaries::blob_of;
 use super::client::SILENCE;
-use super::protocol::{Answer, Ask, Hello, Piece, Request, Tell, Told, VERSION};
+use super::protocol::{Chunk, Event, EventFrame, Handshake, RemoteError, Request, RequestFrame, VERSION};
 use super::{frame, receive_blob, spawn};
 use crate::error::Failure;
 use crate::host::facts;
@@ -30,7 +30,7 @@ const QUEUE: usize = 64;
 const OURS: [&str; 10] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "registry", "rootfs", "stamps", "store", "undo"];
 
 /// Serves a runner until its stream ends or it says nothing for a minute.
-pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Hello) -> Result<()>
+pub async fn serve<R, W>(mut input: R, output: W, system: System, hello: Handshake) -> Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
@@ -38,9 +38,9 @@ where
     let (out, queue) = mpsc::channel(QUEUE);
     tokio::spawn(speak(output, queue));
     let mut agent = Agent { system: Arc::new(system), out, blobs: HashMap::new() };
-    agent.speaker(0).say(Tell::Hello(hello), Vec::new()).await;
+    agent.speaker(0).say(Event::Hello(hello), Vec::new()).await;
     loop {
-        match timeout(SILENCE, frame::read::<_, Request>(&mut input)).await {
+        match timeout(SILENCE, frame::read::<_, RequestFrame>(&mut input)).await {
             Ok(Ok(Some((request, payload)))) => agent.take(request, payload).await,
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(error)) => return Err(error),
@@ -50,12 +50,12 @@ where
 }
 
 /// Who this agent is.
-pub fn hello() -> Result<Hello> {
+pub fn hello() -> Result<Handshake> {
     let digest = blob_of(Path::new("/proc/self/exe"))?.digest;
-    Ok(Hello { version: VERSION, digest, hostname: rustix::system::uname().nodename().to_string_lossy().into_owned() })
+    Ok(Handshake { version: VERSION, digest, hostname: rustix::system::uname().nodename().to_string_lossy().into_owned() })
 }
 
-async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<(Answer, Vec<u8>)>) {
+async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<(EventFrame, Vec<u8>)>) {
     while let Some((answer, payload)) = queue.recv().await {
         let written = async {
             frame::write(&mut output, &answer, &payload).await?;
@@ -69,75 +69,75 @@ async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<(Answer
 
 struct Agent {
     system: Arc<System>,
-    out: Sender<(Answer, Vec<u8>)>,
-    blobs: HashMap<u64, UnboundedSender<(Piece, Vec<u8>)>>,
+    out: Sender<(EventFrame, Vec<u8>)>,
+    blobs: HashMap<u64, UnboundedSender<(Chunk, Vec<u8>)>>,
 }
 
 /// Tells things about one call.
 #[derive(Clone)]
-pub struct Speaker {
+pub struct Responder {
     id: u64,
-    out: Sender<(Answer, Vec<u8>)>,
+    out: Sender<(EventFrame, Vec<u8>)>,
 }
 
-impl Speaker {
-    async fn say(&self, tell: Tell, payload: Vec<u8>) {
-        self.out.send((Answer { id: self.id, tell }, payload)).await.ok(); // nobody hears it: the agent ends
+impl Responder {
+    async fn say(&self, tell: Event, payload: Vec<u8>) {
+        self.out.send((EventFrame { id: self.id, event: tell }, payload)).await.ok(); // nobody hears it: the agent ends
     }
 
     /// Tells something from a thread that may block.
-    fn say_blocking(&self, tell: Tell) {
-        self.out.blocking_send((Answer { id: self.id, tell }, Vec::new())).ok();
+    fn say_blocking(&self, tell: Event) {
+        self.out.blocking_send((EventFrame { id: self.id, event: tell }, Vec::new())).ok();
     }
 
     /// Tells a line of output.
     pub async fn line(&self, text: &str) {
-        self.say(Tell::Line(text.to_owned()), Vec::new()).await;
+        self.say(Event::Line(text.to_owned()), Vec::new()).await;
     }
 
     /// Tells that bytes of a blob are written. Blocks.
     pub fn took(&self, bytes: u64) {
-        self.say_blocking(Tell::Took(bytes));
+        self.say_blocking(Event::Took(bytes));
     }
 
     async fn end<T: Serialize>(&self, result: Result<(T, Vec<u8>)>) {
         let told = result.and_then(|(value, payload)| Ok((serde_json::to_value(value)?, payload)));
         match told {
-            Ok((value, payload)) => self.say(Tell::Done(value), payload).await,
-            Err(error) => self.say(Tell::Failed(Told::from(&error)), Vec::new()).await,
+            Ok((value, payload)) => self.say(Event::Done(value), payload).await,
+            Err(error) => self.say(Event::Failed(RemoteError::from(&error)), Vec::new()).await,
         }
     }
 }
 
 impl Agent {
-    fn speaker(&self, id: u64) -> Speaker {
-        Speaker { id, out: self.out.clone() }
+    fn speaker(&self, id: u64) -> Responder {
+        Responder { id, out: self.out.clone() }
     }
 
-    async fn take(&mut self, request: Request, payload: Vec<u8>) {
+    async fn take(&mut self, request: RequestFrame, payload: Vec<u8>) {
         let (id, system) = (request.id, self.system.clone());
         let speaker = self.speaker(id);
-        match request.ask {
-            Ask::Ping => speaker.say(Tell::Pong, Vec::new()).await,
-            Ask::Facts(request) => self.block(id, move |_| Ok((facts::gather(&system, &request)?, Vec::new()))),
-            Ask::Check(resources) => self.block(id, move |_| Ok((check(&system, &resources), Vec::new()))),
-            Ask::Apply(resource) => self.block(id, move |line| {
+        match request.request {
+            Request::Ping => speaker.say(Event::Pong, Vec::new()).await,
+            Request::Facts(request) => self.block(id, move |_| Ok((facts::gather(&system, &request)?, Vec::new()))),
+            Request::Check(resources) => self.block(id, move |_| Ok((check(&system, &resources), Vec::new()))),
+            Request::Apply(resource) => self.block(id, move |line| {
                 let changed = Ledger::open(&system).and_then(|mut ledger| ledger.apply(&resource, line));
                 Ok((changed.with_context(|| resource.title())?, Vec::new()))
             }),
-            Ask::Undo => self.block(id, move |line| Ok((Ledger::open(&system)?.undo(line)?, Vec::new()))),
-            Ask::Forget { keep_store } => self.block(id, move |_| Ok((forget(&system, keep_store)?, Vec::new()))),
-            Ask::ReadFile(path) => self.block(id, move |_| read_file(&system, &path)),
-            Ask::Missing(blobs) => self.block(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),
-            Ask::Held => self.block(id, move |_| Ok((held(&system)?, Vec::new()))),
-            Ask::Exec(command) => self.run(id, async move { spawn::run(&system, &command, &speaker).await }),
-            Ask::Receive { blob, offset } => {
+            Request::Undo => self.block(id, move |line| Ok((Ledger::open(&system)?.undo(line)?, Vec::new()))),
+            Request::Forget { keep_store } => self.block(id, move |_| Ok((purge(&system, keep_store)?, Vec::new()))),
+            Request::ReadFile(path) => self.block(id, move |_| read_file(&system, &path)),
+            Request::Missing(blobs) => self.block(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),
+            Request::Held => self.block(id, move |_| Ok((reachable_blobs(&system)?, Vec::new()))),
+            Request::Exec(command) => self.run(id, async move { spawn::run(&system, &command, &speaker).await }),
+            Request::Receive { blob, offset } => {
                 let (sender, pieces) = mpsc::unbounded_channel();
                 self.blobs.insert(id, sender);
                 self.block(id, move |_| Ok((receive_blob::receive(&system, &blob, offset, pieces, &speaker)?, Vec::new())));
             }
-            Ask::Data(piece) => {
-                let ended = self.blobs.get(&id).is_some_and(|blob| blob.send((piece, payload)).is_err()) || piece != Piece::Middle;
+            Request::Data(piece) => {
+                let ended = self.blobs.get(&id).is_some_and(|blob| blob.send((piece, payload)).is_err()) || piece != Chunk::Middle;
                 if ended {
                     self.blobs.remove(&id);
                 }
@@ -153,7 +153,7 @@ impl Agent {
     {
         let speaker = self.speaker(id);
         self.run(id, async move {
-            tokio::task::spawn_blocking(move || work(&mut |text| speaker.say_blocking(Tell::Line(text.to_owned())))).await?
+            tokio::task::spawn_blocking(move || work(&mut |text| speaker.say_blocking(Event::Line(text.to_owned())))).await?
         });
     }
 
@@ -164,7 +164,7 @@ impl Agent {
 }
 
 fn check(system: &System, resources: &[Resource]) -> Vec<Result<State, String>> {
-    resources.iter().map(|resource| resource.act().check(system).map_err(|error| format!("{error:#}"))).collect()
+    resources.iter().map(|resource| resource.reconciler().check(system).map_err(|error| format!("{error:#}"))).collect()
 }
 
 fn read_file(system: &System, path: &str) -> Result<(bool, Vec<u8>)> {
@@ -186,12 +186,12 @@ fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
     Ok(blobs.iter().filter(|blob| !store.has(blob)).map(|blob| (*blob, store.arrived(blob))).collect())
 }
 
-fn held(system: &System) -> Result<Vec<Blob>> {
+fn reachable_blobs(system: &System) -> Result<Vec<Blob>> {
     let root = system.path(STORE);
     if root.exists() { Store::open(&root)?.blobs() } else { Ok(Vec::new()) }
 }
 
-fn forget(system: &System, keep_store: bool) -> Result<()> {
+fn purge(system: &System, keep_store: bool) -> Result<()> {
     let home = system.path(HOME);
     if !home.exists() {
         return Ok(());
@@ -207,7 +207,7 @@ fn forget(system: &System, keep_store: bool) -> Result<()> {
 }
 
 /// Points `/var/lib/sealift/bin/sealift` at this executable, for units, and removes older ones.
-pub fn settle(system: &System, digest: &Digest) -> Result<()> {
+pub fn activate(system: &System, digest: &Digest) -> Result<()> {
     let own = format!("sealift-{}", digest.short());
     let bin = system.path(HOME).join("bin");
     if !bin.join(&own).exists() {
@@ -260,7 +260,7 @@ mod tests {
         ] {
             let (_root, system) = host(files);
             for _ in 0..2 {
-                forget(&system, keep_store).unwrap();
+                purge(&system, keep_store).unwrap();
                 assert_eq!(left(&system, ""), expected);
             }
             assert_eq!(system.path(HOME).exists(), !expected.is_empty());
@@ -272,7 +272,7 @@ mod tests {
         let digest = Digest::of(b"agent");
         let own = format!("sealift-{}", digest.short());
         let (_root, system) = host(&[&format!("bin/{own}"), "bin/sealift-old", "bin/.new-other.77"]);
-        settle(&system, &digest).unwrap();
+        activate(&system, &digest).unwrap();
         assert_eq!(left(&system, "bin"), [".new-other.77", "sealift", own.as_str()]);
     }
 }

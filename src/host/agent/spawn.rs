@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteEx
 use tokio::time::timeout;
 
 use super::Exec;
-use super::protocol::Ended;
-use super::server::Speaker;
+use super::protocol::ExitStatus;
+use super::server::Responder;
 use crate::program_output::LONGEST_LINE;
 use crate::resource::System;
 
@@ -20,7 +20,7 @@ const KEPT: usize = 4 << 20;
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
 /// Runs a command to its end, telling its lines.
-pub async fn run(system: &System, exec: &Exec, speaker: &Speaker) -> Result<(Ended, Vec<u8>)> {
+pub async fn run(system: &System, exec: &Exec, speaker: &Responder) -> Result<(ExitStatus, Vec<u8>)> {
     let (program, arguments) = exec.argv.split_first().context("no program")?;
     let mut command = system.command(program);
     command.args(arguments).envs(&exec.env).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -44,7 +44,7 @@ pub async fn run(system: &System, exec: &Exec, speaker: &Speaker) -> Result<(End
             _ = &mut reading => child.wait().await,
         }
     }?;
-    let ended = Ended {
+    let ended = ExitStatus {
         status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         stdout: stdout.bytes.len(),
         lost: stdout.lost + stderr.lost,
@@ -68,7 +68,7 @@ impl Kept {
     }
 }
 
-async fn keep(stream: impl AsyncRead + Unpin, kept: &mut Kept, told: Option<&Speaker>) {
+async fn keep(stream: impl AsyncRead + Unpin, kept: &mut Kept, told: Option<&Responder>) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     while (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::{Signal, getpgrp, getpid, kill_process_group, setpgid};
 
-use super::server::{hello, serve, settle};
+use super::server::{activate, hello, serve};
 use crate::resource::System;
 
 /// What it runs has this long to end by itself.
@@ -17,7 +17,7 @@ pub async fn serve_stdio() -> Result<()> {
     setpgid(None, None).ok(); // refused to the leader of a session, which leads its group already
     let system = System::new("/");
     let hello = hello()?;
-    if let Err(error) = settle(&system, &hello.digest) {
+    if let Err(error) = activate(&system, &hello.digest) {
         tracing::warn!("{error:#}");
     }
     let served = serve(tokio::io::stdin(), tokio::io::stdout(), system, hello).await;

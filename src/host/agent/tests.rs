@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::protocol::{Answer, Hello, Tell, VERSION};
+use super::protocol::{Event, EventFrame, Handshake, VERSION};
 use super::server::serve;
 use tokio::runtime::Runtime;
 
 use super::*;
 use crate::error::{Kind, kind_of};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{Blob, Digest};
 use crate::resource::{STORE, System};
 use crate::store::Store;
 
 struct Lab {
     dir: tempfile::TempDir,
-    link: Link,
+    link: Client,
     /// The agent's threads; without them it is as dead as a killed process.
     agent: Option<Runtime>,
 }
@@ -26,8 +26,8 @@ impl Drop for Lab {
     }
 }
 
-fn hello(version: u32) -> Hello {
-    Hello { version, digest: Digest::of(b"agent"), hostname: "h1".into() }
+fn hello(version: u32) -> Handshake {
+    Handshake { version, digest: Digest::of(b"agent"), hostname: "h1".into() }
 }
 
 impl Lab {
@@ -38,7 +38,7 @@ impl Lab {
         let agent = Runtime::new().unwrap();
         agent.spawn(serve(input, output, System::new(dir.path()), hello(VERSION)));
         let (input, output) = tokio::io::split(near);
-        let (link, told) = Link::start(input, output).await.unwrap();
+        let (link, told) = Client::start(input, output).await.unwrap();
         assert_eq!(told.hostname, "h1");
         Lab { dir, link, agent: Some(agent) }
     }
@@ -47,8 +47,8 @@ impl Lab {
         self.agent.take().into_iter().for_each(Runtime::shutdown_background);
     }
 
-    async fn exec(&self, command: Exec) -> anyhow::Result<(Ended, Vec<u8>)> {
-        self.link.call(Ask::Exec(command)).await?.done(|_| ()).await
+    async fn exec(&self, command: Exec) -> anyhow::Result<(ExitStatus, Vec<u8>)> {
+        self.link.call(Request::Exec(command)).await?.done(|_| ()).await
     }
 
     fn there(&self) -> Store {
@@ -61,8 +61,8 @@ async fn commands_get_input_and_environment_and_tell_lines_and_status() {
     let lab = Lab::new().await;
     let command = Exec::shell("read word; echo $word $NAME; echo oops >&2; exit 3").env("NAME", "value").stdin("hello\n");
     let mut lines = Vec::new();
-    let call = lab.link.call(Ask::Exec(command)).await.unwrap();
-    let (ended, output): (Ended, _) = call.done(|line| lines.push(line.to_owned())).await.unwrap();
+    let call = lab.link.call(Request::Exec(command)).await.unwrap();
+    let (ended, output): (ExitStatus, _) = call.done(|line| lines.push(line.to_owned())).await.unwrap();
     lines.sort();
     assert_eq!((ended.status, output.as_slice(), ended.stdout), (3, b"hello value\noops\n".as_slice(), 12));
     assert_eq!(lines, ["hello value", "oops"]);
@@ -109,10 +109,10 @@ async fn long_output_is_cut_at_its_start() {
 #[tokio::test]
 async fn an_agent_of_another_version_is_refused() {
     let mut wire = Vec::new();
-    frame::write(&mut wire, &Answer { id: 0, tell: Tell::Hello(hello(VERSION + 1)) }, b"").await.unwrap();
-    let error = Link::start(std::io::Cursor::new(wire), tokio::io::sink()).await.err().expect("refused");
+    frame::write(&mut wire, &EventFrame { id: 0, event: Event::Hello(hello(VERSION + 1)) }, b"").await.unwrap();
+    let error = Client::start(std::io::Cursor::new(wire), tokio::io::sink()).await.err().expect("refused");
     assert!(error.to_string().contains("speaks version"), "{error}");
-    assert!(Link::start(b"Welcome to this host, friend".as_slice(), tokio::io::sink()).await.is_err());
+    assert!(Client::start(b"Welcome to this host, friend".as_slice(), tokio::io::sink()).await.is_err());
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn whoever_waits_learns_that_the_agent_is_gone() {
 async fn blobs_go_on_from_any_byte_and_arrive_whole() {
     let (lab, here) = (Lab::new().await, tempfile::tempdir().unwrap());
     let from = Store::open(here.path()).unwrap();
-    let task = Job::silent().task("t", None, Unit::Bytes);
+    let task = Context::silent().task("t", None, Unit::Bytes);
     for (seed, (size, arrived)) in
         (1u32..).zip([(0u32, 0), (1, 0), (700_000, 0), (700_000, 1), (700_000, 262_144), (700_000, 699_999), (700_000, 700_000)])
     {

@@ -6,7 +6,7 @@ mod files;
 use std::collections::BTreeSet;
 
 use crate::diagnostic::{Diagnostic, Span, did_you_mean};
-use crate::image::{Name, parse_platform};
+use crate::image::{Reference, parse_platform};
 
 use super::expand::{PREDEFINED, expand, variables};
 use super::{Arg, Escape, From, Instruction, Kubefile, Pair, Stage, Step, VersionRange, Word};
@@ -150,7 +150,7 @@ impl Checker<'_> {
     }
 
     fn image_name(&mut self, word: &Word, text: &str) {
-        if let Err(error) = text.parse::<Name>() {
+        if let Err(error) = text.parse::<Reference>() {
             self.error(&word.span, error.to_string(), "write it like `registry.example.com/team/shop:2.1`, in lower case");
         }
     }

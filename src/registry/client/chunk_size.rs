@@ -9,17 +9,17 @@ const SMALLEST: u64 = 1 << 20;
 
 /// The size of chunks, as a registry has shown what it takes; shared by all uploads of a session.
 #[derive(Debug)]
-pub struct Chunks {
+pub struct ChunkSize {
     size: AtomicU64,
 }
 
-impl Default for Chunks {
+impl Default for ChunkSize {
     fn default() -> Self {
-        Chunks { size: AtomicU64::new(FIRST) }
+        ChunkSize { size: AtomicU64::new(FIRST) }
     }
 }
 
-impl Chunks {
+impl ChunkSize {
     /// Bytes of a chunk; more than any blob has where the registry takes no chunks.
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn chunks_shrink_to_a_mebibyte_and_no_further() {
-        let chunks = Chunks::default();
+        let chunks = ChunkSize::default();
         let mut sizes = vec![chunks.size() >> 20];
         while chunks.shrink(chunks.size()) {
             sizes.push(chunks.size() >> 20);

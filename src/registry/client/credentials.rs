@@ -96,7 +96,7 @@ pub fn keep(file: &Path, registry: &str, user: &str, password: &SecretString) ->
 }
 
 /// Forgets what is known of a registry; whether there was something.
-pub fn forget(file: &Path, registry: &str) -> Result<bool> {
+pub fn remove_credentials(file: &Path, registry: &str) -> Result<bool> {
     let mut document = open(file)?;
     if let Some(helper) = helper(&document, registry) {
         ask_helper(&helper, "erase", key_of(registry))?;
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains("HttpHeaders") && text.contains(DOCKER_HUB), "{text}");
-        assert!(forget(&file, "docker.io").unwrap());
-        assert!(!forget(&file, "docker.io").unwrap());
+        assert!(remove_credentials(&file, "docker.io").unwrap());
+        assert!(!remove_credentials(&file, "docker.io").unwrap());
         let files = [file];
         assert_eq!(user_of(find(&files, "x.example", "r").unwrap()), "x:y");
         assert_eq!(user_of(find(&files, "docker.io", "r").unwrap()), "nobody");

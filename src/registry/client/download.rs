@@ -7,11 +7,11 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use super::error::unanswered;
-use super::idle_timeout::{IDLE, Pulse};
+use super::idle_timeout::{IDLE, IdleTimeout};
 use super::session::Session;
 use super::transfer::{Meter, Mismatch, once_more};
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::Blob;
 use crate::registry::sink::Sink;
 use crate::retry::{Policy, retry_stuck};
@@ -32,11 +32,11 @@ pub fn piece(blobs: &[Blob], at_once: usize) -> u64 {
 }
 
 /// Downloads a blob in pieces of so many bytes; the bytes that went over the wire.
-pub async fn download(session: &Session, blob: Blob, piece: u64, store: &Store, job: &Job) -> Result<u64> {
-    let meter = Meter::new(job, "pull", &blob);
+pub async fn download(session: &Session, blob: Blob, piece: u64, store: &Store, ctx: &Context) -> Result<u64> {
+    let meter = Meter::new(ctx, "pull", &blob);
     let fetch = Download { session, blob, store, piece, meter: &meter, open: Mutex::default() };
     let what = format!("pull {}: blob {}", session.place(), blob.digest);
-    once_more(job, || retry_stuck(Policy::default(), job, &what, || meter.kept(), |_| fetch.attempt(job, &what))).await?;
+    once_more(ctx, || retry_stuck(Policy::default(), ctx, &what, || meter.kept(), |_| fetch.attempt(ctx, &what))).await?;
     meter.done("");
     Ok(meter.moved_bytes())
 }
@@ -61,7 +61,7 @@ struct Answer {
 impl Download<'_> {
     /// Gets what is missing, piece by piece. Where a registry is near, sockets' buffers fill faster than the disk takes it, so
     /// pieces are small; where it is far, buffers are empty but each question costs time, so pieces grow.
-    async fn attempt(&self, job: &Job, what: &str) -> Result<()> {
+    async fn attempt(&self, ctx: &Context, what: &str) -> Result<()> {
         let (store, blob, open) = (self.store.clone(), self.blob, self.open.lock().await.take());
         let mut ingest = match open {
             Some(ingest) => ingest,
@@ -69,7 +69,7 @@ impl Download<'_> {
         };
         let mut piece = self.piece;
         while ingest.offset() < self.blob.size {
-            job.check()?;
+            ctx.check()?;
             let answer = self.request(&mut ingest, piece, what).await?;
             piece = if self.session.is_near() { self.piece } else { piece.saturating_mul(2) };
             ingest = self.receive(answer, ingest, what).await?;
@@ -114,7 +114,7 @@ impl Download<'_> {
         let mut place = ingest.offset();
         self.meter.reach(place);
         let sink = Sink::new(ingest, WAITING);
-        let pulse = Pulse::new(IDLE);
+        let pulse = IdleTimeout::new(IDLE);
         let mut received: Result<()> = Ok(());
         loop {
             match pulse.watch(what, response.chunk()).await {

@@ -12,9 +12,9 @@ use super::Options;
 use super::certificates::Certificates;
 use super::challenge::Challenge;
 use super::error::{refuse, speaks_no_tls, unanswered};
-use super::idle_timeout::{IDLE, Pulse};
+use super::idle_timeout::{IDLE, IdleTimeout};
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::retry::{Policy, retry};
 
 const CONNECT: Duration = Duration::from_secs(15);
@@ -40,9 +40,9 @@ enum Asked {
 
 impl Endpoint {
     /// Reaches `host`, a `HOST[:PORT]` with or without a scheme. On a loopback address HTTPS falls back to HTTP, as docker does it.
-    pub async fn reach(host: &str, options: &Options, job: &Job) -> Result<Endpoint> {
+    pub async fn reach(host: &str, options: &Options, ctx: &Context) -> Result<Endpoint> {
         let policy = Policy { tries: 3, ..Policy::default() };
-        retry(policy, job, host, |_| Self::reach_once(host, options)).await
+        retry(policy, ctx, host, |_| Self::reach_once(host, options)).await
     }
 
     /// Whether a URL is of this registry: its scheme, host and port.
@@ -69,7 +69,7 @@ impl Endpoint {
     async fn ask(scheme: &str, host: &str, http: reqwest::Client) -> Result<Asked> {
         let address = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let base = format!("{scheme}://{address}/v2/");
-        let asked = Pulse::new(IDLE).watch(&format!("registry {host}"), http.get(&base).send()).await?;
+        let asked = IdleTimeout::new(IDLE).watch(&format!("registry {host}"), http.get(&base).send()).await?;
         let response = match asked {
             Ok(response) => response,
             Err(error) if speaks_no_tls(&error) => return Ok(Asked::NotTls(error)),

@@ -78,7 +78,7 @@ pub fn asked_wait(headers: &HeaderMap) -> Duration {
 /// The other end closed the connection in the middle of a request.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection broke")]
-pub struct HungUp;
+pub struct ConnectionClosed;
 
 /// The failure of a request that got no answer.
 pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
@@ -96,7 +96,7 @@ pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
     if error.is_connect() {
         failure.hint("check the registry's name and port, and that it is reachable from here").into()
     } else {
-        anyhow::Error::from(HungUp).context(failure)
+        anyhow::Error::from(ConnectionClosed).context(failure)
     }
 }
 

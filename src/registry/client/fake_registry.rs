@@ -61,15 +61,15 @@ pub struct State {
 }
 
 #[derive(Clone)]
-pub struct Fake {
+pub struct FakeRegistry {
     pub host: String,
     pub state: Arc<Mutex<State>>,
 }
 
-impl Fake {
-    pub async fn start() -> Fake {
+impl FakeRegistry {
+    pub async fn start() -> FakeRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let fake = Fake { host: listener.local_addr().unwrap().to_string(), state: Arc::default() };
+        let fake = FakeRegistry { host: listener.local_addr().unwrap().to_string(), state: Arc::default() };
         let answering = fake.clone();
         let router = Router::new().fallback(move |request| answering.clone().answer(request));
         tokio::spawn(async move { axum::serve(listener, router).await });

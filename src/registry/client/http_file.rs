@@ -13,9 +13,9 @@ use url::Url;
 use super::Client;
 use super::endpoint::http_client;
 use super::error::{asked_wait, unanswered};
-use super::idle_timeout::{ANSWER, IDLE, Pulse};
+use super::idle_timeout::{ANSWER, IDLE, IdleTimeout};
 use crate::error::{Failure, hints_of, kind_of};
-use crate::events::{Job, Unit};
+use crate::events::{Context, Unit};
 use crate::image::{Blob, Hasher};
 use crate::retry::{Policy, RetryAfter, retry};
 
@@ -28,7 +28,7 @@ pub struct Version {
 
 /// A file that came.
 #[derive(Debug)]
-pub struct WebFile {
+pub struct HttpFile {
     /// Its bytes, in a file that goes away when it is not kept.
     pub file: NamedTempFile,
     /// Their digest and number.
@@ -41,17 +41,17 @@ impl Client {
     /// Fetches a file into a temporary one in `dir`, following redirects; `None` if the server still has the `known` version.
     ///
     /// Any other answer than success is a failure; one that another try can mend is tried again.
-    pub async fn fetch(&self, url: &Url, known: &Version, dir: &Path, job: &Job) -> Result<Option<WebFile>> {
+    pub async fn fetch(&self, url: &Url, known: &Version, dir: &Path, ctx: &Context) -> Result<Option<HttpFile>> {
         let shown = shown(url);
         let host = url.host_str().unwrap_or_default();
         let http = http_client(host, &self.options)?;
-        let task = job.task(format!("fetch {shown}"), None, Unit::Bytes);
-        let found = retry(Policy::default(), job, &shown, |_| async {
+        let task = ctx.task(format!("fetch {shown}"), None, Unit::Bytes);
+        let found = retry(Policy::default(), ctx, &shown, |_| async {
             let mut request = http.get(url.clone());
             if let Some((name, value)) = known.conditions() {
                 request = request.header(name, value);
             }
-            let sent = Pulse::new(ANSWER).watch(&shown, request.send()).await?;
+            let sent = IdleTimeout::new(ANSWER).watch(&shown, request.send()).await?;
             let response = sent.map_err(|error| of_file(unanswered(error, host), &shown))?;
             match response.status() {
                 StatusCode::NOT_MODIFIED => Ok(None),
@@ -82,12 +82,12 @@ impl Version {
     }
 }
 
-async fn receive(mut response: Response, dir: &Path, shown: &str, advance: impl Fn(u64)) -> Result<WebFile> {
+async fn receive(mut response: Response, dir: &Path, shown: &str, advance: impl Fn(u64)) -> Result<HttpFile> {
     let version = Version::of(response.headers());
     let expected = response.content_length();
     let file = NamedTempFile::new_in(dir).with_context(|| dir.display().to_string())?;
     let mut hasher = Hasher::new(file);
-    let pulse = Pulse::new(IDLE);
+    let pulse = IdleTimeout::new(IDLE);
     loop {
         let chunk = pulse.watch(shown, response.chunk()).await?;
         let Some(bytes) = chunk.with_context(|| Failure::network(format!("{shown}: the connection broke")))? else { break };
@@ -99,7 +99,7 @@ async fn receive(mut response: Response, dir: &Path, shown: &str, advance: impl 
     if expected.is_some_and(|size| size != blob.size) {
         return Err(Failure::network(format!("{shown}: the answer ended after {} bytes", blob.size)).into());
     }
-    Ok(WebFile { file, blob, version })
+    Ok(HttpFile { file, blob, version })
 }
 
 fn refused(status: StatusCode, headers: &HeaderMap, shown: &str) -> anyhow::Error {

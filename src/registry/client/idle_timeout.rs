@@ -15,16 +15,16 @@ pub const ANSWER: Duration = Duration::from_secs(300);
 
 /// Beats when bytes move.
 #[derive(Debug, Clone)]
-pub struct Pulse {
+pub struct IdleTimeout {
     began: Instant,
     last: Arc<AtomicU64>,
     patience: Duration,
 }
 
-impl Pulse {
+impl IdleTimeout {
     /// A pulse that may pause this long.
     pub fn new(patience: Duration) -> Self {
-        Pulse { began: Instant::now(), last: Arc::default(), patience }
+        IdleTimeout { began: Instant::now(), last: Arc::default(), patience }
     }
 
     /// Something moved.
@@ -63,7 +63,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_the_wait_and_beats_prolong_it() {
-        let pulse = Pulse::new(Duration::from_millis(80));
+        let pulse = IdleTimeout::new(Duration::from_millis(80));
         let beating = async {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_millis(20)).await;

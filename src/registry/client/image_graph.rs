@@ -5,25 +5,25 @@ use std::collections::HashSet;
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageIndex, Platform};
 
-use super::manifest::Document;
+use super::manifest::Manifest;
 use crate::error::Failure;
 use crate::image::{ANNOTATION_PLATFORM, Blob, Content, children, parse_platform, platform_string, serves};
 use crate::store::Store;
 
 /// An image in the store.
 #[derive(Debug)]
-pub struct Tree {
+pub struct ImageGraph {
     /// Its documents, each after the one that names it.
-    pub documents: Vec<Document>,
+    pub documents: Vec<Manifest>,
     /// Documents that it names and that are not in the store: arms for platforms that were not pulled.
     pub absent: Vec<Descriptor>,
 }
 
-impl Tree {
+impl ImageGraph {
     /// Reads the image's documents from the store.
-    pub fn read(store: &Store, root: &Descriptor) -> Result<Tree> {
+    pub fn read(store: &Store, root: &Descriptor) -> Result<ImageGraph> {
         let bytes = store.read(&root.try_into()?)?;
-        let mut tree = Tree { documents: vec![Document::new(root.clone(), bytes)?], absent: Vec::new() };
+        let mut tree = ImageGraph { documents: vec![Manifest::new(root.clone(), bytes)?], absent: Vec::new() };
         let mut next = 0;
         while let Some(document) = tree.documents.get(next) {
             if let Content::Index(index) = &document.content {
@@ -39,7 +39,7 @@ impl Tree {
     fn read_arm(&mut self, store: &Store, arm: Descriptor) -> Result<()> {
         let blob = Blob::try_from(&arm)?;
         if store.has(&blob) {
-            self.documents.push(Document::new(arm, store.read(&blob)?)?);
+            self.documents.push(Manifest::new(arm, store.read(&blob)?)?);
         } else {
             self.absent.push(arm);
         }
@@ -53,7 +53,7 @@ impl Tree {
 }
 
 /// The blobs that these documents name, each once, the largest first so that no long one is left for the end.
-pub fn blobs(documents: &[Document]) -> Result<Vec<Blob>> {
+pub fn blobs(documents: &[Manifest]) -> Result<Vec<Blob>> {
     let mut seen = HashSet::new();
     let mut blobs = Vec::new();
     for document in documents.iter().filter(|document| matches!(document.content, Content::Manifest(_))) {

@@ -6,11 +6,11 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
 
 use super::error::unanswered;
-use super::idle_timeout::{IDLE, Pulse};
+use super::idle_timeout::{IDLE, IdleTimeout};
 use super::session::Session;
 use super::transfer::{Mismatch, once_more};
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Blob, Content, Digest, content_of};
 use crate::retry::{Policy, retry};
 
@@ -22,7 +22,7 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
 
 /// A manifest or an index, read.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub struct Manifest {
     /// What names it.
     pub descriptor: Descriptor,
     /// Its bytes, as they were.
@@ -31,25 +31,25 @@ pub struct Document {
     pub content: Content,
 }
 
-impl Document {
+impl Manifest {
     /// Reads a document.
-    pub fn new(descriptor: Descriptor, bytes: Vec<u8>) -> Result<Document> {
+    pub fn new(descriptor: Descriptor, bytes: Vec<u8>) -> Result<Manifest> {
         let content = content_of(descriptor.media_type(), &bytes).with_context(|| descriptor.digest().to_string())?;
         if matches!(content, Content::Leaf) {
             let media_type = descriptor.media_type();
             return Err(Failure::failed(format!("{}: `{media_type}` is not an image's manifest or index", descriptor.digest())).into());
         }
-        Ok(Document { descriptor, bytes, content })
+        Ok(Manifest { descriptor, bytes, content })
     }
 }
 
 /// Gets what a tag or digest points at; `None` if the registry does not have it. With `expected`, it must be just that.
-pub async fn get(session: &Session, version: &str, expected: Option<Digest>, job: &Job) -> Result<Option<Document>> {
+pub async fn get(session: &Session, version: &str, expected: Option<Digest>, ctx: &Context) -> Result<Option<Manifest>> {
     let what = format!("pull {}: manifest {version}", session.place());
-    once_more(job, || retry(Policy::default(), job, &what, |_| get_once(session, version, expected, &what))).await
+    once_more(ctx, || retry(Policy::default(), ctx, &what, |_| get_once(session, version, expected, &what))).await
 }
 
-async fn get_once(session: &Session, version: &str, expected: Option<Digest>, what: &str) -> Result<Option<Document>> {
+async fn get_once(session: &Session, version: &str, expected: Option<Digest>, what: &str) -> Result<Option<Manifest>> {
     let url = session.url(&format!("manifests/{version}"));
     let response = session.send(what, |http| http.get(&url).header(ACCEPT, ACCEPTED)).await?;
     match response.status() {
@@ -68,13 +68,13 @@ async fn get_once(session: &Session, version: &str, expected: Option<Digest>, wh
         return Err(anyhow::Error::from(Mismatch("another digest".to_owned())).context(failure));
     }
     let descriptor = describe(media_type(content_type.as_deref(), &bytes), got)?;
-    Document::new(descriptor, bytes).map(Some).with_context(|| what.to_owned())
+    Manifest::new(descriptor, bytes).map(Some).with_context(|| what.to_owned())
 }
 
 /// The descriptor of what a tag or digest points at, without its bytes where the registry tells enough; `None` if it has no such.
-pub async fn head(session: &Session, version: &str, job: &Job) -> Result<Option<Descriptor>> {
+pub async fn head(session: &Session, version: &str, ctx: &Context) -> Result<Option<Descriptor>> {
     let what = format!("look up {}: manifest {version}", session.place());
-    retry(Policy::default(), job, &what, |_| head_once(session, version, &what)).await
+    retry(Policy::default(), ctx, &what, |_| head_once(session, version, &what)).await
 }
 
 async fn head_once(session: &Session, version: &str, what: &str) -> Result<Option<Descriptor>> {
@@ -95,12 +95,12 @@ async fn head_once(session: &Session, version: &str, what: &str) -> Result<Optio
 }
 
 /// Puts a document under a tag or its digest; whether the registry says (`OCI-Subject`) that it has listed it as a referrer.
-pub async fn put(session: &Session, version: &str, document: &Document, job: &Job) -> Result<bool> {
+pub async fn put(session: &Session, version: &str, document: &Manifest, ctx: &Context) -> Result<bool> {
     let what = format!("push {}: manifest {version}", session.place());
-    retry(Policy::default(), job, &what, |_| put_once(session, version, document, &what)).await
+    retry(Policy::default(), ctx, &what, |_| put_once(session, version, document, &what)).await
 }
 
-async fn put_once(session: &Session, version: &str, document: &Document, what: &str) -> Result<bool> {
+async fn put_once(session: &Session, version: &str, document: &Manifest, what: &str) -> Result<bool> {
     let url = session.url(&format!("manifests/{version}"));
     let media_type = document.descriptor.media_type().to_string();
     let response = session.send(what, |http| http.put(&url).header(CONTENT_TYPE, &media_type).body(document.bytes.clone())).await?;
@@ -113,7 +113,7 @@ async fn put_once(session: &Session, version: &str, document: &Document, what: &
 /// The bytes of a small answer.
 pub async fn body(mut response: Response, session: &Session, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let pulse = Pulse::new(IDLE);
+    let pulse = IdleTimeout::new(IDLE);
     while let Some(chunk) = pulse.watch(what, response.chunk()).await?.map_err(|error| unanswered(error, session.host()))? {
         pulse.beat();
         bytes.extend_from_slice(&chunk);

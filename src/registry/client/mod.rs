@@ -40,18 +40,18 @@ use tokio::task::spawn_blocking;
 
 use self::credentials::Credential;
 use self::endpoint::Endpoint;
-use self::image_graph::Tree;
+use self::image_graph::ImageGraph;
 use self::pull::Pull;
 use self::push::Push;
 use self::session::Session;
 use crate::error::{Failure, Kind, hints_of, kind_of};
-use crate::events::Job;
-use crate::image::Name;
+use crate::events::Context;
+use crate::image::Reference;
 use crate::retry::{Policy, retry};
 use crate::store::Store;
 
-pub use credentials::{forget, keep};
-pub use http_file::{Version, WebFile, shown};
+pub use credentials::{keep, remove_credentials};
+pub use http_file::{HttpFile, Version, shown};
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default)]
@@ -109,17 +109,17 @@ impl Client {
     }
 
     /// The descriptor of what a name points at now; `None` if the registry has no such name.
-    pub async fn resolve(&self, name: &Name, job: &Job) -> Result<Option<Descriptor>> {
-        self.first_source(name, job, |session| async move { manifest::head(&session, name.version(), job).await }).await
+    pub async fn resolve(&self, name: &Reference, ctx: &Context) -> Result<Option<Descriptor>> {
+        self.first_source(name, ctx, |session| async move { manifest::head(&session, name.version(), ctx).await }).await
     }
 
     /// Pulls everything reachable from `name` into the store, of these platforms (all when empty), and returns the root's
     /// descriptor. For an index the whole index document is kept; the arms of other platforms are left out. Does not tag.
-    pub async fn pull(&self, name: &Name, platforms: &[Platform], store: &Store, job: &Job) -> Result<(Descriptor, Summary)> {
-        let _in_use = store.in_use()?;
+    pub async fn pull(&self, name: &Reference, platforms: &[Platform], store: &Store, ctx: &Context) -> Result<(Descriptor, Summary)> {
+        let _in_use = store.lock_shared()?;
         let pulled = self
-            .first_source(name, job, |session| async move {
-                Pull { session: &session, platforms, store, job, document_bytes: AtomicU64::new(0) }.run(name).await
+            .first_source(name, ctx, |session| async move {
+                Pull { session: &session, platforms, store, ctx, document_bytes: AtomicU64::new(0) }.run(name).await
             })
             .await?;
         let (root, summary) = pulled.ok_or_else(|| {
@@ -132,34 +132,34 @@ impl Client {
 
     /// Pushes everything reachable from `descriptor` to `name`: blobs in parallel, what is there skipped, mounted from other
     /// repositories of the registry where that works, documents last and bottom-up.
-    pub async fn push(&self, descriptor: &Descriptor, name: &Name, store: &Store, job: &Job) -> Result<Summary> {
-        let _in_use = store.in_use()?;
+    pub async fn push(&self, descriptor: &Descriptor, name: &Reference, store: &Store, ctx: &Context) -> Result<Summary> {
+        let _in_use = store.lock_shared()?;
         let (read, root, dest) = (store.clone(), descriptor.clone(), name.clone());
         let (tree, elsewhere) =
-            spawn_blocking(move || anyhow::Ok((Tree::read(&read, &root)?, mount_sources::elsewhere(&read, &dest)))).await??;
+            spawn_blocking(move || anyhow::Ok((ImageGraph::read(&read, &root)?, mount_sources::elsewhere(&read, &dest)))).await??;
         let wanted = tree.blobs()?;
         let sources: BTreeSet<&String> = wanted.iter().filter_map(|blob| elsewhere.get(&blob.digest)).collect();
         let sources: BTreeSet<String> = sources.into_iter().take(MOUNT_SOURCES).cloned().collect();
         let elsewhere: HashMap<_, _> = elsewhere.into_iter().filter(|(_, repository)| sources.contains(repository)).collect();
         let mut scopes = vec![format!("repository:{}:pull,push", name.repository())];
         scopes.extend(sources.iter().map(|source| format!("repository:{source}:pull")));
-        let session = self.session(name.registry(), name, scopes, job).await?;
-        let summary = Push { session: &session, tree: &tree, store, elsewhere: &elsewhere, job }.run(name).await?;
+        let session = self.session(name.registry(), name, scopes, ctx).await?;
+        let summary = Push { session: &session, tree: &tree, store, elsewhere: &elsewhere, ctx }.run(name).await?;
         mount_sources::remember(store, name, descriptor)?;
         Ok(summary)
     }
 
     /// Asks a registry whether it knows this user by this password. Nothing is kept: see [`keep`].
-    pub async fn login(&self, registry: &str, user: &str, password: &SecretString, job: &Job) -> Result<()> {
-        let endpoint = self.endpoint(registry, job).await?;
+    pub async fn login(&self, registry: &str, user: &str, password: &SecretString, ctx: &Context) -> Result<()> {
+        let endpoint = self.endpoint(registry, ctx).await?;
         let credential = Credential::Password { user: user.to_owned(), password: password.clone() };
         let base = endpoint.base.clone();
         if endpoint.challenge.is_none() {
-            job.warn(format!("{registry} asks nobody for a password: it was not checked"));
+            ctx.warn(format!("{registry} asks nobody for a password: it was not checked"));
         }
         let session = Session::new(endpoint, "", Vec::new(), Some(credential));
         let what = format!("log in to {registry} as {user}");
-        let asked = retry(Policy::default(), job, &what, |_| session.send(&what, |http| http.get(&base))).await;
+        let asked = retry(Policy::default(), ctx, &what, |_| session.send(&what, |http| http.get(&base))).await;
         let response = asked.map_err(|error| match kind_of(&error) {
             Kind::Network => error,
             _ if hints_of(&error).is_empty() => error,
@@ -172,14 +172,14 @@ impl Client {
     }
 
     /// Asks the mirrors of the name's registry and then the registry itself, until one has it. A mirror that fails is passed over.
-    async fn first_source<T, F>(&self, name: &Name, job: &Job, ask: impl Fn(Session) -> F) -> Result<Option<T>>
+    async fn first_source<T, F>(&self, name: &Reference, ctx: &Context, ask: impl Fn(Session) -> F) -> Result<Option<T>>
     where
         F: Future<Output = Result<Option<T>>>,
     {
         let scopes = || vec![format!("repository:{}:pull", name.repository())];
         let mirrors = self.options.mirrors.iter().filter(|(registry, _)| registry == name.registry());
         for (_, mirror) in mirrors {
-            let asked = match self.session(mirror, name, scopes(), job).await {
+            let asked = match self.session(mirror, name, scopes(), ctx).await {
                 Ok(session) => ask(session).await,
                 Err(error) => Err(error),
             };
@@ -187,22 +187,22 @@ impl Client {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
                 Err(error) if kind_of(&error) == Kind::Interrupted => return Err(error),
-                Err(error) => job.warn(format!("mirror {mirror}: {error:#}")),
+                Err(error) => ctx.warn(format!("mirror {mirror}: {error:#}")),
             }
         }
-        ask(self.session(name.registry(), name, scopes(), job).await?).await
+        ask(self.session(name.registry(), name, scopes(), ctx).await?).await
     }
 
-    async fn session(&self, host: &str, name: &Name, scopes: Vec<String>, job: &Job) -> Result<Session> {
-        let endpoint = self.endpoint(host, job).await?;
+    async fn session(&self, host: &str, name: &Reference, scopes: Vec<String>, ctx: &Context) -> Result<Session> {
+        let endpoint = self.endpoint(host, ctx).await?;
         let (options, registry, repository) = (self.options.clone(), endpoint.host.clone(), name.repository().to_owned());
         let credential = spawn_blocking(move || credentials::find(&options.authfiles, &registry, &repository)).await??;
         Ok(Session::new(endpoint, name.repository(), scopes, credential))
     }
 
-    async fn endpoint(&self, host: &str, job: &Job) -> Result<Arc<Endpoint>> {
+    async fn endpoint(&self, host: &str, ctx: &Context) -> Result<Arc<Endpoint>> {
         let cell = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone();
-        let reached = cell.get_or_try_init(|| async { Endpoint::reach(host, &self.options, job).await.map(Arc::new) }).await?;
+        let reached = cell.get_or_try_init(|| async { Endpoint::reach(host, &self.options, ctx).await.map(Arc::new) }).await?;
         Ok(reached.clone())
     }
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use oci_spec::image::Descriptor;
 
-use super::image_graph::Tree;
+use super::image_graph::ImageGraph;
 use crate::atomic_file;
-use crate::image::{Digest, Name};
+use crate::image::{Digest, Reference};
 use crate::store::Store;
 
 /// Images remembered for a repository; older ones are forgotten.
@@ -20,7 +20,7 @@ type Repositories = BTreeMap<String, Vec<Descriptor>>;
 type Record = BTreeMap<String, Repositories>;
 
 /// Notes that `name`'s repository has this image, whole.
-pub fn remember(store: &Store, name: &Name, root: &Descriptor) -> Result<()> {
+pub fn remember(store: &Store, name: &Reference, root: &Descriptor) -> Result<()> {
     let mut record = read(store);
     let images = record.entry(name.registry().to_owned()).or_default().entry(name.repository().to_owned()).or_default();
     if images.last().is_some_and(|last| last.digest() == root.digest()) {
@@ -34,14 +34,14 @@ pub fn remember(store: &Store, name: &Name, root: &Descriptor) -> Result<()> {
 }
 
 /// For blobs of images that other repositories of `name`'s registry have: one such repository.
-pub fn elsewhere(store: &Store, name: &Name) -> HashMap<Digest, String> {
+pub fn elsewhere(store: &Store, name: &Reference) -> HashMap<Digest, String> {
     let mut blobs = HashMap::new();
     for (repository, images) in read(store).remove(name.registry()).unwrap_or_default() {
         if repository == name.repository() {
             continue;
         }
         // images that were deleted since tell nothing any more
-        for tree in images.iter().filter_map(|image| Tree::read(store, image).ok()) {
+        for tree in images.iter().filter_map(|image| ImageGraph::read(store, image).ok()) {
             blobs.extend(tree.blobs().unwrap_or_default().iter().map(|blob| (blob.digest, repository.clone())));
         }
     }

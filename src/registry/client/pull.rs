@@ -10,12 +10,12 @@ use tokio::task::spawn_blocking;
 use super::Summary;
 use super::download::{download, piece};
 use super::image_graph::{arms, blobs};
-use super::manifest::{self, Document};
+use super::manifest::{self, Manifest};
 use super::session::Session;
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Blob, Content, Name};
-use crate::layer::{Sifting, check_layers, check_workloads};
+use crate::events::Context;
+use crate::image::{Blob, Content, Reference};
+use crate::layer::{LayerVerification, check_layers, check_workloads};
 use crate::store::Store;
 
 /// Layers of so many bytes together are looked into when they are pulled. To look into more would take longer than to transfer them, and
@@ -31,14 +31,14 @@ pub struct Pull<'a> {
     /// Where to.
     pub store: &'a Store,
     /// What to report to.
-    pub job: &'a Job,
+    pub ctx: &'a Context,
     /// Bytes of documents over the wire.
     pub document_bytes: AtomicU64,
 }
 
 impl Pull<'_> {
     /// Pulls what `name` points at; `None` if this registry does not have it.
-    pub async fn run(&self, name: &Name) -> Result<Option<(Descriptor, Summary)>> {
+    pub async fn run(&self, name: &Reference) -> Result<Option<(Descriptor, Summary)>> {
         let Some(root) = self.root(name).await? else { return Ok(None) };
         let descriptor = root.descriptor.clone();
         let documents = self.gather(root).await?;
@@ -46,10 +46,10 @@ impl Pull<'_> {
         let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
         self.store.ensure_room(missing.iter().map(|blob| blob.size).sum(), "to pull")?;
         let moved_blobs = missing.len() as u64;
-        let at_once = if self.session.is_near() { self.job.near_downloads() } else { self.job.transfers() };
+        let at_once = if self.session.is_near() { self.ctx.near_downloads() } else { self.ctx.transfers() };
         let piece = piece(&missing, at_once);
         let moved_bytes: u64 = stream::iter(missing)
-            .map(|blob| download(self.session, blob, piece, self.store, self.job))
+            .map(|blob| download(self.session, blob, piece, self.store, self.ctx))
             .buffer_unordered(at_once)
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
@@ -67,32 +67,32 @@ impl Pull<'_> {
 
     /// Looks whether the image is what it should be, as far as that does not take longer than the transfer.
     async fn check(&self, root: &Descriptor) -> Result<()> {
-        let (store, root, job) = (self.store.clone(), root.clone(), self.job.clone());
+        let (store, root, ctx) = (self.store.clone(), root.clone(), self.ctx.clone());
         spawn_blocking(move || {
-            check_layers(&store, &root, Sifting { at_once: Some(AT_ONCE), ..Sifting::default() }, &job)?;
+            check_layers(&store, &root, LayerVerification { at_once: Some(AT_ONCE), ..LayerVerification::default() }, &ctx)?;
             check_workloads(&store, &root)
         })
         .await?
     }
 
     /// The root document: from the store when it is there and the registry says that the name still means it.
-    async fn root(&self, name: &Name) -> Result<Option<Document>> {
+    async fn root(&self, name: &Reference) -> Result<Option<Manifest>> {
         if let Some(known) = self.store.resolve(name)?.filter(|known| Blob::try_from(known).is_ok_and(|blob| self.store.has(&blob))) {
-            match manifest::head(self.session, name.version(), self.job).await? {
+            match manifest::head(self.session, name.version(), self.ctx).await? {
                 None => return Ok(None),
                 Some(now) if now.digest() == known.digest() => {
-                    return Document::new(known.clone(), self.store.read(&Blob::try_from(&known)?)?).map(Some);
+                    return Manifest::new(known.clone(), self.store.read(&Blob::try_from(&known)?)?).map(Some);
                 }
                 Some(_) => {}
             }
         }
-        let root = manifest::get(self.session, name.version(), name.digest(), self.job).await?;
+        let root = manifest::get(self.session, name.version(), name.digest(), self.ctx).await?;
         self.count(root.as_ref());
         Ok(root)
     }
 
     /// The root and all documents below it that are wanted, each after the one that names it.
-    async fn gather(&self, root: Document) -> Result<Vec<Document>> {
+    async fn gather(&self, root: Manifest) -> Result<Vec<Manifest>> {
         let mut documents = vec![root];
         let mut next = 0;
         while let Some(document) = documents.get(next) {
@@ -106,26 +106,26 @@ impl Pull<'_> {
         Ok(documents)
     }
 
-    async fn arm(&self, arm: Descriptor) -> Result<Document> {
+    async fn arm(&self, arm: Descriptor) -> Result<Manifest> {
         let blob = Blob::try_from(&arm)?;
         if self.store.has(&blob) {
-            return Document::new(arm, self.store.read(&blob)?);
+            return Manifest::new(arm, self.store.read(&blob)?);
         }
         let version = blob.digest.to_string();
-        let found = manifest::get(self.session, &version, Some(blob.digest), self.job).await?;
+        let found = manifest::get(self.session, &version, Some(blob.digest), self.ctx).await?;
         self.count(found.as_ref());
         let found = found.with_context(|| {
             Failure::failed(format!("{} lacks {version}, which the image's index names", self.session.place()))
                 .hint("push the image there again, or pull other platforms with `--platform`")
         })?;
-        Document::new(arm, found.bytes)
+        Manifest::new(arm, found.bytes)
     }
 
-    fn count(&self, document: Option<&Document>) {
+    fn count(&self, document: Option<&Manifest>) {
         self.document_bytes.fetch_add(document.map_or(0, |document| document.bytes.len() as u64), Ordering::Relaxed);
     }
 
-    fn keep(&self, document: &Document) -> Result<()> {
+    fn keep(&self, document: &Manifest) -> Result<()> {
         self.store.put_known(&Blob::try_from(&document.descriptor)?, &document.bytes)
     }
 }

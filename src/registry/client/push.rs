@@ -7,14 +7,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_spec::image::Descriptor;
 
 use super::Summary;
-use super::image_graph::Tree;
-use super::manifest::{self, Document};
+use super::image_graph::ImageGraph;
+use super::manifest::{self, Manifest};
 use super::referrers::enlist;
 use super::session::Session;
 use super::upload::{Moved, Upload};
 use crate::error::Failure;
-use crate::events::Job;
-use crate::image::{Algorithm, Digest, Name, subject_of};
+use crate::events::Context;
+use crate::image::{Algorithm, Digest, Reference, subject_of};
 use crate::store::Store;
 
 /// A push under way.
@@ -22,27 +22,27 @@ pub struct Push<'a> {
     /// Where to.
     pub session: &'a Session,
     /// What.
-    pub tree: &'a Tree,
+    pub tree: &'a ImageGraph,
     /// Where from.
     pub store: &'a Store,
     /// Other repositories of the registry, by the blobs that they have.
     pub elsewhere: &'a HashMap<Digest, String>,
     /// What to report to.
-    pub job: &'a Job,
+    pub ctx: &'a Context,
 }
 
 impl Push<'_> {
     /// Pushes it under `name`: blobs in parallel, then the documents, those that are named before those that name them.
-    pub async fn run(&self, name: &Name) -> Result<Summary> {
+    pub async fn run(&self, name: &Reference) -> Result<Summary> {
         self.check_absent(name).await?;
         let root = self.tree.documents.first().expect("a tree has a root");
         let summary = Summary { digest: root.descriptor.digest().to_string(), ..Summary::default() };
         let mut summary = stream::iter(self.tree.blobs()?)
             .map(|blob| async move {
                 let mount = self.elsewhere.get(&blob.digest).cloned();
-                Upload { session: self.session, blob, store: self.store, mount }.run(self.job).await
+                Upload { session: self.session, blob, store: self.store, mount }.run(self.ctx).await
             })
-            .buffer_unordered(self.job.transfers())
+            .buffer_unordered(self.ctx.transfers())
             .try_fold(summary, |summary, moved| async move { Ok(counted(summary, moved)) })
             .await?;
         for document in self.tree.documents[1..].iter().rev() {
@@ -58,9 +58,9 @@ impl Push<'_> {
     }
 
     /// Arms that are not in the store must be in the registry, or its index would name what nobody has.
-    async fn check_absent(&self, name: &Name) -> Result<()> {
+    async fn check_absent(&self, name: &Reference) -> Result<()> {
         for arm in &self.tree.absent {
-            if manifest::head(self.session, arm.digest().as_ref(), self.job).await?.is_none() {
+            if manifest::head(self.session, arm.digest().as_ref(), self.ctx).await?.is_none() {
                 let platform = arm
                     .platform()
                     .as_ref()
@@ -73,26 +73,26 @@ impl Push<'_> {
     }
 
     /// Puts a document unless the registry has just it; the bytes that went over the wire.
-    async fn put(&self, document: &Document, version: &str) -> Result<u64> {
-        self.job.check()?;
+    async fn put(&self, document: &Manifest, version: &str) -> Result<u64> {
+        self.ctx.check()?;
         // one that refers to another is put again: an earlier push may have ended before it was listed
         if subject_of(&document.content)?.is_none() {
-            let there = manifest::head(self.session, version, self.job).await?;
+            let there = manifest::head(self.session, version, self.ctx).await?;
             let is_same = |there: Descriptor| Digest::try_from(there.digest()).is_ok_and(|digest| digest.alike(&document.bytes) == digest);
             if there.is_some_and(is_same) {
                 return Ok(0);
             }
         }
-        put_document(self.session, version, document, self.job).await?;
+        put_document(self.session, version, document, self.ctx).await?;
         Ok(document.bytes.len() as u64)
     }
 }
 
 /// Puts a document, and sees to it that it is listed where it refers to another.
-pub async fn put_document(session: &Session, version: &str, document: &Document, job: &Job) -> Result<()> {
-    let listed = manifest::put(session, version, document, job).await?;
+pub async fn put_document(session: &Session, version: &str, document: &Manifest, ctx: &Context) -> Result<()> {
+    let listed = manifest::put(session, version, document, ctx).await?;
     match subject_of(&document.content)? {
-        Some(subject) if !listed => enlist(session, &subject, document, job).await,
+        Some(subject) if !listed => enlist(session, &subject, document, ctx).await,
         _ => Ok(()),
     }
 }

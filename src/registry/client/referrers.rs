@@ -13,10 +13,10 @@ use reqwest::{Response, StatusCode};
 use serde_json::json;
 use url::Url;
 
-use super::manifest::{self, Document};
+use super::manifest::{self, Manifest};
 use super::session::Session;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Blob, Content, Digest, referrer};
 use crate::retry::{Policy, retry};
 
@@ -27,10 +27,10 @@ const SETTLED: Duration = Duration::from_millis(200);
 const MOST_PAGES: usize = 1000;
 
 /// What refers to `subject` in the session's repository, of one type if `artifact_type` says which.
-pub async fn list(session: &Session, subject: &Digest, artifact_type: Option<&str>, job: &Job) -> Result<Vec<Descriptor>> {
-    let found = match asked(session, subject, artifact_type, job).await? {
+pub async fn list(session: &Session, subject: &Digest, artifact_type: Option<&str>, ctx: &Context) -> Result<Vec<Descriptor>> {
+    let found = match asked(session, subject, artifact_type, ctx).await? {
         Some(found) => found,
-        None => tagged(session, subject, job).await?,
+        None => tagged(session, subject, ctx).await?,
     };
     // a registry may leave the choice to whoever asks
     let wanted = |found: &Descriptor| artifact_type.is_none_or(|want| found.artifact_type().as_ref().is_some_and(|is| is.as_ref() == want));
@@ -38,7 +38,7 @@ pub async fn list(session: &Session, subject: &Digest, artifact_type: Option<&st
 }
 
 /// What the referrers API lists, page by page; `None` if the registry has no such API.
-async fn asked(session: &Session, subject: &Digest, artifact_type: Option<&str>, job: &Job) -> Result<Option<Vec<Descriptor>>> {
+async fn asked(session: &Session, subject: &Digest, artifact_type: Option<&str>, ctx: &Context) -> Result<Option<Vec<Descriptor>>> {
     let what = format!("list referrers of {subject} in {}", session.place());
     let mut next = Url::parse(&session.url(&format!("referrers/{subject}"))).context("registry URL")?;
     if let Some(artifact_type) = artifact_type {
@@ -46,7 +46,7 @@ async fn asked(session: &Session, subject: &Digest, artifact_type: Option<&str>,
     }
     let mut found = Vec::new();
     for _ in 0..MOST_PAGES {
-        let Some((page, following)) = retry(Policy::default(), job, &what, |_| page(session, &next, &what)).await? else { return Ok(None) };
+        let Some((page, following)) = retry(Policy::default(), ctx, &what, |_| page(session, &next, &what)).await? else { return Ok(None) };
         found.extend(page.manifests().iter().cloned());
         match following {
             Some(following) => next = following,
@@ -88,8 +88,8 @@ fn next_target(link: &str) -> Option<&str> {
 }
 
 /// What the index under the subject's tag lists; nothing if there is none.
-async fn tagged(session: &Session, subject: &Digest, job: &Job) -> Result<Vec<Descriptor>> {
-    match manifest::get(session, &tag_of(subject), None, job).await?.map(|document| document.content) {
+async fn tagged(session: &Session, subject: &Digest, ctx: &Context) -> Result<Vec<Descriptor>> {
+    match manifest::get(session, &tag_of(subject), None, ctx).await?.map(|document| document.content) {
         Some(Content::Index(index)) => Ok(index.manifests().clone()),
         _ => Ok(Vec::new()),
     }
@@ -103,33 +103,33 @@ pub fn tag_of(subject: &Digest) -> String {
 
 /// Makes sure that whoever lists the referrers of `subject` finds this document, which was just pushed and which the registry
 /// did not say it has listed itself.
-pub async fn enlist(session: &Session, subject: &Digest, pushed: &Document, job: &Job) -> Result<()> {
+pub async fn enlist(session: &Session, subject: &Digest, pushed: &Manifest, ctx: &Context) -> Result<()> {
     // an answer without `OCI-Subject` may still be from a registry with the API, behind a proxy that drops what it does not know
-    if asked(session, subject, None, job).await?.is_some() {
+    if asked(session, subject, None, ctx).await?.is_some() {
         return Ok(());
     }
     let what = format!("list a referrer of {subject} in {}", session.place());
     let policy = Policy { tries: 10, ..Policy::default() };
-    retry(policy, job, &what, |_| add_to_tag(session, subject, pushed, &what, job)).await
+    retry(policy, ctx, &what, |_| add_to_tag(session, subject, pushed, &what, ctx)).await
 }
 
 /// Adds a referrer to the index under the subject's tag, and looks whether it stays there: registries have no way to change an
 /// index, so that of two who read it at once, the later one writes over what the earlier one wrote.
-async fn add_to_tag(session: &Session, subject: &Digest, pushed: &Document, what: &str, job: &Job) -> Result<()> {
+async fn add_to_tag(session: &Session, subject: &Digest, pushed: &Manifest, what: &str, ctx: &Context) -> Result<()> {
     let is_ours = |known: &Descriptor| known.digest() == pushed.descriptor.digest();
-    let mut listed = tagged(session, subject, job).await?;
+    let mut listed = tagged(session, subject, ctx).await?;
     if listed.iter().any(is_ours) {
         return Ok(());
     }
     listed.push(referrer(&pushed.descriptor, &pushed.content));
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
     let bytes = serde_json::to_vec(&index)?;
-    let document = Document::new(manifest::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
-    manifest::put(session, &tag_of(subject), &document, job).await?;
+    let document = Manifest::new(manifest::describe(MediaType::ImageIndex, Blob::of(&bytes))?, bytes)?;
+    manifest::put(session, &tag_of(subject), &document, ctx).await?;
     // longer than another takes between reading and writing; not the same for all
     let pause = SETTLED.mul_f64(rand::rng().random_range(1.0..2.0));
     tokio::time::sleep(pause).await;
-    if tagged(session, subject, job).await?.iter().any(is_ours) {
+    if tagged(session, subject, ctx).await?.iter().any(is_ours) {
         return Ok(());
     }
     Err(Failure::network(format!("{what}: somebody else changed the list at the same time")).into())

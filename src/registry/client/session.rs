@@ -13,11 +13,11 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::challenge::Challenge;
-use super::chunk_size::Chunks;
+use super::chunk_size::ChunkSize;
 use super::credentials::Credential;
 use super::endpoint::Endpoint;
 use super::error::{refuse, unanswered};
-use super::idle_timeout::{IDLE, Pulse};
+use super::idle_timeout::{IDLE, IdleTimeout};
 use crate::error::Failure;
 
 /// Requests of one kind to one repository.
@@ -30,7 +30,7 @@ pub struct Session {
     challenge: Mutex<Option<Challenge>>,
     token: tokio::sync::Mutex<Option<Token>>,
     /// What the registry takes in one request.
-    pub chunks: Chunks,
+    pub chunks: ChunkSize,
     /// The shortest that it has taken to answer, in microseconds.
     fastest: AtomicU64,
 }
@@ -57,7 +57,7 @@ impl Session {
     /// Requests to `repository` that may need these scopes (`repository:a/b:pull`).
     pub fn new(endpoint: Arc<Endpoint>, repository: &str, scopes: Vec<String>, credential: Option<Credential>) -> Self {
         let challenge = Mutex::new(endpoint.challenge.clone());
-        let (repository, token, chunks) = (repository.to_owned(), tokio::sync::Mutex::default(), Chunks::default());
+        let (repository, token, chunks) = (repository.to_owned(), tokio::sync::Mutex::default(), ChunkSize::default());
         Session { endpoint, repository, scopes, credential, challenge, token, chunks, fastest: AtomicU64::new(u64::MAX) }
     }
 
@@ -107,7 +107,7 @@ impl Session {
         what: &str,
         request: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Response> {
-        let pulse = Pulse::new(patience);
+        let pulse = IdleTimeout::new(patience);
         let first = self.attempt(request(self.http()), &pulse, what).await?;
         if first.status() == StatusCode::UNAUTHORIZED && self.convince(&first).await? {
             let second = self.attempt(request(self.http()), &pulse, what).await?;
@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// Sends a request whose body cannot be sent twice; when its authorization has run out, the error is worth a retry.
-    pub async fn send_once(&self, what: &str, request: RequestBuilder, pulse: &Pulse) -> Result<Response> {
+    pub async fn send_once(&self, what: &str, request: RequestBuilder, pulse: &IdleTimeout) -> Result<Response> {
         let response = self.attempt(request, pulse, what).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.convince(&response).await? {
             return Err(Failure::network(format!("{what}: the authorization ran out")).into());
@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    async fn attempt(&self, request: RequestBuilder, pulse: &Pulse, what: &str) -> Result<Response> {
+    async fn attempt(&self, request: RequestBuilder, pulse: &IdleTimeout, what: &str) -> Result<Response> {
         let request = self.authorize(request).await?;
         let asked = Instant::now();
         let answer = pulse.watch(what, request.send()).await?.map_err(|error| unanswered(error, self.host()))?;
@@ -192,7 +192,7 @@ impl Session {
     async fn fetch_token(&self, realm: &str, service: Option<&str>) -> Result<Token> {
         let what = format!("registry {}: token from {realm}", self.host());
         let ask = async |scopes: &[String]| {
-            let asked = Pulse::new(IDLE).watch(&what, self.token_request(realm, service, scopes)?.send()).await?;
+            let asked = IdleTimeout::new(IDLE).watch(&what, self.token_request(realm, service, scopes)?.send()).await?;
             asked.map_err(|error| unanswered(error, realm))
         };
         let mut response = ask(&self.scopes).await?;

@@ -4,7 +4,7 @@ use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
 use serde_json::json;
 use std::io::Write as _;
 
-use super::fake_registry::{Fake, Fault, Then};
+use super::fake_registry::{FakeRegistry, Fault, Then};
 use super::*;
 use crate::image::{Blob, Digest};
 
@@ -12,20 +12,20 @@ use crate::image::{Blob, Digest};
 const LAYER: usize = 3 << 20;
 
 struct Site {
-    fake: Fake,
+    fake: FakeRegistry,
     dir: tempfile::TempDir,
 }
 
 impl Site {
     async fn new() -> Site {
-        Site { fake: Fake::start().await, dir: tempfile::tempdir().unwrap() }
+        Site { fake: FakeRegistry::start().await, dir: tempfile::tempdir().unwrap() }
     }
 
     fn store(&self, name: &str) -> Store {
         Store::open(&self.dir.path().join(name)).unwrap()
     }
 
-    fn name(&self) -> Name {
+    fn name(&self) -> Reference {
         format!("{}/a:1", self.fake.host).parse().unwrap()
     }
 
@@ -42,11 +42,11 @@ impl Site {
     }
 
     async fn push(&self, store: &Store, root: &Descriptor) -> Result<Summary> {
-        self.client(None).push(root, &self.name(), store, &Job::silent()).await
+        self.client(None).push(root, &self.name(), store, &Context::silent()).await
     }
 
     async fn pull(&self, store: &Store) -> Result<(Descriptor, Summary)> {
-        self.client(None).pull(&self.name(), &[], store, &Job::silent()).await
+        self.client(None).pull(&self.name(), &[], store, &Context::silent()).await
     }
 }
 
@@ -162,14 +162,14 @@ async fn tokens_are_fetched_for_the_scopes_that_are_needed_and_renewed_when_they
     let here = site.store("here");
     let root = image(&here);
     site.fake.state().token_uses = Some(4);
-    site.client(Some("ann")).push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+    site.client(Some("ann")).push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
     assert!(site.fake.count("GET /token?service=fake&scope=repository%3Aa%3Apull%2Cpush") >= 2, "{:?}", site.fake.state().log);
-    let (pulled, _) = site.client(None).pull(&site.name(), &[], &site.store("there"), &Job::silent()).await.unwrap();
+    let (pulled, _) = site.client(None).pull(&site.name(), &[], &site.store("there"), &Context::silent()).await.unwrap();
     assert_eq!(pulled.digest(), root.digest());
     // what other repositories have is asked for with the right to read it there
-    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
+    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
     site.fake.state().blobs.clear();
-    site.client(None).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    site.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
     assert!(site.fake.count("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1, "{:?}", site.fake.state().log);
     assert!(site.fake.count("POST /v2/b/blobs/uploads/?mount=sha256%3A") >= 2);
 }
@@ -178,13 +178,13 @@ async fn tokens_are_fetched_for_the_scopes_that_are_needed_and_renewed_when_they
 async fn a_wrong_password_is_said_and_nothing_is_tried_again() {
     let site = Site::new().await;
     site.fake.state().token_uses = Some(100);
-    let error = site.client(Some("wrong")).pull(&site.name(), &[], &site.store("there"), &Job::silent()).await.unwrap_err();
+    let error = site.client(Some("wrong")).pull(&site.name(), &[], &site.store("there"), &Context::silent()).await.unwrap_err();
     assert!(error.to_string().ends_with("incorrect username or password (401)"), "{error:#}");
     assert!(hints_of(&error).concat().contains("sealift login"), "{error:#}");
     assert_eq!(site.fake.count("GET /token"), 1);
-    let error = site.client(None).login(&site.fake.host, "wrong", &"x".into(), &Job::silent()).await.unwrap_err();
+    let error = site.client(None).login(&site.fake.host, "wrong", &"x".into(), &Context::silent()).await.unwrap_err();
     assert!(error.to_string().contains("as wrong"), "{error:#}");
-    site.client(None).login(&site.fake.host, "ann", &"x".into(), &Job::silent()).await.unwrap();
+    site.client(None).login(&site.fake.host, "ann", &"x".into(), &Context::silent()).await.unwrap();
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn identity_tokens_are_exchanged_for_access_tokens_and_again_when_those_ru
     for (token, good) in [("identity", true), ("other", false)] {
         let auths = json!({"auths": {&site.fake.host: {"identitytoken": token}}});
         std::fs::write(&file, auths.to_string()).unwrap();
-        let pushed = site.client(None).push(&root, &site.name(), &here, &Job::silent()).await;
+        let pushed = site.client(None).push(&root, &site.name(), &here, &Context::silent()).await;
         assert_eq!(pushed.is_ok(), good, "{token}: {:?}", pushed.err());
     }
     let form = "grant_type=refresh_token&client_id=sealift&refresh_token=identity&scope=repository%3Aa%3Apull%2Cpush&service=fake";
@@ -251,7 +251,7 @@ async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
 
     let there = site.store("there");
     let platforms = [crate::image::parse_platform("linux/arm64").unwrap()];
-    let (pulled, _) = site.client(None).pull(&site.name(), &platforms, &there, &Job::silent()).await.unwrap();
+    let (pulled, _) = site.client(None).pull(&site.name(), &platforms, &there, &Context::silent()).await.unwrap();
     assert_eq!(pulled.digest(), root.digest());
     assert!(there.has(&Blob::try_from(&arm64).unwrap()) && !there.has(&Blob::of(&layer())), "only the wanted arm comes");
 
@@ -268,8 +268,8 @@ async fn as_many_blobs_as_were_asked_for_move_at_once() {
         let here = site.store("here");
         let root = images_of_layers(&here, 8);
         site.fake.state().slow = true;
-        let job = Job::new(std::sync::Arc::new(crate::events::Silent), Default::default(), std::num::NonZeroUsize::new(jobs).unwrap());
-        site.client(None).push(&root, &site.name(), &here, &job.as_asked()).await.unwrap();
+        let ctx = Context::new(std::sync::Arc::new(crate::events::Silent), Default::default(), std::num::NonZeroUsize::new(jobs).unwrap());
+        site.client(None).push(&root, &site.name(), &here, &ctx.as_asked()).await.unwrap();
         assert_eq!(site.fake.state().most_at_once, expected, "-j {jobs}");
     }
 }
@@ -290,11 +290,11 @@ async fn what_may_not_be_mounted_is_sent() {
     let root = image(&here);
     site.push(&here, &root).await.unwrap();
     site.fake.state().blobs.clear();
-    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
+    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
     for _ in 0..2 {
         site.fault("POST /v2/b/blobs/uploads/?mount=", Then::Status(403, "", ""));
     }
-    let pushed = site.client(None).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    let pushed = site.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
     assert_eq!((pushed.moved_blobs, pushed.mounted_blobs), (2, 0));
 }
 
@@ -306,8 +306,8 @@ async fn a_token_service_that_refuses_the_scopes_of_other_repositories_is_asked_
     site.push(&here, &root).await.unwrap();
     site.fake.state().token_uses = Some(100);
     site.fake.state().one_scope = true;
-    let other: Name = format!("{}/b:1", site.fake.host).parse().unwrap();
-    site.client(Some("ann")).push(&root, &other, &here, &Job::silent()).await.unwrap();
+    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
+    site.client(Some("ann")).push(&root, &other, &here, &Context::silent()).await.unwrap();
     assert!(site.fake.count("GET /token?service=fake&scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1);
 }
 
@@ -396,25 +396,25 @@ async fn an_upload_that_is_gone_at_a_later_chunk_begins_anew_and_finished_blobs_
 #[tokio::test]
 async fn credentials_do_not_follow_to_another_host() {
     for password in [Some("ann"), None] {
-        let (site, elsewhere) = (Site::new().await, Fake::start().await);
+        let (site, elsewhere) = (Site::new().await, FakeRegistry::start().await);
         let here = site.store("here");
         let root = image(&here);
         site.fake.state().token_uses = Some(1000);
         let client = site.client(password);
-        client.push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+        client.push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
         // a blob that is kept somewhere else, as in the storage of a cloud
         let blob = Digest::of(&layer()).to_string();
         elsewhere.state().blobs.insert(blob.clone(), layer());
         site.fault(format!("GET /v2/a/blobs/{blob}"), Then::At(elsewhere.host.clone()));
         let there = site.store("there");
-        client.pull(&site.name(), &[], &there, &Job::silent()).await.unwrap();
+        client.pull(&site.name(), &[], &there, &Context::silent()).await.unwrap();
         assert!(there.has(&Blob::of(&layer())));
         // an upload that goes on somewhere else
         site.fake.state().blobs.remove(&blob);
         elsewhere.state().blobs.clear();
         site.fault("POST /v2/a/blobs/uploads/", Then::At(elsewhere.host.clone()));
         // the fake elsewhere knows no upload: the blob begins anew where it was
-        client.push(&root, &site.name(), &here, &Job::silent()).await.unwrap();
+        client.push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
         assert!(elsewhere.count("PATCH") >= 1, "{:?}", elsewhere.state().log);
         assert!(elsewhere.state().shown.iter().all(String::is_empty), "{:?}", elsewhere.state().shown);
         assert!(site.fake.state().shown.iter().any(|shown| shown.starts_with("Bearer t")));
@@ -423,7 +423,8 @@ async fn credentials_do_not_follow_to_another_host() {
 
 #[tokio::test]
 async fn mirrors_that_are_down_lack_the_image_or_break_are_passed_over() {
-    let (site, lacking, breaking, whole) = (Site::new().await, Fake::start().await, Fake::start().await, Fake::start().await);
+    let (site, lacking, breaking, whole) =
+        (Site::new().await, FakeRegistry::start().await, FakeRegistry::start().await, FakeRegistry::start().await);
     let here = site.store("here");
     let root = image(&here);
     site.push(&here, &root).await.unwrap();
@@ -444,7 +445,7 @@ async fn mirrors_that_are_down_lack_the_image_or_break_are_passed_over() {
         let named = mirrors.iter().map(|mirror| (site.fake.host.clone(), (*mirror).clone())).collect();
         let client = Client::new(Options { mirrors: named, ..Options::default() }).unwrap();
         let before = site.fake.state().log.len();
-        let (pulled, _) = client.pull(&site.name(), &[], &there, &Job::silent()).await.unwrap();
+        let (pulled, _) = client.pull(&site.name(), &[], &there, &Context::silent()).await.unwrap();
         assert_eq!(pulled.digest(), root.digest(), "{mirrors:?}");
         assert!(there.has(&Blob::of(&layer())), "{mirrors:?}");
         assert_eq!(site.fake.state().log.len() > before, from_registry, "{mirrors:?}");

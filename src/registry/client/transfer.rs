@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-use crate::events::{Job, Task, Unit};
+use crate::events::{Context, Task, Unit};
 use crate::image::Blob;
 
 /// Bytes are handed between disk and network in pieces of this size.
@@ -19,13 +19,13 @@ pub const QUEUE: usize = 4;
 pub struct Mismatch(pub String);
 
 /// Runs `attempt`, and after a [`Mismatch`] tells the user and runs it once more.
-pub async fn once_more<T, F>(job: &Job, mut attempt: impl FnMut() -> F) -> Result<T>
+pub async fn once_more<T, F>(ctx: &Context, mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     match attempt().await {
         Err(error) if error.downcast_ref::<Mismatch>().is_some() => {
-            job.warn(format!("{error:#}; trying once more"));
+            ctx.warn(format!("{error:#}; trying once more"));
             attempt().await
         }
         result => result,
@@ -42,8 +42,8 @@ pub struct Meter {
 
 impl Meter {
     /// A meter for a blob; `verb` says where it goes.
-    pub fn new(job: &Job, verb: &str, blob: &Blob) -> Self {
-        let task = job.task(format!("{verb} {}:{}", blob.digest.algorithm().name(), blob.digest.short()), Some(blob.size), Unit::Bytes);
+    pub fn new(ctx: &Context, verb: &str, blob: &Blob) -> Self {
+        let task = ctx.task(format!("{verb} {}:{}", blob.digest.algorithm().name(), blob.digest.short()), Some(blob.size), Unit::Bytes);
         Meter { task: Mutex::new(Some(task)), shown: AtomicU64::new(0), moved: AtomicU64::new(0), kept: AtomicU64::new(0) }
     }
 

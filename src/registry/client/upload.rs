@@ -11,14 +11,14 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use url::Url;
 
-use super::error::HungUp;
-use super::idle_timeout::{ANSWER, IDLE, Pulse};
+use super::error::ConnectionClosed;
+use super::idle_timeout::{ANSWER, IDLE, IdleTimeout};
 use super::session::Session;
 use super::transfer::{Meter, Mismatch, once_more};
-use super::upload_body::Source;
+use super::upload_body::UploadBody;
 use crate::atomic_file;
 use crate::error::{Failure, Kind, kind_of};
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Blob, Digest};
 use crate::retry::{Policy, retry_stuck};
 use crate::store::Store;
@@ -59,10 +59,10 @@ struct Opened {
 
 impl Upload<'_> {
     /// Uploads it; what became of it, and the bytes that went over the wire, those of failed tries included.
-    pub async fn run(&self, job: &Job) -> Result<(Moved, u64)> {
-        let meter = Arc::new(Meter::new(job, "push", &self.blob));
+    pub async fn run(&self, ctx: &Context) -> Result<(Moved, u64)> {
+        let meter = Arc::new(Meter::new(ctx, "push", &self.blob));
         let what = format!("push {}: blob {}", self.session.place(), self.blob.digest);
-        let moved = once_more(job, || retry_stuck(Policy::default(), job, &what, || meter.kept(), |_| self.attempt(&meter, &what))).await?;
+        let moved = once_more(ctx, || retry_stuck(Policy::default(), ctx, &what, || meter.kept(), |_| self.attempt(&meter, &what))).await?;
         match moved {
             Moved::Present => meter.unchanged(),
             Moved::Mounted => meter.done("mounted"),
@@ -73,7 +73,7 @@ impl Upload<'_> {
 
     async fn attempt(&self, meter: &Arc<Meter>, what: &str) -> Result<Moved> {
         if self.is_there(what).await? {
-            self.forget();
+            self.discard_session();
             return Ok(Moved::Present);
         }
         let mut opened = match self.resume(what).await? {
@@ -85,7 +85,7 @@ impl Upload<'_> {
         };
         meter.reach(opened.offset);
         meter.keep(opened.offset);
-        let mut source = Source::open(self.store, self.blob, opened.offset);
+        let mut source = UploadBody::open(self.store, self.blob, opened.offset);
         if self.blob.size > SMALL && self.session.chunks.are_taken() {
             while opened.offset < self.blob.size {
                 self.remember(&opened.url)?;
@@ -95,7 +95,7 @@ impl Upload<'_> {
             self.remember(&opened.url)?;
         }
         self.close(opened, source, meter, what).await?;
-        self.forget();
+        self.discard_session();
         Ok(Moved::Sent)
     }
 
@@ -141,14 +141,14 @@ impl Upload<'_> {
                 Ok(Some(Opened { url, offset, least: least(&response) }))
             }
             _ => {
-                self.forget();
+                self.discard_session();
                 Ok(None)
             }
         }
     }
 
     /// Sends the next chunk.
-    async fn patch(&self, opened: Opened, source: &mut Source, meter: &Arc<Meter>, what: &str) -> Result<Opened> {
+    async fn patch(&self, opened: Opened, source: &mut UploadBody, meter: &Arc<Meter>, what: &str) -> Result<Opened> {
         let chunks = &self.session.chunks;
         let length = chunks.size().max(opened.least).min(self.blob.size - opened.offset);
         let end = opened.offset + length;
@@ -156,7 +156,7 @@ impl Upload<'_> {
         let sent = self.send(request, opened.offset, end, source, meter, what).await;
         let response = sent.inspect_err(|error| {
             // a proxy that refuses long bodies may just hang up
-            if error.downcast_ref::<HungUp>().is_some() {
+            if error.downcast_ref::<ConnectionClosed>().is_some() {
                 chunks.shrink(length);
             }
         })?;
@@ -167,7 +167,7 @@ impl Upload<'_> {
             }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 chunks.give_up();
-                self.forget();
+                self.discard_session();
                 return Err(Failure::network(format!("{what}: the registry takes no chunks")).into());
             }
             // the next try asks how far the upload is
@@ -187,7 +187,7 @@ impl Upload<'_> {
     }
 
     /// Sends what is left, if anything, and says the digest.
-    async fn close(&self, opened: Opened, mut source: Source, meter: &Arc<Meter>, what: &str) -> Result<()> {
+    async fn close(&self, opened: Opened, mut source: UploadBody, meter: &Arc<Meter>, what: &str) -> Result<()> {
         let mut url = opened.url;
         url.query_pairs_mut().append_pair("digest", &self.blob.digest.to_string());
         let response = if opened.offset == self.blob.size {
@@ -211,11 +211,11 @@ impl Upload<'_> {
         request: RequestBuilder,
         from: u64,
         to: u64,
-        source: &mut Source,
+        source: &mut UploadBody,
         meter: &Arc<Meter>,
         what: &str,
     ) -> Result<Response> {
-        let pulse = Pulse::new(IDLE + Duration::from_secs(30));
+        let pulse = IdleTimeout::new(IDLE + Duration::from_secs(30));
         let body = source.body(from, to - from, meter, &pulse);
         let taken = body.counter();
         let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, to - from).body(body.stream);
@@ -230,7 +230,7 @@ impl Upload<'_> {
 
     /// The failure when the registry no longer wants this upload: it is begun anew, this blob alone.
     async fn given_up(&self, response: Response, what: &str) -> anyhow::Error {
-        self.forget();
+        self.discard_session();
         let status = response.status();
         let error = self.session.refuse(response, what).await;
         match status.as_u16() {
@@ -253,7 +253,7 @@ impl Upload<'_> {
         atomic_file::write(&self.journal(), url.as_str().as_bytes(), 0o600)
     }
 
-    fn forget(&self) {
+    fn discard_session(&self) {
         std::fs::remove_file(self.journal()).ok();
     }
 }

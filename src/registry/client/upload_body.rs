@@ -11,14 +11,14 @@ use reqwest::Body;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::idle_timeout::Pulse;
+use super::idle_timeout::IdleTimeout;
 use super::transfer::{CHUNK, Meter, QUEUE};
 use crate::error::{Failure, Kind, kind_of};
 use crate::image::Blob;
 use crate::store::Store;
 
 /// A blob that is being read by a thread of its own.
-pub struct Source {
+pub struct UploadBody {
     pieces: Arc<Mutex<Pieces>>,
     reader: Option<JoinHandle<Result<()>>>,
 }
@@ -42,17 +42,17 @@ impl Part {
     }
 }
 
-impl Source {
+impl UploadBody {
     /// Reads the blob from byte `offset`; what is before is read too, for the digest.
-    pub fn open(store: &Store, blob: Blob, offset: u64) -> Source {
+    pub fn open(store: &Store, blob: Blob, offset: u64) -> UploadBody {
         let (sender, queue) = mpsc::channel(QUEUE);
         let store = store.clone();
         let reader = spawn_blocking(move || read(&store, blob, offset, &sender));
-        Source { pieces: Arc::new(Mutex::new(Pieces { queue, left: Bytes::new() })), reader: Some(reader) }
+        UploadBody { pieces: Arc::new(Mutex::new(Pieces { queue, left: Bytes::new() })), reader: Some(reader) }
     }
 
     /// The next `length` bytes as a body. Beats `pulse` and moves `meter` as they are taken.
-    pub fn body(&mut self, from: u64, length: u64, meter: &Arc<Meter>, pulse: &Pulse) -> Part {
+    pub fn body(&mut self, from: u64, length: u64, meter: &Arc<Meter>, pulse: &IdleTimeout) -> Part {
         let taken = Arc::new(AtomicU64::new(0));
         let state = (self.pieces.clone(), taken.clone(), meter.clone(), pulse.clone());
         let pieces = stream::try_unfold(state, move |(pieces, taken, meter, pulse)| async move {

@@ -14,7 +14,7 @@ use crate::image::Digest;
 
 /// What a request wants to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish<'a> {
+pub enum Action<'a> {
     /// To be told that the credentials are good.
     Enter,
     /// To read in a repository.
@@ -25,21 +25,21 @@ pub enum Wish<'a> {
     Catalog,
 }
 
-impl Wish<'_> {
+impl Action<'_> {
     /// The scope of a token that is good for it, if it needs one.
     pub fn scope(&self) -> Option<String> {
         match self {
-            Wish::Enter => None,
-            Wish::Pull(repository) => Some(format!("repository:{repository}:pull")),
-            Wish::Push(repository) => Some(format!("repository:{repository}:pull,push")),
-            Wish::Catalog => Some("registry:catalog:*".to_owned()),
+            Action::Enter => None,
+            Action::Pull(repository) => Some(format!("repository:{repository}:pull")),
+            Action::Push(repository) => Some(format!("repository:{repository}:pull,push")),
+            Action::Catalog => Some("registry:catalog:*".to_owned()),
         }
     }
 }
 
 /// The users, and what is allowed without being one.
 #[derive(Debug, Default)]
-pub struct Access {
+pub struct Auth {
     hashes: HashMap<String, String>,
     /// Digests of headers that were found good: bcrypt is slow on purpose, and clients send the same header with every request.
     good: Mutex<HashSet<Digest>>,
@@ -49,13 +49,13 @@ pub struct Access {
     pub tokens: Option<Tokens>,
 }
 
-impl Access {
+impl Auth {
     /// Reads an htpasswd file.
-    pub fn read(path: &Path) -> Result<Access> {
+    pub fn read(path: &Path) -> Result<Auth> {
         Self::parse(&fs_err::read_to_string(path)?, &path.display().to_string())
     }
 
-    fn parse(text: &str, place: &str) -> Result<Access> {
+    fn parse(text: &str, place: &str) -> Result<Auth> {
         let mut hashes = HashMap::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -72,13 +72,13 @@ impl Access {
                 ),
             }
         }
-        Ok(Access { hashes, ..Access::default() })
+        Ok(Auth { hashes, ..Auth::default() })
     }
 
     /// Whether a request with this `Authorization` header may do what it wants. Takes time on purpose: call it where blocking
     /// is allowed.
-    pub fn allows(&self, header: Option<&str>, wish: &Wish) -> bool {
-        let Some(header) = header else { return self.anonymous_pull && matches!(wish, Wish::Pull(_)) };
+    pub fn allows(&self, header: Option<&str>, wish: &Action) -> bool {
+        let Some(header) = header else { return self.anonymous_pull && matches!(wish, Action::Pull(_)) };
         match (&self.tokens, header.split_once(' ')) {
             (Some(tokens), Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => tokens.allow(token.trim(), wish),
             _ => self.knows(header),
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn only_users_with_their_password_are_let_in() {
         let text = format!("# users\n\nann:{}\n", bcrypt::hash("secret", 4).unwrap());
-        let mut access = Access::parse(&text, "htpasswd").unwrap();
+        let mut access = Auth::parse(&text, "htpasswd").unwrap();
         for (header, pull, push) in [
             (Some(basic("ann:secret")), true, true),
             (Some(basic("ann:secret")), true, true),
@@ -136,14 +136,14 @@ mod tests {
         ] {
             access.anonymous_pull = false;
             let header = header.as_deref();
-            let allowed = (access.allows(header, &Wish::Pull("a")), access.allows(header, &Wish::Push("a")));
+            let allowed = (access.allows(header, &Action::Pull("a")), access.allows(header, &Action::Push("a")));
             assert_eq!(allowed, (pull, push), "{header:?}");
             // whoever shows something must show the right thing, also where nothing need be shown
             access.anonymous_pull = true;
-            assert_eq!(access.allows(header, &Wish::Pull("a")), pull || header.is_none(), "{header:?}");
-            assert_eq!(access.allows(header, &Wish::Enter), push, "{header:?}");
+            assert_eq!(access.allows(header, &Action::Pull("a")), pull || header.is_none(), "{header:?}");
+            assert_eq!(access.allows(header, &Action::Enter), push, "{header:?}");
         }
-        let error = Access::parse("ann:{SHA}abc", "htpasswd").unwrap_err();
+        let error = Auth::parse("ann:{SHA}abc", "htpasswd").unwrap_err();
         assert!(error.to_string().starts_with("htpasswd:1:"), "{error}");
     }
 }

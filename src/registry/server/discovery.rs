@@ -8,14 +8,14 @@ use serde_json::json;
 use url::form_urlencoded::Serializer;
 
 use super::response;
-use super::state::{Site, parameter};
+use super::state::{State, parameter};
 use crate::image::Digest;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Lists of referrers are manifests to clients, which refuse more than 4 MiB: a page has at most this many bytes of descriptors.
 const PAGE: usize = 3 << 20;
 
-impl Site {
+impl State {
     /// The tags of a repository, in lexical order as the specification has it: without regard to case.
     pub fn tags(&self, repository: &str, query: &str) -> Result<Response<Body>> {
         let names = self.names()?;

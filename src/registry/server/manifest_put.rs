@@ -14,8 +14,8 @@ use tokio::task::spawn_blocking;
 use url::form_urlencoded;
 
 use super::response;
-use super::state::{Site, query, unsupported};
-use crate::image::{Algorithm, Blob, Content, Digest, Name, children, content_of, media_type_of, subject_of};
+use super::state::{State, query, unsupported};
+use crate::image::{Algorithm, Blob, Content, Digest, Reference, children, content_of, media_type_of, subject_of};
 use crate::store::MAX_DOCUMENT;
 
 /// A manifest or index that came, read.
@@ -26,7 +26,7 @@ struct Document {
     subject: Option<Digest>,
 }
 
-impl Site {
+impl State {
     /// Puts a manifest or index under a tag, or under its digest and the tags that the query asks for.
     pub async fn put_manifest(
         self: &std::sync::Arc<Self>,
@@ -64,12 +64,12 @@ impl Site {
         if !by_digest {
             tags.push(version.to_owned());
         }
-        let named: Result<Vec<Name>> = tags.iter().map(|tag| self.own_name(repository, &format!(":{tag}"))).collect();
+        let named: Result<Vec<Reference>> = tags.iter().map(|tag| self.own_name(repository, &format!(":{tag}"))).collect();
         let (Ok(mut named), Ok(bare)) = (named, self.own_name(repository, &format!("@{digest}"))) else {
             return Ok(response::error(StatusCode::BAD_REQUEST, "NAME_INVALID", "no such repository or tag can be"));
         };
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let _in_use = self.store.in_use()?;
+        let _in_use = self.store.lock_shared()?;
         if let Some(missing) = self.missing(document)? {
             return Ok(response::error(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", &format!("it names {missing}, which is not here")));
         }
@@ -81,7 +81,7 @@ impl Site {
         for name in &named {
             self.store.tag(name, &document.descriptor)?;
         }
-        self.forget_named(repository, document)?;
+        self.untag_children(repository, document)?;
         let named: Vec<String> = children(&document.content).iter().map(|child| child.digest().to_string()).collect();
         self.pending.done(named.iter().map(String::as_str));
         let mut response = response::created(format!("/v2/{repository}/manifests/{digest}"), &digest);
@@ -110,7 +110,7 @@ impl Site {
     }
 
     /// What an index names need not be kept by its digest any more, unless it refers to something itself.
-    fn forget_named(&self, repository: &str, document: &Document) -> Result<()> {
+    fn untag_children(&self, repository: &str, document: &Document) -> Result<()> {
         let Content::Index(index) = &document.content else { return Ok(()) };
         for arm in index.manifests() {
             let Ok(digest) = Digest::try_from(arm.digest()) else { continue };
@@ -158,7 +158,7 @@ impl Site {
     }
 
     /// The name in the store of what is pushed to a repository; `rest` is `:TAG` or `@DIGEST`.
-    fn own_name(&self, repository: &str, rest: &str) -> Result<Name> {
+    fn own_name(&self, repository: &str, rest: &str) -> Result<Reference> {
         let own = self.own_names.first().map_or("localhost", String::as_str);
         format!("{own}/{repository}{rest}").parse()
     }

@@ -26,14 +26,14 @@ use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
 use tokio::net::TcpListener;
 
-use self::auth::Access;
-use self::state::Site;
+use self::auth::Auth;
+use self::state::State;
 use self::tls::TlsListener;
 use self::tokens::Tokens;
-use self::upload_guard::Pending;
+use self::upload_guard::UploadGuard;
 use self::uploads::Uploads;
 use crate::error::Failure;
-use crate::events::Job;
+use crate::events::Context;
 use crate::store::Store;
 
 /// How long clients may go on with what they are in when the server is told to stop.
@@ -61,8 +61,8 @@ pub struct Settings {
 }
 
 /// Serves until the job is cancelled.
-pub async fn serve(settings: &Settings, store: Store, job: &Job) -> Result<()> {
-    let mut access = settings.htpasswd.as_deref().map(Access::read).transpose()?;
+pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<()> {
+    let mut access = settings.htpasswd.as_deref().map(Auth::read).transpose()?;
     if let Some(access) = &mut access {
         access.anonymous_pull = settings.anonymous_pull;
         access.tokens = settings.tokens.then(Tokens::default);
@@ -73,41 +73,41 @@ pub async fn serve(settings: &Settings, store: Store, job: &Job) -> Result<()> {
         .with_context(|| Failure::failed(format!("listen on {}", settings.listen)).hint("`ss -ltnp` shows who has the port"))?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     let address = listener.local_addr()?;
-    job.note(format!("serving {} on {scheme}://{address}", store.root().display()));
+    ctx.note(format!("serving {} on {scheme}://{address}", store.root().display()));
     if settings.writable && access.is_none() && !address.ip().is_loopback() {
-        job.warn("whoever reaches this address may push: name users with `--htpasswd FILE`");
+        ctx.warn("whoever reaches this address may push: name users with `--htpasswd FILE`");
     }
-    let site = Site {
-        pending: Pending::new(store.clone()),
+    let site = State {
+        pending: UploadGuard::new(store.clone()),
         store,
         access,
         own_names: settings.own_names.clone(),
         writable: settings.writable,
         deletes: settings.deletes,
         scheme,
-        job: job.clone(),
+        ctx: ctx.clone(),
         names: Mutex::new(None),
         uploads: Uploads::default(),
         changing: Mutex::new(()),
     };
     match acceptor {
-        Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(site), job).await,
+        Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(site), ctx).await,
         None => {
             let listener = listener.tap_io(|stream| {
                 stream.set_nodelay(true).ok();
             });
-            run(listener, Arc::new(site), job).await
+            run(listener, Arc::new(site), ctx).await
         }
     }
 }
 
-async fn run<L>(listener: L, site: Arc<Site>, job: &Job) -> Result<()>
+async fn run<L>(listener: L, site: Arc<State>, ctx: &Context) -> Result<()>
 where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
     let router = Router::new().fallback(move |request| site.clone().answer(request));
-    let stop = job.cancel().clone();
+    let stop = ctx.cancel().clone();
     let told = stop.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { told.cancelled().await });
     let give_up = async {

@@ -7,11 +7,11 @@ use axum::http::{Method, Response, StatusCode};
 
 use super::repositories::Found;
 use super::response;
-use super::state::Site;
+use super::state::State;
 use crate::image::{Blob, Digest, media_type_of};
 use crate::store::MAX_DOCUMENT;
 
-impl Site {
+impl State {
     /// A manifest or index, by tag or digest.
     pub fn manifest(&self, method: &Method, repository: &str, version: &str, query: &str) -> Result<Response<Body>> {
         let unknown = |message: String| Ok(response::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message));

@@ -6,8 +6,8 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
-    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, DROPPED_REGISTRY, Digest, Name, TYPE_WORKLOADS, content_of, host_platform,
-    platform_string, referrer, subject_of,
+    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, DROPPED_REGISTRY, Digest, Reference, TYPE_WORKLOADS, content_of,
+    host_platform, platform_string, referrer, subject_of,
 };
 use crate::store::Store;
 
@@ -22,7 +22,7 @@ pub struct Repository {
 
 impl Repository {
     /// Adds what a name points at, unless its tag is there.
-    fn add(&mut self, name: &Name, descriptor: Descriptor) {
+    fn add(&mut self, name: &Reference, descriptor: Descriptor) {
         if let Some(tag) = name.tag() {
             self.tags.entry(tag.to_owned()).or_insert(descriptor);
         }
@@ -31,7 +31,7 @@ impl Repository {
 
 /// The names, by registry, repository and tag.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct Repositories {
     registries: BTreeMap<String, BTreeMap<String, Repository>>,
     /// What came out of images of Sealer's without its registry, by repository: it may be meant whatever registry is asked for.
     dropped: BTreeMap<String, Repository>,
@@ -52,10 +52,10 @@ pub enum Found<'a> {
     Several(Vec<String>),
 }
 
-impl Names {
+impl Repositories {
     /// Reads the names from a store; `own` is the registry whose images are found first.
-    pub fn read(store: &Store, own: Option<&str>) -> Result<Names> {
-        let mut names = Names { own: own.map(str::to_owned), ..Names::default() };
+    pub fn read(store: &Store, own: Option<&str>) -> Result<Repositories> {
+        let mut names = Repositories { own: own.map(str::to_owned), ..Repositories::default() };
         let all = store.names()?;
         for (name, descriptor) in &all {
             names.add(name, descriptor.clone());
@@ -126,25 +126,25 @@ impl Names {
         repositories.get(repository).or_else(short).map(|repository| (registry, repository))
     }
 
-    fn add(&mut self, name: &Name, descriptor: Descriptor) {
+    fn add(&mut self, name: &Reference, descriptor: Descriptor) {
         self.repository(name).add(name, descriptor);
     }
 
-    fn add_workload(&mut self, name: &Name, descriptor: Descriptor) {
+    fn add_workload(&mut self, name: &Reference, descriptor: Descriptor) {
         if name.registry() == DROPPED_REGISTRY {
             self.dropped.entry(name.repository().to_owned()).or_default().add(name, descriptor.clone());
         }
         self.add(name, descriptor);
     }
 
-    fn add_referrer(&mut self, name: &Name, subject: Digest, referrer: Descriptor) {
+    fn add_referrer(&mut self, name: &Reference, subject: Digest, referrer: Descriptor) {
         let known = self.repository(name).referrers.entry(subject).or_default();
         if known.iter().all(|other| other.digest() != referrer.digest()) {
             known.push(referrer);
         }
     }
 
-    fn repository(&mut self, name: &Name) -> &mut Repository {
+    fn repository(&mut self, name: &Reference) -> &mut Repository {
         let repositories = self.registries.entry(name.registry().to_owned()).or_default();
         repositories.entry(name.repository().to_owned()).or_default()
     }
@@ -162,7 +162,7 @@ impl Names {
             let Some(Content::Manifest(manifest)) = self.document(store, arm) else { continue };
             for layer in manifest.layers() {
                 let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
-                if let Some(name) = reference.and_then(|text| text.parse::<Name>().ok()) {
+                if let Some(name) = reference.and_then(|text| text.parse::<Reference>().ok()) {
                     self.add_workload(&name, layer.clone());
                 }
             }
@@ -187,8 +187,8 @@ mod tests {
     use crate::image::Digest;
     use oci_spec::image::DescriptorBuilder;
 
-    fn names(all: &[(&str, &str)]) -> Names {
-        let mut names = Names::default();
+    fn names(all: &[(&str, &str)]) -> Repositories {
+        let mut names = Repositories::default();
         for (name, content) in all {
             let blob = Blob::of(content.as_bytes());
             let descriptor =

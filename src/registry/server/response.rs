@@ -25,7 +25,7 @@ pub fn document(status: StatusCode, media_type: &str, document: &Value) -> Respo
 /// An error (OCI distribution specification, "error codes").
 pub fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let mut response = document(status, "application/json", &json!({"errors": [{"code": code, "message": message}]}));
-    response.extensions_mut().insert(Reason(message.to_owned()));
+    response.extensions_mut().insert(ErrorResponse(message.to_owned()));
     response
 }
 
@@ -60,7 +60,7 @@ pub fn bad_digest() -> Response<Body> {
 
 /// Why a request was refused; for the log.
 #[derive(Debug, Clone)]
-pub struct Reason(pub String);
+pub struct ErrorResponse(pub String);
 
 /// A manifest; of a HEAD request only what there is to say about it.
 pub fn manifest(method: &Method, media_type: &str, blob: &Blob, content: Vec<u8>) -> Response<Body> {

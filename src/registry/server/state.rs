@@ -11,23 +11,23 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use url::form_urlencoded;
 
-use super::auth::{Access, Wish};
-use super::repositories::Names;
+use super::auth::{Action, Auth};
+use super::repositories::Repositories;
 use super::response;
 use super::route::{Part, Route};
-use super::upload_guard::Pending;
+use super::upload_guard::UploadGuard;
 use super::uploads::Uploads;
 use crate::error::{Kind, kind_of};
-use crate::events::Job;
+use crate::events::Context;
 use crate::image::{Algorithm, Digest};
 use crate::store::Store;
 
 /// A registry over a store.
-pub struct Site {
+pub struct State {
     /// What it serves.
     pub store: Store,
     /// Who may use it; anybody if `None`.
-    pub access: Option<Access>,
+    pub access: Option<Auth>,
     /// Its own names (`sea.hub:5000`): images asked for under them may be named otherwise in the store. What is pushed is named
     /// under the first.
     pub own_names: Vec<String>,
@@ -38,13 +38,13 @@ pub struct Site {
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Where it tells about errors.
-    pub job: Job,
+    pub ctx: Context,
     /// The names, as long as the store does not change.
-    pub names: Mutex<Option<(Stamp, Arc<Names>)>>,
+    pub names: Mutex<Option<(Stamp, Arc<Repositories>)>>,
     /// What is being uploaded.
     pub uploads: Uploads,
     /// What is being pushed and has no name yet.
-    pub pending: Pending,
+    pub pending: UploadGuard,
     /// Held while documents are put or something is deleted: what a document names must not go meanwhile.
     pub changing: Mutex<()>,
 }
@@ -56,7 +56,7 @@ pub struct Stamp {
     blobs: [Option<SystemTime>; 2],
 }
 
-impl Site {
+impl State {
     /// Answers a request, and says a line about it when it is refused.
     pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (request, body) = request.into_parts();
@@ -73,8 +73,8 @@ impl Site {
             return response;
         }
         if status.is_server_error() || (status.is_client_error() && status != StatusCode::UNAUTHORIZED) {
-            let reason = response.extensions().get::<response::Reason>().map_or("", |reason| reason.0.as_str());
-            self.job.warn(format!("{} {}: {} {reason}", request.method, request.uri, status.as_u16()));
+            let reason = response.extensions().get::<response::ErrorResponse>().map_or("", |reason| reason.0.as_str());
+            self.ctx.warn(format!("{} {}: {} {reason}", request.method, request.uri, status.as_u16()));
         }
         response
     }
@@ -221,7 +221,7 @@ impl Site {
     }
 
     /// The names of the store as it is now.
-    pub fn names(&self) -> Result<Arc<Names>> {
+    pub fn names(&self) -> Result<Arc<Repositories>> {
         let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((stamp, names)) = &*known
             && *stamp == self.stamp(names.incomplete)
@@ -230,7 +230,7 @@ impl Site {
         }
         // the stamp is taken before reading: what changes meanwhile is read again next time
         let (with_blobs, without) = (self.stamp(true), self.stamp(false));
-        let names = Arc::new(Names::read(&self.store, self.own_names.first().map(String::as_str))?);
+        let names = Arc::new(Repositories::read(&self.store, self.own_names.first().map(String::as_str))?);
         *known = Some((if names.incomplete { with_blobs } else { without }, names.clone()));
         Ok(names)
     }
@@ -245,13 +245,13 @@ impl Site {
 }
 
 /// What a request wants to do.
-fn wish(route: &Route, reads: bool) -> Wish<'_> {
+fn wish(route: &Route, reads: bool) -> Action<'_> {
     match route {
-        Route::In { part: Part::Upload(_), repository } => Wish::Push(repository),
-        Route::In { repository, .. } if reads => Wish::Pull(repository),
-        Route::In { repository, .. } => Wish::Push(repository),
-        Route::Catalog => Wish::Catalog,
-        Route::Version | Route::Token => Wish::Enter,
+        Route::In { part: Part::Upload(_), repository } => Action::Push(repository),
+        Route::In { repository, .. } if reads => Action::Pull(repository),
+        Route::In { repository, .. } => Action::Push(repository),
+        Route::Catalog => Action::Catalog,
+        Route::Version | Route::Token => Action::Enter,
     }
 }
 

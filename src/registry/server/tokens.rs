@@ -11,7 +11,7 @@ use rand::Rng as _;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::auth::Wish;
+use super::auth::Action;
 use super::response;
 use crate::image::Digest;
 
@@ -44,14 +44,14 @@ struct Scope {
 
 impl Tokens {
     /// Whether a token is good for this.
-    pub fn allow(&self, token: &str, wish: &Wish) -> bool {
+    pub fn allow(&self, token: &str, wish: &Action) -> bool {
         let grants = self.grants();
         let Some(grant) = grants.get(&Digest::of(token.as_bytes())).filter(|grant| grant.until > Instant::now()) else { return false };
         match wish {
-            Wish::Enter => true,
-            Wish::Catalog => grant.user,
-            Wish::Pull(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.pull),
-            Wish::Push(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.push),
+            Action::Enter => true,
+            Action::Catalog => grant.user,
+            Action::Pull(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.pull),
+            Action::Push(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.push),
         }
     }
 
@@ -115,16 +115,16 @@ mod tests {
         let wide = take("service=x&scope=repository%3Aa%3Apull%2Cpush&scope=repository:b:pull", true).await;
         let anonymous = take("scope=repository:a:pull,push", false).await;
         for (token, wish, expected) in [
-            (&wide, Wish::Push("a"), true),
-            (&wide, Wish::Pull("b"), true),
-            (&wide, Wish::Push("b"), false),
-            (&wide, Wish::Pull("c"), false),
-            (&wide, Wish::Catalog, true),
-            (&anonymous, Wish::Pull("a"), true),
-            (&anonymous, Wish::Push("a"), false),
-            (&anonymous, Wish::Catalog, false),
-            (&anonymous, Wish::Enter, true),
-            (&"x".to_owned(), Wish::Enter, false),
+            (&wide, Action::Push("a"), true),
+            (&wide, Action::Pull("b"), true),
+            (&wide, Action::Push("b"), false),
+            (&wide, Action::Pull("c"), false),
+            (&wide, Action::Catalog, true),
+            (&anonymous, Action::Pull("a"), true),
+            (&anonymous, Action::Push("a"), false),
+            (&anonymous, Action::Catalog, false),
+            (&anonymous, Action::Enter, true),
+            (&"x".to_owned(), Action::Enter, false),
         ] {
             assert_eq!(tokens.allow(token, &wish), expected, "{wish:?}");
         }

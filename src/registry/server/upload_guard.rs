@@ -8,29 +8,29 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::image::Digest;
-use crate::store::{InUse, Store};
+use crate::store::{SharedLock, Store};
 
 /// After so long without a sign of life, a push counts as given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is being pushed into a store.
-pub struct Pending {
+pub struct UploadGuard {
     store: Store,
     held: Arc<Mutex<Option<Held>>>,
 }
 
 struct Held {
     /// Keeps the store from being pruned.
-    lock: Option<InUse>,
+    lock: Option<SharedLock>,
     /// Ids of uploads, and digests of blobs.
     what: BTreeSet<String>,
     touched: Instant,
 }
 
-impl Pending {
+impl UploadGuard {
     /// Nothing yet.
     pub fn new(store: Store) -> Self {
-        Pending { store, held: Arc::default() }
+        UploadGuard { store, held: Arc::default() }
     }
 
     /// Somebody uploads something, or relies on a blob that is there. Waits while the store is pruned.
@@ -42,7 +42,7 @@ impl Pending {
                 held.touched = Instant::now();
             }
             None => {
-                let lock = Some(self.store.in_use()?);
+                let lock = Some(self.store.lock_shared()?);
                 *held = Some(Held { lock, what: BTreeSet::from([what.to_string()]), touched: Instant::now() });
                 tokio::spawn(give_up(self.held.clone()));
             }
@@ -71,7 +71,7 @@ impl Pending {
         let removed = self.store.remove(digest);
         if let Some(held) = &mut *held {
             held.what.remove(&digest.to_string());
-            held.lock = Some(self.store.in_use()?);
+            held.lock = Some(self.store.lock_shared()?);
         }
         removed
     }
@@ -103,17 +103,17 @@ async fn give_up(of: Arc<Mutex<Option<Held>>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Job;
+    use crate::events::Context;
 
     #[tokio::test]
     async fn nothing_is_pruned_until_all_that_was_pushed_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let pending = Pending::new(store.clone());
+        let pending = UploadGuard::new(store.clone());
         let cancelled = || {
-            let job = Job::silent();
-            job.cancel().cancel();
-            store.prune(false, &job).is_err()
+            let ctx = Context::silent();
+            ctx.cancel().cancel();
+            store.prune(false, &ctx).is_err()
         };
         let blob = store.put(b"pushed").unwrap();
         pending.add("upload").unwrap();
@@ -125,7 +125,7 @@ mod tests {
         assert!(pending.remove(&other.digest).unwrap(), "what is asked to be deleted is");
         assert!(cancelled(), "and the rest is held still");
         pending.done([blob.digest.to_string().as_str()]);
-        store.prune(false, &Job::silent()).unwrap();
+        store.prune(false, &Context::silent()).unwrap();
         assert!(!store.has(&blob));
     }
 }

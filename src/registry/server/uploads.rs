@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use tokio::task::spawn_blocking;
 
 use super::response;
-use super::state::{Site, parameter, query};
+use super::state::{State, parameter, query};
 use crate::error::{Kind, kind_of};
 use crate::image::Digest;
 use crate::registry::sink::Sink;
@@ -50,7 +50,7 @@ impl Uploads {
         slot.place.clone()
     }
 
-    fn forget(&self, id: &str) {
+    fn remove(&self, id: &str) {
         self.open().remove(id);
     }
 
@@ -59,7 +59,7 @@ impl Uploads {
     }
 }
 
-impl Site {
+impl State {
     /// Begins an upload; or mounts a blob that another repository has; or takes it whole, when the digest is told at once.
     pub async fn begin(self: &Arc<Self>, request: &Parts, body: Body, repository: &str) -> Result<Response<Body>> {
         let mount = parameter(query(request), "mount").and_then(|text| text.parse::<Digest>().ok());
@@ -74,7 +74,7 @@ impl Site {
         }
         let site = self.clone();
         let begun = spawn_blocking(move || {
-            let _in_use = site.store.in_use()?;
+            let _in_use = site.store.lock_shared()?;
             let (id, upload) = site.store.begin_upload()?;
             site.pending.add(&id)?;
             anyhow::Ok((id, upload))
@@ -95,7 +95,7 @@ impl Site {
         let place = self.uploads.place(id);
         let mut held = place.lock().await;
         let Some(upload) = self.opened(held.take(), id).await? else {
-            self.uploads.forget(id);
+            self.uploads.remove(id);
             self.pending.done([id]);
             return Ok(response::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
         };
@@ -123,7 +123,7 @@ impl Site {
             }
         };
         if left.is_none() {
-            self.uploads.forget(id);
+            self.uploads.remove(id);
             self.pending.done([id]);
         }
         *held = left;

@@ -12,25 +12,25 @@ use oci_spec::image::{Descriptor, ImageManifest, MediaType, Platform};
 use serde_json::{Value, json};
 
 use self::packages::{Package, System, escaped, is_read, system};
-use crate::events::{Job, Unit};
-use crate::image::{ANNOTATION_PLATFORM, Algorithm, Blob, Content, Digest, Name, canonical, platform_string, serves};
-use crate::layer::{Source, layers_of, listing, pick, read_files};
-use crate::store::{Store, Surveyed, Workload};
+use crate::events::{Context, Unit};
+use crate::image::{ANNOTATION_PLATFORM, Algorithm, Blob, Content, Digest, Reference, canonical, platform_string, serves};
+use crate::layer::{Source, flatten, layers_of, listing, read_files};
+use crate::store::{InspectedImage, Store, Workload};
 
 const TYPE_SBOM: &str = "application/vnd.cyclonedx+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// The bill of materials of an image for one platform: its packages, its files with their digests, and each container image with
 /// its packages.
-pub fn sbom(store: &Store, name: &Name, part: &Surveyed, job: &Job) -> Result<Value> {
-    let task = job.task("look for packages and files", Some(1 + part.workloads.len() as u64), Unit::Items);
+pub fn sbom(store: &Store, name: &Reference, part: &InspectedImage, ctx: &Context) -> Result<Value> {
+    let task = ctx.task("look for packages and files", Some(1 + part.workloads.len() as u64), Unit::Items);
     let digest = Blob::try_from(&part.rootfs)?.digest;
-    let mut components = contents(store, &part.manifest, &digest, name, job)?;
-    components.extend(files(store, &part.manifest, &digest, job)?);
+    let mut components = contents(store, &part.manifest, &digest, name, ctx)?;
+    components.extend(files(store, &part.manifest, &digest, ctx)?);
     task.advance(1);
     for workload in &part.workloads {
-        job.check()?;
-        components.push(container(store, workload, &part.platform, job)?);
+        ctx.check()?;
+        components.push(container(store, workload, &part.platform, ctx)?);
         task.advance(1);
     }
     task.done("");
@@ -77,7 +77,7 @@ fn serial(digest: &Digest) -> String {
 }
 
 /// The component that an image is.
-fn image(name: &Name, digest: &Digest) -> Value {
+fn image(name: &Reference, digest: &Digest) -> Value {
     let repository = format!("{}/{}", name.registry(), name.repository());
     let last = name.repository().rsplit('/').next().unwrap_or_default();
     let tag = name.tag().map_or_else(String::new, |tag| format!("&tag={}", escaped(tag)));
@@ -89,7 +89,7 @@ fn image(name: &Name, digest: &Digest) -> Value {
 }
 
 /// The system and the packages of a root file system; a database that cannot be read is told.
-fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, job: &Job) -> Result<Vec<Value>> {
+fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Reference, ctx: &Context) -> Result<Vec<Value>> {
     let has_rpm = Cell::new(false);
     let files = read_files(store, manifest, |path| {
         has_rpm.set(has_rpm.get() || rpm::is_database(path));
@@ -98,11 +98,11 @@ fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, j
     let (system, mut packages) = (system(&files), packages::packages(&files));
     let mut components: Vec<Value> = system.iter().map(|system| operating_system(system, of)).collect();
     if has_rpm.get() {
-        for (database, found) in rpm_packages(store, manifest, job)? {
+        for (database, found) in rpm_packages(store, manifest, ctx)? {
             match found {
                 Ok(found) => packages.extend(found),
                 Err(error) => {
-                    job.warn(format!(
+                    ctx.warn(format!(
                         "{}: packages of rpm are left out, {} cannot be read: {error:#}",
                         name.familiar(),
                         database.display()
@@ -117,9 +117,9 @@ fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Name, j
 }
 
 /// The packages in each database of rpm that an image has, or why it cannot be read.
-fn rpm_packages(store: &Store, manifest: &ImageManifest, job: &Job) -> Result<Vec<(PathBuf, Result<BTreeSet<Package>>)>> {
+fn rpm_packages(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<Vec<(PathBuf, Result<BTreeSet<Package>>)>> {
     let spool = tempfile::tempdir().context("a directory for the database of rpm")?;
-    let tree = pick(store, &layers_of(store, manifest)?, rpm::is_database, spool.path(), job)?;
+    let tree = flatten(store, &layers_of(store, manifest)?, rpm::is_database, spool.path(), ctx)?;
     let file = |path: &Path| match &tree.get(path)?.source {
         Source::File(file, size) if *size > 0 => Some(file),
         _ => None,
@@ -167,8 +167,8 @@ fn algorithm(digest: &Digest) -> &'static str {
     }
 }
 
-fn files(store: &Store, manifest: &ImageManifest, of: &Digest, job: &Job) -> Result<Vec<Value>> {
-    let listed = listing(store, &layers_of(store, manifest)?, job)?;
+fn files(store: &Store, manifest: &ImageManifest, of: &Digest, ctx: &Context) -> Result<Vec<Value>> {
+    let listed = listing(store, &layers_of(store, manifest)?, ctx)?;
     let file = |(path, digest): (&Path, Digest)| {
         json!({"type": "file", "bom-ref": format!("{of}#/{}", path.display()), "name": format!("/{}", path.display()),
             "hashes": [{"alg": algorithm(&digest), "content": digest.hex()}]})
@@ -177,14 +177,14 @@ fn files(store: &Store, manifest: &ImageManifest, of: &Digest, job: &Job) -> Res
 }
 
 /// A container image among the workloads, with its packages.
-fn container(store: &Store, workload: &Workload, platform: &Platform, job: &Job) -> Result<Value> {
+fn container(store: &Store, workload: &Workload, platform: &Platform, ctx: &Context) -> Result<Value> {
     let mut component = image(&workload.name, &Blob::try_from(&workload.descriptor)?.digest);
     let Some((digest, manifest)) = manifest_for(store, &workload.descriptor, platform)? else {
         return Ok(component);
     };
     // charts and other artifacts are no root file systems
     if is_image(&manifest) {
-        let inside = contents(store, &manifest, &digest, &workload.name, job);
+        let inside = contents(store, &manifest, &digest, &workload.name, ctx);
         component["components"] = inside.with_context(|| format!("container image {}", workload.name.familiar()))?.into();
         name_apart(&mut component["components"], &workload.name);
     }
@@ -193,7 +193,7 @@ fn container(store: &Store, workload: &Workload, platform: &Platform, job: &Job)
 }
 
 /// The same image may stand under several names: what is in it is told apart by the name.
-fn name_apart(components: &mut Value, name: &Name) {
+fn name_apart(components: &mut Value, name: &Reference) {
     for component in components.as_array_mut().into_iter().flatten() {
         let reference = component["bom-ref"].as_str().unwrap_or_default();
         component["bom-ref"] = format!("{name}@{reference}").into();
