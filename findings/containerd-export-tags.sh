@@ -30,8 +30,8 @@ print(*(one["annotations"]["org.opencontainers.image.ref.name"] for one in json.
 same "names in the archive" "$names" "1 1"
 saw "reg.example/a:1 and reg.example/b:1 are exported as: $names"
 first=$(python3 -c 'import json; print(json.load(open("images/index.json"))["manifests"][0]["digest"])')
-digest=$(from trixie skopeo --insecure-policy inspect oci-archive:exported.tar:1 | sed -n 's/.*"Digest": "\(.*\)".*/\1/p' | head -n 1)
+digest=$(from trixie skopeo --insecure-policy inspect oci-archive:exported.tar:1 | sed -n 's/.*"Digest": "\(.*\)".*/\1/p' | sed -n 1p)
 same "what skopeo finds as 1" "$digest" "$first"
 saw "skopeo finds as 1: reg.example/a:1, and says nothing of the other"
 if from trixie skopeo --insecure-policy inspect oci-archive:exported.tar:reg.example/b:1 > message 2>&1; then changed "skopeo finds the whole name"; fi
-saw "as reg.example/b:1: $(grep -o 'no descriptor found.*' message | head -n 1)"
+saw "as reg.example/b:1: $(grep -o 'no descriptor found.*' message | sed -n 1p)"

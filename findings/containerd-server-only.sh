@@ -26,7 +26,7 @@ printf 'server = "http://127.0.0.1:5963"\n' > hosts/example.test/hosts.toml
 if fetch; then changed "the image comes from the server of the file"; fi
 grep -q 'invalid.*host.*tree' message || changed "it does not say why: $(cat message)"
 grep -q 'https://example.test/v2/app' message || changed "it does not ask example.test: $(tail -n 1 message)"
-saw "server alone: $(grep -o 'error="invalid.*' message | head -n 1), and then: $(grep -o 'Head .*https://example.test/[^"\\]*' message | head -n 1)"
+saw "server alone: $(grep -o 'error="invalid.*' message | sed -n 1p), and then: $(grep -o 'Head .*https://example.test/[^"\\]*' message | sed -n 1p)"
 printf '[host]\n' >> hosts/example.test/hosts.toml
 fetch || changed "with an empty [host] it fails too: $(tail -n 1 message)"
 saw "with an empty table [host] under it: fetched from 127.0.0.1:5963"

@@ -22,7 +22,7 @@ export COSIGN_PASSWORD=''
 from sid cosign generate-key-pair 2> /dev/null
 from sid cosign sign --yes --key cosign.key --use-signing-config=false --tlog-upload=false "$site/here:1" > log 2>&1 || { cat log >&2; die "cosign cannot sign"; }
 digest=$(from sid oras resolve --plain-http "$site/here:1")
-kind() { from sid oras manifest fetch --plain-http --descriptor "$1" | grep -o '"mediaType": *"[^"]*"' | head -n 1 | cut -d'"' -f4; }
+kind() { from sid oras manifest fetch --plain-http --descriptor "$1" | grep -o '"mediaType": *"[^"]*"' | sed -n 1p | cut -d'"' -f4; }
 
 from sid cosign copy "$site/here:1" "$site/there:1" > log 2>&1 || changed "cosign copy fails: $(tail -n 1 log)"
 saw "cosign copy exited 0; tags there: $(from sid oras repo tags --plain-http "$site/there" | paste -sd' ')"
@@ -30,4 +30,4 @@ same "the tag for the list, here" "$(kind "$site/here:${digest/:/-}")" applicati
 same "the tag for the list, there" "$(from sid oras resolve --plain-http "$site/there:${digest/:/-}")" "$digest"
 saw "the tag ${digest:0:6}-... is an index here, and there it is the image $(cut -c1-19 <<< "$digest")... itself"
 if from sid cosign verify --key cosign.pub --private-infrastructure "$site/there:1" > log 2>&1; then changed "the copy verifies"; fi
-saw "there, cosign verify: $(grep -o 'no signatures found' log | head -n 1)"
+saw "there, cosign verify: $(grep -o 'no signatures found' log | sed -n 1p)"

@@ -28,12 +28,12 @@ saw "signed and verified where it was signed"
 
 from sid cosign save --dir disk "$site/here:1" > /dev/null 2>&1 || changed "cosign save fails"
 if from sid cosign load --dir disk "$site/there:1" > log 2>&1; then changed "cosign load does it"; fi
-blob=$(grep -o 'sha256:[0-9a-f]*$' log | head -n 1)
+blob=$(grep -o 'sha256:[0-9a-f]*$' log | sed -n 1p)
 grep -q MANIFEST_BLOB_UNKNOWN log || changed "cosign load says: $(cat log)"
 [ -f "disk/blobs/sha256/${blob#sha256:}" ] || changed "cosign save did not write $blob"
 saw "cosign load: MANIFEST_BLOB_UNKNOWN for $blob, which is in the folder"
 if verify "$site/there:1"; then changed "the signature arrived"; fi
-saw "there, cosign verify: $(grep -o 'no signatures found' log | head -n 1)"
+saw "there, cosign verify: $(grep -o 'no signatures found' log | sed -n 1p)"
 from sid oras cp -r --from-plain-http "$site/here:1" --to-plain-http "$site/oras:1" > /dev/null
 verify "$site/oras:1" || changed "oras does not bring the signature along either"
 saw "what oras cp -r moved verifies"

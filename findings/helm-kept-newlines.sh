@@ -30,7 +30,7 @@ kind: ConfigMap
 metadata: {name: two}
 END
 # what kubectl reads out of manifests, without a cluster
-text() { "$work/v37/kubectl" label --local -f - -o 'jsonpath={.data}' seen=yes | head -n 1; }
+text() { "$work/v37/kubectl" label --local -f - -o 'jsonpath={.data}' seen=yes | sed -n 1p; }
 same "kubectl" "$(text < chart/templates/maps.yaml)" '{"text":"a\n\n\n"}'
 saw "kubectl $("$work/v37/kubectl" version --client | sed -n 's/^Client Version: //p'): $(text < chart/templates/maps.yaml)"
 for expected in '31 {"text":"a\n"}' '37 {"text":"a\n\n\n\n"}'; do

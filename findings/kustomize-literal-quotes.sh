@@ -22,7 +22,7 @@ configMapGenerator:
   - '${literals[0]}'
   - '${literals[1]}'
 END
-data() { "$kubectl" label --local -f - -o 'jsonpath={.data}' seen=yes | head -n 1; }
+data() { "$kubectl" label --local -f - -o 'jsonpath={.data}' seen=yes | sed -n 1p; }
 created=$("$kubectl" create configmap map --dry-run=client -o yaml --from-literal="${literals[0]}" --from-literal="${literals[1]}" | data)
 built=$("$kubectl" kustomize overlay | data)
 same "kubectl create configmap" "$created" '{"ARGS":"\"--a\" \"--b\"","JSON":"\"text\""}'

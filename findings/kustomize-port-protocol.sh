@@ -31,6 +31,6 @@ saw "port 80 with protocol: TCP, patched with {port: 80, targetPort: 8080}: with
 same "another protocol" "$(ports '{port: 53}' '{port: 53, protocol: UDP, name: udp}')" " - port: 53"
 saw "port 53, patched with {port: 53, protocol: UDP, name: udp}: no UDP"
 printf '{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}\n' > service.yaml
-"$kubectl" patch --local -f service.yaml -o json -p '{"spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]}}' | grep -q '"targetPort": 8080' ||
+"$kubectl" patch --local -f service.yaml -o json -p '{"spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]}}' | grep '"targetPort": 8080' > /dev/null ||
   changed "kubectl patch does not merge them either"
 saw "kubectl patch merges the first of these"

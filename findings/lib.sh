@@ -54,7 +54,7 @@ debian() {
 command_of() {
   local root=$work/$1 program=$2
   case $program in */*) ;; *) program=$(PATH=$root/usr/bin:$root/usr/sbin type -P "$program") || die "no program $2 in Debian $1" ;; esac
-  command=("$(find "$root/usr/" -name 'ld-linux*.so.*' | head -n 1)"
+  command=("$(find "$root/usr/" -name 'ld-linux*.so.*' -print -quit)"
     --library-path "$(find "$root/usr/lib" -maxdepth 2 \( -name '*-linux-gnu' -o -path '*-linux-gnu/systemd' \) | paste -sd:)" "$program")
 }
 

@@ -24,4 +24,4 @@ same "blobs after umoci gc" "$(blobs)" 4
 saw "after umoci gc, which exited 0: $(blobs) blobs"
 from trixie oras cp --from-oci-layout images:oci --to-oci-layout copy:oci > /dev/null || changed "the OCI image is broken too"
 if from trixie oras cp --from-oci-layout images:docker --to-oci-layout again:docker > message 2>&1; then changed "the Docker image is still whole"; fi
-saw "the Docker image: $(grep -i 'error\|not found\|no such' message | head -n 1)"
+saw "the Docker image: $(grep -i 'error\|not found\|no such' message | sed -n 1p)"
