@@ -19,6 +19,7 @@ pub mod host;
 pub mod image;
 pub mod kubefile;
 pub mod layer;
+pub mod paths;
 pub mod program_output;
 pub mod registry;
 pub mod resource;
