@@ -1,6 +1,6 @@
 //! sealift builds, shares and runs cluster images: one OCI image holds a whole Kubernetes cluster and its applications.
 //!
-//! The map of the house; `docs/architecture.md` says which room may use which.
+//! `docs/architecture.md` has the map of the modules, and says which may use which.
 
 pub mod app;
 pub mod archive;
