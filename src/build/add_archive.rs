@@ -88,7 +88,10 @@ fn decompressed_by(program: &str, archive: File, spool: &Path) -> Result<Tree> {
     std::io::copy(&mut tar, &mut std::io::sink())?;
     let output = child.wait_with_output()?;
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    ensure!(output.status.success(), Failure::verification(format!("{program}: {stderr}")));
+    ensure!(
+        output.status.success(),
+        Failure::verification(format!("{program}: {stderr}")).hint("the archive may be damaged: create or download it again")
+    );
     tree
 }
 

@@ -54,7 +54,7 @@ pub async fn pull(
         (Pull::Missing | Pull::Never, Some(root)) => (root, registry),
         (Pull::Never, None) => {
             let message = format!("no such image: {} (not in the store, and `--pull never` forbids pulling it)", name.familiar());
-            return Err(Failure::failed(message).hint(format!("sealift pull {}", name.familiar())).into());
+            return Err(Failure::failed(message).hint(format!("pull it first: `sealift pull {}`", name.familiar())).into());
         }
         (Pull::Newer, Some(root)) => match fetch().await {
             Ok(newest) => (newest, registry),

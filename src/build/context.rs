@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, bail};
 
 use super::ignore_file::{Patterns, glob};
+use crate::error::Failure;
 use crate::layer::{Entry, Source, Tree};
 
 /// Always excluded: otherwise writing a lock file would change the image.
@@ -43,7 +44,10 @@ impl BuildContext {
     /// # Errors
     /// Fails if the directory does not exist, or a pattern is not valid.
     pub fn open(root: &Path, own: Option<&Path>) -> Result<Self> {
-        let root = fs_err::canonicalize(root)?;
+        let root = root.canonicalize().map_err(|error| {
+            let failure = Failure::failed(format!("build context {}: {error}", root.display()));
+            failure.hint("the last argument of `sealift build` is the context directory")
+        })?;
         let files = own.map(Path::to_owned).into_iter().chain([".kubeignore", ".dockerignore"].map(|name| root.join(name)));
         let mut ignore = Patterns::parse(LOCK_FILES)?;
         for file in files {
@@ -78,23 +82,26 @@ impl BuildContext {
         let mut found = Vec::new();
         self.match_below(Path::new(""), &pattern.split('/').collect::<Vec<_>>(), &mut found)?;
         if found.is_empty() {
-            bail!("matches no file in the context {}", self.root.display());
+            bail!(not_found(format!("matches no file in the context {}", self.root.display())));
         }
         found.into_iter().map(|path| self.selected(path)).collect()
     }
 
     fn selected(&self, inside: PathBuf) -> Result<Selected> {
         if self.ignore.match_path(&inside) && !self.ignore.has_exceptions() {
-            bail!("is excluded by the context's ignore file");
+            let failure = Failure::failed("is excluded by the context's ignore file");
+            bail!(failure.hint("remove the pattern from the ignore file, or add an exception: `!PATH`"));
         }
         let path = self.root.join(&inside);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("is not in the context {}", self.root.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!(not_found(format!("is not in the context {}", self.root.display())))
+            }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
         let Ok(real_inside) = real.strip_prefix(&self.root) else {
-            bail!("is a link to {}, outside of the context", real.display());
+            bail!(outside(format!("is a link to {}, outside of the context", real.display())));
         };
         if !real.is_dir() && !real.is_file() {
             bail!("is a socket, pipe or device: only files and directories can be copied");
@@ -205,6 +212,14 @@ impl Walk<'_> {
     }
 }
 
+fn not_found(message: String) -> Failure {
+    Failure::failed(message).hint("paths are relative to the context, the last argument of `sealift build`")
+}
+
+fn outside(message: impl Into<String>) -> Failure {
+    Failure::failed(message).hint("copy the file into the context")
+}
+
 fn entry(source: Source, metadata: &Metadata, path: &Path) -> Entry {
     let capability = matches!(source, Source::File(..)).then(|| xattr::get(path, "security.capability").ok().flatten()).flatten();
     let xattrs: BTreeMap<_, _> = capability.map(|value| ("security.capability".to_owned(), value)).into_iter().collect();
@@ -239,7 +254,7 @@ pub fn inside(source: &str) -> Result<PathBuf> {
     for component in Path::new(source).components() {
         match component {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir if !path.pop() => bail!("is outside of the context"),
+            Component::ParentDir if !path.pop() => bail!(outside("is outside of the context")),
             _ => {}
         }
     }

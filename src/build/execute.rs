@@ -28,7 +28,7 @@ use crate::layer::Tree;
 pub enum Mode {
     /// The cache, or else the instruction is carried out and its layers are packed.
     Build,
-    /// The plan alone: nothing is run, read from images or written. RUN and COPY --from come to nothing.
+    /// The plan alone: nothing is run, and no layer is made. RUN and COPY --from come to nothing.
     Check,
 }
 
@@ -53,7 +53,7 @@ struct Outcome {
     tree: Option<Tree>,
     /// Its layers, and its cache key.
     record: Option<(Digest, Record)>,
-    /// Whether it had to be carried out.
+    /// Whether it was carried out: it was not in the cache.
     is_new: bool,
     /// Whether some of it is not known in this mode.
     is_partial: bool,
@@ -111,7 +111,7 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// The one place where the modes differ.
+    /// What an instruction comes to. Here alone the modes differ.
     fn outcome(&mut self, operation: Operation, title: &str, max_layers: usize) -> Result<Outcome> {
         match (operation, self.mode) {
             (Operation::Metadata, _) => Ok(Outcome::default()),
@@ -126,6 +126,7 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Applies an outcome to the stage, in both modes alike.
     fn apply(&mut self, outcome: Outcome, title: String) -> Result<()> {
         let Outcome { tree, record, is_partial, .. } = outcome;
         match (&tree, &record) {
@@ -190,7 +191,7 @@ impl<'a> Executor<'a> {
             None => Rootfs::new(self.prepared.scratch.path()?.join(self.number.to_string()))?,
         };
         let Prepared { store, ctx, .. } = self.prepared;
-        rootfs.catch_up(&self.result.layers, store, ctx)?;
+        rootfs.unpack_missing(&self.result.layers, store, ctx)?;
         let newest = self.result.newest_mtime;
         let changes = rootfs.run(&invocation, title, self.layers.clamped(newest), ctx)?;
         let record = self.layers.of_changes(&key, &changes, newest, max_layers)?;

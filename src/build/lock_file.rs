@@ -73,7 +73,10 @@ impl LockFile {
         let not_a_lock_file = || Failure::usage(format!("{file} is not a lock file")).hint(WRITE_AGAIN);
         let lock: LockFile = serde_json::from_str(text).with_context(not_a_lock_file)?;
         let is_known = lock.version == LockFile::VERSION;
-        ensure!(is_known, Failure::usage(format!("{file} has lock file version {}, expected {}", lock.version, LockFile::VERSION)));
+        ensure!(
+            is_known,
+            Failure::usage(format!("{file} has lock file version {}, expected {}", lock.version, LockFile::VERSION)).hint(WRITE_AGAIN)
+        );
         Ok(LockFile { file: (file.to_owned(), text.to_owned()), ..lock })
     }
 

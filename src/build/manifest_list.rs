@@ -160,10 +160,10 @@ fn manifests_of(image: &Reference, platform: Option<&Platform>, store: &Store) -
                     Failure::usage(format!("the platform of {} is not known", image.familiar())).hint("give it: `--platform linux/amd64`")
                 )
             };
-            let mut manifest = Descriptor::new(found.media_type().clone(), found.size(), found.digest().clone());
-            manifest.set_platform(Some(platform));
-            manifest.set_artifact_type(manifest.artifact_type().clone());
-            Ok(vec![manifest])
+            let mut descriptor = Descriptor::new(found.media_type().clone(), found.size(), found.digest().clone());
+            descriptor.set_platform(Some(platform));
+            descriptor.set_artifact_type(manifest.artifact_type().clone());
+            Ok(vec![descriptor])
         }
         (Content::Leaf, _) => {
             bail!(Failure::usage(format!("{} is not an image", image.familiar())).hint("`sealift images` lists the images in the store"))

@@ -183,7 +183,7 @@ impl Merged {
         ImageContent {
             platform,
             annotations: &BTreeMap::new(),
-            created: self.stage.newest,
+            created: self.stage.newest_mtime,
             base: &self.base,
             stage: &self.stage,
             cluster: &self.base.cluster,

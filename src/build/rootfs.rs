@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// A rootfs in the scratch directory.
 pub struct Rootfs {
-    build: PathBuf,
+    dir: PathBuf,
     /// The number of the stage's layers that are unpacked.
     layers: usize,
     /// Owners that could not be set, as there is one user only.
@@ -23,14 +23,14 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
-    /// Creates an empty rootfs below a directory of its own.
-    pub fn new(build: PathBuf) -> Result<Self> {
-        fs_err::create_dir_all(build.join("rootfs"))?;
-        Ok(Rootfs { build, layers: 0, owners: ForeignOwners::new() })
+    /// Creates an empty rootfs in `dir/rootfs`.
+    pub fn new(dir: PathBuf) -> Result<Self> {
+        fs_err::create_dir_all(dir.join("rootfs"))?;
+        Ok(Rootfs { dir, layers: 0, owners: ForeignOwners::new() })
     }
 
     /// Unpacks the layers that are not unpacked yet.
-    pub fn catch_up(&mut self, layers: &[Layer], store: &Store, ctx: &Context) -> Result<()> {
+    pub fn unpack_missing(&mut self, layers: &[Layer], store: &Store, ctx: &Context) -> Result<()> {
         let missing = &layers[self.layers.min(layers.len())..];
         if missing.is_empty() {
             return Ok(());
@@ -39,7 +39,7 @@ impl Rootfs {
         let options = UnpackOptions { owners: user_namespace::can_chown(), max_bytes: 0 };
         for layer in missing {
             ctx.check()?;
-            unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.build.join("rootfs"), &options).map_err(unpack_error)?;
+            unpack_blob(store, &layer.descriptor, &layer.diff_id, &self.dir.join("rootfs"), &options).map_err(unpack_error)?;
             task.advance(1);
         }
         task.done("");
@@ -54,9 +54,9 @@ impl Rootfs {
 
     /// Runs a command in it. Gives what it changed as a layer, in which no time is later than `newest` (seconds since 1970).
     pub fn run(&self, invocation: &Invocation, title: &str, newest: i64, ctx: &Context) -> Result<Tree> {
-        let root = self.build.join("rootfs");
+        let root = self.dir.join("rootfs");
         let before = RootfsSnapshot::take(&root, &self.owners)?;
-        invocation.run(&self.build, title.split_whitespace().next().unwrap_or("RUN"), ctx)?;
+        invocation.run(&self.dir, title.split_whitespace().next().unwrap_or("RUN"), ctx)?;
         before.changes(newest)
     }
 

@@ -20,7 +20,7 @@ impl Planner<'_> {
         let items: Vec<Item> = app.sources.iter().flat_map(|source| self.app_source(source)).collect();
         if items.is_empty() && self.diagnostics.is_empty() && self.missing.len() == missing_before {
             self.error(span, format!("application `{name}` has no files")).help =
-                Some("name at least one file: `local://path`, `https://…` or `oci://registry/chart:tag`".to_owned());
+                Some("its sources are empty: name files, or directories that contain files".to_owned());
         }
         let detected = detect(&name, &items);
         let new = App { name, kind: detected.kind, files: detected.files, env: Default::default(), cmds: Vec::new(), role: app.role };
@@ -83,7 +83,8 @@ impl Planner<'_> {
         match read() {
             Ok(tree) => Some(Item { name: PathBuf::new(), tree: tree? }),
             Err(error) => {
-                self.error(span, format!("`{}` is not a readable archive: {error:#}", name.display()));
+                self.error(span, format!("`{}` is not a readable archive: {error:#}", name.display())).help =
+                    Some("the file may be damaged: create or download it again".to_owned());
                 None
             }
         }

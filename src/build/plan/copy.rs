@@ -14,6 +14,7 @@ use super::super::ignore_file::Patterns;
 use super::super::stage_sources::FileSource;
 use super::{CopyFiles, CopySource, Destination, Item, Operation, Planner};
 use crate::diagnostic::Span;
+use crate::error::hints_of;
 use crate::image::Digest;
 use crate::kubefile::{Files, Heredoc, Mode, Source, Word, expand_heredoc};
 use crate::layer;
@@ -30,7 +31,8 @@ impl Planner<'_> {
         let mut destination = Destination::parse(&self.word(&files.dest));
         destination.is_dir |= files.parents;
         self.check_destination(files, &destination);
-        let (mode, owner) = (self.mode(files), self.owner(files));
+        let mode = self.flag(files.chmod.as_ref(), Mode::parse, "file mode", "write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`");
+        let owner = self.flag(files.chown.as_ref(), Ownership::parse, "owner", "write it like `--chown=user:group` or `--chown=0:0`");
         Operation::Copy(CopyFiles { sources, destination, mode, owner })
     }
 
@@ -140,7 +142,7 @@ impl Planner<'_> {
     }
 
     fn source_error(&mut self, path: &str, span: &Span, error: &anyhow::Error) -> Vec<CopySource> {
-        self.error(span, format!("`{path}` {error:#}"));
+        self.error(span, format!("`{path}` {error:#}")).help = hints_of(error).first().cloned();
         Vec::new()
     }
 
@@ -173,26 +175,15 @@ impl Planner<'_> {
         }
     }
 
-    fn mode(&mut self, files: &Files) -> Option<Mode> {
-        let word = files.chmod.as_ref()?;
+    /// The value of a flag; an error with `help` if it is not a valid `what`.
+    fn flag<T>(&mut self, word: Option<&Word>, parse: impl Fn(&str) -> Option<T>, what: &str, help: &str) -> Option<T> {
+        let word = word?;
         let text = self.word(word);
-        let mode = Mode::parse(&text);
-        if mode.is_none() {
-            self.error(&word.span, format!("`{text}` is not a valid file mode")).help =
-                Some("write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`".to_owned());
+        let value = parse(&text);
+        if value.is_none() {
+            self.error(&word.span, format!("`{text}` is not a valid {what}")).help = Some(help.to_owned());
         }
-        mode
-    }
-
-    fn owner(&mut self, files: &Files) -> Option<Ownership> {
-        let word = files.chown.as_ref()?;
-        let text = self.word(word);
-        let owner = Ownership::parse(&text);
-        if owner.is_none() {
-            self.error(&word.span, format!("`{text}` is not a valid owner")).help =
-                Some("write it like `--chown=user:group` or `--chown=0:0`".to_owned());
-        }
-        owner
+        value
     }
 }
 
