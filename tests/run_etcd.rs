@@ -95,7 +95,7 @@ fn what_was_broken_by_hand_is_planned_and_mended() {
     etcd.run();
     etcd.hosts.run("h1", "rm /usr/bin/etcdctl; echo broken > /etc/systemd/system/etcd.service");
     let plan = etcd.known(&["plan", "--exit-code"]).expect_code(5);
-    assert_says(&plan.stdout, &["host files", "2 files differ"]);
+    assert_says(&plan.stdout, &["host files", "drift in 2 files"]);
     assert!(etcd.run() > 0);
     etcd.assert_healthy();
     assert_eq!(etcd.run(), 0);

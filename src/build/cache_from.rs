@@ -125,15 +125,15 @@ impl CacheFrom {
 
     async fn read(&self, name: &Reference, options: &Options) -> Result<CacheSource> {
         let (root, mut content) = match self.store.resolve(name)? {
-            Some(root) => (root.clone(), self.store.document(&root)?),
-            None => self.document(name).await?,
+            Some(root) => (root.clone(), self.store.read_manifest(&root)?),
+            None => self.manifest(name).await?,
         };
         admit(&options.policy, Some(&self.client), name, &root, &self.store, &self.ctx).await?;
         if let Content::Index(index) = &content {
             let rootfs = ClusterImage::from_index(index)?.part(&options.platform)?.rootfs.clone();
             content = match self.has(&rootfs)? {
-                true => self.store.document(&rootfs)?,
-                false => self.document(&name.with_digest(rootfs.digest().try_into()?)).await?.1,
+                true => self.store.read_manifest(&rootfs)?,
+                false => self.manifest(&name.with_digest(rootfs.digest().try_into()?)).await?.1,
             };
         }
         let Content::Manifest(manifest) = content else {
@@ -141,21 +141,21 @@ impl CacheFrom {
         };
         let config = Blob::try_from(manifest.config())?;
         self.client.pull_blob(name, &config, &self.store, &self.ctx).await?;
-        self.keys(name, &manifest, &config)
+        self.cache_source(name, &manifest, &config)
     }
 
     fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         Ok(self.store.has(&Blob::try_from(descriptor)?))
     }
 
-    async fn document(&self, name: &Reference) -> Result<(Descriptor, Content)> {
+    async fn manifest(&self, name: &Reference) -> Result<(Descriptor, Content)> {
         let found = self.client.manifest(name, &self.ctx).await?;
         let (descriptor, bytes) = found.with_context(|| Failure::failed(format!("no such image: {}", name.familiar())))?;
         let content = content_of(descriptor.media_type(), &bytes)?;
         Ok((descriptor, content))
     }
 
-    fn keys(&self, name: &Reference, manifest: &ImageManifest, config: &Blob) -> Result<CacheSource> {
+    fn cache_source(&self, name: &Reference, manifest: &ImageManifest, config: &Blob) -> Result<CacheSource> {
         let config: ImageConfiguration = serde_json::from_slice(&self.store.read(config)?).context("image config")?;
         let mut layers = layers_of(&self.store, manifest)?.into_iter();
         let (steps, chunks) = (BTreeMap::new(), BTreeMap::new());

@@ -15,7 +15,7 @@ use crate::atomic_file;
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Context;
 use crate::image::{Blob, Content, Digest, Reference};
-use crate::registry::client::{Client, HttpFile, Version, shown};
+use crate::registry::client::{Client, HttpFile, Validators, redacted_url};
 use crate::store::Store;
 
 /// A file on a server.
@@ -45,7 +45,8 @@ pub type Downloaded = BTreeMap<Remote, DownloadedFile>;
 #[derive(Debug, Serialize, Deserialize)]
 struct DownloadRecord {
     digest: Digest,
-    version: Version,
+    #[serde(rename = "version")]
+    validators: Validators,
 }
 
 /// The downloads in a store's build cache.
@@ -88,12 +89,13 @@ impl Downloads {
         let fetched = match (pull, last) {
             (Pull::Never, Some((cached, _))) => cached,
             (_, last) => {
-                let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, version)| version.clone()).unwrap_or_default();
+                let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, validators)| validators.clone()).unwrap_or_default();
                 match (self.request(&remote.url, &known, client, ctx).await, last) {
                     (Ok(Some(fetched)), _) => fetched,
                     (Ok(None), Some((cached, _))) => cached,
                     (Ok(None), None) => {
-                        let message = format!("{}: the server answered 304 Not Modified to an unconditional request", shown(&remote.url));
+                        let message =
+                            format!("{}: the server answered 304 Not Modified to an unconditional request", redacted_url(&remote.url));
                         return Err(Failure::failed(message).hint("check the proxy or cache in front of the server").into());
                     }
                     (Err(error), Some((cached, _))) if kind_of(&error) == Kind::Network => unreachable_server(error, cached, pull, ctx)?,
@@ -106,7 +108,7 @@ impl Downloads {
     }
 
     /// Requests a file from a server or registry; `None` if it still has the known version.
-    async fn request(&self, url: &Url, known: &Version, client: &Client, ctx: &Context) -> Result<Option<DownloadedFile>> {
+    async fn request(&self, url: &Url, known: &Validators, client: &Client, ctx: &Context) -> Result<Option<DownloadedFile>> {
         let (downloads, location) = (self.clone(), url.clone());
         if url.scheme() == "oci" {
             let (root, name) = self.pull(url, client, ctx).await?;
@@ -118,10 +120,10 @@ impl Downloads {
         }
     }
 
-    /// The last download of a URL if the cache still has it, and its version on the server.
-    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(DownloadedFile, Version)>> {
+    /// The last download of a URL if the cache still has it, and its validators (ETag, Last-Modified).
+    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(DownloadedFile, Validators)>> {
         let Some(record) = self.record(url) else { return Ok(None) };
-        Ok(self.cached(&record.digest, cache, ctx)?.map(|cached| (cached, record.version)))
+        Ok(self.cached(&record.digest, cache, ctx)?.map(|cached| (cached, record.validators)))
     }
 
     async fn pull(&self, url: &Url, client: &Client, ctx: &Context) -> Result<(Descriptor, Reference)> {
@@ -136,12 +138,12 @@ impl Downloads {
             Failure::failed(format!("{} is not a Helm chart", name.familiar()))
                 .hint("push a chart with `helm push`; add a container image with `IMAGES`")
         };
-        let Content::Manifest(manifest) = self.store.document(root)? else { return Err(not_a_chart().into()) };
+        let Content::Manifest(manifest) = self.store.read_manifest(root)? else { return Err(not_a_chart().into()) };
         let is_chart = |layer: &&Descriptor| CHART_LAYERS.contains(&layer.media_type().to_string().as_str());
         let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(not_a_chart)?)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         std::io::copy(&mut self.store.reader(&blob)?, &mut file)?;
-        self.keep(url, HttpFile { file, blob, version: Version::default() })
+        self.keep(url, HttpFile { file, blob, validators: Validators::default() })
     }
 
     /// The cached file with this digest, if its content is still the same.
@@ -160,7 +162,7 @@ impl Downloads {
         let path = self.dir.join(file.blob.digest.hex());
         file.file.as_file().sync_all()?;
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
-        let record = DownloadRecord { digest: file.blob.digest, version: file.version };
+        let record = DownloadRecord { digest: file.blob.digest, validators: file.validators };
         atomic_file::write(&self.record_path(url), &serde_json::to_vec(&record)?, 0o644)?;
         Ok(DownloadedFile { path, size: file.blob.size, digest: file.blob.digest })
     }
@@ -174,7 +176,7 @@ impl Downloads {
         let found = cache.files.digest(&fetched.path, ctx)?;
         ensure!(
             found == checksum,
-            Failure::verification(format!("{}: checksum is {found}, expected {checksum}", shown(&remote.url)))
+            Failure::verification(format!("{}: checksum is {found}, expected {checksum}", redacted_url(&remote.url)))
                 .hint("the file changed on the server or on the way; use the new checksum only if you know why it changed")
         );
         Ok(())

@@ -108,7 +108,7 @@ impl ImageContent<'_> {
     }
 
     fn rootfs_manifest(&self, store: &Store) -> Result<Descriptor> {
-        let config = store.put_document(MediaType::ImageConfig, &self.config()?)?;
+        let config = store.put_json(MediaType::ImageConfig, &self.config()?)?;
         let mut annotations: HashMap<String, String> = self.annotations.clone().into_iter().collect();
         annotations.insert(ANNOTATION_CLUSTER.to_owned(), String::from_utf8(canonical(self.cluster)?)?);
         annotations.extend(self.base.sealer_images.clone().map(|images| (ANNOTATION_SEALER_IMAGES.to_owned(), images)));
@@ -120,7 +120,7 @@ impl ImageContent<'_> {
             .layers(self.stage.layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
             .annotations(annotations)
             .build()?;
-        let mut descriptor = store.put_document(MediaType::ImageManifest, &manifest)?;
+        let mut descriptor = store.put_json(MediaType::ImageManifest, &manifest)?;
         descriptor.set_platform(Some(self.platform.clone()));
         Ok(descriptor)
     }
@@ -175,5 +175,5 @@ impl ImageContent<'_> {
 
 /// Writes the index of a cluster image over the manifests of all its platforms.
 pub fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
-    store.put_document(MediaType::ImageIndex, &ClusterImage::index(manifests)?)
+    store.put_json(MediaType::ImageIndex, &ClusterImage::index(manifests)?)
 }

@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::error::{Failure, hints_of, kind_of};
 use crate::image::{Digest, Reference};
-use crate::registry::client::shown;
+use crate::registry::client::redacted_url;
 
 /// The digests of images and files, by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ impl LockFile {
 
     /// The digest of a download.
     pub fn file(&self, url: &Url) -> Result<Digest> {
-        self.files.get(&shown(url)).copied().ok_or_else(|| missing(&[shown(url)]).into())
+        self.files.get(&redacted_url(url)).copied().ok_or_else(|| missing(&[redacted_url(url)]).into())
     }
 
     /// Adds an image of FROM or COPY --from.
@@ -139,7 +139,7 @@ impl LockFile {
 
     /// Adds a download.
     pub fn add_file(&mut self, url: &Url, digest: Digest) {
-        self.files.insert(shown(url), digest);
+        self.files.insert(redacted_url(url), digest);
     }
 
     /// Adds the entries of another platform's build.

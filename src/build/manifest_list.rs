@@ -136,7 +136,7 @@ fn workloads_of(manifest: &Descriptor) -> Option<&String> {
 /// # Errors
 /// Of kind `Usage` if it is a single image.
 pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
-    match store.document(&store.find(list)?)? {
+    match store.read_manifest(&store.find(list)?)? {
         Content::Index(index) => Ok(*index),
         _ => Err(Failure::usage(format!("{} is a single image, not a manifest list", list.familiar()))
             .hint("create a list: `sealift manifest create LIST IMAGE…`")
@@ -147,7 +147,7 @@ pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
 /// The manifests that an image adds to a list.
 fn manifests_of(image: &Reference, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
     let found = store.find(image)?;
-    match (store.document(&found)?, platform) {
+    match (store.read_manifest(&found)?, platform) {
         (Content::Index(index), None) => Ok(index.manifests().clone()),
         (Content::Index(_), Some(_)) => {
             bail!(Failure::usage(format!("{} is for several platforms already", image.familiar())).hint("remove `--platform`"))
@@ -208,5 +208,5 @@ fn write(list: &Reference, manifests: Vec<Descriptor>, store: &Store) -> Result<
 
 /// Whether a manifest is the rootfs manifest of a cluster image, as far as the store has it.
 fn is_of_cluster(manifest: &Descriptor, store: &Store) -> bool {
-    matches!(store.document(manifest), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
+    matches!(store.read_manifest(manifest), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
 }

@@ -20,7 +20,7 @@ use crate::diagnostic::{Diagnostic, refuse_errors};
 use crate::events::Context;
 use crate::image::parse_platform;
 use crate::kubefile::{Parsed, parse};
-use crate::registry::client::{Client, shown};
+use crate::registry::client::{Client, redacted_url};
 use crate::store::Store;
 use crate::workloads::image_list::Ignore;
 
@@ -152,7 +152,7 @@ impl Draft {
         };
         let remote = Remote { url: remote.url.clone(), checksum };
         let fetched = Downloads::new(store).fetch(&remote, &self.cache, client, self.options.pull, ctx).await;
-        fetched.map_err(|error| self.options.at_lock_entry(&shown(&remote.url), error))
+        fetched.map_err(|error| self.options.at_lock_entry(&redacted_url(&remote.url), error))
     }
 
     /// Plans with what is here. Warnings are reported when the plan is complete.
