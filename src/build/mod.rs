@@ -1,28 +1,35 @@
-//! Builds a cluster image from a Kubefile. The steps are a pipeline, each a file:
+//! Builds a cluster image from a Kubefile. The steps are a pipeline, and each is a file:
 //!
 //! ```text
-//! Kubefile ─ prepare ──> plan ──> execute ─┬─> instruction_cache ─┬─> layers ──> workloads ──> index
-//!            parse,      check,   one walk │   known key          │   pack       find and      config,
-//!            pull FROM,  resolve  over the └─> sandbox ───────────┘   and keep   fetch the     manifests,
-//!            download    words    stages       RUN in a rootfs                   containers    tag
+//! Kubefile
+//!    │
+//!    ▼ prepare              parses the text, pulls FROM images, downloads URLs
+//!    ▼ plan                 resolves variables and paths, reports all errors at once
+//!    ▼ execute              walks the instructions, stage after stage
+//!    ├── instruction_cache  the key is known: reuses the layers
+//!    ├── sandbox            RUN: runs the command in an unpacked rootfs
+//!    ▼ layers               packs what changed
+//!    ▼ workloads            finds and fetches container images
+//!    ▼ index                writes config, manifests and index, and tags it
+//!    │
+//! image in the store
 //! ```
 //!
-//! | step | file | beside it |
-//! |---|---|---|
-//! | prepare | [`prepare`] | [`stage_sources`], [`base_image`], [`download`], [`lock_file`], [`context`] with [`ignore_file`] |
-//! | plan | [`plan`] | [`variables`], [`app_kind`] |
-//! | execute | [`execute`] | [`stage`], [`copy_destination`], [`copy_from`], [`add_archive`], [`chown`], [`rootfs_view`] |
-//! | cache | [`instruction_cache`] | [`cache_key`], [`file_digests`], [`cache_from`], [`prune_cache`] |
-//! | run | [`sandbox`] | [`rootfs`], [`run_diff`], [`user_namespace`], [`scratch_dir`] |
-//! | layers | [`layers`] | [`layer_cache`] |
-//! | workloads | [`workloads`] | [`image_sources`], [`charts`], [`value_provenance`] |
-//! | index | [`index`] | |
+//! | step | what it uses |
+//! |---|---|
+//! | `prepare` | `stage_sources`, `base_image`, `download`, `lock_file`, `context` with `ignore_file` |
+//! | `plan` | `variables`, `app_kind` |
+//! | `execute` | `stage`, `copy_destination`, `copy_from`, `add_archive`, `chown`, `rootfs_view` |
+//! | `instruction_cache` | `cache_key`, `file_digests`, `cache_from`, `prune_cache` |
+//! | `sandbox` | `rootfs`, `run_diff`, `user_namespace`, `scratch_dir` |
+//! | `layers` | `layer_cache` |
+//! | `workloads` | `image_sources`, `charts`, `value_provenance` |
 //!
-//! `sealift build` and `sealift build --check` go the same way; a check stops before images are fetched, and [`execute::Mode`] is all that
-//! differs. Layers are packed straight from the context's files: a rootfs is unpacked only when a RUN needs one. The same inputs give
-//! the same digest, wherever and whenever they are built.
+//! `sealift build --check` goes the same way and stops before images are fetched; `execute::Mode` is all that differs. Layers are packed
+//! straight from the context's files: a rootfs is unpacked only when a RUN needs one. The same inputs give the same digest, wherever and
+//! whenever they are built.
 //!
-//! [`merge()`] and [`manifest_list`] make images of images that are built already.
+//! `merge` and `manifest_list` make images of images that are built already.
 
 mod add_archive;
 mod app_kind;
