@@ -92,7 +92,7 @@ impl<'a> LayerBuilder<'a> {
         let Prepared { cache, cache_from, store, ctx, options, .. } = self.prepared;
         let newest = self.clamped(tree.values().map(|entry| entry.mtime).max().unwrap_or(0));
         if let Some(key) = key
-            && let Some(layers) = self.from_other_images(&key)?
+            && let Some(layers) = self.pull_cached(&key)?
         {
             let record = Record { layers, newest, ..Record::default() };
             cache.remember_step(&key, &record)?;
@@ -114,7 +114,7 @@ impl<'a> LayerBuilder<'a> {
         if let Some(record) = cache.step(key, store) {
             return Ok(Some(record));
         }
-        let Some(recorded) = self.from_other_images(key)? else { return Ok(None) };
+        let Some(recorded) = self.pull_cached(key)? else { return Ok(None) };
         let layers: Vec<Layer> = recorded.iter().cloned().map(Layer::from).collect();
         let changes = changes(store, &layers, ctx)?;
         let newest = self.clamped(changes.values().map(|entry| entry.mtime).max().unwrap_or(0));
@@ -127,7 +127,7 @@ impl<'a> LayerBuilder<'a> {
         self.remember(key, record, &changes, &files).map(Some)
     }
 
-    fn from_other_images(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
+    fn pull_cached(&self, key: &Digest) -> Result<Option<Vec<RecordedLayer>>> {
         if self.prepared.cache.is_write_only() { Ok(None) } else { self.prepared.cache_from.step(key) }
     }
 
