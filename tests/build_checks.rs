@@ -35,7 +35,7 @@ fn five_errors_are_five_errors() {
     let said = sealift.fails(2, &["build", "-t", "shop:1", &context]);
     assert_says(
         &said,
-        &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` is outside", "`gone.yaml`", "not a valid file mode"],
+        &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` is outside", "`gone.yaml`", "file mode"],
     );
     assert!(!sealift.store_root().join("blobs/sha256").read_dir().is_ok_and(|mut blobs| blobs.next().is_some()), "nothing was built");
 }
