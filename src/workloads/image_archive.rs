@@ -13,7 +13,7 @@ use super::docker_archive::{self, Saved};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
-use crate::store::{MAX_DOCUMENT, Store};
+use crate::store::{MAX_MANIFEST_SIZE, Store};
 
 /// Containerd keeps the full name here; `ref.name` has only the tag then.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -181,7 +181,7 @@ impl Files {
     /// A small file, if it is there.
     fn document(&self, mut file: &File, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((offset, size)) = self.place(name) else { return Ok(None) };
-        ensure!(size <= MAX_DOCUMENT, Failure::verification(format!("`{name}` is larger than 4 MiB")));
+        ensure!(size <= MAX_MANIFEST_SIZE, Failure::verification(format!("`{name}` is larger than 4 MiB")));
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(offset))?;
         file.take(size).read_to_end(&mut bytes)?;
