@@ -13,7 +13,7 @@ use crate::image::Digest;
 /// Who holds a cluster, and until when: the content of `lease.json`. Times are Unix seconds by the clock of the master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The identity of the run that holds it: see [`new_holder`].
+    /// The identity of the run that holds it: machine, process, start of the process, and a random number.
     pub holder: String,
     /// Who started that run, for people: user, machine, process.
     pub owner: String,
