@@ -90,3 +90,14 @@ fn every_module_is_in_the_map() {
         assert!(map.contains(&format!("pub mod {module};")), "{module} stands in docs/architecture.md and not in src/lib.rs");
     }
 }
+
+#[test]
+fn every_file_that_the_map_points_at_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let chapter = map.split("## Where is").nth(1).unwrap();
+    let files: Vec<&str> = chapter.split('`').filter(|word| word.starts_with("src/")).collect();
+    assert!(files.len() >= 30, "{files:?}");
+    let missing: Vec<&&str> = files.iter().filter(|file| !root.join(file).is_file()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

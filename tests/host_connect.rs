@@ -90,7 +90,10 @@ async fn every_failure_to_connect_has_its_own_error() {
     let mut wrong = target(address, "root", dir.path());
     wrong.auth.password = Some("wrong".into());
     let (kind, error) = connect_error(&wrong).await;
-    assert!(kind == Kind::Failed && error.contains("permission denied (") && error.contains("publickey") && error.contains("tried password"), "{error}");
+    assert!(
+        kind == Kind::Failed && error.contains("permission denied (") && error.contains("publickey") && error.contains("tried password"),
+        "{error}"
+    );
 
     let known = dir.path().join("known_hosts");
     let other = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";

@@ -15,8 +15,8 @@ use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
-    Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, PathMapping, RegistryMirror, Resource, Rootfs, Script, State, Symlink,
-    Sysctl, SystemdUnit,
+    Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, PathMapping, RegistryMirror, Resource, Rootfs, Script, State,
+    Symlink, Sysctl, SystemdUnit,
 };
 use sealift::store::Store;
 
@@ -90,7 +90,10 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         Resource::RegistryMirror(RegistryMirror::all_registries([Endpoint::new("http://10.0.0.1:5000")])),
         Resource::Rootfs(Rootfs { manifest }),
         Resource::HostFiles(HostFiles { manifest: manifest.digest, env, mappings: PathMapping::of_sealift_images() }),
-        Resource::SystemdUnit(SystemdUnit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
+        Resource::SystemdUnit(SystemdUnit::running(
+            "demo.service",
+            ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"],
+        )),
         Resource::Script(script),
     ]
 }
@@ -192,8 +195,10 @@ async fn a_unit_that_does_not_start_says_why() {
     let unit = "[Service]\nExecStart=/bin/sh -c \"echo no such license >&2; exit 3\"\nType=oneshot\n";
     let file = Resource::File(File::new("/etc/systemd/system/broken.service", unit, 0o644));
     lab.host.apply(&file, &lab.ctx).await.unwrap();
-    let unit =
-        Resource::SystemdUnit(SystemdUnit { enabled: false, ..SystemdUnit::running("broken.service", ["/etc/systemd/system/broken.service"]) });
+    let unit = Resource::SystemdUnit(SystemdUnit {
+        enabled: false,
+        ..SystemdUnit::running("broken.service", ["/etc/systemd/system/broken.service"])
+    });
     let error = format!("{:#}", lab.host.apply(&unit, &lab.ctx).await.unwrap_err());
     assert!(error.contains("broken.service does not start") && error.contains("status=3"), "{error}");
     let absent = Resource::SystemdUnit(SystemdUnit::enabled("no-such.service"));

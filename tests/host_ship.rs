@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::hosts::Hosts;
 use common::images::noise;
-use sealift::distribute::{Distributed, Distribution, missing, distribute};
+use sealift::distribute::{Distributed, Distribution, distribute, missing};
 use sealift::error::{Kind, kind_of};
 use sealift::events::{Context, Unit};
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};

@@ -109,16 +109,14 @@ impl Delta {
         let incomplete: Vec<&Base> = if missing_bases.is_empty() { self.bases.iter().collect() } else { missing_bases };
         if incomplete.is_empty() {
             bail!(
-                Failure::failed(format!(
-                    "incomplete base for a delta archive: {missing_blobs}, though they were when the inventory was written"
-                ))
-                .hint("write a new inventory with `sealift inventory`, then save again with `--for`")
+                Failure::failed(format!("the archive depends on blobs that were here when the inventory was written: {missing_blobs}"))
+                    .hint("write a new inventory with `sealift inventory`, then save again with `--for`")
             );
         }
         let names: Vec<String> = incomplete.iter().map(|base| format!("{} ({})", base.name.familiar(), base.digest)).collect();
         let names = names.join(", ");
         bail!(
-            Failure::failed(format!("the archive depends on {names}, which is incomplete: {missing_blobs}"))
+            Failure::failed(format!("the archive depends on {names}: {missing_blobs}"))
                 .hint(format!("load or pull {names} first, or save again without `--base`"))
         )
     }

@@ -24,8 +24,8 @@ pub const MIN_PART_SIZE: u64 = 64 << 10;
 /// `Usage` if the parts are too small or too many.
 pub fn split_size(archive_size: u64, part_size: u64, parity: usize) -> Result<u64> {
     ensure!(part_size >= MIN_PART_SIZE, Failure::usage(format!("`--split {part_size}` is too small")).hint("use at least 64K"));
-    let parts_written = usize::try_from(archive_size.div_ceil(part_size))?;
-    check_counts(parts_written, parity)?;
+    let parts = usize::try_from(archive_size.div_ceil(part_size))?;
+    check_counts(parts, parity)?;
     Ok(archive_size + parity as u64 * parity_size(archive_size.min(part_size)))
 }
 
@@ -35,9 +35,9 @@ pub fn save_parts(selection: &Selection, store: &Store, archive: &Path, part_siz
     split_size(selection.archive_size(), part_size, parity)?;
     let mut splitter = Splitter { archive, part_size, current: None, parts: Vec::new() };
     selection.write(store, &mut splitter, ctx)?;
-    let parts_written = splitter.finish()?;
-    let parity = encode_all(&parts_written, archive, parity, ctx)?;
-    publish(archive, parts_written, parity, selection.contents()?)
+    let parts = splitter.finish()?;
+    let parity = encode_all(&parts, archive, parity, ctx)?;
+    publish(archive, parts, parity, selection.contents()?)
 }
 
 fn directory_of(archive: &Path) -> PathBuf {
@@ -101,21 +101,21 @@ impl Write for Splitter<'_> {
     }
 }
 
-fn encode_all(parts_written: &[FinishedPart], archive: &Path, parity: usize, ctx: &Context) -> Result<Vec<FinishedPart>> {
+fn encode_all(parts: &[FinishedPart], archive: &Path, parity: usize, ctx: &Context) -> Result<Vec<FinishedPart>> {
     if parity == 0 {
         return Ok(Vec::new());
     }
-    let longest = parts_written.iter().map(|part| part.blob.size).max().unwrap_or(0);
+    let longest = parts.iter().map(|part| part.blob.size).max().unwrap_or(0);
     let task = ctx.task(format!("make {parity} parity parts"), Some(parity_size(longest) * parity as u64), Unit::Bytes);
     let mut outputs = (0..parity).map(|_| create(archive)).collect::<io::Result<Vec<_>>>()?;
-    let paths: Vec<PathBuf> = parts_written.iter().map(|part| part.path.to_path_buf()).collect();
+    let paths: Vec<PathBuf> = parts.iter().map(|part| part.path.to_path_buf()).collect();
     encode(&paths, longest, &mut outputs, ctx, &task)?;
     let written = outputs.into_iter().map(close).collect::<io::Result<_>>()?;
     task.done("");
     Ok(written)
 }
 
-fn publish(archive: &Path, parts_written: Vec<FinishedPart>, parity: Vec<FinishedPart>, contents: Vec<Entry>) -> Result<PartList> {
+fn publish(archive: &Path, parts: Vec<FinishedPart>, parity: Vec<FinishedPart>, contents: Vec<Entry>) -> Result<PartList> {
     let list = with_suffix(archive, LIST);
     let old = PartList::read(&list).ok();
     if list.exists() {
@@ -125,7 +125,7 @@ fn publish(archive: &Path, parts_written: Vec<FinishedPart>, parity: Vec<Finishe
     let place = |written: Vec<FinishedPart>, name: fn(&Path, usize) -> PathBuf| {
         written.into_iter().enumerate().map(|(number, part)| finish_part(part, &name(archive, number))).collect::<Result<Vec<_>>>()
     };
-    let parts = PartList::new(place(parts_written, part_file)?, place(parity, parity_file)?, contents);
+    let parts = PartList::new(place(parts, part_file)?, place(parity, parity_file)?, contents);
     for stale in
         old.iter().flat_map(|old| old.all().map(move |part| (old, part))).filter(|(_, part)| parts.all().all(|new| new.file != part.file))
     {

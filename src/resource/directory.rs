@@ -59,6 +59,6 @@ impl Reconcile for Directory {
 /// The drift of owner and permission bits, if there is any.
 pub(super) fn compare_permissions(meta: &std::fs::Metadata, desired: FileMode) -> Option<State> {
     let actual = FileMode::of(meta);
-    let describe = |rights: FileMode| format!("mode {:04o} owner {}:{}", rights.mode, rights.uid, rights.gid);
+    let describe = |permissions: FileMode| format!("mode {:04o} owner {}:{}", permissions.mode, permissions.uid, permissions.gid);
     (actual != desired).then(|| State::differs(describe(actual), describe(desired)))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup, FileMode};
-use super::rootfs::path_of;
+use super::rootfs::rootfs_path;
 use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::ROOTFS;
@@ -52,7 +52,7 @@ impl PathMapping {
 /// What belongs at a path.
 enum Item {
     Directory(FileMode),
-    Link(PathBuf),
+    Symlink(PathBuf),
     /// An unpacked program that is made executable, and the link to it.
     Program(PathBuf, PathBuf),
     Copy(PathBuf, FileMode),
@@ -61,7 +61,7 @@ enum Item {
 
 impl HostFiles {
     fn root(&self, system: &System) -> PathBuf {
-        system.path(path_of(&self.manifest))
+        system.path(rootfs_path(&self.manifest))
     }
 
     /// What belongs where, parents first.
@@ -82,7 +82,7 @@ impl HostFiles {
                     }
                 }
                 let from = source.strip_prefix(&root).context("a path outside of the root file system")?;
-                let (path, item) = item(from, to, &source, &meta, mapping.programs)?;
+                let (path, item) = item_for(from, to, &source, &meta, mapping.programs)?;
                 ensure!(
                     items.insert(path.clone(), item).is_none(),
                     "the image contains both {0} and {0}.tmpl: remove one of them",
@@ -99,7 +99,7 @@ impl HostFiles {
         let Some(meta) = meta else { return Ok(State::Absent) };
         let same = match item {
             Item::Directory(_) => full_path.is_dir(),
-            Item::Link(target) => meta.is_symlink() && fs_err::read_link(&full_path)? == *target,
+            Item::Symlink(target) => meta.is_symlink() && fs_err::read_link(&full_path)? == *target,
             Item::Program(source, target) => {
                 meta.is_symlink() && fs_err::read_link(&full_path)? == *target && fs_err::metadata(source)?.mode() & 0o111 != 0
             }
@@ -120,7 +120,7 @@ impl HostFiles {
                 fs_err::create_dir_all(&full_path)?;
                 backup::set_permissions(&full_path, *mode)
             }
-            Item::Link(target) => backup::replace_symlink(&full_path, target),
+            Item::Symlink(target) => backup::replace_symlink(&full_path, target),
             Item::Program(source, target) => {
                 fs_err::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
                 backup::replace_symlink(&full_path, target)
@@ -136,14 +136,14 @@ impl HostFiles {
 }
 
 /// How the file `from` of the root file system, unpacked at `source`, gets to `to` on the host.
-fn item(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
+fn item_for(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
     let mode = FileMode::of(meta);
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if meta.is_dir() {
         return Ok((to, Item::Directory(mode)));
     }
     if meta.is_symlink() {
-        return Ok((to, Item::Link(fs_err::read_link(source)?)));
+        return Ok((to, Item::Symlink(fs_err::read_link(source)?)));
     }
     ensure!(meta.is_file(), "{}: neither a file, a directory nor a symbolic link", source.display());
     let current = Path::new(ROOTFS).join("current").join(from);
@@ -155,7 +155,7 @@ fn item(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_pr
     }
     let library = name.ends_with(".so") || name.contains(".so.");
     if meta.mode() & 0o111 != 0 || library {
-        return Ok((to, Item::Link(current)));
+        return Ok((to, Item::Symlink(current)));
     }
     Ok((to, Item::Copy(source.to_owned(), mode)))
 }

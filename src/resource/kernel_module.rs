@@ -89,7 +89,7 @@ impl Reconcile for KernelModule {
             match system.run(&["modprobe", &self.name], log) {
                 Err(error) if self.optional => log(&format!("module {}: not in this kernel, tolerated: {error}", self.name)),
                 result => result.with_context(|| {
-                    Failure::failed(format!("module {}: not loaded", self.name))
+                    Failure::failed("not loaded")
                         .hint("install the kernel's modules on the host (`linux-modules-extra` on Ubuntu), or boot a kernel that has it")
                 })?,
             }

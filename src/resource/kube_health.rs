@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
 
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// An error lists at most this many findings.
 const MAX_FINDINGS: usize = 6;
 
@@ -91,7 +91,7 @@ pub fn wait_until_healthy(
                 .hint("run the same command again to continue")
                 .into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::Failure;
 pub const UNFINISHED: &str = "an earlier kubeadm run failed";
 const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 const KUBELET_PORT: u16 = 10248;
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Whether this host is a healthy member of a cluster; of its control plane if `master`.
@@ -64,7 +64,7 @@ fn wait_for_health(system: &System, master: bool) -> Result<()> {
                 .hint("see `journalctl -u kubelet` and `crictl ps -a` on the host")
                 .into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ use crate::paths::KUBEADM_BEGUN;
 const UNIT: &str = "sealift-kubeadm.service";
 const CONFIG: &str = "/run/sealift/kubeadm.yaml";
 const LOG: &str = "/run/sealift/kubeadm.log";
-const PAUSE: Duration = Duration::from_millis(300);
-/// Longer than all of kubeadm's own time-outs together.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// Longer than all timeouts of kubeadm together.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// The file that exists from the start of kubeadm until it succeeds.
 fn marker() -> &'static Path {
@@ -67,7 +67,7 @@ pub fn run(system: &System, arguments: &[String], config: &[u8], log: &mut dyn F
 }
 
 fn follow_log(system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
-    let (deadline, mut printed) = (Instant::now() + DEADLINE, 0);
+    let (deadline, mut printed) = (Instant::now() + TIMEOUT, 0);
     loop {
         let running = is_running(system);
         for line in visible_lines(system).iter().skip(printed) {
@@ -78,11 +78,11 @@ fn follow_log(system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Failure::failed(format!("kubeadm is still running after {} minutes", DEADLINE.as_secs() / 60))
+            return Err(Failure::failed(format!("kubeadm is still running after {} minutes", TIMEOUT.as_secs() / 60))
                 .hint(format!("see `systemctl status {UNIT}` and {LOG} on the host"))
                 .into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

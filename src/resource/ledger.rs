@@ -302,7 +302,8 @@ mod tests {
         assert_eq!(host.read("/etc/fstab"), "/swap.img none swap sw 0 0\n");
         assert_eq!(host.read("/usr/bin/tool"), "old");
         assert_eq!(std::fs::read_link(host.system.path("/usr/bin/link")).unwrap(), Path::new("elsewhere"));
-        for path in ["/etc/modules-load.d/sealift.conf", "/etc/cni/net.d/10-new.conflist", "/etc/containerd", "/var/lib/containerd"] {
+        for path in ["/etc/modules-load.d/sealift.conf", "/etc/cni/net.d/10-new.conflist", "/etc/containerd/certs.d", "/var/lib/containerd"]
+        {
             assert!(!host.system.path(path).exists(), "{path}");
         }
     }

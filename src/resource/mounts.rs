@@ -56,9 +56,9 @@ fn resolved(system: &System, directory: &Path) -> Result<Option<PathBuf>> {
 /// Unmounts everything below `directory`, the deepest first (`umount --lazy`); a mount at `directory` itself stays.
 fn unmount_below(system: &System, directory: &Path) -> Result<()> {
     let table = system.read_text("/proc/self/mounts")?;
-    for full_path in mount_points_below(&table, directory).into_iter().rev() {
+    for mount_point in mount_points_below(&table, directory).into_iter().rev() {
         let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
-        rustix::mount::unmount(system.path(&full_path), flags).with_context(|| format!("unmount {}", full_path.display()))?;
+        rustix::mount::unmount(system.path(&mount_point), flags).with_context(|| format!("unmount {}", mount_point.display()))?;
     }
     Ok(())
 }
@@ -90,14 +90,14 @@ fn remove_entries_below(directory: &OwnedFd, device: u64) -> Result<()> {
 }
 
 fn entry_names(directory: &OwnedFd) -> Result<Vec<CString>> {
-    let mut entry_names = Vec::new();
+    let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();
         if ![c".", c".."].contains(&name.as_c_str()) {
-            entry_names.push(name);
+            names.push(name);
         }
     }
-    Ok(entry_names)
+    Ok(names)
 }
 
 /// The mount points below a directory in `table` (fstab(5), as in `/proc/self/mounts`), in the order they were mounted.

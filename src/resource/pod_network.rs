@@ -48,9 +48,9 @@ impl Network {
     pub fn of(system: &System) -> Self {
         let routes = system.output(&["ip", "route", "show"]).unwrap_or_default();
         Network {
-            links: names(system, LINK_DIR),
+            links: entry_names(system, LINK_DIR),
             routes: routes.lines().map(|line| line.trim().to_owned()).collect(),
-            cni_files: names(system, CNI_DIR),
+            cni_files: entry_names(system, CNI_DIR),
         }
     }
 
@@ -112,7 +112,7 @@ fn is_pod_route(route: &str, cidrs: &[IpNet]) -> bool {
     is_plugin_name(field("dev")) || PROTOCOLS.contains(&field("proto")) || cidrs.iter().any(|cidr| cidr.contains(&target))
 }
 
-fn names(system: &System, directory: &str) -> BTreeSet<String> {
+fn entry_names(system: &System, directory: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(system.path(directory)).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
 }

@@ -32,7 +32,7 @@ struct PreviousState {
 impl Rootfs {
     /// The directory that it is unpacked to, absolute on the host.
     pub fn path(&self) -> PathBuf {
-        path_of(&self.manifest.digest)
+        rootfs_path(&self.manifest.digest)
     }
 
     fn link() -> PathBuf {
@@ -60,7 +60,7 @@ impl Rootfs {
 }
 
 /// The directory that the root file system of this manifest is unpacked to.
-pub(super) fn path_of(manifest: &Digest) -> PathBuf {
+pub(super) fn rootfs_path(manifest: &Digest) -> PathBuf {
     Path::new(ROOTFS).join(manifest.hex())
 }
 

@@ -5,7 +5,7 @@ use oci_spec::image::Arch;
 use super::{Check, Input, Report};
 use crate::image::platform_string;
 
-pub(super) static CHECK: Check = Check { id: "Arch", about: "the image is built for the host's architecture", judge };
+pub(super) static CHECK: Check = Check { id: "Arch", description: "the image is built for the host's architecture", run };
 
 /// OCI's name for what `uname -m` says.
 pub(super) fn oci_arch(machine: &str) -> Arch {
@@ -16,14 +16,14 @@ pub(super) fn oci_arch(machine: &str) -> Arch {
     }
 }
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     let have: Vec<String> = input.platforms.iter().map(platform_string).collect();
     for host in &input.hosts {
         let arch = oci_arch(&host.facts.machine);
         if !input.platforms.iter().any(|platform| *platform.architecture() == arch) {
             report.fail(
                 host.address,
-                format!("the host is {}, the image is built for {}", host.facts.machine, have.join(", ")),
+                format!("the host is {}, but the image is built for {}", host.facts.machine, have.join(", ")),
                 format!("build the image for linux/{arch} too"),
             );
         }
@@ -32,14 +32,14 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
     use crate::image::parse_platform;
 
     #[test]
     fn the_image_must_fit_the_machine() {
-        finds("Arch", |_| (), &[]);
-        finds("Arch", |input| input.hosts[1].facts.machine = "aarch64".into(), &[Fail]);
-        finds(
+        assert_findings("Arch", |_| (), &[]);
+        assert_findings("Arch", |input| input.hosts[1].facts.machine = "aarch64".into(), &[Fail]);
+        assert_findings(
             "Arch",
             |input| {
                 input.hosts[1].facts.machine = "aarch64".into();
@@ -47,6 +47,6 @@ mod tests {
             },
             &[],
         );
-        finds("Arch", |input| input.hosts[1].facts.machine = "riscv64".into(), &[Fail]);
+        assert_findings("Arch", |input| input.hosts[1].facts.machine = "riscv64".into(), &[Fail]);
     }
 }

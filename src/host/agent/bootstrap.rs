@@ -32,11 +32,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// Of kind `Verification` if the agent's digest is wrong even after a second upload. Failures of sudo and a full disk have hints.
 pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<(Client, Handshake)> {
-    let remote =
+    let output =
         session.output(&format!("/bin/sh -c 'echo {MARKER} $(uname -m) $(id -u)'")).await.context("detect the host's architecture")?;
-    let facts: Vec<&str> = remote.lines().find_map(|line| line.strip_prefix(MARKER)).unwrap_or_default().split_whitespace().collect();
+    let facts: Vec<&str> = output.lines().find_map(|line| line.strip_prefix(MARKER)).unwrap_or_default().split_whitespace().collect();
     let [machine, uid] = facts[..] else {
-        return Err(Failure::failed(format!("the host did not report architecture and user, but {:?}", remote.trim()))
+        return Err(Failure::failed(format!("the host did not report architecture and user, but {:?}", output.trim()))
             .hint("check that the login shell of the user on the host can run `/bin/sh`, `uname` and `id`")
             .into());
     };

@@ -42,7 +42,10 @@ impl Session {
         let jump = Box::pin(Session::connect(jump)).await.with_context(|| format!("jump host {}", jump.address))?;
         let (address, port) = (target.address, target.port);
         let through = jump.handle.channel_open_direct_tcpip(address.to_string(), u32::from(port), "127.0.0.1", 0).await;
-        let channel = through.map_err(|error| Failure::network(format!("{address}:{port}: unreachable from the jump host: {error}")).hint("check that the jump host reaches this address and port, and that its sshd allows `AllowTcpForwarding`"))?;
+        let channel = through.map_err(|error| {
+            Failure::network(format!("{address}:{port}: unreachable from the jump host: {error}"))
+                .hint("check that the jump host reaches this address and port, and that its sshd allows `AllowTcpForwarding`")
+        })?;
         Ok(Session { handle: handshake(target, channel.into_stream()).await?, jump: Some(Box::new(jump)) })
     }
 

@@ -47,7 +47,7 @@ struct Token {
 
 /// The response of a token service (distribution token specification).
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -140,9 +140,9 @@ impl Session {
     async fn send_authorized(&self, request: RequestBuilder, idle: &IdleTimeout, what: &str) -> Result<Response> {
         let request = self.authorize(request).await?;
         let start = Instant::now();
-        let answer = idle.wait_for(what, request.send()).await?.map_err(|error| transport_error(error, self.host()))?;
+        let response = idle.wait_for(what, request.send()).await?.map_err(|error| transport_error(error, self.host()))?;
         self.fastest.fetch_min(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Ok(answer)
+        Ok(response)
     }
 
     /// Adds the authorization, but only for this registry: a `Location` may lead to another host.
@@ -203,10 +203,10 @@ impl Session {
         if !response.status().is_success() {
             return Err(self.error_from(response, &what).await);
         }
-        let answer: TokenAnswer = response.json().await.with_context(|| what.clone())?;
-        let secret = answer.token.or(answer.access_token).with_context(|| format!("{what}: the response has no token"))?;
+        let response: TokenResponse = response.json().await.with_context(|| what.clone())?;
+        let secret = response.token.or(response.access_token).with_context(|| format!("{what}: the response has no token"))?;
         // the default lifetime is 60 s by the specification; a token is renewed after four fifths
-        let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 3600));
+        let lifetime = Duration::from_secs(response.expires_in.unwrap_or(60).clamp(10, 3600));
         Ok(Token { secret: secret.into(), expires: Instant::now() + lifetime.mul_f64(0.8) })
     }
 

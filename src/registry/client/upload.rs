@@ -62,16 +62,16 @@ impl Upload<'_> {
     pub async fn run(&self, ctx: &Context) -> Result<(UploadOutcome, u64)> {
         let meter = Arc::new(Meter::new(ctx, "push", &self.blob));
         let what = format!("push {}: blob {}", self.session.repository(), self.blob.digest);
-        let moved = retry_on_mismatch(ctx, || {
+        let outcome = retry_on_mismatch(ctx, || {
             retry_while_progressing(Policy::default(), ctx, &what, || meter.confirmed(), |_| self.attempt(&meter, &what))
         })
         .await?;
-        match moved {
+        match outcome {
             UploadOutcome::Exists => meter.unchanged(),
             UploadOutcome::Mounted => meter.done("mounted"),
             UploadOutcome::Pushed => meter.done(""),
         }
-        Ok((moved, meter.moved_bytes()))
+        Ok((outcome, meter.moved_bytes()))
     }
 
     async fn attempt(&self, meter: &Arc<Meter>, what: &str) -> Result<UploadOutcome> {

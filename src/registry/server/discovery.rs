@@ -18,8 +18,8 @@ const MAX_PAGE_SIZE: usize = 3 << 20;
 impl State {
     /// Lists the tags of a repository, in lexical order ignoring case, as the specification requires.
     pub fn tags(&self, repository: &str, query: &str) -> Result<Response<Body>> {
-        let names = self.repositories()?;
-        let mut all = names.candidates(self.namespace(query).as_deref(), repository);
+        let repositories = self.repositories()?;
+        let mut all = repositories.candidates(self.namespace(query).as_deref(), repository);
         if all.first().is_some_and(|(registry, _)| self.hostnames.first() == Some(*registry)) {
             all.truncate(1);
         }
@@ -44,13 +44,13 @@ impl State {
     /// Lists the referrers of a manifest, which need not exist.
     pub fn referrers(&self, repository: &str, subject: &str, query: &str) -> Result<Response<Body>> {
         let Ok(subject) = subject.parse::<Digest>() else { return Ok(response::invalid_digest()) };
-        let names = self.repositories()?;
+        let repositories = self.repositories()?;
         let requested = parameter(query, "artifactType");
         let is_requested = |found: &&Descriptor| match &requested {
             Some(requested) => found.artifact_type().as_ref().is_some_and(|actual| actual.as_ref() == requested),
             None => true,
         };
-        let candidates = names.candidates(self.namespace(query).as_deref(), repository);
+        let candidates = repositories.candidates(self.namespace(query).as_deref(), repository);
         let mut all: Vec<&Descriptor> =
             candidates.iter().filter_map(|(_, repository)| repository.referrers.get(&subject)).flatten().filter(is_requested).collect();
         all.sort_by_key(|found| found.digest().to_string());

@@ -106,7 +106,7 @@ where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
-    let router = Router::new().fallback(move |request| state.clone().answer(request));
+    let router = Router::new().fallback(move |request| state.clone().respond(request));
     let stop = ctx.cancel().clone();
     let stopped = stop.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });

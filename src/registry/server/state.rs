@@ -58,7 +58,7 @@ pub struct StoreStamp {
 
 impl State {
     /// Handles a request, and warns about it if it fails.
-    pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+    pub async fn respond(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (request, body) = request.into_parts();
         let response = match self.route(&request, body).await {
             Ok(response) => response,
@@ -111,9 +111,9 @@ impl State {
                 // clients that push skip the blobs that exist: they must not be pruned now
                 if self.writable
                     && request.method == Method::HEAD
-                    && let Ok(known) = digest.parse()
+                    && let Ok(cache) = digest.parse()
                 {
-                    self.protect_if_present(known).await?;
+                    self.protect_if_present(cache).await?;
                 }
                 self.blob(request, &digest).await
             }
@@ -222,17 +222,17 @@ impl State {
 
     /// The repositories of the store as it is now.
     pub fn repositories(&self) -> Result<Arc<Repositories>> {
-        let mut known = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((stamp, names)) = &*known
-            && *stamp == self.stamp(names.incomplete)
+        let mut cache = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((stamp, repositories)) = &*cache
+            && *stamp == self.stamp(repositories.incomplete)
         {
-            return Ok(names.clone());
+            return Ok(repositories.clone());
         }
         // the stamp is taken before reading, so that changes meanwhile are read the next time
         let (with_blobs, without) = (self.stamp(true), self.stamp(false));
-        let names = Arc::new(Repositories::read(&self.store, self.hostnames.first().map(String::as_str))?);
-        *known = Some((if names.incomplete { with_blobs } else { without }, names.clone()));
-        Ok(names)
+        let repositories = Arc::new(Repositories::read(&self.store, self.hostnames.first().map(String::as_str))?);
+        *cache = Some((if repositories.incomplete { with_blobs } else { without }, repositories.clone()));
+        Ok(repositories)
     }
 
     fn stamp(&self, with_blobs: bool) -> StoreStamp {
