@@ -57,7 +57,7 @@ fn a_file_with_a_checksum_is_that_file_or_an_error() {
 
     add(Digest::of(b"other"));
     let said = sealift.fails(6, &["build", "-t", "shop:1", &context]);
-    assert_says(&said, &["Kubefile:2: ADD --checksum=", "tool has the checksum sha256:", "hint:"]);
+    assert_says(&said, &["Kubefile:2: ADD --checksum=", "tool: checksum is sha256:", "hint:"]);
 
     kubefile(&context, &format!("FROM scratch\nCOPY Kubefile .\n\nADD {} bin/\n", web.url("none")));
     assert_says(&sealift.fails(1, &["build", "-t", "shop:2", &context]), &["Kubefile:4: ADD http", "404 not found", "check the URL"]);
@@ -128,9 +128,9 @@ fn without_its_server_a_build_takes_what_it_has_only_if_it_is_told_to() {
 
     web.put("tool", Answer::Status(503));
     let said = sealift.fails(7, &with("missing"));
-    assert_says(&said, &["Kubefile:2: ADD", "503 service unavailable", "hint: what was fetched before is here: `--pull never` takes it"]);
+    assert_says(&said, &["Kubefile:2: ADD", "503 service unavailable", "hint: `--pull never` uses the last download of the file"]);
     let ended = sealift.run(&with("newer")).expect_code(0);
-    assert_says(&ended.stderr, &["503 service unavailable", "what was fetched before is taken"]);
+    assert_says(&ended.stderr, &["503 service unavailable", "using the last download of the file"]);
     assert_eq!(ended.stdout, digest);
 
     web.put("tool", Answer::Dated(b"two".to_vec(), "Wed, 21 Oct 2015 07:28:00 GMT".to_owned()));

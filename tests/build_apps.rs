@@ -92,7 +92,7 @@ fn charts_come_from_registries() {
     );
 
     write(&Path::new(&context).join("Kubefile"), &format!("FROM scratch\nAPP web oci://{}\n", registry.name("charts/none:1")));
-    assert_says(&other.fails(1, &["build", "-t", "shop:1", &context]), &["Kubefile:2: APP web oci://", "is no Helm chart", "hint:"]);
+    assert_says(&other.fails(1, &["build", "-t", "shop:1", &context]), &["Kubefile:2: APP web oci://", "is not a Helm chart", "hint:"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn five_errors_are_five_errors() {
     let said = sealift.fails(2, &["build", "-t", "shop:1", &context]);
     assert_says(
         &said,
-        &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` leads out", "`gone.yaml`", "no file mode"],
+        &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` is outside", "`gone.yaml`", "not a valid file mode"],
     );
     assert!(!sealift.store_root().join("blobs/sha256").read_dir().is_ok_and(|mut blobs| blobs.next().is_some()), "nothing was built");
 }
@@ -44,7 +44,7 @@ fn five_errors_are_five_errors() {
 fn links_that_lead_out_of_the_context_are_refused() {
     let (sealift, context) = context("FROM scratch\nCOPY out/passwd /\n", &[]);
     std::os::unix::fs::symlink("/etc", Path::new(&context).join("out")).unwrap();
-    assert_says(&sealift.fails(2, &["build", "-t", "shop:1", &context]), &["`out/passwd`", "out of the context"]);
+    assert_says(&sealift.fails(2, &["build", "-t", "shop:1", &context]), &["`out/passwd`", "outside of the context"]);
 }
 
 #[test]
@@ -135,6 +135,21 @@ fn a_check_tells_what_is_wanted_and_builds_nothing() {
 }
 
 #[test]
+fn a_check_lists_the_images_that_the_build_requires() {
+    let image = |name: &str| format!("spec: {{containers: [{{image: '127.0.0.1:1/{name}:1'}}]}}\n");
+    let kubefile = "FROM scratch AS one\nCOPY m manifests\nCOPY replaced.yaml manifests/x.yaml\nFROM one\nADD more.tar.gz .\n";
+    let files = [("m/x.yaml", image("x")), ("m/y.yaml", image("y")), ("replaced.yaml", image("replaced")), ("more/y.yaml", image("more"))];
+    let (sealift, context) = context(kubefile, &files.each_ref().map(|(file, text)| (*file, text.as_str())));
+    common::run("tar", &["-czf", &format!("{context}/more.tar.gz"), "-C", &context, "--transform", "s,^more,manifests,", "more"]);
+    let checked = sealift.json(&["build", "--check", &context]);
+    let required: Vec<&str> = checked["wanted"]["images"].as_object().unwrap().keys().map(String::as_str).collect();
+    let built = sealift.json(&["build", "-t", "shop:1", "--allow-missing", &context]);
+    let missing: Vec<&str> = built["missing"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert_eq!((&required, checked["runs"].as_bool()), (&missing, Some(false)));
+    assert_eq!(missing, ["127.0.0.1:1/more:1", "127.0.0.1:1/replaced:1"]);
+}
+
+#[test]
 fn archives_are_unpacked_by_add_and_evil_ones_refused() {
     let (sealift, context) = context("FROM scratch\nADD x.tar.gz opt/\nCOPY x.tar.gz opt/\n", &[("good/a/b", "b")]);
     let archive = format!("{context}/x.tar.gz");
@@ -149,7 +164,10 @@ fn archives_are_unpacked_by_add_and_evil_ones_refused() {
     assert!(rootfs.join("opt/x.tar.gz").exists());
 
     common::run("tar", &["-czPf", &archive, "-C", &format!("{context}/good"), "--transform", "s,^a,../../evil,", "a"]);
-    assert_says(&sealift.fails(1, &["build", "-t", "shop:1", &context]), &["Kubefile:2: ADD x.tar.gz", "leads out of the archive"]);
+    assert_says(
+        &sealift.fails(1, &["build", "-t", "shop:1", &context]),
+        &["Kubefile:2: ADD x.tar.gz", "has a path outside of the archive"],
+    );
 }
 
 #[test]

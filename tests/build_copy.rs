@@ -156,10 +156,10 @@ fn pipes_and_sockets_are_left_out_with_a_warning_and_refused_by_name() {
     let _socket = std::os::unix::net::UnixListener::bind(format!("{context}/tree/socket")).unwrap();
     let ended = sealift.run(&["build", "-t", "shop:1", &context]).expect_code(0);
     for name in ["pipe", "socket"] {
-        assert_says(&ended.stderr, &[&format!("tree/{name} is left out: sockets, pipes and devices")]);
+        assert_says(&ended.stderr, &[&format!("tree/{name} is left out: an image has no sockets, pipes and devices")]);
         kubefile(&context, &format!("FROM scratch\nCOPY tree/{name} /\n"));
         let said = sealift.fails(2, &["build", "-t", "shop:2", &context]);
-        assert_says(&said, &["Kubefile:2:6", &format!("`tree/{name}` is no file or directory, but a socket, pipe or device")]);
+        assert_says(&said, &["Kubefile:2:6", &format!("`tree/{name}` is a socket, pipe or device: only files and directories")]);
     }
     kubefile(&context, "FROM scratch\nADD https://example.com/a/b.git /src\n");
     assert_says(

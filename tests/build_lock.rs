@@ -71,11 +71,11 @@ fn a_locked_build_takes_what_names_stood_for_and_refuses_the_rest() {
 
     write(&dir.join("Kubefile"), &format!("FROM {base}\nCOPY . /app/\nIMAGES {nginx} {}\n", registry.name("redis:7")));
     let said = elsewhere.fails(1, &with("--locked"));
-    assert_says(&said, &["container image", "redis:7 is not in the lock file", "hint: write the lock file anew"]);
+    assert_says(&said, &["container image", "redis:7 is not in the lock file", "hint: write the lock file again: `sealift build --lock`"]);
     write(&dir.join("Kubefile"), &format!("FROM {}\n", registry.name("other:1")));
     assert_says(&elsewhere.fails(1, &with("--locked")), &["image ", "other:1 is not in the lock file"]);
     write(&lock, "{}");
-    assert_says(&elsewhere.fails(2, &with("--locked")), &["is no lock file"]);
+    assert_says(&elsewhere.fails(2, &with("--locked")), &["is not a lock file"]);
 }
 
 /// The archive of a chart with this value.
@@ -141,15 +141,18 @@ fn locked_files_and_charts_are_these_or_an_error_and_need_no_network() {
     assert_eq!(sealift.ok(&with("--locked")), digest);
     assert_eq!(web.log(), [] as [String; 0]);
     let elsewhere = Sealift::new();
-    let hint = "hint: if the change is meant, write the lock file anew with `sealift build --lock`";
+    let hint = "hint: if the change is intended, update the lock file: `sealift build --lock`";
     let said = elsewhere.fails(6, &with("--locked"));
     assert_says(
         &said,
-        &["Kubefile:2: ADD", &format!("Kubefile.lock:{}: \"{}\"", line("/tool"), web.url("tool")), "has the checksum", hint],
+        &["Kubefile:2: ADD", &format!("Kubefile.lock:{}: \"{}\"", line("/tool"), web.url("tool")), ": checksum is sha256:", hint],
     );
     web.put("tool", Answer::File(b"tool".to_vec()));
     let said = elsewhere.fails(6, &with("--locked"));
-    assert_says(&said, &["Kubefile:3: APP one", &format!("Kubefile.lock:{}: \"oci://{oci}\"", line("oci://")), "has the checksum", hint]);
+    assert_says(
+        &said,
+        &["Kubefile:3: APP one", &format!("Kubefile.lock:{}: \"oci://{oci}\"", line("oci://")), ": checksum is sha256:", hint],
+    );
 
     // the network goes away
     drop(registry);
@@ -158,6 +161,6 @@ fn locked_files_and_charts_are_these_or_an_error_and_need_no_network() {
     assert_says(&said, &["Kubefile.lock:", hint]);
     let ended = sealift.run(&with("--lock")).expect_code(0);
     assert_eq!(ended.stdout, digest, "nothing newer can be seen");
-    assert_says(&ended.stderr, &["what the store has of", "what was fetched before is taken"]);
+    assert_says(&ended.stderr, &["from the store", "using the last download of the file"]);
     assert_eq!(fs::read_to_string(dir.join("Kubefile.lock")).unwrap(), text);
 }

@@ -65,7 +65,7 @@ fn a_run_inside_a_foreign_root_says_what_is_missing() {
     let context = context(&sealift, "own", "FROM scratch\nCOPY . /\nRUN true\n", &[("bin/sh", "not for this machine")]);
     fs::set_permissions(context.join("bin/sh"), fs::Permissions::from_mode(0o755)).unwrap();
     let said = sealift.fails(1, &["build", "-t", "own:1", "--platform", "linux/s390x", context.to_str().unwrap()]);
-    assert_says(&said, &["runs no programs of linux/s390x", "qemu-user-static", "hint: "]);
+    assert_says(&said, &["cannot run programs for linux/s390x", "qemu-user-static", "hint: "]);
     assert_eq!(sealift.ok(&["images", "-q"]), "");
 }
 
@@ -108,11 +108,11 @@ fn images_that_do_not_go_together_are_refused() {
     build(&sealift, "one:1", &plain, &["--label", "cluster.alpha.sealer.io/cluster-runtime-version=v1.20.2"]);
     build(&sealift, "other:1", &plain, &["--label", "cluster.alpha.sealer.io/cluster-runtime-version=v1.21.0"]);
     build(&sealift, "arm:1", &plain, &["--platform", "linux/arm64"]);
-    assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "other:1"]), &["other:1 brings another cluster", "v1.21.0", "hint: "]);
+    assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "other:1"]), &["other:1 contains another cluster", "v1.21.0", "hint: "]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1", "arm:1"]), &["no platform in common", "arm:1 is built for linux/arm64"]);
     build(&sealift, "both:1", &plain, &["--platform", "linux/amd64,linux/arm64"]);
     let merged = sealift.run(&["merge", "-t", "x:1", "arm:1", "both:1"]).expect_code(0);
-    assert_says(&merged.stderr, &["warning: left out linux/amd64: arm:1 is built for linux/arm64"]);
+    assert_says(&merged.stderr, &["warning: not merged for linux/amd64: arm:1 is built for linux/arm64"]);
     assert_says(&sealift.fails(1, &["merge", "-t", "x:1", "one:1", "nowhere:1"]), &["no such image: nowhere:1"]);
     assert_says(&sealift.fails(2, &["merge", "-t", "x:1", "one:1"]), &["2 values required"]);
 }

@@ -92,9 +92,9 @@ fn files_are_copied_out_of_container_images() {
 
     write(Path::new(&inside("Kubefile")), &format!("FROM scratch\nCOPY --from={name} opt/lower .\n"));
     let said = sealift.fails(1, &["build", "-t", "shop:2", &context]);
-    assert_says(&said, &["Kubefile:2: COPY --from=", "`opt/lower` is not there to be copied"]);
+    assert_says(&said, &["Kubefile:2: COPY --from=", "`opt/lower` does not exist in `"]);
     write(Path::new(&inside("Kubefile")), &format!("FROM {name}\nCOPY lower .\n"));
-    assert_says(&sealift.fails(2, &["build", "-t", "shop:2", &context]), &["is no cluster image", "Kubefile:1:6"]);
+    assert_says(&sealift.fails(2, &["build", "-t", "shop:2", &context]), &["is not a cluster image", "Kubefile:1:6"]);
 }
 
 #[test]

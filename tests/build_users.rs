@@ -137,6 +137,6 @@ fn a_kernel_that_forbids_user_namespaces_is_told_with_the_remedy() {
     let output = user.command(&command).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let parts =
-        ["Kubefile:3: RUN true", "sandbox for RUN cannot be made", "hint: ", "sysctl -w user.max_user_namespaces=", "or build as root"];
+        ["Kubefile:3: RUN true", "cannot set up the sandbox for RUN", "hint: ", "sysctl -w user.max_user_namespaces=", "or build as root"];
     assert_says(&said(&output), &parts);
 }

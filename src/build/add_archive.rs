@@ -1,4 +1,4 @@
-//! ADD of an archive: its entries as a tree. Nothing is written under a name from the archive.
+//! ADD of an archive: reads it as a tree. No file is written under a name from the archive.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -11,10 +11,10 @@ use tar::EntryType;
 use crate::error::Failure;
 use crate::layer::{Entry, Source, Tree};
 
-/// What a file is by its first bytes.
+/// The format of a file, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// No archive that anyone knows.
+    /// Not an archive.
     Other,
     /// A tar.
     Tar,
@@ -22,42 +22,45 @@ pub enum Format {
     Gzip,
     /// A tar in zstd.
     Zstd,
-    /// A tar in xz, unpacked by the machine's `xz`.
+    /// A tar in xz, decompressed by the machine's `xz`.
     Xz,
-    /// A tar in bzip2, unpacked by the machine's `bzip2`.
+    /// A tar in bzip2, decompressed by the machine's `bzip2`.
     Bzip2,
 }
 
-/// Looks at a file. What is compressed counts as an archive if its name says that a tar is in it.
+/// Detects the format of a file. A compressed file is an archive if its name says so: `.tar.gz`, `.tgz`.
 pub fn format_of(path: &Path) -> Result<Format> {
     format_by_name(path, path)
 }
 
-/// As [`format_of`], of a file that has another name elsewhere.
+/// As [`format_of`], with the name that the file has in the image.
 pub fn format_by_name(path: &Path, name: &Path) -> Result<Format> {
     let mut head = Vec::new();
     fs_err::File::open(path)?.take(512).read_to_end(&mut head)?;
     let name = name.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let says_tar = name.contains(".tar") || [".tgz", ".tzst", ".txz", ".tbz", ".tbz2"].iter().any(|ending| name.ends_with(ending));
+    let is_tar = name.contains(".tar") || [".tgz", ".tzst", ".txz", ".tbz", ".tbz2"].iter().any(|ending| name.ends_with(ending));
     Ok(match head.as_slice() {
-        [0x1f, 0x8b, ..] if says_tar => Format::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] if says_tar => Format::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if says_tar => Format::Xz,
-        [b'B', b'Z', b'h', ..] if says_tar => Format::Bzip2,
+        [0x1f, 0x8b, ..] if is_tar => Format::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] if is_tar => Format::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if is_tar => Format::Xz,
+        [b'B', b'Z', b'h', ..] if is_tar => Format::Bzip2,
         _ if head.get(257..262) == Some(b"ustar") => Format::Tar,
         _ => Format::Other,
     })
 }
 
-/// Reads an archive: the contents of its files go into `spool` under numbers, its names only into the tree.
+/// Reads an archive. The contents of its files go into the directory `spool` under generated names.
+///
+/// # Errors
+/// Fails if it is damaged, has a path that leads out of it, or a device; or if `xz` or `bzip2` is needed and not installed.
 pub fn read(path: &Path, format: Format, spool: &Path) -> Result<Tree> {
     let file = fs_err::File::open(path)?.into_file();
     let buffered = |file| BufReader::with_capacity(1 << 20, file);
     match format {
         Format::Gzip => entries(flate2::read::MultiGzDecoder::new(buffered(file)), spool),
         Format::Zstd => entries(zstd::Decoder::with_buffer(buffered(file))?, spool),
-        Format::Xz => through("xz", file, spool),
-        Format::Bzip2 => through("bzip2", file, spool),
+        Format::Xz => decompressed_by("xz", file, spool),
+        Format::Bzip2 => decompressed_by("bzip2", file, spool),
         Format::Tar | Format::Other => entries(buffered(file), spool),
     }
 }
@@ -72,46 +75,49 @@ fn entries(archive: impl Read, spool: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Reads an archive through a program that decompresses it, as docker does with xz.
-fn through(program: &str, archive: File, spool: &Path) -> Result<Tree> {
+/// Reads an archive that a program decompresses, as docker does with xz.
+fn decompressed_by(program: &str, archive: File, spool: &Path) -> Result<Tree> {
     let mut child =
         Command::new(program).arg("-dc").stdin(archive).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| {
-            Failure::failed(format!("`{program}` cannot be started, which unpacks this archive"))
+            Failure::failed(format!("cannot run `{program}`, which decompresses this archive"))
                 .hint(format!("install `{program}`, or compress the archive with gzip or zstd"))
         })?;
-    let mut plain = child.stdout.take().context("the program's output")?;
-    let tree = entries(&mut plain, spool);
-    // what follows the end of the tar has to be read, or the program ends by a broken pipe
-    std::io::copy(&mut plain, &mut std::io::sink())?;
-    let ended = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
-    ensure!(ended.status.success(), Failure::verification(format!("{program}: {said}")));
+    let mut tar = child.stdout.take().context("the program's output")?;
+    let tree = entries(&mut tar, spool);
+    // the rest after the end of the tar is read too, or the program ends with a broken pipe
+    std::io::copy(&mut tar, &mut std::io::sink())?;
+    let output = child.wait_with_output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    ensure!(
+        output.status.success(),
+        Failure::verification(format!("{program}: {stderr}")).hint("the archive may be damaged: create or download it again")
+    );
     tree
 }
 
 fn add(tree: &mut Tree, name: &Path, entry: &mut tar::Entry<'_, impl Read>, spool: &Path) -> Result<()> {
-    let path = inside(name)?;
+    let path = path_inside(name)?;
     let header = entry.header();
     let (mode, mtime, kind) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?)?, header.entry_type());
-    let target = || entry.link_name().ok().flatten().map(|name| name.into_owned()).context("a link without a target");
+    let target = || entry.link_name().ok().flatten().map(|name| name.into_owned()).context("is a link without a target");
     let source = match kind {
         EntryType::Directory => Source::Directory,
         EntryType::Symlink => Source::Symlink(target()?),
-        EntryType::Link => Source::Hardlink(inside(&target()?)?),
+        EntryType::Link => Source::Hardlink(path_inside(&target()?)?),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => spooled(entry, spool)?,
         EntryType::XGlobalHeader => return Ok(()),
-        other => bail!("is of a kind that ADD does not take ({other:?})"),
+        other => bail!("has the unsupported entry type {other:?}: ADD takes files, directories and links"),
     };
     if let Source::Hardlink(first) = &source
         && !tree.contains_key(first)
     {
-        bail!("is a hard link to {}, which the archive does not have", first.display());
+        bail!("is a hard link to {}, which is not in the archive before it", first.display());
     }
     tree.insert(path, Entry { source, mode, uid: 0, gid: 0, mtime, xattrs: Default::default() });
     Ok(())
 }
 
-/// The files of a chart's archive, without the one directory that all of them are in; `None` if it is no chart.
+/// The files of a chart's archive, without the top directory that all of them are in; `None` if it is not a chart.
 pub fn chart(tree: Tree) -> Option<Tree> {
     let top = tree.keys().find(|path| path.ends_with("Chart.yaml") && path.components().count() == 2)?.parent()?.to_owned();
     let inside = |path: &Path| path.strip_prefix(&top).ok().map(Path::to_owned);
@@ -132,13 +138,13 @@ fn spooled(content: &mut impl Read, spool: &Path) -> Result<Source> {
     Ok(Source::File(path, size))
 }
 
-fn inside(name: &Path) -> Result<PathBuf> {
+fn path_inside(name: &Path) -> Result<PathBuf> {
     let mut path = PathBuf::new();
     for component in name.components() {
         match component {
             Component::Normal(name) => path.push(name),
             Component::CurDir | Component::RootDir => {}
-            _ => bail!("leads out of the archive"),
+            _ => bail!("has a path outside of the archive"),
         }
     }
     Ok(path)
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_become_trees() {
+    fn archives_are_read_as_trees() {
         let dir = tempfile::tempdir().unwrap();
         let path = archive(
             dir.path(),
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_comes_without_its_directory() {
+    fn a_chart_is_read_without_its_top_directory() {
         let dir = tempfile::tempdir().unwrap();
         let path = archive(dir.path(), &[("web/Chart.yaml", EntryType::Regular, "x"), ("web/templates/a", EntryType::Regular, "")]);
         let tree = chart(read(&path, Format::Tar, dir.path()).unwrap()).unwrap();
@@ -193,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_out_are_refused() {
+    fn paths_outside_of_the_archive_are_refused() {
         for (entries, why) in [
-            ([("../evil", EntryType::Regular, "x")], "leads out"),
-            ([("a/../../evil", EntryType::Regular, "x")], "leads out"),
-            ([("b", EntryType::Link, "../../etc/passwd")], "leads out"),
-            ([("b", EntryType::Link, "nowhere")], "does not have"),
+            ([("../evil", EntryType::Regular, "x")], "outside"),
+            ([("a/../../evil", EntryType::Regular, "x")], "outside"),
+            ([("b", EntryType::Link, "../../etc/passwd")], "outside"),
+            ([("b", EntryType::Link, "nowhere")], "not in the archive"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let error = read(&archive(dir.path(), &entries), Format::Tar, dir.path()).unwrap_err();

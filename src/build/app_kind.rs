@@ -1,4 +1,4 @@
-//! What kind of application the files of an APP make (Sealer's rules, and kustomizations).
+//! Detects the kind of an application by its files (Sealer's rules, and kustomizations).
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use super::copy_destination::Item;
 use crate::image::AppKind;
 use crate::layer::Source;
 
-/// The kind of an application and what is launched of it.
+/// A detected application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detected {
     /// The kind; [`AppKind::Unknown`] needs APPCMDS.
     pub kind: AppKind,
-    /// What is launched, in order, relative to the application's folder.
+    /// The files that are launched, in order, relative to the application's directory.
     pub files: Vec<String>,
 }
 
-/// Looks at the sources of an application, each a file or a directory whose content is copied.
+/// Detects the kind of an application from its sources.
 pub fn detect(name: &str, sources: &[Item]) -> Detected {
     let files = files(sources);
     let has = |name: &str| files.iter().any(|file| file == name);
@@ -34,7 +34,7 @@ pub fn detect(name: &str, sources: &[Item]) -> Detected {
     Detected { kind, files }
 }
 
-/// The files as they will be called on site: templates are rendered to the name without `.tmpl`, image lists launch nothing.
+/// The names of the files on a host: without `.tmpl`, as templates are rendered; without image lists, as they launch nothing.
 fn files(sources: &[Item]) -> Vec<String> {
     let mut files = Vec::new();
     for item in sources {
@@ -42,7 +42,7 @@ fn files(sources: &[Item]) -> Vec<String> {
             let path = if path.as_os_str().is_empty() { &item.name } else { path };
             let is_file = matches!(entry.source, Source::File(..) | Source::Bytes(_) | Source::Symlink(_) | Source::Hardlink(_));
             if is_file && path.file_name() != Some("imageList".as_ref()) {
-                let name = shown(path);
+                let name = rendered_name(path);
                 if !files.contains(&name) {
                     files.push(name);
                 }
@@ -52,7 +52,7 @@ fn files(sources: &[Item]) -> Vec<String> {
     files
 }
 
-fn shown(path: &Path) -> String {
+fn rendered_name(path: &Path) -> String {
     let text = path.to_string_lossy();
     text.strip_suffix(".tmpl").unwrap_or(&text).to_owned()
 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_by_the_files() {
+    fn kinds_are_detected_by_the_files() {
         for (what, sources, kind, files) in [
             ("manifests", vec![item("d", &["b.yaml", "a.yml", "x/c.json"])], AppKind::Kube, vec!["a.yml", "b.yaml", "x/c.json"]),
             ("files in order", vec![item("b.sh", &[""]), item("a.sh", &[""])], AppKind::Shell, vec!["b.sh", "a.sh"]),

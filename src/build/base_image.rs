@@ -1,4 +1,4 @@
-//! FROM: what a stage starts with.
+//! Base images: what FROM and COPY --from name, pulled and read.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::workloads::Workloads;
 /// A base image, for one platform.
 #[derive(Debug, Clone, Default)]
 pub struct BaseImage {
-    /// What it says about the cluster; nothing if it is no cluster image.
+    /// Its cluster config; the default if it is not a cluster image.
     pub cluster: ClusterConfig,
     /// Whether it is a cluster image.
     pub is_cluster: bool,
@@ -30,14 +30,17 @@ pub struct BaseImage {
     pub layers: Vec<Layer>,
     /// Its container images.
     pub workloads: Workloads,
-    /// What Sealer's annotation says of container images among its files.
-    pub sealers_images: Option<String>,
+    /// The value of Sealer's annotation that lists container images among its files.
+    pub sealer_images: Option<String>,
     /// The paths of its rootfs.
-    pub layout: RootfsView,
+    pub view: RootfsView,
 }
 
-/// Brings a base image into the store, if `options` want it, and gives its root.
-pub async fn bring(
+/// Pulls a base image into the store as [`Options::pull`] says, checks that it is trusted, and tags it. Gives its root descriptor.
+///
+/// # Errors
+/// Fails if the image is not found or the registry is unreachable; of kind `Verification` if it is not trusted.
+pub async fn pull(
     name: &Reference,
     platform: &Platform,
     options: &Options,
@@ -46,24 +49,24 @@ pub async fn bring(
     ctx: &Context,
 ) -> Result<Descriptor> {
     let fetch = || async { Ok::<_, anyhow::Error>(client.pull(name, std::slice::from_ref(platform), store, ctx).await?.0) };
-    let asked = (options.pull != Pull::Never).then_some(client);
-    let (root, asked) = match (options.pull, store.resolve(name)?) {
-        (Pull::Missing | Pull::Never, Some(root)) => (root, asked),
+    let registry = (options.pull != Pull::Never).then_some(client);
+    let (root, registry) = match (options.pull, store.resolve(name)?) {
+        (Pull::Missing | Pull::Never, Some(root)) => (root, registry),
         (Pull::Never, None) => {
-            let message = format!("no such image: {} (not in the store, and `--pull never` asks nowhere else)", name.familiar());
-            return Err(Failure::failed(message).hint(format!("sealift pull {}", name.familiar())).into());
+            let message = format!("no such image: {} (not in the store, and `--pull never` forbids pulling it)", name.familiar());
+            return Err(Failure::failed(message).hint(format!("pull it first: `sealift pull {}`", name.familiar())).into());
         }
         (Pull::Newer, Some(root)) => match fetch().await {
-            Ok(newest) => (newest, asked),
+            Ok(newest) => (newest, registry),
             Err(error) => {
                 ctx.check()?;
-                ctx.warn(format!("{error:#}; what the store has of {} is taken", name.familiar()));
+                ctx.warn(format!("{error:#}; using {} from the store", name.familiar()));
                 (root, None)
             }
         },
-        _ => (fetch().await?, asked),
+        _ => (fetch().await?, registry),
     };
-    admit(&options.policy, asked, name, &root, store, ctx).await?;
+    admit(&options.policy, registry, name, &root, store, ctx).await?;
     if store.resolve(name)?.is_none_or(|known| known.digest() != root.digest()) {
         store.tag(name, &root)?;
     }
@@ -71,7 +74,7 @@ pub async fn bring(
 }
 
 impl BaseImage {
-    /// Reads a base image from the store.
+    /// Reads a base image from the store, and checks that all of its layers are there.
     pub fn read(root: &Descriptor, platform: &Platform, cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<Self> {
         let (rootfs, workloads) = match store.read_manifest(root)? {
             Content::Index(index) => {
@@ -79,7 +82,7 @@ impl BaseImage {
                 let part = image.part(platform)?;
                 (part.rootfs.clone(), part.workloads.clone())
             }
-            // images made by Sealer for one platform have no index
+            // images that Sealer made for one platform have no index
             _ => (root.clone(), None),
         };
         let manifest = manifest(&rootfs, store)?;
@@ -92,9 +95,9 @@ impl BaseImage {
             Some(descriptor) => Workloads::from_manifest(&self::manifest(&descriptor, store)?)?,
             None => Workloads::default(),
         };
-        let layout = layout(&Digest::try_from(rootfs.digest())?, &layers, cache, store, ctx)?;
-        let sealers_images = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES).cloned());
-        Ok(BaseImage { cluster, is_cluster, config, layers, workloads, sealers_images, layout })
+        let view = view(&Digest::try_from(rootfs.digest())?, &layers, cache, store, ctx)?;
+        let sealer_images = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES).cloned());
+        Ok(BaseImage { cluster, is_cluster, config, layers, workloads, sealer_images, view })
     }
 
     /// Its environment.
@@ -103,7 +106,7 @@ impl BaseImage {
         env.iter().filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// When it was made, in seconds since 1970; 0 if it does not say.
+    /// Its creation time, in seconds since 1970; 0 if it has none.
     pub fn created(&self) -> i64 {
         let text = self.config.created().as_deref().unwrap_or_default();
         text.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
@@ -113,20 +116,20 @@ impl BaseImage {
 fn manifest(descriptor: &Descriptor, store: &Store) -> Result<ImageManifest> {
     match store.read_manifest(descriptor)? {
         Content::Manifest(manifest) => Ok(*manifest),
-        _ => Err(Failure::verification(format!("{} is no image manifest", descriptor.digest())).into()),
+        _ => Err(Failure::verification(format!("{} is not an image manifest", descriptor.digest())).into()),
     }
 }
 
-/// The paths of a rootfs: remembered, or else read from its layers once.
-fn layout(manifest: &Digest, layers: &[Layer], cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<RootfsView> {
-    if let Some(layout) = cache.layout(manifest) {
-        return Ok(layout);
+/// The paths of a rootfs: from the build cache, or else read from its layers once.
+fn view(manifest: &Digest, layers: &[Layer], cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<RootfsView> {
+    if let Some(view) = cache.view(manifest) {
+        return Ok(view);
     }
     let task = ctx.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
-    let mut layout = RootfsView::default();
-    layout.apply(&outline(store, layers, ctx, || task.advance(1))?);
-    layout.add_parents();
+    let mut view = RootfsView::default();
+    view.apply(&outline(store, layers, ctx, || task.advance(1))?);
+    view.add_parents();
     task.done("");
-    cache.remember_layout(manifest, &layout)?;
-    Ok(layout)
+    cache.remember_view(manifest, &view)?;
+    Ok(view)
 }

@@ -1,4 +1,4 @@
-//! Keys that stand for all that something depends on.
+//! Cache keys: digests of everything that a result depends on.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -9,14 +9,14 @@ use rayon::prelude::*;
 use crate::image::{Digest, Hasher};
 use crate::layer::{Entry, Source, Tree};
 
-/// The contents of so many entries are read before they are added to a key.
-const AT_ONCE: usize = 4096;
+/// The number of entries whose contents are read in parallel.
+const BATCH: usize = 4096;
 
-/// Takes parts of a key so that no two sequences of parts look alike.
+/// A key in the making. Every part goes in with its length, so that no two sequences of parts give the same key.
 pub struct CacheKey(Hasher<std::io::Sink>);
 
 impl CacheKey {
-    /// A key of some kind.
+    /// A key of its kind: keys of different kinds are never the same.
     pub fn new(kind: &str) -> Self {
         let mut key = CacheKey(Hasher::new(std::io::sink()));
         key.part(kind);
@@ -35,15 +35,15 @@ impl CacheKey {
         self.all(entries, |path, _| Ok(digest(path)?.to_string().into_bytes()))
     }
 
-    /// Adds what [`Key::entries`] adds, but of contents their sizes alone.
+    /// Adds what [`Self::entries`] adds, but the sizes of contents instead of their digests.
     pub fn shape(&mut self, entries: &[(&Path, &Entry)]) -> Result<()> {
         self.all(entries, |_, size| Ok(size.to_le_bytes().to_vec()))
     }
 
     fn all(&mut self, entries: &[(&Path, &Entry)], file: impl Fn(&Path, u64) -> Result<Vec<u8>> + Sync) -> Result<()> {
-        for some in entries.chunks(AT_ONCE) {
-            let contents: Vec<Vec<u8>> = some.par_iter().map(|(_, entry)| content(&entry.source, &file)).collect::<Result<_>>()?;
-            for ((path, entry), content) in some.iter().zip(contents) {
+        for batch in entries.chunks(BATCH) {
+            let contents: Vec<Vec<u8>> = batch.par_iter().map(|(_, entry)| content(&entry.source, &file)).collect::<Result<_>>()?;
+            for ((path, entry), content) in batch.iter().zip(contents) {
                 self.entry(path, entry, &content);
             }
         }
@@ -66,12 +66,12 @@ impl CacheKey {
     }
 }
 
-/// All entries of a tree, to add to a key.
+/// The entries of a tree, as [`CacheKey::entries`] takes them.
 pub fn entries(tree: &Tree) -> Vec<(&Path, &Entry)> {
     tree.iter().map(|(path, entry)| (path.as_path(), entry)).collect()
 }
 
-/// What an entry is; `file` says what stands for a file's content.
+/// The part of a key that stands for an entry's content; `file` gives it for a file.
 fn content(source: &Source, file: impl Fn(&Path, u64) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
     Ok(match source {
         Source::Directory => b"directory".to_vec(),

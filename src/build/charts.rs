@@ -1,4 +1,4 @@
-//! The charts of a rootfs: rendered as they will be launched, to find the container images that they need.
+//! Renders the helm charts of a rootfs as they will be launched, to find the container images that they require.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,28 +26,28 @@ use crate::workloads::{Doubt, Finds, Kind, Place, RequiredImages, app_of, in_man
 /// A chart in a rootfs.
 #[derive(Debug)]
 pub struct Chart {
-    /// The folder of the chart, or its archive.
+    /// The chart's directory, or its archive.
     pub path: PathBuf,
     /// The files, by their paths in the rootfs.
     pub files: BTreeMap<PathBuf, Content>,
 }
 
-/// What charts are rendered with and for.
-pub struct Launch<'a> {
-    /// What renders them.
+/// Renders the charts of a finished stage.
+pub struct ChartRenderer<'a> {
+    /// The engine that is requested.
     pub engine: &'a Engine,
     /// Whether programs of the image run on this machine.
-    pub native: bool,
-    /// The cluster that they are launched in.
+    pub is_native: bool,
+    /// The image's cluster config.
     pub cluster: &'a ClusterConfig,
     /// The image's environment.
     pub env: &'a Env,
     /// The finished stage.
-    pub made: &'a StageResult,
-    /// What earlier builds remembered.
+    pub stage: &'a StageResult,
+    /// The build cache.
     pub cache: &'a InstructionCache,
-    /// The build's directory.
-    pub workdir: &'a ScratchDir,
+    /// A directory for files that are read out of layers.
+    pub scratch: &'a ScratchDir,
     /// Where layers are.
     pub store: &'a Store,
     /// What to report to.
@@ -56,66 +56,67 @@ pub struct Launch<'a> {
 
 type Env = BTreeMap<String, String>;
 
-/// What one chart asks for.
+/// A rendered chart.
 #[derive(Debug, Serialize, Deserialize)]
-struct Asks {
-    templates: Vec<Template>,
-    doubts: Vec<Doubt>,
+struct RenderedChart {
+    templates: Vec<RenderedTemplate>,
+    #[serde(rename = "doubts")]
+    undecided: Vec<Doubt>,
 }
 
-/// What one of its templates names.
+/// The images that a rendered template names.
 #[derive(Debug, Serialize, Deserialize)]
-struct Template {
-    /// Where it is in the rootfs.
+struct RenderedTemplate {
+    /// The template's path in the rootfs.
     path: String,
     finds: Finds,
-    /// Whether lines are those of what it makes.
+    /// Whether line numbers are those of the rendered text, not of the template.
     rendered: bool,
 }
 
-impl Launch<'_> {
+impl ChartRenderer<'_> {
     /// Renders the charts of the rootfs, and adds the images that they name.
     ///
     /// # Errors
-    /// Fails with template and line where one does not render.
-    pub fn add_images(&self, wanted: &mut RequiredImages) -> Result<()> {
-        let charts = self.made.named.charts();
+    /// Fails if a chart does not render, with its template and line.
+    pub fn add_images(&self, required: &mut RequiredImages) -> Result<()> {
+        let charts = self.stage.image_sources.charts();
         if charts.is_empty() {
             return Ok(());
         }
         let engine = self.engine()?;
         for chart in charts {
-            let asks = match engine.program()? {
-                None => self.cache.chart(&self.key(&chart), || self.asks(&chart, None))?,
-                helm => self.asks(&chart, helm)?,
+            let rendered = match engine.program()? {
+                None => self.cache.chart(&self.key(&chart), || self.render(&chart, None))?,
+                helm => self.render(&chart, helm)?,
             };
-            wanted.undecided.extend(asks.doubts);
+            required.undecided.extend(rendered.undecided);
             let app = app_of(&chart.path);
-            for template in &asks.templates {
+            for template in &rendered.templates {
                 match template.rendered {
-                    true => wanted.add_rendered(&template.path, app, &template.finds),
-                    false => wanted.add(&template.path, app, &template.finds),
+                    true => required.add_rendered(&template.path, app, &template.finds),
+                    false => required.add(&template.path, app, &template.finds),
                 }
             }
         }
         Ok(())
     }
 
-    /// The engine; a `helm` that the image brings goes before that of this machine.
+    /// The engine to render with: the image's own `helm` is preferred to that of this machine.
     fn engine(&self) -> Result<Engine> {
-        if !self.native || *self.engine == Engine::Sealift {
+        if !self.is_native || *self.engine == Engine::Sealift {
             return Ok(self.engine.clone());
         }
-        if let Some(helm) = self.made.named.helm() {
+        if let Some(helm) = self.stage.image_sources.helm() {
             return Ok(Engine::Helm(Some(helm.to_owned())));
         }
-        let brought = flatten(self.store, &self.made.layers, |path| path == Path::new(HELM), self.workdir.path()?, self.ctx)?;
-        let Some(Source::File(program, _)) = brought.into_values().next().map(|entry| entry.source) else { return Ok(self.engine.clone()) };
+        let found = flatten(self.store, &self.stage.layers, |path| path == Path::new(HELM), self.scratch.path()?, self.ctx)?;
+        let Some(Source::File(program, _)) = found.into_values().next().map(|entry| entry.source) else { return Ok(self.engine.clone()) };
         fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
         Ok(Engine::Helm(Some(program)))
     }
 
-    /// All that the answer depends on.
+    /// The cache key of a rendered chart.
     fn key(&self, chart: &Chart) -> Digest {
         let mut key = CacheKey::new("chart");
         key.part(env!("CARGO_PKG_VERSION"));
@@ -132,13 +133,13 @@ impl Launch<'_> {
         key.finish()
     }
 
-    /// The image's environment, under that of the application.
+    /// The image's environment, overridden by that of the application.
     fn env(&self, chart: &Chart) -> Env {
         let own = app_of(&chart.path).and_then(|app| self.cluster.app(app)).map(|app| app.env.clone()).unwrap_or_default();
         self.env.iter().chain(&own).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// The release that the launch makes, for the Kubernetes that the image brings, if it says which.
+    /// The release that a launch installs, for the Kubernetes version of the image if it is known.
     fn release(&self, chart: &Chart) -> Release {
         let name = app_of(&chart.path).or_else(|| chart.path.file_stem()?.to_str()).unwrap_or("release").to_owned();
         match &self.cluster.runtime_version {
@@ -147,31 +148,31 @@ impl Launch<'_> {
         }
     }
 
-    fn asks(&self, chart: &Chart, helm: Option<&Path>) -> Result<Asks> {
+    fn render(&self, chart: &Chart, helm: Option<&Path>) -> Result<RenderedChart> {
         let mut files = self.files(chart)?;
-        let doubts = fill(&chart.path, &mut files, &self.env(chart));
-        let templates = self.templates(chart, files, helm).map_err(|error| failed(&chart.path, &error))?;
-        Ok(Asks { templates, doubts })
+        let undecided = render_tmpl_files(&chart.path, &mut files, &self.env(chart));
+        let templates = self.templates(chart, files, helm).map_err(|error| render_error(&chart.path, &error))?;
+        Ok(RenderedChart { templates, undecided })
     }
 
-    fn templates(&self, chart: &Chart, files: Files, helm: Option<&Path>) -> Result<Vec<Template>> {
+    fn templates(&self, chart: &Chart, files: Files, helm: Option<&Path>) -> Result<Vec<RenderedTemplate>> {
         let release = self.release(chart);
         let texts = match helm {
-            Some(helm) => by_helm(helm, &files, &release)?,
-            None => by_sealift(files, &release)?,
+            Some(helm) => render_with_helm(helm, &files, &release)?,
+            None => render_with_sealift(files, &release)?,
         };
         let texts = texts.into_iter().filter(|text| !text.template.ends_with("NOTES.txt"));
-        Ok(texts.map(|text| text.read(&chart.path)).collect())
+        Ok(texts.map(|text| text.find_images(&chart.path)).collect())
     }
 
-    /// Says of the places in charts that ask for an image which values make it.
+    /// Adds to the places in charts that require `image` the values that its name is made of.
     ///
     /// # Errors
-    /// Fails where a chart cannot be read any more.
-    pub fn explain(&self, image: &Reference, wanted: &mut RequiredImages) -> Result<()> {
-        let Some(asked) = wanted.images.get_mut(image) else { return Ok(()) };
-        let (engine, charts) = (self.engine()?, self.made.named.charts());
-        for place in &mut asked.places {
+    /// Fails if a chart cannot be read.
+    pub fn explain(&self, image: &Reference, required: &mut RequiredImages) -> Result<()> {
+        let Some(found) = required.images.get_mut(image) else { return Ok(()) };
+        let (engine, charts) = (self.engine()?, self.stage.image_sources.charts());
+        for place in &mut found.places {
             if let Some(chart) = charts.iter().find(|chart| Path::new(&place.source).starts_with(&chart.path)) {
                 place.values = self.values(image, place, chart, engine.program()?)?;
             }
@@ -183,30 +184,30 @@ impl Launch<'_> {
         let mut files = self.files(chart)?;
         let lines = |files: &Files, name: &str| files.get(name).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
         let before = files.clone();
-        fill(&chart.path, &mut files, &self.env(chart));
-        let asks = |files: Files| {
+        render_tmpl_files(&chart.path, &mut files, &self.env(chart));
+        let requires_image = |files: Files| {
             let templates = self.templates(chart, files, helm).ok()?;
             let finds = templates.into_iter().filter(|template| template.path == place.source).flat_map(|template| template.finds.images);
             Some(finds.map(|found| found.image).any(|found| found == *image))
         };
-        let shown = |given: ValueProvenance| {
-            let source = format!("{}.tmpl", given.file);
+        let place_of = |value: ValueProvenance| {
+            let source = format!("{}.tmpl", value.file);
             let path = |file: &str| chart.path.join(file).display().to_string();
             match lines(&before, &source) {
-                None => Place::line(path(&given.file), given.line),
-                // lines may have come and gone
-                count if count != lines(&files, &given.file) => Place { rendered: true, ..Place::line(path(&source), given.line) },
-                _ => Place::line(path(&source), given.line),
+                None => Place::line(path(&value.file), value.line),
+                // the template added or removed lines, so they are those of the rendered text
+                count if count != lines(&files, &value.file) => Place { rendered: true, ..Place::line(path(&source), value.line) },
+                _ => Place::line(path(&source), value.line),
             }
         };
-        Ok(values_of(image, &files, asks).into_iter().map(shown).collect())
+        Ok(values_of(image, &files, requires_image).into_iter().map(place_of).collect())
     }
 
-    /// The files of a chart by their paths in it; what is only in layers is read from there.
+    /// The files of a chart by their paths in it. Those that are in layers only are read from there.
     fn files(&self, chart: &Chart) -> Result<Files> {
-        let lost = |path: &Path| chart.files.get(path).is_some_and(|content| content.source.is_none());
-        let found = match chart.files.keys().any(|path| lost(path)) {
-            true => flatten(self.store, &self.made.layers, lost, self.workdir.path()?, self.ctx)?,
+        let only_in_layers = |path: &Path| chart.files.get(path).is_some_and(|content| content.source.is_none());
+        let found = match chart.files.keys().any(|path| only_in_layers(path)) {
+            true => flatten(self.store, &self.stage.layers, only_in_layers, self.scratch.path()?, self.ctx)?,
             false => Tree::new(),
         };
         let mut files = Files::new();
@@ -215,7 +216,11 @@ impl Launch<'_> {
             let bytes = match source {
                 Some(Source::File(file, _)) => fs_err::read(file)?,
                 Some(Source::Bytes(bytes)) => bytes.clone(),
-                _ => return Err(Failure::failed(format!("{}: not in the image's layers", path.display())).into()),
+                _ => {
+                    return Err(Failure::failed(format!("{}: not in the image's layers", path.display()))
+                        .hint("build again with `--no-cache`")
+                        .into());
+                }
             };
             match path.strip_prefix(&chart.path) {
                 Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
@@ -227,75 +232,76 @@ impl Launch<'_> {
     }
 }
 
-fn failed(path: &Path, error: &anyhow::Error) -> anyhow::Error {
+fn render_error(path: &Path, error: &anyhow::Error) -> anyhow::Error {
     let mut failure = Failure::new(kind_of(error), format!("chart {}: {error:#}", path.display()));
     failure.hints = hints_of(error).to_vec();
-    let failure = failure.hint("see what it makes with `sealift chart render CHART --values FILE`");
-    failure.hint("give the chart the values that it needs in its values.yaml or values.yaml.tmpl").into()
+    let failure = failure.hint("set the values that the chart requires in its values.yaml or values.yaml.tmpl");
+    failure.hint("`sealift chart render CHART --values FILE` shows what it renders to").into()
 }
 
-/// What a template makes.
+/// A rendered template.
 struct Text {
     template: String,
     text: String,
-    /// The lines of the template that wrote those of the text, if that is known.
+    /// For each line of the text, the template's line that wrote it, if that is known.
     lines: Option<Vec<usize>>,
 }
 
 impl Text {
-    /// What it names, with the lines of the template where those are known.
-    fn read(self, chart: &Path) -> Template {
+    /// The images that it names, with the lines of the template where those are known.
+    fn find_images(self, chart: &Path) -> RenderedTemplate {
         let mut finds = in_manifests(&self.text, false);
         if let Some(lines) = &self.lines {
-            let places = finds.images.iter_mut().map(|found| &mut found.line).chain(finds.undecided.iter_mut().map(|one| &mut one.line));
+            let undecided = finds.undecided.iter_mut().map(|found| &mut found.line);
+            let places = finds.images.iter_mut().map(|found| &mut found.line).chain(undecided);
             places.for_each(|line| *line = lines.get(line.saturating_sub(1)).copied().unwrap_or(*line));
         }
         let path = match self.template.split_once('/') {
             Some((_, inside)) => chart.join(inside).display().to_string(),
             None => self.template,
         };
-        Template { path, finds, rendered: self.lines.is_none() }
+        RenderedTemplate { path, finds, rendered: self.lines.is_none() }
     }
 }
 
-fn nothing() -> serde_json::Value {
+fn no_values() -> serde_json::Value {
     serde_json::Value::Object(serde_json::Map::new())
 }
 
-fn by_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
-    let mut rendered = chart::render(files, &nothing(), release).map_err(chart::failure)?;
+fn render_with_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
+    let mut rendered = chart::render(files, &no_values(), release).map_err(chart::failure)?;
     let definitions = rendered.definitions.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
     let texts = rendered.files.into_iter().map(|(template, text)| Text { lines: rendered.lines.remove(&template), template, text });
     Ok(texts.chain(definitions).collect())
 }
 
-fn by_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec<Text>> {
-    let documents = chart::helm_template(helm, files, &nothing(), release, &["--include-crds"])?;
-    let text = |one: chart::Document| Text { template: one.source, text: one.text, lines: None };
+fn render_with_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec<Text>> {
+    let documents = chart::helm_template(helm, files, &no_values(), release, &["--include-crds"])?;
+    let text = |document: chart::Document| Text { template: document.source, text: document.text, lines: None };
     Ok(documents.into_iter().map(text).collect())
 }
 
-fn doubt(path: &Path, why: String) -> Doubt {
+fn undecided(path: &Path, why: String) -> Doubt {
     Doubt { place: Place::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
 }
 
-/// Renders the chart's `*.tmpl` with the environment, as the launch does; what needs more than is known now is told.
-fn fill(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
-    let mut doubts = Vec::new();
+/// Renders the chart's `*.tmpl` files with the environment, as a launch does. Gives those that do not render yet.
+fn render_tmpl_files(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
+    let mut failed = Vec::new();
     let templates: Vec<String> = files.keys().filter(|name| name.ends_with(".tmpl")).cloned().collect();
     for name in templates {
         let Some(bytes) = files.remove(&name) else { continue };
         let file = path.join(&name);
         match template::render(&file.display().to_string(), &String::from_utf8_lossy(&bytes), env) {
             Ok(text) => drop(files.insert(name.trim_end_matches(".tmpl").to_owned(), text.into_bytes())),
-            Err(error) => doubts.push(doubt(&file, format!("{error:#}"))),
+            Err(error) => failed.push(undecided(&file, format!("{error:#}"))),
         }
     }
-    doubts
+    failed
 }
 
-/// The charts among files, by their paths in the rootfs; charts inside charts belong to those.
-pub fn among<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+/// The paths of the charts among files; charts inside charts belong to those.
+pub fn find_charts<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in paths {
         let chart = match Kind::of(path) {

@@ -1,17 +1,17 @@
-//! `--chown`: users and groups by number, or by the names that the rootfs itself knows.
+//! `--chown`: users and groups by number, or by their names in the rootfs.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::copy_from::Finished;
 use super::scratch_dir::ScratchDir;
+use super::stage::LayeredRootfs;
 use crate::error::Failure;
 use crate::events::Context;
 use crate::layer::{Source, flatten};
 use crate::store::Store;
 
-/// Who is to own files.
+/// The value of `--chown`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {
     user: Id,
@@ -25,7 +25,7 @@ enum Id {
 }
 
 impl Ownership {
-    /// Reads `user[:group]`; `None` if it is no such thing.
+    /// Reads `user[:group]`; `None` if it is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         let group = match group {
@@ -35,30 +35,33 @@ impl Ownership {
         Some(Ownership { user: Id::parse(user)?, group })
     }
 
-    /// User and group, if no name has to be looked up. Without a group it is the user's number.
+    /// Uid and gid, if no name has to be looked up. Without a group the gid is the uid.
     pub fn numbers(&self) -> Option<(u64, u64)> {
         let user = self.user.number()?;
         Some((user, self.group.as_ref().map_or(Some(user), Id::number)?))
     }
 
-    /// User and group, names looked up in the rootfs's `etc/passwd` and `etc/group`. A user's name alone brings its first group.
-    pub fn look_up(&self, rootfs: Finished<'_>, workdir: &ScratchDir, store: &Store, ctx: &Context) -> Result<(u64, u64)> {
+    /// Uid and gid; names are looked up in the rootfs's `etc/passwd` and `etc/group`. A user's name alone gives its primary group.
+    ///
+    /// # Errors
+    /// Fails if the rootfs has no such user or group.
+    pub fn look_up(&self, rootfs: LayeredRootfs<'_>, scratch: &ScratchDir, store: &Store, ctx: &Context) -> Result<(u64, u64)> {
         if let Some(numbers) = self.numbers() {
             return Ok(numbers);
         }
-        let places = ["etc/passwd", "etc/group"].map(|file| rootfs.layout.resolve(Path::new(file)));
-        let tree = flatten(store, rootfs.layers, |path| places.iter().any(|place| place == path), workdir.path()?, ctx)?;
-        let text = |place: &Path| match tree.get(place).map(|entry| &entry.source) {
+        let paths = ["etc/passwd", "etc/group"].map(|file| rootfs.view.resolve(Path::new(file)));
+        let tree = flatten(store, rootfs.layers, |path| paths.iter().any(|file| file == path), scratch.path()?, ctx)?;
+        let text = |path: &Path| match tree.get(path).map(|entry| &entry.source) {
             Some(Source::File(file, _)) => fs_err::read_to_string(file),
             _ => Ok(String::new()),
         };
-        let (passwd, groups) = (text(&places[0])?, text(&places[1])?);
-        let (user, first_group) = match &self.user {
+        let (passwd, groups) = (text(&paths[0])?, text(&paths[1])?);
+        let (user, primary_group) = match &self.user {
             Id::Number(number) => (*number, *number),
             Id::Name(name) => in_passwd(&passwd, name).with_context(|| unknown("user", name, "passwd"))?,
         };
         let group = match &self.group {
-            None => first_group,
+            None => primary_group,
             Some(Id::Number(number)) => *number,
             Some(Id::Name(name)) => in_group(&groups, name).with_context(|| unknown("group", name, "group"))?,
         };
@@ -82,11 +85,11 @@ impl Id {
 }
 
 fn unknown(kind: &str, name: &str, file: &str) -> Failure {
-    Failure::failed(format!("--chown: the rootfs knows no {kind} `{name}`"))
-        .hint(format!("make it in a RUN before, so that it is in etc/{file}, or write its number"))
+    Failure::failed(format!("--chown: no {kind} `{name}` in the rootfs's /etc/{file}"))
+        .hint(format!("add the {kind} in a RUN before, or use its number"))
 }
 
-/// The fields of the line that begins with `name` (passwd(5), group(5)).
+/// The fields of the line of `name` (passwd(5), group(5)).
 fn fields<'a>(text: &'a str, name: &str) -> Option<Vec<&'a str>> {
     text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name)
 }

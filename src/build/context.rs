@@ -1,4 +1,4 @@
-//! The build context: the directory that COPY, ADD and APP read from, without what its ignore file leaves out.
+//! The build context: the directory that COPY, ADD and APP read from, without the files that its ignore file excludes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{FileType, Metadata};
@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, bail};
 
 use super::ignore_file::{Patterns, glob};
+use crate::error::Failure;
 use crate::layer::{Entry, Source, Tree};
 
-/// Left out always, so that writing a lock file does not change the image.
+/// Always excluded: otherwise writing a lock file would change the image.
 const LOCK_FILES: &str = "**/Kubefile.lock";
 
 /// The context directory.
@@ -19,28 +20,34 @@ const LOCK_FILES: &str = "**/Kubefile.lock";
 pub struct BuildContext {
     root: PathBuf,
     ignore: Patterns,
-    left_out: Mutex<BTreeSet<PathBuf>>,
+    skipped: Mutex<BTreeSet<PathBuf>>,
 }
 
-/// Something of the context that a source names.
+/// A file or directory of the context that a source names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selected {
-    /// Its last name, as the source wrote it.
+    /// The last component of its path, as in the Kubefile.
     pub name: PathBuf,
-    /// Where it is on this machine.
+    /// Its path on this machine.
     pub path: PathBuf,
-    /// Whether it is a directory, whose content is meant.
+    /// Whether it is a directory: its content is copied.
     pub is_dir: bool,
-    /// Its place in the context, links followed.
+    /// Its path in the context, links followed.
     inside: PathBuf,
-    /// Its place as the source names it.
+    /// Its path in the context, as in the Kubefile.
     written: PathBuf,
 }
 
 impl BuildContext {
-    /// Opens a directory, with the rules of `own`, or else of its `.kubeignore`, or else of its `.dockerignore`.
+    /// Opens a directory, with the ignore file `own`, or else its `.kubeignore`, or else its `.dockerignore`.
+    ///
+    /// # Errors
+    /// Fails if the directory does not exist, or a pattern is not valid.
     pub fn open(root: &Path, own: Option<&Path>) -> Result<Self> {
-        let root = fs_err::canonicalize(root)?;
+        let root = root.canonicalize().map_err(|error| {
+            let failure = Failure::failed(format!("build context {}: {error}", root.display()));
+            failure.hint("the last argument of `sealift build` is the context directory")
+        })?;
         let files = own.map(Path::to_owned).into_iter().chain([".kubeignore", ".dockerignore"].map(|name| root.join(name)));
         let mut ignore = Patterns::parse(LOCK_FILES)?;
         for file in files {
@@ -53,15 +60,18 @@ impl BuildContext {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(BuildContext { root, ignore, left_out: Mutex::default() })
+        Ok(BuildContext { root, ignore, skipped: Mutex::default() })
     }
 
-    /// Where it is.
+    /// Its path on this machine.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// What a source names: one path, or all that a pattern matches. Why not, if nothing.
+    /// Selects what a source names: a path, or everything that a pattern matches.
+    ///
+    /// # Errors
+    /// Fails if there is nothing; the message continues the source: "`x` is not in the context".
     pub fn select(&self, source: &str) -> Result<Vec<Selected>> {
         let inside = inside(source)?;
         let is_pattern = source.contains(['*', '?', '[', '\\']);
@@ -72,26 +82,29 @@ impl BuildContext {
         let mut found = Vec::new();
         self.match_below(Path::new(""), &pattern.split('/').collect::<Vec<_>>(), &mut found)?;
         if found.is_empty() {
-            bail!("matches nothing in the context");
+            bail!(not_found(format!("matches no file in the context {}", self.root.display())));
         }
         found.into_iter().map(|path| self.selected(path)).collect()
     }
 
     fn selected(&self, inside: PathBuf) -> Result<Selected> {
         if self.ignore.match_path(&inside) && !self.ignore.has_exceptions() {
-            bail!("is left out by the context's ignore file");
+            let failure = Failure::failed("is excluded by the context's ignore file");
+            bail!(failure.hint("remove the pattern from the ignore file, or add an exception: `!PATH`"));
         }
         let path = self.root.join(&inside);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("is not in the context {}", self.root.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!(not_found(format!("is not in the context {}", self.root.display())))
+            }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
         let Ok(real_inside) = real.strip_prefix(&self.root) else {
-            bail!("is a link that leads out of the context, to {}", real.display());
+            bail!(outside(format!("is a link to {}, outside of the context", real.display())));
         };
         if !real.is_dir() && !real.is_file() {
-            bail!("is no file or directory, but a socket, pipe or device, which means nothing elsewhere");
+            bail!("is a socket, pipe or device: only files and directories can be copied");
         }
         let name = inside.file_name().map(PathBuf::from).unwrap_or_default();
         Ok(Selected { name, is_dir: real.is_dir(), inside: real_inside.to_owned(), path: real, written: inside })
@@ -119,35 +132,33 @@ impl BuildContext {
         Ok(())
     }
 
-    /// The tree of a selected file or directory, relative to it (a file has the empty path), owned by root.
-    ///
-    /// A directory itself comes along under the empty path.
+    /// The tree of a selected file or directory, owned by root. Paths are relative to it; it has the empty path itself.
     pub fn tree(&self, selected: &Selected, exclude: &Patterns) -> Result<Tree> {
         let mut walk = Walk { context: self, exclude, base: &selected.inside, links: HashMap::new(), tree: Tree::new() };
         walk.add(&selected.inside, &fs_err::symlink_metadata(&selected.path)?)?;
         Ok(walk.tree)
     }
 
-    /// As [`Self::tree`], below the directories that the source names, but for the first `left` of them.
-    pub fn tree_with_parents(&self, selected: &Selected, left: usize, exclude: &Patterns) -> Result<Tree> {
-        let kept: PathBuf = selected.written.components().skip(left).collect();
-        let mut tree: Tree = self.tree(selected, exclude)?.into_iter().map(|(path, entry)| (below(&kept, &path), entry)).collect();
+    /// As [`Self::tree`], below the directories of its path, without the first `skip` of them (`--parents`).
+    pub fn tree_with_parents(&self, selected: &Selected, skip: usize, exclude: &Patterns) -> Result<Tree> {
+        let target: PathBuf = selected.written.components().skip(skip).collect();
+        let mut tree: Tree = self.tree(selected, exclude)?.into_iter().map(|(path, entry)| (below(&target, &path), entry)).collect();
         for entry in tree.values_mut() {
             if let Source::Hardlink(first) = &mut entry.source {
-                *first = below(&kept, first);
+                *first = below(&target, first);
             }
         }
-        let above: PathBuf = selected.written.components().take(left).collect();
-        for parent in kept.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
-            let path = self.root.join(&above).join(parent);
+        let skipped: PathBuf = selected.written.components().take(skip).collect();
+        for parent in target.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let path = self.root.join(&skipped).join(parent);
             tree.insert(parent.to_owned(), entry(Source::Directory, &fs_err::metadata(&path)?, &path));
         }
         Ok(tree)
     }
 
-    /// Sockets, pipes and devices that trees were made without.
-    pub fn left_out(&self) -> Vec<PathBuf> {
-        self.left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned().collect()
+    /// The sockets, pipes and devices that trees do not include.
+    pub fn skipped(&self) -> Vec<PathBuf> {
+        self.skipped.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -155,7 +166,7 @@ struct Walk<'a> {
     context: &'a BuildContext,
     exclude: &'a Patterns,
     base: &'a Path,
-    /// Where an inode with several names was met first.
+    /// The first path of each inode with several hard links, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
     tree: Tree,
 }
@@ -164,14 +175,14 @@ impl Walk<'_> {
     fn add(&mut self, inside: &Path, metadata: &Metadata) -> Result<()> {
         let relative = inside.strip_prefix(self.base).unwrap_or(inside);
         let is_base = relative.as_os_str().is_empty();
-        let left_out = !is_base && (self.context.ignore.match_path(inside) || self.exclude.match_path(relative));
+        let is_excluded = !is_base && (self.context.ignore.match_path(inside) || self.exclude.match_path(relative));
         let path = self.context.root.join(inside);
-        if !left_out {
+        if !is_excluded {
             let Some(source) = self.source(relative, &path, metadata)? else { return Ok(()) };
             self.tree.insert(relative.to_owned(), entry(source, metadata, &path));
         }
-        let may_hold = !left_out || self.context.ignore.has_exceptions() || self.exclude.has_exceptions();
-        if metadata.is_dir() && may_hold {
+        let may_contain_files = !is_excluded || self.context.ignore.has_exceptions() || self.exclude.has_exceptions();
+        if metadata.is_dir() && may_contain_files {
             for (name, _) in list(&path)? {
                 self.add(&inside.join(&name), &fs_err::symlink_metadata(path.join(&name))?)?;
             }
@@ -194,12 +205,19 @@ impl Walk<'_> {
             }
             Source::File(path.to_owned(), metadata.len())
         } else {
-            // sockets, pipes and devices of a build machine mean nothing elsewhere
-            let mut left_out = self.context.left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            left_out.insert(path.to_owned());
+            let mut skipped = self.context.skipped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            skipped.insert(path.to_owned());
             return Ok(None);
         }))
     }
+}
+
+fn not_found(message: String) -> Failure {
+    Failure::failed(message).hint("paths are relative to the context, the last argument of `sealift build`")
+}
+
+fn outside(message: impl Into<String>) -> Failure {
+    Failure::failed(message).hint("copy the file into the context")
 }
 
 fn entry(source: Source, metadata: &Metadata, path: &Path) -> Entry {
@@ -208,35 +226,35 @@ fn entry(source: Source, metadata: &Metadata, path: &Path) -> Entry {
     Entry { source, mode: metadata.mode() & 0o7777, uid: 0, gid: 0, mtime: metadata.mtime(), xattrs }
 }
 
-/// A path of a tree whose root is moved to `dir`.
+/// Joins a path to `dir`; the empty path gives `dir` without a slash at its end.
 pub fn below(dir: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { dir.to_owned() } else { dir.join(path) }
 }
 
-/// The names in a directory, sorted, so that what is met first does not depend on the filesystem.
+/// The names in a directory, sorted, so that trees do not depend on the filesystem.
 fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let mut names = Vec::new();
     for item in fs_err::read_dir(dir)? {
         let item = item?;
         names.push((PathBuf::from(item.file_name()), item.file_type()?));
     }
-    names.sort_by(|one, other| one.0.cmp(&other.0));
+    names.sort_by(|(name, _), (other, _)| name.cmp(other));
     Ok(names)
 }
 
-/// How many directories of a source stand before `/./`: `--parents` leaves them out, as rsync does.
-pub fn left_out_parents(source: &str) -> usize {
+/// The number of directories before the mark `/./` in a source: `--parents` does not create them, as in docker and rsync.
+pub fn parents_before_mark(source: &str) -> usize {
     let before = source.trim_start_matches("./").split_once("/./").map_or("", |(before, _)| before);
     inside(before).map_or(0, |path| path.components().count())
 }
 
-/// A source's path relative to the context. A leading `/` means the context; `..` may not leave it.
+/// A source's path relative to the context. A leading `/` is the context's root; `..` may not leave it.
 pub fn inside(source: &str) -> Result<PathBuf> {
     let mut path = PathBuf::new();
     for component in Path::new(source).components() {
         match component {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir if !path.pop() => bail!("leads out of the context"),
+            Component::ParentDir if !path.pop() => bail!(outside("is outside of the context")),
             _ => {}
         }
     }
@@ -263,13 +281,13 @@ mod tests {
 
     fn names(context: &BuildContext, source: &str) -> Vec<String> {
         let selected = context.select(source).unwrap();
-        selected.iter().map(|one| one.inside.display().to_string()).collect()
+        selected.iter().map(|selected| selected.inside.display().to_string()).collect()
     }
 
     #[test]
     fn sources_select_paths_and_patterns() {
         let (_dir, context) = context(&["a.sh", "b.sh", "bin/kubelet", "bin/x/y.sh", "odd[1]"], "");
-        for (source, want) in [
+        for (source, expected) in [
             ("a.sh", vec!["a.sh"]),
             ("/a.sh", vec!["a.sh"]),
             ("./bin/../a.sh", vec!["a.sh"]),
@@ -280,10 +298,9 @@ mod tests {
             ("odd[1]", vec!["odd[1]"]),
             (".", vec![""]),
         ] {
-            assert_eq!(names(&context, source), want, "{source}");
+            assert_eq!(names(&context, source), expected, "{source}");
         }
-        for (source, why) in
-            [("../x", "leads out"), ("none", "not in the context"), ("*.none", "matches nothing"), ("a/../../b", "leads out")]
+        for (source, why) in [("../x", "outside"), ("none", "not in the context"), ("*.none", "matches no file"), ("a/../../b", "outside")]
         {
             let error = context.select(source).unwrap_err();
             assert!(format!("{error:#}").contains(why), "{source}: {error:#}");
@@ -295,7 +312,7 @@ mod tests {
         let (dir, context) = context(&["real/a"], "");
         std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
         std::os::unix::fs::symlink("real", dir.path().join("in")).unwrap();
-        assert!(context.select("out/passwd").unwrap_err().to_string().contains("out of the context"));
+        assert!(context.select("out/passwd").unwrap_err().to_string().contains("outside of the context"));
         let selected = context.select("in").unwrap();
         assert!(selected[0].is_dir);
         let whole = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
@@ -303,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn ignored_files_are_not_there() {
+    fn trees_do_not_include_ignored_files() {
         let (_dir, context) = context(&["a", "docs/x", "docs/keep"], "docs/*\n!docs/keep\n");
         let tree = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();
         let paths: Vec<_> = tree.keys().map(|path| path.to_str().unwrap()).collect();
@@ -311,9 +328,9 @@ mod tests {
     }
 
     #[test]
-    fn parents_come_along_but_for_those_before_the_mark() {
+    fn parents_are_copied_except_those_before_the_mark() {
         let (_dir, context) = context(&["a/b/c/x", "a/b/y"], "");
-        for (source, want) in [
+        for (source, expected) in [
             ("a/b/c/x", vec!["a", "a/b", "a/b/c", "a/b/c/x"]),
             ("a/b/c", vec!["a", "a/b", "a/b/c", "a/b/c/x"]),
             ("a/./b/c/x", vec!["b", "b/c", "b/c/x"]),
@@ -321,13 +338,13 @@ mod tests {
             ("a/./*/y", vec!["b", "b/y"]),
         ] {
             let selected = context.select(source).unwrap();
-            let tree = context.tree_with_parents(&selected[0], left_out_parents(source), &Patterns::default()).unwrap();
-            assert_eq!(tree.keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), want, "{source}");
+            let tree = context.tree_with_parents(&selected[0], parents_before_mark(source), &Patterns::default()).unwrap();
+            assert_eq!(tree.keys().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(), expected, "{source}");
         }
     }
 
     #[test]
-    fn second_names_of_a_file_are_hard_links() {
+    fn a_second_name_of_a_file_is_a_hard_link() {
         let (dir, context) = context(&["a"], "");
         std::fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
         let tree = context.tree(&context.select(".").unwrap()[0], &Patterns::default()).unwrap();

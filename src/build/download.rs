@@ -1,4 +1,4 @@
-//! Files from URLs: fetched once, kept in the build's memory by their digest, asked for again only to see whether they changed.
+//! Downloads of ADD and APP: kept in the build cache by their digests, and requested again only to see whether they changed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,34 +21,35 @@ use crate::store::Store;
 /// A file on a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remote {
-    /// Where it is.
+    /// Its URL.
     pub url: Url,
-    /// What its content must be.
+    /// The digest that it must have.
     pub checksum: Option<Digest>,
 }
 
-/// A file that was fetched.
+/// A downloaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// Where it is on this machine.
+pub struct DownloadedFile {
+    /// Its path on this machine.
     pub path: PathBuf,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// Their digest.
+    /// The digest of its content.
     pub digest: Digest,
 }
 
-/// Files by where they come from.
-pub type Downloaded = BTreeMap<Remote, Fetched>;
+/// The downloaded files.
+pub type Downloaded = BTreeMap<Remote, DownloadedFile>;
 
-/// What is remembered of a URL.
+/// The last download of a URL, as a file in the cache.
 #[derive(Debug, Serialize, Deserialize)]
-struct Seen {
+struct DownloadRecord {
     digest: Digest,
-    version: Validators,
+    #[serde(rename = "version")]
+    validators: Validators,
 }
 
-/// The directory of downloads in a store; safe to delete.
+/// The downloads in a store's build cache.
 #[derive(Debug, Clone)]
 pub struct Downloads {
     dir: PathBuf,
@@ -59,33 +60,45 @@ pub struct Downloads {
 const CHART_LAYERS: [&str; 2] = ["application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip"];
 
 impl Downloads {
-    /// Those of a store.
-    pub fn of(store: &Store) -> Self {
+    /// The downloads of a store.
+    pub fn new(store: &Store) -> Self {
         Downloads { dir: store.root().join("build/downloads"), store: store.clone() }
     }
 
-    /// Brings a file, if it is not here in the version that the server has now. With a checksum the server is asked only when
-    /// nothing here has it, with [`Pull::Never`] only for what was never fetched.
-    pub async fn bring(&self, remote: &Remote, cache: &InstructionCache, client: &Client, pull: Pull, ctx: &Context) -> Result<Fetched> {
+    /// Downloads a file, unless the cache has the version that the server has now.
+    ///
+    /// A file with the right checksum is used without a request. With [`Pull::Never`] so is the last download of the URL.
+    ///
+    /// # Errors
+    /// Of kind `Network` if the server is unreachable; of kind `Verification` if the checksum is another.
+    pub async fn fetch(
+        &self,
+        remote: &Remote,
+        cache: &InstructionCache,
+        client: &Client,
+        pull: Pull,
+        ctx: &Context,
+    ) -> Result<DownloadedFile> {
         fs_err::create_dir_all(&self.dir)?;
         if let Some(checksum) = remote.checksum
-            && let Some(here) = self.here(&checksum, cache, ctx)?
+            && let Some(cached) = self.cached(&checksum, cache, ctx)?
         {
-            return Ok(here);
+            return Ok(cached);
         }
         let last = self.last(&remote.url, cache, ctx)?;
         let fetched = match (pull, last) {
-            (Pull::Never, Some((here, _))) => here,
+            (Pull::Never, Some((cached, _))) => cached,
             (_, last) => {
-                let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, version)| version.clone()).unwrap_or_default();
-                match (self.ask(&remote.url, &known, client, ctx).await, last) {
+                let known = last.as_ref().filter(|_| !cache.is_write_only()).map(|(_, validators)| validators.clone()).unwrap_or_default();
+                match (self.request(&remote.url, &known, client, ctx).await, last) {
                     (Ok(Some(fetched)), _) => fetched,
-                    (Ok(None), Some((here, _))) => here,
+                    (Ok(None), Some((cached, _))) => cached,
                     (Ok(None), None) => {
-                        let message = format!("{}: 304 not modified, but nothing was asked about", redacted_url(&remote.url));
-                        return Err(Failure::failed(message).into());
+                        let message =
+                            format!("{}: the server answered 304 Not Modified to an unconditional request", redacted_url(&remote.url));
+                        return Err(Failure::failed(message).hint("check the proxy or cache in front of the server").into());
                     }
-                    (Err(error), Some((here, _))) if kind_of(&error) == Kind::Network => away(error, here, pull, ctx)?,
+                    (Err(error), Some((cached, _))) if kind_of(&error) == Kind::Network => unreachable_server(error, cached, pull, ctx)?,
                     (Err(error), _) => return Err(error),
                 }
             }
@@ -94,23 +107,23 @@ impl Downloads {
         Ok(fetched)
     }
 
-    /// Asks a server or registry for a file; `None` if it still has the known version.
-    async fn ask(&self, url: &Url, known: &Validators, client: &Client, ctx: &Context) -> Result<Option<Fetched>> {
-        let (downloads, place) = (self.clone(), url.clone());
+    /// Requests a file from a server or registry; `None` if it still has the known version.
+    async fn request(&self, url: &Url, known: &Validators, client: &Client, ctx: &Context) -> Result<Option<DownloadedFile>> {
+        let (downloads, location) = (self.clone(), url.clone());
         if url.scheme() == "oci" {
             let (root, name) = self.pull(url, client, ctx).await?;
-            return spawn_blocking(move || downloads.chart(&place, &root, &name)).await?.map(Some);
+            return spawn_blocking(move || downloads.chart(&location, &root, &name)).await?.map(Some);
         }
         match client.fetch(url, known, &self.dir, ctx).await? {
-            Some(file) => spawn_blocking(move || downloads.keep(&place, file)).await?.map(Some),
+            Some(file) => spawn_blocking(move || downloads.keep(&location, file)).await?.map(Some),
             None => Ok(None),
         }
     }
 
-    /// What a URL gave last, if it is still here, and what the server called it.
-    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(Fetched, Validators)>> {
-        let Some(seen) = self.seen(url) else { return Ok(None) };
-        Ok(self.here(&seen.digest, cache, ctx)?.map(|here| (here, seen.version)))
+    /// The last download of a URL if the cache still has it, and its validators (ETag, Last-Modified).
+    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(DownloadedFile, Validators)>> {
+        let Some(record) = self.record(url) else { return Ok(None) };
+        Ok(self.cached(&record.digest, cache, ctx)?.map(|cached| (cached, record.validators)))
     }
 
     async fn pull(&self, url: &Url, client: &Client, ctx: &Context) -> Result<(Descriptor, Reference)> {
@@ -119,74 +132,74 @@ impl Downloads {
         Ok((root, name))
     }
 
-    /// The archive of a Helm chart that was pulled.
-    fn chart(&self, url: &Url, root: &Descriptor, name: &Reference) -> Result<Fetched> {
-        let no_chart = || {
-            Failure::failed(format!("{} is no Helm chart", name.familiar()))
-                .hint("push charts with `helm push`; container images go into a cluster image with IMAGES")
+    /// The archive of a pulled Helm chart.
+    fn chart(&self, url: &Url, root: &Descriptor, name: &Reference) -> Result<DownloadedFile> {
+        let not_a_chart = || {
+            Failure::failed(format!("{} is not a Helm chart", name.familiar()))
+                .hint("push a chart with `helm push`; add a container image with `IMAGES`")
         };
-        let Content::Manifest(manifest) = self.store.read_manifest(root)? else { return Err(no_chart().into()) };
+        let Content::Manifest(manifest) = self.store.read_manifest(root)? else { return Err(not_a_chart().into()) };
         let is_chart = |layer: &&Descriptor| CHART_LAYERS.contains(&layer.media_type().to_string().as_str());
-        let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(no_chart)?)?;
+        let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(not_a_chart)?)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         std::io::copy(&mut self.store.reader(&blob)?, &mut file)?;
         self.keep(url, HttpFile { file, blob, validators: Validators::default() })
     }
 
-    /// The file with this content, if it is here and still has it.
-    fn here(&self, digest: &Digest, cache: &InstructionCache, ctx: &Context) -> Result<Option<Fetched>> {
+    /// The cached file with this digest, if its content is still the same.
+    fn cached(&self, digest: &Digest, cache: &InstructionCache, ctx: &Context) -> Result<Option<DownloadedFile>> {
         let path = self.dir.join(digest.hex());
         let Ok(metadata) = path.metadata() else { return Ok(None) };
         let same = cache.files.digest(&path, ctx)? == *digest;
-        Ok(same.then_some(Fetched { path, size: metadata.len(), digest: *digest }))
+        Ok(same.then_some(DownloadedFile { path, size: metadata.len(), digest: *digest }))
     }
 
-    fn seen(&self, url: &Url) -> Option<Seen> {
-        serde_json::from_slice(&std::fs::read(self.memory(url)).ok()?).ok()
+    fn record(&self, url: &Url) -> Option<DownloadRecord> {
+        serde_json::from_slice(&std::fs::read(self.record_path(url)).ok()?).ok()
     }
 
-    fn keep(&self, url: &Url, file: HttpFile) -> Result<Fetched> {
+    fn keep(&self, url: &Url, file: HttpFile) -> Result<DownloadedFile> {
         let path = self.dir.join(file.blob.digest.hex());
         file.file.as_file().sync_all()?;
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
-        let seen = Seen { digest: file.blob.digest, version: file.validators };
-        atomic_file::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
-        Ok(Fetched { path, size: file.blob.size, digest: file.blob.digest })
+        let record = DownloadRecord { digest: file.blob.digest, validators: file.validators };
+        atomic_file::write(&self.record_path(url), &serde_json::to_vec(&record)?, 0o644)?;
+        Ok(DownloadedFile { path, size: file.blob.size, digest: file.blob.digest })
     }
 
-    fn memory(&self, url: &Url) -> PathBuf {
+    fn record_path(&self, url: &Url) -> PathBuf {
         self.dir.join(format!("{}.json", Digest::of(url.as_str().as_bytes()).hex()))
     }
 
-    fn check(&self, remote: &Remote, fetched: &Fetched, cache: &InstructionCache, ctx: &Context) -> Result<()> {
+    fn check(&self, remote: &Remote, fetched: &DownloadedFile, cache: &InstructionCache, ctx: &Context) -> Result<()> {
         let Some(checksum) = remote.checksum else { return Ok(()) };
         let found = cache.files.digest(&fetched.path, ctx)?;
         ensure!(
             found == checksum,
-            Failure::verification(format!("{} has the checksum {found}, not {checksum}", redacted_url(&remote.url)))
-                .hint("the file changed, or was changed on the way; take the new checksum only if you know why it is another")
+            Failure::verification(format!("{}: checksum is {found}, expected {checksum}", redacted_url(&remote.url)))
+                .hint("the file changed on the server or on the way; use the new checksum only if you know why it changed")
         );
         Ok(())
     }
 }
 
-/// What to do where the server cannot be asked, and what it gave before is here.
-fn away(error: anyhow::Error, here: Fetched, pull: Pull, ctx: &Context) -> Result<Fetched> {
+/// Uses the cached file if the server is unreachable and `--pull newer` allows it.
+fn unreachable_server(error: anyhow::Error, cached: DownloadedFile, pull: Pull, ctx: &Context) -> Result<DownloadedFile> {
     if pull == Pull::Newer {
-        ctx.warn(format!("{error:#}; what was fetched before is taken"));
-        return Ok(here);
+        ctx.warn(format!("{error:#}; using the last download of the file"));
+        return Ok(cached);
     }
-    let mut failure = Failure::network("the server cannot be asked whether the file is still the same");
+    let mut failure = Failure::network("cannot check whether the file changed: the server is unreachable");
     failure.hints = hints_of(&error).to_vec();
-    Err(error.context(failure.hint("what was fetched before is here: `--pull never` takes it")))
+    Err(error.context(failure.hint("`--pull never` uses the last download of the file")))
 }
 
-/// The name that a file keeps: the last part of its URL's path, if it has one.
+/// The name of a downloaded file: the last component of its URL's path, if it is a valid file name.
 pub fn file_name(url: &Url) -> Option<PathBuf> {
     let last = url.path_segments()?.next_back()?;
     let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
-    let plain = !name.is_empty() && !matches!(&*name, "." | "..") && !name.contains(['/', '\0']);
-    plain.then(|| PathBuf::from(&*name))
+    let is_valid = !name.is_empty() && !matches!(&*name, "." | "..") && !name.contains(['/', '\0']);
+    is_valid.then(|| PathBuf::from(&*name))
 }
 
 #[cfg(test)]
@@ -194,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_called_as_their_urls_end() {
+    fn downloads_are_named_as_their_urls_end() {
         for (url, expected) in [
             ("https://example.com/a/b.tgz?x=1", Some("b.tgz")),
             ("https://example.com/a%20b", Some("a b")),

@@ -1,4 +1,4 @@
-//! Digests of the context's files, remembered by (device, inode, size, mtime, ctime), so that what did not change is not read.
+//! The digests of the context's files, cached by (device, inode, size, mtime, ctime): unchanged files are not read.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -16,12 +16,12 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{Digest, Hasher};
 
-/// The digests of files, on disk between builds.
+/// The digests of files. Builds keep them in a file.
 #[derive(Debug)]
 pub struct FileDigests {
     path: PathBuf,
     known: Mutex<HashMap<Stamp, Digest>>,
-    /// Files that had to be read.
+    /// The number of files that had to be read.
     read: AtomicU64,
 }
 
@@ -35,16 +35,16 @@ struct Stamp {
     changed: i128,
 }
 
-/// A file that changed so short before it was read may change again without a new stamp.
+/// A file may change again without a new stamp this long after a change: until then its digest is not kept.
 const SETTLED: Duration = Duration::from_millis(100);
-/// More are not kept.
-const MOST: usize = 1_000_000;
+/// The limit on digests that are kept.
+const MAX_DIGESTS: usize = 1_000_000;
 
 impl FileDigests {
-    /// Reads what earlier builds remembered; a file that cannot be understood is as none.
+    /// Reads the digests of earlier builds. Lines that are not valid are skipped.
     pub fn open(path: &Path) -> Self {
         let lines = std::fs::File::open(path).map(|file| BufReader::new(file).lines());
-        let known = lines.into_iter().flatten().map_while(io::Result::ok).filter_map(|line| parse(&line)).take(MOST).collect();
+        let known = lines.into_iter().flatten().map_while(io::Result::ok).filter_map(|line| parse(&line)).take(MAX_DIGESTS).collect();
         FileDigests { path: path.to_owned(), known: Mutex::new(known), read: AtomicU64::new(0) }
     }
 
@@ -63,26 +63,26 @@ impl FileDigests {
         found.ok_or_else(|| changed(path).into())
     }
 
-    /// Opens a file to read it from start to end, and to take its digest on the way: `found` is told when all was read. A file that
-    /// changed meanwhile is an error of the last read.
+    /// Opens a file to read it once from start to end. `found` gets its digest when all is read. If the file changed meanwhile, the last
+    /// read fails.
     pub fn open_once<F: FnMut(Digest)>(&self, path: &Path, found: F) -> Result<ReadOnce<'_, F>> {
         let began = SystemTime::now();
         let file = fs_err::File::open(path)?;
         let stamp = Stamp::of(&file.metadata()?);
-        let taking = match self.known(&stamp) {
-            Some(digest) => Taking::Known(digest),
-            None => Taking::Anew(Hasher::new(io::sink()), began),
+        let state = match self.known(&stamp) {
+            Some(digest) => DigestState::Known(digest),
+            None => DigestState::Hashing(Hasher::new(io::sink()), began),
         };
-        let mut reading = ReadOnce { digests: self, file, left: stamp.size, stamp, taking, found };
-        reading.read_on(0)?;
-        Ok(reading)
+        let mut reader = ReadOnce { digests: self, file, remaining: stamp.size, stamp, state, found };
+        reader.advance(0)?;
+        Ok(reader)
     }
 
     fn known(&self, stamp: &Stamp) -> Option<Digest> {
         self.lock().get(stamp).copied()
     }
 
-    /// Remembers for the next build.
+    /// Writes the digests for the next build.
     pub fn save(&self) -> Result<()> {
         if self.read.load(Ordering::Relaxed) == 0 {
             return Ok(());
@@ -131,38 +131,37 @@ fn parse(line: &str) -> Option<(Stamp, Digest)> {
     Some((stamp, words.next()?.parse().ok()?))
 }
 
-/// A file that is read from its start to its end, and its digest on the way.
+/// A file that is read and hashed at the same time.
 pub struct ReadOnce<'a, F> {
     digests: &'a FileDigests,
     file: fs_err::File,
     stamp: Stamp,
-    /// Bytes that were not read yet.
-    left: u64,
-    taking: Taking,
+    /// The number of bytes that are not read yet.
+    remaining: u64,
+    state: DigestState,
     found: F,
 }
 
-/// How a digest comes about.
-enum Taking {
+enum DigestState {
     Known(Digest),
-    /// Since that moment.
-    Anew(Hasher<io::Sink>, SystemTime),
-    Taken,
+    /// Hashing since that time.
+    Hashing(Hasher<io::Sink>, SystemTime),
+    Done,
 }
 
 impl<F: FnMut(Digest)> ReadOnce<'_, F> {
-    fn read_on(&mut self, count: usize) -> io::Result<()> {
-        self.left = self.left.saturating_sub(count as u64);
-        if self.left > 0 || matches!(self.taking, Taking::Taken) {
+    fn advance(&mut self, count: usize) -> io::Result<()> {
+        self.remaining = self.remaining.saturating_sub(count as u64);
+        if self.remaining > 0 || matches!(self.state, DigestState::Done) {
             return Ok(());
         }
         if Stamp::of(&self.file.metadata()?) != self.stamp {
             return Err(io::Error::other(changed(self.file.path())));
         }
-        let digest = match std::mem::replace(&mut self.taking, Taking::Taken) {
-            Taking::Anew(hasher, began) => self.remember(hasher.finish().0.digest, began),
-            Taking::Known(digest) => digest,
-            Taking::Taken => return Ok(()),
+        let digest = match std::mem::replace(&mut self.state, DigestState::Done) {
+            DigestState::Hashing(hasher, began) => self.remember(hasher.finish().0.digest, began),
+            DigestState::Known(digest) => digest,
+            DigestState::Done => return Ok(()),
         };
         (self.found)(digest);
         Ok(())
@@ -180,17 +179,17 @@ impl<F: FnMut(Digest)> ReadOnce<'_, F> {
 impl<F: FnMut(Digest)> Read for ReadOnce<'_, F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(into)?;
-        if let Taking::Anew(hasher, _) = &mut self.taking {
+        if let DigestState::Hashing(hasher, _) = &mut self.state {
             hasher.update(&into[..count]);
         }
-        self.read_on(count)?;
+        self.advance(count)?;
         Ok(count)
     }
 }
 
-/// A file that was written to while it was read.
+/// The error of a file that was written to while it was read.
 fn changed(path: &Path) -> Failure {
-    Failure::failed(format!("{} changed while it was read", path.display())).hint("run the command again when nothing writes there")
+    Failure::failed(format!("{} changed while it was read", path.display())).hint("stop what writes to it, and build again")
 }
 
 #[cfg(test)]
@@ -200,14 +199,14 @@ mod tests {
     #[test]
     fn files_are_read_once_until_they_change() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, memory) = (dir.path().join("a"), dir.path().join("memory"));
+        let (file, saved) = (dir.path().join("a"), dir.path().join("saved"));
         std::fs::write(&file, "one").unwrap();
         std::thread::sleep(SETTLED * 2);
-        let digests = FileDigests::open(&memory);
+        let digests = FileDigests::open(&saved);
         assert_eq!(digests.digest(&file, &Context::silent()).unwrap(), Digest::of(b"one"));
         digests.save().unwrap();
 
-        let digests = FileDigests::open(&memory);
+        let digests = FileDigests::open(&saved);
         digests.digest(&file, &Context::silent()).unwrap();
         assert_eq!(digests.read.load(Ordering::Relaxed), 0);
         std::fs::write(&file, "two").unwrap();
@@ -219,7 +218,7 @@ mod tests {
     fn a_file_that_just_changed_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
-        let digests = FileDigests::open(&dir.path().join("memory"));
+        let digests = FileDigests::open(&dir.path().join("saved"));
         std::fs::write(&file, "one").unwrap();
         digests.digest(&file, &Context::silent()).unwrap();
         digests.digest(&file, &Context::silent()).unwrap();
@@ -227,9 +226,9 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_comes_of_the_one_reading_that_is_done_anyway() {
+    fn a_file_is_hashed_while_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let digests = FileDigests::open(&dir.path().join("memory"));
+        let digests = FileDigests::open(&dir.path().join("saved"));
         for content in ["", "some content"] {
             let file = dir.path().join("a");
             std::fs::write(&file, content).unwrap();
@@ -244,13 +243,13 @@ mod tests {
     fn a_file_that_changes_while_it_is_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
-        let digests = FileDigests::open(&dir.path().join("memory"));
+        let digests = FileDigests::open(&dir.path().join("saved"));
         std::fs::write(&file, "one two").unwrap();
         std::thread::sleep(SETTLED);
-        let mut reading = digests.open_once(&file, |_| panic!("it has no digest")).unwrap();
-        reading.read_exact(&mut [0; 3]).unwrap();
+        let mut reader = digests.open_once(&file, |_| panic!("a changed file has no digest")).unwrap();
+        reader.read_exact(&mut [0; 3]).unwrap();
         std::fs::write(&file, "two one").unwrap();
-        let error = reading.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("changed while it was read"), "{error}");
     }
 }

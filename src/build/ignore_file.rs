@@ -1,4 +1,4 @@
-//! Ignore files: which paths of a context are not there for COPY (docker's rules, moby `patternmatcher`).
+//! Ignore files: which paths COPY does not see (docker's rules, as in moby's `patternmatcher`).
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
 use regex::bytes::Regex;
 
-/// Patterns, in order.
+/// The patterns of an ignore file, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     patterns: Vec<Pattern>,
@@ -18,7 +18,7 @@ struct Pattern {
     /// As it was written.
     text: String,
     matcher: Regex,
-    /// `!pattern`: what it matches is there after all.
+    /// `!pattern`: includes paths that earlier patterns exclude.
     exception: bool,
 }
 
@@ -33,24 +33,24 @@ impl Patterns {
         Ok(Patterns { patterns })
     }
 
-    /// Whether `path` (relative to the context) is left out: by a pattern that matches it or a directory above it.
+    /// Whether `path` (relative to the context) is excluded: by a pattern that matches it or a directory above it.
     pub fn match_path(&self, path: &Path) -> bool {
-        let mut left_out = false;
+        let mut is_excluded = false;
         for pattern in &self.patterns {
             let mut parts = path.ancestors().filter(|part| !part.as_os_str().is_empty());
-            if pattern.exception == left_out && parts.any(|part| pattern.matcher.is_match(part.as_os_str().as_bytes())) {
-                left_out = !pattern.exception;
+            if pattern.exception == is_excluded && parts.any(|part| pattern.matcher.is_match(part.as_os_str().as_bytes())) {
+                is_excluded = !pattern.exception;
             }
         }
-        left_out
+        is_excluded
     }
 
-    /// The patterns as they were written.
+    /// The patterns, as in the ignore file.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.patterns.iter().map(|pattern| if pattern.exception { format!("!{}", pattern.text) } else { pattern.text.clone() })
     }
 
-    /// Whether something below a directory that is left out may be there after all.
+    /// Whether something below an excluded directory may be included.
     pub fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.exception)
     }
@@ -60,7 +60,7 @@ fn pattern(line: &str) -> Result<Option<Pattern>> {
     let line = line.trim();
     let (exception, line) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest.trim()));
     if exception && line.is_empty() {
-        bail!("`!` alone is no exception: it wants a pattern");
+        bail!("`!` needs a pattern after it");
     }
     let cleaned = cleaned(line);
     if cleaned.is_empty() {
@@ -69,13 +69,13 @@ fn pattern(line: &str) -> Result<Option<Pattern>> {
     Ok(Some(Pattern { text: line.to_owned(), matcher: regex(&cleaned)?, exception }))
 }
 
-/// Without `.`, `..` and blanks between slashes (Go's `filepath.Clean`), relative to the context.
+/// The pattern without `.`, `..` and double slashes (Go's `filepath.Clean`), relative to the context.
 fn cleaned(pattern: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
         match part {
             ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
-            // above the root is the root
+            // `..` stops at the root
             ".." if pattern.starts_with('/') => {}
             _ => parts.push(part),
         }
@@ -83,7 +83,7 @@ fn cleaned(pattern: &str) -> String {
     parts.join("/")
 }
 
-/// A pattern as docker reads it: Go's `filepath.Match`, and `**` for any number of directories.
+/// The regular expression of a pattern: Go's `filepath.Match`, and `**` for any number of directories.
 fn regex(pattern: &str) -> Result<Regex> {
     let (mut text, mut chars) = ("(?s)^".to_owned(), pattern.chars().peekable());
     while let Some(char) = chars.next() {
@@ -99,12 +99,12 @@ fn regex(pattern: &str) -> Result<Regex> {
             _ => text += &regex::escape(&char.to_string()),
         }
     }
-    Regex::new(&format!("{text}$")).map_err(|_| anyhow::anyhow!("pattern `{pattern}` is no pattern: want `[a-z]`, `*`, `?`, `**`"))
+    Regex::new(&format!("{text}$")).map_err(|_| anyhow::anyhow!("`{pattern}` is not a valid pattern: use `*`, `?`, `**` and `[a-z]`"))
 }
 
-/// A pattern of Go's `filepath.Match`, and `**` for any directories.
+/// Compiles a pattern of Go's `filepath.Match`, in which `**` stands for any number of directories.
 pub fn glob(pattern: &str) -> Result<GlobMatcher> {
-    // braces mean themselves in Go's patterns
+    // braces are literal in Go's patterns
     let escaped = pattern.replace('{', "[{]").replace('}', "[}]");
     let glob = GlobBuilder::new(&escaped).literal_separator(true).backslash_escape(true).build();
     Ok(glob.with_context(|| format!("pattern `{pattern}`"))?.compile_matcher())
@@ -117,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_as_dockers() {
-        for (patterns, path, left_out) in [
+    fn patterns_match_as_in_docker() {
+        for (patterns, path, is_excluded) in [
             ("*.md", "readme.md", true),
             ("*.md", "docs/readme.md", false),
             ("**/*.md", "docs/deep/readme.md", true),
@@ -170,14 +170,14 @@ mod tests {
             ("/", "a", false),
             (".", "a", false),
         ] {
-            assert_eq!(Patterns::parse(patterns).unwrap().match_path(Path::new(path)), left_out, "{patterns:?} {path}");
+            assert_eq!(Patterns::parse(patterns).unwrap().match_path(Path::new(path)), is_excluded, "{patterns:?} {path}");
         }
-        let odd = Path::new(OsStr::from_bytes(b"dir/\xff.log"));
-        assert!(Patterns::parse("**/*.log").unwrap().match_path(odd) && Patterns::parse("dir").unwrap().match_path(odd));
+        let non_utf8 = Path::new(OsStr::from_bytes(b"dir/\xff.log"));
+        assert!(Patterns::parse("**/*.log").unwrap().match_path(non_utf8) && Patterns::parse("dir").unwrap().match_path(non_utf8));
     }
 
     #[test]
-    fn wrong_patterns_are_refused_with_their_line() {
+    fn errors_of_patterns_have_their_line() {
         for text in ["a\n[a-\n", "a\n!\n", "a\n[z-a]"] {
             let error = Patterns::parse(text).unwrap_err();
             assert!(format!("{error:#}").starts_with("line 2"), "{text}: {error:#}");

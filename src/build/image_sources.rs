@@ -1,39 +1,40 @@
-//! Files of the rootfs that may name container images, followed through the instructions.
+//! The files of a rootfs that may name container images: manifests, charts and image lists, followed through the instructions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::charts::{Chart, among};
+use super::charts::{Chart, find_charts};
 use super::instruction_cache::InstructionCache;
+use crate::error::Failure;
 use crate::events::Context;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
 use crate::workloads::{Kind, RequiredImages, kustomization};
 
-/// The files, by path in the rootfs.
+/// Files that may name container images, by their paths in the rootfs.
 #[derive(Debug, Clone, Default)]
 pub struct ImageSources {
     files: BTreeMap<PathBuf, Content>,
-    /// `bin/helm`, if it comes from the context.
+    /// [`HELM`], if it comes from the context.
     helm: Option<PathBuf>,
 }
 
-/// Where images keep the helm that launches their charts.
+/// The path of the helm that a cluster image may contain to launch its charts.
 pub const HELM: &str = "bin/helm";
 
-/// What a file holds.
+/// A file's content.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// The digest of its bytes.
     pub digest: Digest,
-    /// Where the bytes are; not known for what is only in layers, as RUN makes it.
+    /// Where its bytes are; `None` if they are in layers only, as those that RUN wrote.
     pub source: Option<Source>,
 }
 
 impl ImageSources {
-    /// Lays a layer over them. Files are known by their digests, so that those that did not change need not be read.
+    /// Applies a layer. Files are told apart by their digests, so that unchanged ones are not read.
     pub fn apply(&mut self, layer: &Tree, cache: &InstructionCache, ctx: &Context) -> Result<()> {
         for (path, entry) in layer {
             match &entry.source {
@@ -64,52 +65,54 @@ impl ImageSources {
         self.helm.take_if(|_| Path::new(HELM).starts_with(path));
     }
 
-    /// Adds what a RUN made.
+    /// Adds a file whose bytes are in layers only.
     pub fn add_known(&mut self, path: PathBuf, digest: Digest) {
         self.files.insert(path, Content { digest, source: None });
     }
 
-    /// Those that lie in a layer, with their digests.
+    /// The files that are in a layer, with their digests.
     pub fn within(&self, layer: &Tree) -> BTreeMap<PathBuf, Digest> {
         let inside = self.files.iter().filter(|(path, _)| layer.contains_key(*path));
         inside.map(|(path, content)| (path.clone(), content.digest)).collect()
     }
 
-    /// Reads what they name.
-    pub fn wanted(&self, cache: &InstructionCache) -> Result<RequiredImages> {
-        let charts: BTreeSet<PathBuf> = among(self.files.keys().map(PathBuf::as_path)).into_iter().collect();
+    /// Lists the container images that the files name; charts aside, which have to be rendered.
+    pub fn required_images(&self, cache: &InstructionCache) -> Result<RequiredImages> {
+        let charts: BTreeSet<PathBuf> = find_charts(self.files.keys().map(PathBuf::as_path)).into_iter().collect();
         let mut all = BTreeMap::new();
         for (path, content) in &self.files {
             let Some(kind) = Kind::of(path).filter(|kind| !matches!(kind, Kind::Chart | Kind::PackedChart | Kind::ChartPart)) else {
                 continue;
             };
-            // a chart's own files mean something only when it is rendered
+            // the files of a chart name images only when it is rendered
             if kind != Kind::List && path.ancestors().any(|dir| charts.contains(dir)) {
                 continue;
             }
             let finds = cache.finds(&content.digest, kind, || match &content.source {
                 Some(Source::File(file, _)) => Ok(fs_err::read(file)?),
                 Some(Source::Bytes(bytes)) => Ok(bytes.clone()),
-                _ => anyhow::bail!("{}: what an earlier RUN made is forgotten; build with `--no-cache`", path.display()),
+                _ => Err(Failure::failed(format!("{}: the build cache has lost this file, which an earlier RUN wrote", path.display()))
+                    .hint("build again with `--no-cache`")
+                    .into()),
             })?;
             all.insert(path.clone(), finds);
         }
         kustomization::apply(&mut all);
-        let mut wanted = RequiredImages::default();
-        all.iter().for_each(|(path, finds)| wanted.add_file(path, finds));
-        Ok(wanted)
+        let mut required = RequiredImages::default();
+        all.iter().for_each(|(path, finds)| required.add_file(path, finds));
+        Ok(required)
     }
 
-    /// The charts among them, with their files.
+    /// The charts among the files.
     pub fn charts(&self) -> Vec<Chart> {
-        let roots = among(self.files.keys().map(PathBuf::as_path));
+        let roots = find_charts(self.files.keys().map(PathBuf::as_path));
         let files = |root: &Path| {
             self.files.iter().filter(|(path, _)| path.starts_with(root)).map(|(path, content)| (path.clone(), content.clone())).collect()
         };
         roots.into_iter().map(|path| Chart { files: files(&path), path }).collect()
     }
 
-    /// The `helm` program that the rootfs brings, if it is a file on this machine.
+    /// The rootfs's own [`HELM`], if it is a file on this machine.
     pub fn helm(&self) -> Option<&Path> {
         self.helm.as_deref()
     }

@@ -1,4 +1,6 @@
-//! What instructions came to in earlier builds, under the digest of all that they depend on.
+//! The build cache: what instructions came to in earlier builds, under the digest of everything that they depend on.
+//!
+//! It is the directory `build/` of a store. All of it may be deleted at any time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,13 +18,13 @@ use crate::layer::Layer;
 use crate::store::Store;
 use crate::workloads::{Finds, Kind};
 
-/// The memory of builds in a store: in its `build/` directory, safe to delete.
+/// The build cache of a store.
 #[derive(Debug)]
 pub struct InstructionCache {
     dir: PathBuf,
-    /// Digests of files.
+    /// The digests of the context's files.
     pub files: FileDigests,
-    /// Nothing is looked up, all is remembered.
+    /// Instructions are not looked up, but remembered.
     write_only: bool,
 }
 
@@ -31,41 +33,41 @@ pub struct InstructionCache {
 pub struct Record {
     /// Its layers.
     pub layers: Vec<RecordedLayer>,
-    /// The newest time among the files that went in, seconds since 1970.
+    /// The newest modification time among the files that went in, seconds since 1970.
     pub newest: i64,
-    /// For RUN: what it changed in the rootfs, `None` is a removal.
+    /// For RUN and COPY --from: what changed in the rootfs; `None` is a removal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
-    /// For RUN: files that may name container images, with the digests of their contents.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
-    pub named: BTreeMap<PathBuf, Digest>,
+    /// For RUN and COPY --from: files that may name container images, with the digests of their contents.
+    #[serde(rename = "named", default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
+    pub image_sources: BTreeMap<PathBuf, Digest>,
 }
 
 impl Record {
-    fn is_here(&self, store: &Store) -> bool {
-        self.layers.iter().all(|layer| layer.is_here(store))
+    fn is_in(&self, store: &Store) -> bool {
+        self.layers.iter().all(|layer| layer.is_in(store))
     }
 }
 
-/// A layer as it is written down.
+/// A layer in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RecordedLayer {
     /// Its descriptor.
     pub descriptor: Descriptor,
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// What it is known by in images, if it is a piece of a tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub piece: Option<Digest>,
+    /// The chunk's cache key, if it is a chunk of a large tree.
+    #[serde(rename = "piece", default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Digest>,
 }
 
 impl RecordedLayer {
-    /// A layer, which may be a piece of a tree.
-    pub fn of(layer: &Layer, piece: Option<Digest>) -> Self {
-        RecordedLayer { descriptor: layer.descriptor.clone(), diff_id: layer.diff_id, piece }
+    /// A layer; with a cache key if it is a chunk of a large tree.
+    pub fn new(layer: &Layer, chunk: Option<Digest>) -> Self {
+        RecordedLayer { descriptor: layer.descriptor.clone(), diff_id: layer.diff_id, chunk }
     }
 
-    fn is_here(&self, store: &Store) -> bool {
+    fn is_in(&self, store: &Store) -> bool {
         Blob::try_from(&self.descriptor).is_ok_and(|blob| store.has(&blob))
     }
 }
@@ -77,111 +79,112 @@ impl From<RecordedLayer> for Layer {
 }
 
 impl InstructionCache {
-    /// Opens the memory in a store's directory.
+    /// Opens the build cache of a store. With `write_only` (`--no-cache`) instructions are not looked up.
     pub fn open(store: &Store, write_only: bool) -> Self {
         let dir = store.root().join("build");
         InstructionCache { files: FileDigests::open(&dir.join("files")), dir, write_only }
     }
 
-    /// Whether nothing is looked up (`--no-cache`).
+    /// Whether instructions are not looked up (`--no-cache`).
     pub fn is_write_only(&self) -> bool {
         self.write_only
     }
 
-    /// What the instruction with this key came to, if all its layers are still here.
+    /// What the instruction with this key came to, if the store still has all of its layers.
     pub fn step(&self, key: &Digest, store: &Store) -> Option<Record> {
-        let record: Record = self.read(&self.place("steps", key))?;
-        record.is_here(store).then_some(record)
+        let record: Record = self.read(&self.path("steps", key))?;
+        record.is_in(store).then_some(record)
     }
 
     /// Remembers what an instruction came to.
     pub fn remember_step(&self, key: &Digest, record: &Record) -> Result<()> {
-        write(&self.place("steps", key), record)
+        write(&self.path("steps", key), record)
     }
 
-    /// What a piece of a tree came to, if its layer is still here.
-    pub fn piece(&self, key: &Digest, store: &Store) -> Option<RecordedLayer> {
-        self.read(&self.place("pieces", key)).filter(|layer: &RecordedLayer| layer.is_here(store))
+    /// The layer of the chunk with this key, if the store still has it.
+    pub fn chunk(&self, key: &Digest, store: &Store) -> Option<RecordedLayer> {
+        self.read(&self.path("pieces", key)).filter(|layer: &RecordedLayer| layer.is_in(store))
     }
 
-    /// Remembers what a piece of a tree came to.
-    pub fn remember_piece(&self, key: &Digest, layer: &RecordedLayer) -> Result<()> {
-        write(&self.place("pieces", key), layer)
+    /// Remembers the layer of a chunk.
+    pub fn remember_chunk(&self, key: &Digest, layer: &RecordedLayer) -> Result<()> {
+        write(&self.path("pieces", key), layer)
     }
 
-    /// Whether something of this shape was made before: if not, there is nothing to look up, and no content need be read for it.
-    pub fn saw(&self, shape: &Digest) -> bool {
-        !self.write_only && self.place("shapes", shape).exists()
+    /// Whether a tree of this shape (all but its contents) was built before. If not, no key has to be looked up, so no file has to be
+    /// read to compute one.
+    pub fn has_shape(&self, shape: &Digest) -> bool {
+        !self.write_only && self.path("shapes", shape).exists()
     }
 
-    /// Remembers that something of this shape was made.
+    /// Remembers that a tree of this shape was built.
     pub fn remember_shape(&self, shape: &Digest) -> Result<()> {
-        write(&self.place("shapes", shape), &())
+        write(&self.path("shapes", shape), &())
     }
 
-    /// What a file with this content names.
+    /// The container images that a file with this content names. `read` reads it if that is not known.
     pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
-        let place = self.place("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
-        // what content says is the same in every build
-        if let Some(finds) = read_json(&place) {
+        let path = self.path("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
+        // it depends on the content alone, so it is looked up with `--no-cache` too
+        if let Some(finds) = read_json(&path) {
             return Ok(finds);
         }
         let finds = kind.read(&read()?);
-        write(&place, &finds)?;
+        write(&path, &finds)?;
         Ok(finds)
     }
 
-    /// What a chart asks for; the key says all that it depends on.
+    /// What a chart renders to; `key` stands for everything that this depends on.
     pub fn chart<T: Serialize + DeserializeOwned>(&self, key: &Digest, render: impl FnOnce() -> Result<T>) -> Result<T> {
-        let place = self.place("charts", key);
-        if let Some(known) = read_json(&place) {
+        let path = self.path("charts", key);
+        if let Some(known) = read_json(&path) {
             return Ok(known);
         }
         let rendered = render()?;
-        write(&place, &rendered)?;
+        write(&path, &rendered)?;
         Ok(rendered)
     }
 
     /// The paths of the rootfs with this manifest.
-    pub fn layout<T: DeserializeOwned>(&self, manifest: &Digest) -> Option<T> {
-        read_json(&self.place("layouts", manifest))
+    pub fn view<T: DeserializeOwned>(&self, manifest: &Digest) -> Option<T> {
+        read_json(&self.path("layouts", manifest))
     }
 
-    /// Remembers the paths of a rootfs, which are always the same for one manifest.
-    pub fn remember_layout(&self, manifest: &Digest, layout: &impl Serialize) -> Result<()> {
-        let place = self.place("layouts", manifest);
-        if place.exists() { Ok(()) } else { write(&place, layout) }
+    /// Remembers the paths of a rootfs.
+    pub fn remember_view(&self, manifest: &Digest, view: &impl Serialize) -> Result<()> {
+        let path = self.path("layouts", manifest);
+        if path.exists() { Ok(()) } else { write(&path, view) }
     }
 
-    /// The roots of container images that earlier builds for this platform fetched.
+    /// The descriptors of container images that earlier builds for this platform fetched.
     pub fn roots(&self, platform: &str) -> BTreeMap<Reference, Descriptor> {
-        self.read(&self.roots_place(platform)).unwrap_or_default()
+        self.read(&self.roots_path(platform)).unwrap_or_default()
     }
 
-    /// Remembers the roots of container images.
+    /// Remembers the descriptors of container images.
     pub fn remember_roots(&self, platform: &str, roots: &BTreeMap<Reference, Descriptor>) -> Result<()> {
-        write(&self.roots_place(platform), roots)
+        write(&self.roots_path(platform), roots)
     }
 
-    fn roots_place(&self, platform: &str) -> PathBuf {
+    fn roots_path(&self, platform: &str) -> PathBuf {
         self.dir.join("images").join(platform.replace('/', "-"))
     }
 
-    fn place(&self, kind: &str, key: &Digest) -> PathBuf {
+    fn path(&self, kind: &str, key: &Digest) -> PathBuf {
         self.dir.join(kind).join(key.hex())
     }
 
-    fn read<T: DeserializeOwned>(&self, place: &Path) -> Option<T> {
-        if self.write_only { None } else { read_json(place) }
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        if self.write_only { None } else { read_json(path) }
     }
 }
 
-/// Whether a file of the memory speaks of blobs that the store no longer has.
+/// Whether a file of the cache is about blobs that the store no longer has.
 pub fn is_stale(path: &Path, store: &Store) -> bool {
     let kind = path.parent().and_then(Path::file_name).unwrap_or_default();
     match kind.as_encoded_bytes() {
-        b"steps" => !read_json::<Record>(path).is_some_and(|record| record.is_here(store)),
-        b"pieces" => !read_json::<RecordedLayer>(path).is_some_and(|layer| layer.is_here(store)),
+        b"steps" => !read_json::<Record>(path).is_some_and(|record| record.is_in(store)),
+        b"pieces" => !read_json::<RecordedLayer>(path).is_some_and(|layer| layer.is_in(store)),
         b"layouts" => {
             let manifest = path.file_name().and_then(|hex| format!("sha256:{}", hex.to_str()?).parse().ok());
             manifest.is_none_or(|digest| store.size_of(&digest).is_none())
@@ -190,10 +193,10 @@ pub fn is_stale(path: &Path, store: &Store) -> bool {
     }
 }
 
-fn read_json<T: DeserializeOwned>(place: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(place).ok()?).ok()
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn write(place: &Path, value: &impl Serialize) -> Result<()> {
-    atomic_file::replace(place, 0o644, |out| Ok(serde_json::to_writer(out, value)?))
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    atomic_file::replace(path, 0o644, |out| Ok(serde_json::to_writer(out, value)?))
 }

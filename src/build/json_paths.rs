@@ -1,4 +1,4 @@
-//! Paths in JSON, also those that are no UTF-8: these are written as a NUL, which is in no path, and their bytes in hexadecimal.
+//! Paths as JSON strings (for serde). A path that is not UTF-8 is written as a NUL, which no path contains, and its bytes in hexadecimal.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -47,13 +47,13 @@ mod tests {
     use crate::build::rootfs_view::{Entry, RootfsView};
 
     #[test]
-    fn any_name_is_read_back() {
+    fn any_path_is_read_as_it_was_written() {
         let odd = PathBuf::from(OsString::from_vec(b"dir/\xff".to_vec()));
-        let mut layout = RootfsView::default();
-        layout.put(Path::new("plain ä"), Entry::File);
-        layout.put(&odd, Entry::Link(odd.clone()));
-        let json = serde_json::to_string(&layout).unwrap();
-        assert_eq!(serde_json::from_str::<RootfsView>(&json).unwrap(), layout, "{json}");
+        let mut view = RootfsView::default();
+        view.put(Path::new("plain ä"), Entry::File);
+        view.put(&odd, Entry::Link(odd.clone()));
+        let json = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<RootfsView>(&json).unwrap(), view, "{json}");
         assert!(serde_json::from_str::<RootfsView>("{\"\\u0000xx\":\"file\"}").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What pieces of trees came to in earlier builds, here and elsewhere: those that hold the same are not packed again.
+//! The cache of chunks: a large tree is split into chunks, each a layer, and unchanged chunks are not packed again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,63 +16,69 @@ use crate::image::{ClusterConfig, Digest};
 use crate::layer::{Entry, FORMAT, Layer, Memory, PackOptions};
 use crate::store::Store;
 
-/// The memory of the pieces of a tree that is packed.
+/// The cached chunks of a tree that is packed.
 ///
-/// Files are read once: where nothing of a piece's shape was made before, their digests come of packing them.
+/// Files are read once: the digests of a chunk whose shape was never built come from packing it.
 pub struct LayerCache<'a> {
     cache: &'a InstructionCache,
-    lenders: &'a CacheFrom,
+    cache_from: &'a CacheFrom,
     options: &'a PackOptions,
     store: &'a Store,
     ctx: &'a Context,
-    /// The digests of files as they were when they were packed.
+    /// The digests of the files that were packed.
     packed: Shared<PathBuf>,
-    /// The keys of the pieces that were met, by their layers' digests.
+    /// The keys of the tree's chunks, by their layers' digests.
     keys: Shared<Digest>,
 }
 
 impl<'a> LayerCache<'a> {
-    /// The memory of pieces that are packed with these options, and of the images that lend their layers.
-    pub fn new(cache: &'a InstructionCache, lenders: &'a CacheFrom, options: &'a PackOptions, store: &'a Store, ctx: &'a Context) -> Self {
-        LayerCache { cache, lenders, options, store, ctx, packed: Shared::default(), keys: Shared::default() }
+    /// The chunks in the build cache and in the images of `--cache-from`, as packed with these options.
+    pub fn new(
+        cache: &'a InstructionCache,
+        cache_from: &'a CacheFrom,
+        options: &'a PackOptions,
+        store: &'a Store,
+        ctx: &'a Context,
+    ) -> Self {
+        LayerCache { cache, cache_from, options, store, ctx, packed: Shared::default(), keys: Shared::default() }
     }
 
-    /// The digest of a file: of what was packed, if it was.
+    /// The digest of a file: as it was packed, if it was.
     pub fn digest(&self, path: &Path) -> Result<Digest> {
         self.packed.get(path).map_or_else(|| self.cache.files.digest(path, self.ctx), Ok)
     }
 
-    /// A layer as it is written down: with its key, if it is of a piece.
+    /// A layer as it is kept in the cache: with its key, if it is a chunk.
     pub fn recorded(&self, layer: &Layer) -> Result<RecordedLayer> {
-        Ok(RecordedLayer::of(layer, self.keys.get(&layer.descriptor.digest().try_into()?)))
+        Ok(RecordedLayer::new(layer, self.keys.get(&layer.descriptor.digest().try_into()?)))
     }
 
-    /// What a piece is known by in images: without times, as instructions are.
-    fn key(&self, piece: &[(&Path, &Entry)]) -> Result<Digest> {
-        let mut key = self.begin("piece");
-        key.entries(piece, |path| self.digest(path))?;
+    /// A chunk's key in images: without times, as those of instructions.
+    fn key(&self, chunk: &[(&Path, &Entry)]) -> Result<Digest> {
+        let mut key = self.new_key("piece");
+        key.entries(chunk, |path| self.digest(path))?;
         Ok(key.finish())
     }
 
-    /// What all pieces have in common with this one that it could be.
-    fn shape(&self, piece: &[(&Path, &Entry)]) -> Result<Digest> {
-        let mut key = self.begin("shape of a piece");
-        key.shape(piece)?;
+    /// The key of a chunk's shape: of all but its contents.
+    fn shape(&self, chunk: &[(&Path, &Entry)]) -> Result<Digest> {
+        let mut key = self.new_key("shape of a piece");
+        key.shape(chunk)?;
         Ok(key.finish())
     }
 
-    fn begin(&self, kind: &str) -> CacheKey {
+    fn new_key(&self, kind: &str) -> CacheKey {
         let mut key = CacheKey::new(kind);
         key.part(ClusterConfig::SCHEMA);
         key.part(format!("{FORMAT} {:?}", self.options.compression));
         key
     }
 
-    /// What a piece is remembered under here: with its times, so that it is the same as packed anew.
-    fn timed(&self, key: &Digest, piece: &[(&Path, &Entry)]) -> Digest {
+    /// A chunk's key in the build cache: with its times, so that the layer is the same as if it was packed again.
+    fn timed(&self, key: &Digest, chunk: &[(&Path, &Entry)]) -> Digest {
         let mut timed = CacheKey::new("at");
         timed.part(key.to_string());
-        for (_, entry) in piece {
+        for (_, entry) in chunk {
             timed.part(entry.mtime.min(self.options.newest_mtime).to_le_bytes());
         }
         timed.finish()
@@ -85,14 +91,14 @@ impl<'a> LayerCache<'a> {
 }
 
 impl Memory for LayerCache<'_> {
-    fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
-        if self.cache.is_write_only() || !(self.lenders.any() || self.cache.saw(&self.shape(piece)?)) {
+    fn recall(&self, chunk: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
+        if self.cache.is_write_only() || (self.cache_from.is_empty() && !self.cache.has_shape(&self.shape(chunk)?)) {
             return Ok(None);
         }
-        let key = self.key(piece)?;
-        let recorded = match self.cache.piece(&self.timed(&key, piece), self.store) {
+        let key = self.key(chunk)?;
+        let recorded = match self.cache.chunk(&self.timed(&key, chunk), self.store) {
             Some(recorded) => Some(recorded),
-            None => self.lenders.piece(&key)?,
+            None => self.cache_from.chunk(&key)?,
         };
         let layer = recorded.map(Layer::from);
         layer.iter().try_for_each(|layer| self.note(layer, key))?;
@@ -104,15 +110,15 @@ impl Memory for LayerCache<'_> {
         Ok(Box::new(self.cache.files.open_once(path, move |digest| self.packed.put(own.clone(), digest))?))
     }
 
-    fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
-        let key = self.key(piece)?;
+    fn remember(&self, chunk: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
+        let key = self.key(chunk)?;
         self.note(layer, key)?;
-        self.cache.remember_piece(&self.timed(&key, piece), &RecordedLayer::of(layer, Some(key)))?;
-        self.cache.remember_shape(&self.shape(piece)?)
+        self.cache.remember_chunk(&self.timed(&key, chunk), &RecordedLayer::new(layer, Some(key)))?;
+        self.cache.remember_shape(&self.shape(chunk)?)
     }
 }
 
-/// Digests that several threads note and look up.
+/// Digests that several threads write and read.
 struct Shared<K>(Mutex<HashMap<K, Digest>>);
 
 impl<K> Default for Shared<K> {

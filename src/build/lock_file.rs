@@ -1,4 +1,4 @@
-//! The lock file: what the names in a Kubefile stood for when it was written, so that a later build takes the same.
+//! The lock file `Kubefile.lock`: the digests of everything that a build took by name, so that a later build uses the same.
 //!
 //! ```json
 //! {
@@ -20,27 +20,30 @@ use crate::error::{Failure, hints_of, kind_of};
 use crate::image::{Digest, Reference};
 use crate::registry::client::redacted_url;
 
-/// Digests by name.
+/// The digests of images and files, by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LockFile {
-    /// For readers; who writes another one keeps it.
+    /// For readers. It is kept when the file is written again.
     #[serde(default = "about")]
     comment: String,
     version: u32,
-    /// What FROM and COPY --from name.
+    /// The images of FROM and COPY --from.
     #[serde(default)]
     images: BTreeMap<Reference, Digest>,
-    /// The container images that come along.
+    /// The container images.
     #[serde(default)]
     containers: BTreeMap<Reference, Digest>,
-    /// What URLs gave, without passwords and queries.
+    /// Downloads, by their URLs without passwords and queries.
     #[serde(default)]
     files: BTreeMap<String, Digest>,
-    /// What the file is called, and its text.
+    /// The file's name and text, if it was read.
     #[serde(skip)]
-    read: (String, String),
+    file: (String, String),
 }
+
+/// The hint for a lock file that does not fit.
+const WRITE_AGAIN: &str = "write the lock file again: `sealift build --lock`";
 
 fn about() -> String {
     "Written by `sealift build --lock`; `sealift build --locked` takes exactly this.".to_owned()
@@ -54,7 +57,7 @@ impl Default for LockFile {
             images: BTreeMap::new(),
             containers: BTreeMap::new(),
             files: BTreeMap::new(),
-            read: Default::default(),
+            file: Default::default(),
         }
     }
 }
@@ -62,75 +65,84 @@ impl Default for LockFile {
 impl LockFile {
     const VERSION: u32 = 1;
 
-    /// Reads a lock file; `file` is what it is called in messages.
+    /// Reads a lock file; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// Of kind `Usage` if it is not a lock file, or of another version.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let broken = || Failure::usage(format!("{file} is no lock file")).hint("write it anew with `sealift build --lock`");
-        let lock: LockFile = serde_json::from_str(text).with_context(broken)?;
+        let not_a_lock_file = || Failure::usage(format!("{file} is not a lock file")).hint(WRITE_AGAIN);
+        let lock: LockFile = serde_json::from_str(text).with_context(not_a_lock_file)?;
         let is_known = lock.version == LockFile::VERSION;
-        ensure!(is_known, Failure::usage(format!("{file} is a lock file of version {}, not {}", lock.version, LockFile::VERSION)));
-        Ok(LockFile { read: (file.to_owned(), text.to_owned()), ..lock })
+        ensure!(
+            is_known,
+            Failure::usage(format!("{file} has lock file version {}, expected {}", lock.version, LockFile::VERSION)).hint(WRITE_AGAIN)
+        );
+        Ok(LockFile { file: (file.to_owned(), text.to_owned()), ..lock })
     }
 
-    /// With the comment of the file that it replaces.
-    pub fn in_place_of(self, before: LockFile) -> Self {
+    /// Takes over the comment of the file that it replaces.
+    pub fn replacing(self, before: LockFile) -> Self {
         LockFile { comment: before.comment, ..self }
     }
 
-    /// Says which line of the lock file asks for what did not come, if one does.
-    pub fn blame(&self, key: &str, error: anyhow::Error) -> anyhow::Error {
-        let (file, text) = &self.read;
+    /// Says which line of the lock file an error comes from, if `key` has one. Kind and hints stay what they are.
+    pub fn at_entry(&self, key: &str, error: anyhow::Error) -> anyhow::Error {
+        let (file, text) = &self.file;
         let entry = text.lines().enumerate().find(|(_, line)| line.trim_start().starts_with(&format!("\"{key}\":")));
         let Some((number, line)) = entry else { return error };
         let mut failure = Failure::new(kind_of(&error), format!("{file}:{}: {}", number + 1, line.trim().trim_end_matches(',')));
         failure.hints = hints_of(&error).to_vec();
-        error.context(failure.hint("if the change is meant, write the lock file anew with `sealift build --lock`"))
+        error.context(failure.hint("if the change is intended, update the lock file: `sealift build --lock`"))
     }
 
-    /// The text of a lock file, the same for the same content.
+    /// The text of the file. Equal lock files have equal texts.
     pub fn text(&self) -> Result<String> {
         Ok(format!("{}\n", serde_json::to_string_pretty(self)?))
     }
 
-    /// An image of FROM or COPY --from, by its digest.
+    /// The name of an image of FROM or COPY --from, with its digest.
+    ///
+    /// # Errors
+    /// Fails if the lock file does not have it; as do [`Self::containers`] and [`Self::file`].
     pub fn image(&self, name: &Reference) -> Result<Reference> {
         let digest = self.images.get(name).copied().or(name.digest());
         digest.map(|digest| name.with_digest(digest)).ok_or_else(|| missing(&[format!("image {}", name.familiar())]).into())
     }
 
-    /// The digests of container images. All that are not in the lock are told at once.
+    /// The digests of container images. The error lists all that are not in the lock file.
     pub fn containers<'a>(&self, names: impl Iterator<Item = &'a Reference>) -> Result<BTreeMap<Reference, Digest>> {
-        let (mut found, mut lacking) = (BTreeMap::new(), Vec::new());
+        let (mut found, mut absent) = (BTreeMap::new(), Vec::new());
         for name in names {
             match self.containers.get(name).copied().or(name.digest()) {
                 Some(digest) => drop(found.insert(name.clone(), digest)),
-                None => lacking.push(format!("container image {}", name.familiar())),
+                None => absent.push(format!("container image {}", name.familiar())),
             }
         }
-        ensure!(lacking.is_empty(), missing(&lacking));
+        ensure!(absent.is_empty(), missing(&absent));
         Ok(found)
     }
 
-    /// The checksum of what a URL gives.
+    /// The digest of a download.
     pub fn file(&self, url: &Url) -> Result<Digest> {
         self.files.get(&redacted_url(url)).copied().ok_or_else(|| missing(&[redacted_url(url)]).into())
     }
 
-    /// Notes what FROM or COPY --from named.
+    /// Adds an image of FROM or COPY --from.
     pub fn add_image(&mut self, name: &Reference, digest: Digest) {
         self.images.insert(name.clone(), digest);
     }
 
-    /// Notes a container image.
+    /// Adds a container image.
     pub fn add_container(&mut self, name: &Reference, digest: Digest) {
         self.containers.insert(name.clone(), digest);
     }
 
-    /// Notes what a URL gave.
+    /// Adds a download.
     pub fn add_file(&mut self, url: &Url, digest: Digest) {
         self.files.insert(redacted_url(url), digest);
     }
 
-    /// Adds what another platform took.
+    /// Adds the entries of another platform's build.
     pub fn merge(&mut self, other: LockFile) {
         self.images.extend(other.images);
         self.containers.extend(other.containers);
@@ -140,7 +152,7 @@ impl LockFile {
 
 fn missing(what: &[String]) -> Failure {
     let verb = if what.len() == 1 { "is" } else { "are" };
-    Failure::failed(format!("{} {verb} not in the lock file", what.join(", "))).hint("write the lock file anew with `sealift build --lock`")
+    Failure::failed(format!("{} {verb} not in the lock file", what.join(", "))).hint(WRITE_AGAIN)
 }
 
 #[cfg(test)]
@@ -148,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again_and_the_rest_is_refused() {
+    fn a_lock_file_is_read_as_written_and_missing_names_are_refused() {
         let (digest, url) = (Digest::of(b"x"), Url::parse("https://me:secret@example.com/a?token=b").unwrap());
         let mut lock = LockFile::default();
         lock.add_image(&"base:1".parse().unwrap(), digest);
@@ -167,21 +179,22 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line_and_comments_stay() {
+    fn errors_name_the_line_and_comments_are_kept() {
         let mut lock = LockFile::default();
         lock.add_image(&"base:1".parse().unwrap(), Digest::of(b"x"));
         let text = lock.text().unwrap().replace(&about(), "Ask Ann before you change this.");
         let read = LockFile::parse("dir/Kubefile.lock", &text).unwrap();
-        let error = read.blame("docker.io/library/base:1", Failure::network("404").into());
+        let error = read.at_entry("docker.io/library/base:1", Failure::network("404").into());
         assert!(format!("{error:#}").starts_with("dir/Kubefile.lock:5: \"docker.io/library/base:1\": \"sha256:"), "{error:#}");
         assert!(kind_of(&error) == crate::error::Kind::Network && hints_of(&error)[0].contains("--lock"));
-        assert_eq!(read.blame("other", Failure::failed("x").into()).to_string(), "x");
-        assert_eq!(lock.in_place_of(read).text().unwrap(), text);
+        assert_eq!(read.at_entry("other", Failure::failed("x").into()).to_string(), "x");
+        assert_eq!(lock.replacing(read).text().unwrap(), text);
     }
 
     #[test]
-    fn what_is_no_lock_file_is_refused() {
-        for (text, part) in [("", "no lock file"), ("{\"version\": 2}", "version 2"), ("{\"version\": 1, \"imgaes\": {}}", "no lock file")]
+    fn other_files_are_refused() {
+        for (text, part) in
+            [("", "not a lock file"), ("{\"version\": 2}", "version 2"), ("{\"version\": 1, \"imgaes\": {}}", "not a lock file")]
         {
             let error = LockFile::parse("Kubefile.lock", text).unwrap_err();
             assert!(format!("{error:#}").contains(part), "{error:#}");

@@ -1,4 +1,4 @@
-//! Lists of images for several platforms: an index made of images that were built apart, as `docker manifest` and `buildah manifest` do.
+//! Manifest lists: an index over images that were built separately, as `docker manifest` and `buildah manifest` make.
 
 use std::collections::BTreeMap;
 
@@ -12,50 +12,53 @@ use crate::image::{
 };
 use crate::store::Store;
 
-/// Makes a list of images under a name that has no image yet.
+/// Creates a manifest list of images under a new name. Gives its descriptor, as do the other functions.
 ///
 /// # Errors
-/// Of kind `Usage` if the name is taken; see [`add`].
+/// Of kind `Usage` if the name exists; see [`add`].
 pub fn create(list: &Reference, images: &[Reference], store: &Store, ctx: &Context) -> Result<Descriptor> {
     if store.resolve(list)?.is_some() {
-        return Err(Failure::usage(format!("{} is there already", list.familiar()))
+        return Err(Failure::usage(format!("{} exists already", list.familiar()))
             .hint(format!("`sealift manifest add {0} IMAGE` adds to it, `sealift rmi {0}` removes the name", list.familiar()))
             .into());
     }
-    let mut arms = Vec::new();
+    let mut manifests = Vec::new();
     for image in images {
-        join(&mut arms, arms_of(image, None, store)?, image, ctx);
+        add_all(&mut manifests, manifests_of(image, None, store)?, image, ctx);
     }
-    write(list, arms, store)
+    write(list, manifests, store)
 }
 
-/// Adds an image to a list: all of its platforms, or the one image as one for `platform`. What the list has for the same platform
-/// is replaced, and a warning says so.
+/// Adds an image to a list: all of its platforms, or a single image as the one for `platform`. It replaces what the list has for the same
+/// platform, with a warning.
 ///
 /// # Errors
-/// Of kind `Usage` if the name is no list, or it is not known what platform the image is for.
+/// Of kind `Usage` if the name is not a list, or the platform of the image is not known.
 pub fn add(list: &Reference, image: &Reference, platform: Option<&Platform>, store: &Store, ctx: &Context) -> Result<Descriptor> {
-    let mut arms = index_of(list, store)?.manifests().clone();
-    join(&mut arms, arms_of(image, platform, store)?, image, ctx);
-    write(list, arms, store)
+    let mut manifests = index_of(list, store)?.manifests().clone();
+    add_all(&mut manifests, manifests_of(image, platform, store)?, image, ctx);
+    write(list, manifests, store)
 }
 
-/// Takes images out of a list, each said by its digest, its platform, or its name in the store. The workloads of a platform go with
-/// its root file system.
+/// Removes images from a list, each given as its digest, platform, or name in the store. The workloads of a platform are removed with
+/// its rootfs.
 ///
 /// # Errors
 /// Of kind `Usage` if the list does not have one of them.
 pub fn remove(list: &Reference, which: &[String], store: &Store) -> Result<Descriptor> {
-    let mut arms = index_of(list, store)?.manifests().clone();
+    let mut manifests = index_of(list, store)?.manifests().clone();
     for text in which {
-        let digest = find(&arms, text, list, store)?.digest().clone();
-        let platform = arms.iter().find(|arm| *arm.digest() == digest).and_then(|arm| arm.platform().as_ref().map(platform_string));
-        arms.retain(|arm| *arm.digest() != digest && (platform.is_none() || workloads_of(arm) != platform.as_ref()));
+        let digest = find(&manifests, text, list, store)?.digest().clone();
+        let platform = manifests
+            .iter()
+            .find(|manifest| *manifest.digest() == digest)
+            .and_then(|manifest| manifest.platform().as_ref().map(platform_string));
+        manifests.retain(|manifest| *manifest.digest() != digest && (platform.is_none() || workloads_of(manifest) != platform.as_ref()));
     }
-    write(list, arms, store)
+    write(list, manifests, store)
 }
 
-/// What [`annotate`] says anew.
+/// What [`annotate`] changes.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// The operating system.
@@ -64,131 +67,135 @@ pub struct Changes {
     pub arch: Option<String>,
     /// The variant of the architecture.
     pub variant: Option<String>,
-    /// Annotations that are added or replaced.
+    /// Annotations to add or replace.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Says something else about an image of a list; `which` as with [`remove`].
+/// Changes the platform and annotations of an image in a list; `which` as in [`remove`].
 ///
 /// # Errors
-/// Of kind `Usage` if the list does not have the image, or a cluster image would be for another platform than it was built for.
+/// Of kind `Usage` if the list does not have the image, or if it is a cluster image, whose platform is fixed.
 pub fn annotate(list: &Reference, which: &str, changes: &Changes, store: &Store) -> Result<Descriptor> {
-    let mut arms = index_of(list, store)?.manifests().clone();
-    let digest = find(&arms, which, list, store)?.digest().clone();
-    for arm in arms.iter_mut().filter(|arm| *arm.digest() == digest) {
-        if let Some(platform) = changes.platform(arm.platform().as_ref())? {
-            if is_of_cluster(arm, store) || workloads_of(arm).is_some() {
+    let mut manifests = index_of(list, store)?.manifests().clone();
+    let digest = find(&manifests, which, list, store)?.digest().clone();
+    for manifest in manifests.iter_mut().filter(|manifest| *manifest.digest() == digest) {
+        if let Some(platform) = changes.platform(manifest.platform().as_ref())? {
+            if is_of_cluster(manifest, store) || workloads_of(manifest).is_some() {
                 bail!(
-                    Failure::usage(format!("{which} is part of a cluster image, whose platform is what it was built for"))
-                        .hint("`sealift build --platform` builds it for another one")
+                    Failure::usage(format!("{which} belongs to a cluster image: its platform is fixed at build time"))
+                        .hint("build it for another platform: `sealift build --platform`")
                 );
             }
-            arm.set_platform(Some(platform));
+            manifest.set_platform(Some(platform));
         }
-        let mut annotations = arm.annotations().clone().unwrap_or_default();
+        let mut annotations = manifest.annotations().clone().unwrap_or_default();
         annotations.extend(changes.annotations.clone());
-        arm.set_annotations((!annotations.is_empty()).then_some(annotations));
+        manifest.set_annotations((!annotations.is_empty()).then_some(annotations));
     }
-    write(list, arms, store)
+    write(list, manifests, store)
 }
 
 impl Changes {
-    /// The platform that `known` becomes; none if nothing is said about it.
+    /// The changed platform; `None` if it does not change.
     fn platform(&self, known: Option<&Platform>) -> Result<Option<Platform>> {
         if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
             return Ok(None);
         }
         let mut platform = known.cloned().unwrap_or_else(host_platform);
-        let text = |new: &Option<String>, old: String| new.clone().unwrap_or(old);
+        let text = |change: &Option<String>, old: String| change.clone().unwrap_or(old);
         let (os, arch) = (text(&self.os, platform.os().to_string()), text(&self.arch, platform.architecture().to_string()));
-        let said = parse_platform(&format!("{os}/{arch}"))?;
-        // a variant is one of its architecture
+        let new = parse_platform(&format!("{os}/{arch}"))?;
+        // a variant belongs to an architecture: with another one it is gone
         let kept = if self.arch.is_none() { platform.variant().clone() } else { None };
-        platform.set_os(said.os().clone());
-        platform.set_architecture(said.architecture().clone());
+        platform.set_os(new.os().clone());
+        platform.set_architecture(new.architecture().clone());
         platform.set_variant(self.variant.clone().or(kept));
         Ok(Some(platform))
     }
 }
 
-/// The arm that is meant by its digest, its platform, or the name of its image.
-fn find<'a>(arms: &'a [Descriptor], text: &str, list: &Reference, store: &Store) -> Result<&'a Descriptor> {
-    let is_platform = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|platform| platform_string(platform) == text);
-    let by = |digest: &str| arms.iter().find(|arm| arm.digest().to_string() == digest);
-    let found = by(text).or_else(|| arms.iter().find(is_platform));
-    let found = found.or_else(|| by(store.resolve(&text.parse().ok()?).ok()??.digest().as_ref()));
+/// Finds a manifest of a list by its digest, its platform, or the name of its image.
+fn find<'a>(manifests: &'a [Descriptor], text: &str, list: &Reference, store: &Store) -> Result<&'a Descriptor> {
+    let is_platform = |manifest: &&Descriptor| manifest.platform().as_ref().is_some_and(|platform| platform_string(platform) == text);
+    let by_digest = |digest: &str| manifests.iter().find(|manifest| manifest.digest().to_string() == digest);
+    let found = by_digest(text).or_else(|| manifests.iter().find(is_platform));
+    let found = found.or_else(|| by_digest(store.resolve(&text.parse().ok()?).ok()??.digest().as_ref()));
     found.with_context(|| {
-        Failure::usage(format!("{} has no {text}", list.familiar()))
-            .hint(format!("`sealift manifest inspect {}` shows the digests and platforms that it has", list.familiar()))
+        Failure::usage(format!("no {text} in {}", list.familiar()))
+            .hint(format!("`sealift manifest inspect {}` lists its digests and platforms", list.familiar()))
     })
 }
 
-/// The platform whose workloads an arm is.
-fn workloads_of(arm: &Descriptor) -> Option<&String> {
-    arm.annotations().as_ref()?.get(ANNOTATION_PLATFORM)
+/// The platform whose workloads a manifest lists, if it does.
+fn workloads_of(manifest: &Descriptor) -> Option<&String> {
+    manifest.annotations().as_ref()?.get(ANNOTATION_PLATFORM)
 }
 
-/// The index that a name points at.
+/// Reads the manifest list with this name.
 ///
 /// # Errors
-/// Of kind `Usage` if it points at one image.
+/// Of kind `Usage` if it is a single image.
 pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
     match store.read_manifest(&store.find(list)?)? {
         Content::Index(index) => Ok(*index),
-        _ => Err(Failure::usage(format!("{} is one image, not a list of several", list.familiar()))
-            .hint("`sealift manifest create LIST IMAGE…` makes a list")
+        _ => Err(Failure::usage(format!("{} is a single image, not a manifest list", list.familiar()))
+            .hint("create a list: `sealift manifest create LIST IMAGE…`")
             .into()),
     }
 }
 
-/// What an image adds to a list.
-fn arms_of(image: &Reference, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
+/// The manifests that an image adds to a list.
+fn manifests_of(image: &Reference, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
     let found = store.find(image)?;
     match (store.read_manifest(&found)?, platform) {
         (Content::Index(index), None) => Ok(index.manifests().clone()),
         (Content::Index(_), Some(_)) => {
-            bail!(Failure::usage(format!("{} is for several platforms itself", image.familiar())).hint("leave `--platform` out"))
+            bail!(Failure::usage(format!("{} is for several platforms already", image.familiar())).hint("remove `--platform`"))
         }
         (Content::Manifest(manifest), platform) => {
             let known = store.inspect(&found)?.into_iter().next().map(|part| part.platform);
             let platform = platform.cloned().or(known).filter(|platform| !platform_string(platform).starts_with("unknown"));
             let Some(platform) = platform else {
-                bail!(Failure::usage(format!("{} does not say what platform it is for", image.familiar())).hint("say it with `--platform`"))
+                bail!(
+                    Failure::usage(format!("the platform of {} is not known", image.familiar())).hint("give it: `--platform linux/amd64`")
+                )
             };
-            let mut arm = Descriptor::new(found.media_type().clone(), found.size(), found.digest().clone());
-            arm.set_platform(Some(platform));
-            arm.set_artifact_type(manifest.artifact_type().clone());
-            Ok(vec![arm])
+            let mut descriptor = Descriptor::new(found.media_type().clone(), found.size(), found.digest().clone());
+            descriptor.set_platform(Some(platform));
+            descriptor.set_artifact_type(manifest.artifact_type().clone());
+            Ok(vec![descriptor])
         }
-        (Content::Leaf, _) => bail!(Failure::usage(format!("{} is no image", image.familiar()))),
+        (Content::Leaf, _) => {
+            bail!(Failure::usage(format!("{} is not an image", image.familiar())).hint("`sealift images` lists the images in the store"))
+        }
     }
 }
 
-/// Puts new arms after those that stay.
-fn join(arms: &mut Vec<Descriptor>, new: Vec<Descriptor>, image: &Reference, ctx: &Context) {
-    for arm in new {
-        if let Some(at) = arms.iter().position(|known| place_of(known) == place_of(&arm)) {
-            let old = arms.remove(at);
-            if old.digest() != arm.digest() {
-                ctx.warn(format!("{} replaces {} for {}", image.familiar(), old.digest(), place_of(&arm)));
+/// Adds manifests. They replace those with the same key.
+fn add_all(manifests: &mut Vec<Descriptor>, new: Vec<Descriptor>, image: &Reference, ctx: &Context) {
+    for manifest in new {
+        if let Some(index) = manifests.iter().position(|known| key_of(known) == key_of(&manifest)) {
+            let old = manifests.remove(index);
+            if old.digest() != manifest.digest() {
+                ctx.warn(format!("{} replaces {} for {}", image.familiar(), old.digest(), key_of(&manifest)));
             }
         }
-        arms.push(arm);
+        manifests.push(manifest);
     }
 }
 
-/// The place that an arm has in a list: its platform, and whether it is the workloads of that.
-fn place_of(arm: &Descriptor) -> String {
-    match workloads_of(arm) {
+/// What a list has one manifest for: a platform's rootfs, or its workloads.
+fn key_of(manifest: &Descriptor) -> String {
+    match workloads_of(manifest) {
         Some(platform) => format!("the workloads of {platform}"),
-        None => arm.platform().as_ref().map_or_else(|| arm.digest().to_string(), platform_string),
+        None => manifest.platform().as_ref().map_or_else(|| manifest.digest().to_string(), platform_string),
     }
 }
 
-/// Writes the index and names it. One with the parts of cluster images is a cluster image.
-fn write(list: &Reference, arms: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
-    let is_cluster = arms.iter().any(|arm| is_of_cluster(arm, store));
-    let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(arms);
+/// Writes and tags the index. It is a cluster image if one of its manifests is.
+fn write(list: &Reference, manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+    let is_cluster = manifests.iter().any(|manifest| is_of_cluster(manifest, store));
+    let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(manifests);
     let builder = if is_cluster { builder.artifact_type(MediaType::from(TYPE_CLUSTER)) } else { builder };
     let blob = store.put(&canonical(&builder.build()?)?)?;
     let mut descriptor = Descriptor::new(MediaType::ImageIndex, blob.size, oci_spec::image::Digest::from(blob.digest));
@@ -199,7 +206,7 @@ fn write(list: &Reference, arms: Vec<Descriptor>, store: &Store) -> Result<Descr
     Ok(descriptor)
 }
 
-/// Whether an arm that is here says something about a cluster.
-fn is_of_cluster(arm: &Descriptor, store: &Store) -> bool {
-    matches!(store.read_manifest(arm), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
+/// Whether a manifest is the rootfs manifest of a cluster image, as far as the store has it.
+fn is_of_cluster(manifest: &Descriptor, store: &Store) -> bool {
+    matches!(store.read_manifest(manifest), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
 }

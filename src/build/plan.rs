@@ -1,9 +1,12 @@
-//! What a build will do, worked out and checked as a whole before anything is done.
+//! Plans a build: resolves variables, paths and options of every instruction, and checks them all before anything is executed.
 
 mod apps;
 mod copy;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use url::Url;
 
 use super::add_archive::Format;
 use super::base_image::BaseImage;
@@ -11,14 +14,12 @@ use super::chown::Ownership;
 use super::context::BuildContext;
 use super::copy_destination::{Destination, Item};
 use super::copy_from::Selection;
-use super::download::{Downloaded, Fetched, Remote};
+use super::download::{Downloaded, DownloadedFile, Remote};
 use super::options::Options;
 use super::scratch_dir::ScratchDir;
 use super::stage_sources::{FileSource, Image, StageSources};
 use super::variables::{Variables, is_predefined};
 use crate::diagnostic::{Diagnostic, Span};
-use url::Url;
-
 use crate::image::{ClusterConfig, Digest, RuntimeKind, platform_string};
 use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Mode, Pair, Run, Stage, Step, Word, expand};
 use crate::workloads::{Finds, Found};
@@ -28,8 +29,8 @@ use crate::workloads::{Finds, Found};
 pub struct Plan {
     /// The stages that the last one needs, and the last one: it is the image.
     pub stages: Vec<PlannedStage>,
-    /// What has to be fetched before the plan is whole; it is to be made again then.
-    pub lacks: Vec<Lacking>,
+    /// What has to be downloaded before the plan is complete; plan again then.
+    pub missing: Vec<MissingDownload>,
 }
 
 /// A stage.
@@ -37,26 +38,26 @@ pub struct Plan {
 pub struct PlannedStage {
     /// Its number in the Kubefile, from 0.
     pub number: usize,
-    /// What it starts from.
+    /// What FROM names.
     pub start: FileSource,
     /// The instructions, in order.
-    pub steps: Vec<Planned>,
-    /// What an image of it says about the cluster.
+    pub instructions: Vec<PlannedInstruction>,
+    /// The cluster config of an image of it.
     pub cluster: ClusterConfig,
     /// Its environment.
     pub env: BTreeMap<String, String>,
-    /// What IMAGES names.
+    /// The container images that IMAGES names.
     pub images: Finds,
 }
 
-/// Something that a plan wants to have a look at, and is not here yet.
+/// A file that the plan depends on, and that is not downloaded yet.
 #[derive(Debug, Clone)]
-pub struct Lacking {
-    /// What.
+pub struct MissingDownload {
+    /// Where it is.
     pub remote: Remote,
-    /// The instruction's line, from 1.
+    /// The line of the instruction that names it, from 1.
     pub line: usize,
-    /// The instruction.
+    /// The first line of that instruction.
     pub title: String,
 }
 
@@ -65,148 +66,165 @@ impl Plan {
     pub fn image(&self) -> &PlannedStage {
         self.stages.last().expect("a Kubefile without a stage is refused")
     }
-
-    /// Whether something is made that is known only when the build has done it.
-    pub fn has_surprises(&self) -> bool {
-        let late = |step: &Planned| match &step.work {
-            Work::Run { .. } => true,
-            Work::Place(placement) => placement.is_late(),
-            Work::Nothing => false,
-        };
-        self.stages.iter().any(|stage| stage.steps.iter().any(late))
-    }
 }
 
-/// An instruction.
+/// An instruction whose words are resolved.
 #[derive(Debug)]
-pub struct Planned {
+pub struct PlannedInstruction {
     /// Its first line.
     pub title: String,
-    /// Where it stands, from 1.
+    /// Its line in the Kubefile, from 1.
     pub line: usize,
     /// What it does.
-    pub work: Work,
+    pub operation: Operation,
+}
+
+impl PlannedInstruction {
+    /// Whether it can change the rootfs.
+    pub fn changes_rootfs(&self) -> bool {
+        self.operation.changes_rootfs()
+    }
 }
 
 /// What an instruction does to the rootfs.
 #[derive(Debug)]
-pub enum Work {
-    /// Puts files into it.
-    Place(Placement),
-    /// Runs a command.
-    Run {
-        /// Program and arguments.
-        argv: Vec<String>,
-        /// Arguments and environment of the Kubefile.
-        env: BTreeMap<String, String>,
-    },
-    /// Nothing: it only says something about the image.
-    Nothing,
+pub enum Operation {
+    /// COPY, ADD and APP: copies files into it.
+    Copy(CopyFiles),
+    /// RUN: runs a command in it.
+    Run(RunCommand),
+    /// Nothing: the instruction only sets metadata of the image.
+    Metadata,
 }
 
-/// Files to put somewhere.
+impl Operation {
+    /// Whether it can change the rootfs.
+    pub fn changes_rootfs(&self) -> bool {
+        !matches!(self, Operation::Metadata)
+    }
+}
+
+/// A command to run in the rootfs.
 #[derive(Debug)]
-pub struct Placement {
+pub struct RunCommand {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The variables of ARG and ENV.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Files to copy into the rootfs.
+#[derive(Debug)]
+pub struct CopyFiles {
     /// The files.
-    pub pieces: Vec<Piece>,
-    /// Where to.
+    pub sources: Vec<CopySource>,
+    /// Where they go.
     pub destination: Destination,
     /// `--chmod`.
     pub mode: Option<Mode>,
-    /// `--chown`; else files from the context and from URLs are root's.
+    /// `--chown`; without it, files from the context and from URLs belong to root.
     pub owner: Option<Ownership>,
 }
 
-/// Something to put somewhere.
+/// One source of a copy.
 #[derive(Debug)]
-pub enum Piece {
+pub enum CopySource {
     /// A file or the content of a directory.
     Item(Item),
     /// The content of an archive.
-    Archive(std::path::PathBuf, Format),
-    /// What a path or pattern selects in a stage or an image, once that is there.
+    Archive(PathBuf, Format),
+    /// What `--from` selects in a stage or an image, once that is finished.
     From(Selection),
 }
 
-impl Placement {
-    /// Whether what it puts, or as whose, is known only when other stages or instructions are finished.
+impl CopyFiles {
+    /// Whether its files or their owner are known only when other stages or instructions are finished.
     pub fn is_late(&self) -> bool {
         let is_named = self.owner.as_ref().is_some_and(|owner| owner.numbers().is_none());
-        is_named || self.pieces.iter().any(|piece| matches!(piece, Piece::From(_)))
+        is_named || self.sources.iter().any(|source| matches!(source, CopySource::From(_)))
     }
 
-    /// Whether it unpacks archives, so that what it puts is known only when that is done.
+    /// What of it is known now: with this, it is late no more.
+    pub fn known_part(mut self) -> Self {
+        self.sources.retain(|source| !matches!(source, CopySource::From(_)));
+        self.owner.take_if(|owner| owner.numbers().is_none());
+        self
+    }
+
+    /// Whether it unpacks archives, so that its files are known only when that is done.
     pub fn unpacks(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::Archive(..)))
+        self.sources.iter().any(|source| matches!(source, CopySource::Archive(..)))
     }
 }
 
-/// What a build can know before it begins.
+/// What a plan is made from.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
-    /// Where stages and `--from` take their files from.
-    pub origins: &'a StageSources,
-    /// The images that are there: of a Kubefile with errors, not all of them.
-    pub bases: &'a BTreeMap<Image, BaseImage>,
+pub struct Inputs<'a> {
+    /// What FROM and `--from` name.
+    pub sources: &'a StageSources,
+    /// The images that are in the store: of a Kubefile with errors, not all of them.
+    pub base_images: &'a BTreeMap<Image, BaseImage>,
     /// The context directory.
     pub context: &'a BuildContext,
-    /// What is asked for.
+    /// What is requested.
     pub options: &'a Options,
-    /// What was fetched.
+    /// The files that are downloaded.
     pub downloaded: &'a Downloaded,
-    /// A directory for what comes out of archives; it is there as long as the build.
-    pub workdir: &'a ScratchDir,
+    /// A directory for the files of unpacked archives; it is gone after the build.
+    pub scratch: &'a ScratchDir,
 }
 
-/// Works out what the needed stages of a Kubefile do. Gives the plan as far as it goes, and all that is wrong.
-pub fn plan(kubefile: &Kubefile, known: Known<'_>) -> (Plan, Vec<Diagnostic>) {
-    let (mut stages, mut lacks, mut diagnostics) = (Vec::new(), Vec::new(), unused_arguments(kubefile, known.options));
-    for number in known.origins.stages() {
-        let mut planner = Planner::new(number, kubefile, known, &stages);
+/// Plans the stages of a Kubefile that the last one needs. Gives the plan as far as it goes, and everything that is wrong.
+pub fn plan(kubefile: &Kubefile, inputs: Inputs<'_>) -> (Plan, Vec<Diagnostic>) {
+    let (mut stages, mut missing, mut diagnostics) = (Vec::new(), Vec::new(), unused_arguments(kubefile, inputs.options));
+    for number in inputs.sources.stages() {
+        let mut planner = Planner::new(number, kubefile, inputs, &stages);
         planner.stage(&kubefile.stages[number]);
         if number + 1 == kubefile.stages.len() {
-            planner.is_image(&kubefile.stages[number]);
+            planner.check_base(&kubefile.stages[number]);
         }
-        let (planned, found, lacking) = planner.finish();
+        let (planned, found, downloads) = planner.finish();
         stages.push(planned);
         diagnostics.extend(found);
-        lacks.extend(lacking);
+        missing.extend(downloads);
     }
-    (Plan { stages, lacks }, diagnostics)
+    (Plan { stages, missing }, diagnostics)
 }
 
-/// Arguments that the user gave and no ARG takes.
+/// Warns of build arguments that no ARG declares.
 fn unused_arguments(kubefile: &Kubefile, options: &Options) -> Vec<Diagnostic> {
     let steps = kubefile.stages.iter().flat_map(|stage| &stage.steps);
     let in_stages = steps.filter_map(|step| match &step.instruction {
         Instruction::Arg(args) => Some(args),
         _ => None,
     });
-    let taken: BTreeSet<&str> =
+    let declared: BTreeSet<&str> =
         kubefile.args.iter().map(|arg| &arg.value).chain(in_stages.flatten()).map(|arg| arg.name.value.as_str()).collect();
-    let unused = options.build_args.keys().filter(|name| !taken.contains(name.as_str()) && !is_predefined(name));
-    unused.map(|name| Diagnostic::warning(&options.kubefile, 0..0, format!("no ARG takes the build argument `{name}`"))).collect()
+    let unused = options.build_args.keys().filter(|name| !declared.contains(name.as_str()) && !is_predefined(name));
+    unused
+        .map(|name| Diagnostic::warning(&options.kubefile, 0..0, format!("build argument `{name}` is not used: no ARG declares it")))
+        .collect()
 }
 
+/// Plans one stage.
 struct Planner<'a> {
-    known: Known<'a>,
+    inputs: Inputs<'a>,
     context: &'a BuildContext,
     options: &'a Options,
     escape: Escape,
     base_is_known: bool,
-    scope: Variables,
+    variables: Variables,
     diagnostics: Vec<Diagnostic>,
-    /// What the instructions want that is not here yet.
-    lacks: Vec<Lacking>,
+    missing: Vec<MissingDownload>,
     /// The instruction that is being planned: its line and title.
-    at: (usize, String),
-    plan: PlannedStage,
+    current: (usize, String),
+    stage: PlannedStage,
 }
 
 impl<'a> Planner<'a> {
-    /// For a stage, which may start from one of `earlier`.
-    fn new(number: usize, kubefile: &Kubefile, known: Known<'a>, earlier: &[PlannedStage]) -> Self {
-        let start = known.origins.start(number);
+    /// A planner for a stage, whose FROM may name one of `earlier`.
+    fn new(number: usize, kubefile: &Kubefile, inputs: Inputs<'a>, earlier: &[PlannedStage]) -> Self {
+        let start = inputs.sources.start(number);
         let stage = |number| earlier.iter().find(|stage: &&PlannedStage| stage.number == number);
         let (cluster, env, images) = match &start {
             FileSource::Scratch => Default::default(),
@@ -214,42 +232,42 @@ impl<'a> Planner<'a> {
                 stage(*number).map(|stage| (stage.cluster.clone(), stage.env.clone(), stage.images.clone())).unwrap_or_default()
             }
             FileSource::Image(image) => {
-                known.bases.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
+                inputs.base_images.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
             }
         };
-        let base_is_known = known.origins.root(number).is_none_or(|image| known.bases.contains_key(image));
-        let mut scope = Variables::global(kubefile, known.options);
-        scope.enter_stage(env.clone());
-        let cluster = not_inherited(cluster, known.options);
+        let base_is_known = inputs.sources.root(number).is_none_or(|image| inputs.base_images.contains_key(image));
+        let mut variables = Variables::global(kubefile, inputs.options);
+        variables.enter_stage(env.clone());
+        let cluster = inherited(cluster, inputs.options);
         Planner {
-            known,
-            context: known.context,
-            options: known.options,
+            inputs,
+            context: inputs.context,
+            options: inputs.options,
             escape: kubefile.escape,
             base_is_known,
-            scope,
+            variables,
             diagnostics: Vec::new(),
-            lacks: Vec::new(),
-            at: Default::default(),
-            plan: PlannedStage { number, start, steps: Vec::new(), cluster, env, images },
+            missing: Vec::new(),
+            current: Default::default(),
+            stage: PlannedStage { number, start, instructions: Vec::new(), cluster, env, images },
         }
     }
 }
 
-/// What a base says, without what is not inherited.
-fn not_inherited(cluster: ClusterConfig, options: &Options) -> ClusterConfig {
+/// What a stage inherits of its base's cluster config: all but the kind and what is launched.
+fn inherited(cluster: ClusterConfig, options: &Options) -> ClusterConfig {
     ClusterConfig { schema_version: ClusterConfig::SCHEMA.to_owned(), kind: options.kind, launch: Default::default(), ..cluster }
 }
 
 impl Planner<'_> {
     fn error(&mut self, span: &Span, message: impl Into<String>) -> &mut Diagnostic {
         self.diagnostics.push(Diagnostic::error(&self.options.kubefile, span.clone(), message));
-        self.diagnostics.last_mut().expect("one was just added")
+        self.diagnostics.last_mut().expect("it was just pushed")
     }
 
-    /// A word's meaning; what is wrong with it, the parser has said.
+    /// A word with its variables replaced.
     fn word(&mut self, word: &Word) -> String {
-        match expand(&word.value, self.escape, |name| self.scope.get(name)) {
+        match expand(&word.value, self.escape, |name| self.variables.get(name)) {
             Ok(expanded) => expanded.text,
             Err(error) => {
                 self.error(&word.span, error.to_string());
@@ -258,20 +276,19 @@ impl Planner<'_> {
         }
     }
 
-    /// The image comes from a cluster image, for the platform that is built.
-    fn is_image(&mut self, stage: &Stage) {
-        let Some(image) = self.known.origins.root(self.plan.number) else { return };
-        if self.known.bases.get(image).is_some_and(|base| !base.is_cluster) {
-            let message = format!("`{}` is no cluster image, so no cluster image can start from it", image.name.familiar());
+    /// Checks that the last stage is based on a cluster image for the platform that is built.
+    fn check_base(&mut self, stage: &Stage) {
+        let Some(image) = self.inputs.sources.root(self.stage.number) else { return };
+        if self.inputs.base_images.get(image).is_some_and(|base| !base.is_cluster) {
+            let message = format!("`{}` is not a cluster image: a cluster image cannot be based on it", image.name.familiar());
             self.error(&stage.from.value.image.span, message).help = Some(
-                "start from one that `sealift build` made, or from `scratch`; take files out of other images with `COPY --from=`"
-                    .to_owned(),
+                "use `FROM scratch`, or an image that `sealift build` made; `COPY --from=` copies files out of other images".to_owned(),
             );
         }
         let built = platform_string(&self.options.platform);
         if image.platform != built {
             let span = stage.from.value.platform.as_ref().map_or(&stage.from.span, |word| &word.span);
-            self.error(span, format!("the image is built for {built}, but starts from one for {}", image.platform)).help =
+            self.error(span, format!("the image is built for {built}, but its base is for {}", image.platform)).help =
                 Some(format!("build with `--platform {}`, or leave `--platform` out of FROM", image.platform));
         }
     }
@@ -279,27 +296,27 @@ impl Planner<'_> {
     fn stage(&mut self, stage: &Stage) {
         for step in &stage.steps {
             let title = title(self.options.text.get(step.span.clone()).unwrap_or_default());
-            self.at = (step.line, title.clone());
-            let work = self.step(step);
-            self.plan.steps.push(Planned { title, line: step.line, work });
+            self.current = (step.line, title.clone());
+            let operation = self.instruction(step);
+            self.stage.instructions.push(PlannedInstruction { title, line: step.line, operation });
         }
     }
 
-    fn step(&mut self, step: &Step) -> Work {
+    fn instruction(&mut self, step: &Step) -> Operation {
         match &step.instruction {
             Instruction::Arg(args) => {
                 for arg in args {
                     let default = arg.default.as_ref().map(|word| self.word(word));
-                    self.scope.declare(&arg.name.value, default);
+                    self.variables.declare(&arg.name.value, default);
                 }
             }
             Instruction::Env(pairs) => self.env(pairs),
             Instruction::Label(pairs) => {
                 let labels = self.pairs(pairs);
-                self.plan.cluster.labels.extend(labels);
+                self.stage.cluster.labels.extend(labels);
             }
             Instruction::Maintainer(who) => {
-                self.plan.cluster.labels.insert("maintainer".to_owned(), who.value.clone());
+                self.stage.cluster.labels.insert("maintainer".to_owned(), who.value.clone());
             }
             Instruction::Copy(files) => return self.copy(files, false),
             Instruction::Add(files) => return self.copy(files, true),
@@ -310,60 +327,60 @@ impl Planner<'_> {
             Instruction::KubeVersion(range) => self.kube_version(range),
             Instruction::Images(images) => self.images(images, step.line),
             Instruction::Launch(apps) => self.launch(apps),
-            Instruction::Cmds(cmds) => self.plan.cluster.launch.cmds = cmds.iter().map(|cmd| cmd.value.clone()).collect(),
-            Instruction::Cmd(cmds) => self.plan.cluster.launch.cmds.extend(cmds.iter().map(|cmd| cmd.value.clone())),
+            Instruction::Cmds(cmds) => self.stage.cluster.launch.cmds = cmds.iter().map(|cmd| cmd.value.clone()).collect(),
+            Instruction::Cmd(cmds) => self.stage.cluster.launch.cmds.extend(cmds.iter().map(|cmd| cmd.value.clone())),
         }
-        Work::Nothing
+        Operation::Metadata
     }
 
-    /// A file from a URL, if it was fetched.
-    fn remote(&mut self, url: &str, checksum: Option<Digest>, span: &Span) -> Option<(Url, Fetched)> {
+    /// A file from a URL, if it is downloaded; else it is noted as missing.
+    fn remote(&mut self, url: &str, checksum: Option<Digest>, span: &Span) -> Option<(Url, DownloadedFile)> {
         let url: Url = match url.parse() {
             Ok(url) => url,
             Err(error) => {
-                self.error(span, format!("`{url}` is no URL: {error}"));
+                self.error(span, format!("`{url}` is not a valid URL: {error}"));
                 return None;
             }
         };
         let remote = Remote { url: url.clone(), checksum };
-        let fetched = self.known.downloaded.get(&remote).cloned();
+        let fetched = self.inputs.downloaded.get(&remote).cloned();
         if fetched.is_none() {
-            let (line, title) = self.at.clone();
-            self.lacks.push(Lacking { remote, line, title });
+            let (line, title) = self.current.clone();
+            self.missing.push(MissingDownload { remote, line, title });
         }
         fetched.map(|fetched| (url, fetched))
     }
 
     fn pairs(&mut self, pairs: &[Pair]) -> Vec<(String, String)> {
-        // all of them see the variables as they were before the instruction
+        // as in docker, all of them see the variables as they were before the instruction
         pairs.iter().map(|pair| (self.word(&pair.key), self.word(&pair.value))).collect()
     }
 
     fn env(&mut self, pairs: &[Pair]) {
         for (key, value) in self.pairs(pairs) {
-            self.scope.set(&key, &value);
-            self.plan.cluster.env.insert(key, value);
+            self.variables.set(&key, &value);
+            self.stage.cluster.env.insert(key, value);
         }
     }
 
-    fn run(&mut self, run: &Run) -> Work {
+    fn run(&mut self, run: &Run) -> Operation {
         let argv = match &run.command {
             Command::Exec(words) => words.iter().map(|word| word.value.clone()).collect(),
             Command::Shell(text) => shell(&text.value, &run.heredocs),
         };
-        Work::Run { argv, env: self.scope.variables() }
+        Operation::Run(RunCommand { argv, env: self.variables.for_commands() })
     }
 
     fn kube_version(&mut self, range: &Word) {
         let range = self.word(range);
-        self.plan.cluster.labels.insert("app.alpha.sealer.io/supported-kube-version".to_owned(), range.clone());
-        self.plan.cluster.kube_version = Some(range);
+        self.stage.cluster.labels.insert("app.alpha.sealer.io/supported-kube-version".to_owned(), range.clone());
+        self.stage.cluster.kube_version = Some(range);
     }
 
     fn images(&mut self, images: &[Word], line: usize) {
         for word in images {
             match self.word(word).parse() {
-                Ok(image) => self.plan.images.images.push(Found { image, line, in_container: false }),
+                Ok(image) => self.stage.images.images.push(Found { image, line, in_container: false }),
                 Err(error) => {
                     self.error(&word.span, format!("{error:#}"));
                 }
@@ -371,20 +388,20 @@ impl Planner<'_> {
         }
     }
 
-    fn finish(mut self) -> (PlannedStage, Vec<Diagnostic>, Vec<Lacking>) {
-        // what an application is, is known when all of it is here
-        if self.lacks.is_empty() {
-            self.apps_can_be_launched();
+    fn finish(mut self) -> (PlannedStage, Vec<Diagnostic>, Vec<MissingDownload>) {
+        // the kind of an application is known when all of its files are here
+        if self.missing.is_empty() {
+            self.check_launch_commands();
         }
-        self.plan.env = self.scope.env().clone();
-        let cluster = &mut self.plan.cluster;
+        self.stage.env = self.variables.env().clone();
+        let cluster = &mut self.stage.cluster;
         cluster.labels.extend(self.options.labels.clone());
         cluster.runtime = match cluster.labels.get("cluster.alpha.sealer.io/cluster-runtime-type").map(String::as_str) {
             Some("none") => RuntimeKind::None,
             _ => RuntimeKind::Kubernetes,
         };
         cluster.runtime_version = cluster.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
-        (self.plan, self.diagnostics, self.lacks)
+        (self.stage, self.diagnostics, self.missing)
     }
 }
 
@@ -409,7 +426,7 @@ fn shell(command: &str, heredocs: &[Heredoc]) -> Vec<String> {
     {
         let content = &script.content.value;
         return match content.strip_prefix("#!").and_then(|rest| rest.lines().next()) {
-            // the script is handed to its interpreter through a pipe that the shell makes
+            // the shell pipes the script into its interpreter
             Some(interpreter) => argv("/bin/sh", &["-c", &format!("printf '%s' \"$1\" | {}", interpreter.trim()), "sh", content]),
             None => argv("/bin/sh", &["-c", content]),
         };

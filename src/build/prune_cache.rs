@@ -1,4 +1,4 @@
-//! Trims what builds remember in a store.
+//! Prunes the build cache of a store.
 
 use std::fs::DirEntry;
 use std::path::Path;
@@ -9,14 +9,14 @@ use super::instruction_cache;
 use crate::events::Context;
 use crate::store::{Pruned, Store};
 
-/// Forgets what builds remember of layers and images that are gone, or with `everything` all of it. With `dry_run` it only counts.
+/// Removes cache entries of layers and images that are gone, or with `everything` the whole cache. With `dry_run` it only counts.
 ///
 /// Waits until no other process uses the store.
 pub fn prune(store: &Store, everything: bool, dry_run: bool, ctx: &Context) -> Result<Pruned> {
-    let _alone = store.lock_exclusive(ctx)?;
+    let _lock = store.lock_exclusive(ctx)?;
     let mut pruned = Pruned::default();
     for kind in entries(&store.root().join("build"))? {
-        // what is left of killed builds: none runs now
+        // scratch directories are of killed builds: with the lock held, no build is running
         let all = everything || kind.file_name() == "work";
         if !kind.file_type()?.is_dir() {
             if all {

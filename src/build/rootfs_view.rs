@@ -1,4 +1,4 @@
-//! What a stage's rootfs has so far: enough to say where COPY puts things, without unpacking anything.
+//! The paths of a rootfs, and what stands there: enough to know where COPY puts files, without unpacking any layer.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::{Source, Tree};
 
-/// What stands at a path.
+/// The kind of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Entry {
@@ -27,11 +27,11 @@ pub struct RootfsView {
     items: BTreeMap<PathBuf, Entry>,
 }
 
-/// The kernel's limit on links in a path.
-const MOST_LINKS: usize = 40;
+/// The kernel's limit on symbolic links in a path.
+const MAX_LINKS: usize = 40;
 
 impl RootfsView {
-    /// Lays a layer over it.
+    /// Applies a layer.
     pub fn apply(&mut self, layer: &Tree) {
         for (path, entry) in layer {
             match &entry.source {
@@ -47,14 +47,14 @@ impl RootfsView {
         }
     }
 
-    /// Adds the directories that layers leave unsaid.
+    /// Adds the parent directories that layers have no entries for.
     pub fn add_parents(&mut self) {
         let parents = self.items.keys().flat_map(|path| path.ancestors().skip(1)).filter(|above| !self.has(above));
         let missing: Vec<PathBuf> = parents.map(Path::to_owned).collect();
         self.items.extend(missing.into_iter().map(|path| (path, Entry::Dir)));
     }
 
-    /// Says what stands at a path; a file in a directory's place removes what the directory had.
+    /// Sets a path. A file in the place of a directory removes the directory's content.
     pub fn put(&mut self, path: &Path, item: Entry) {
         if item != Entry::Dir && self.items.get(path) == Some(&Entry::Dir) {
             self.remove(path);
@@ -62,7 +62,7 @@ impl RootfsView {
         self.items.insert(path.to_owned(), item);
     }
 
-    /// Removes a path and all below it.
+    /// Removes a path and everything below it.
     pub fn remove(&mut self, path: &Path) {
         self.items.retain(|other, _| !other.starts_with(path));
     }
@@ -73,7 +73,7 @@ impl RootfsView {
         path.as_os_str().is_empty() || self.items.get(&path) == Some(&Entry::Dir)
     }
 
-    /// Whether something executable by name can stand at `path`: a file, or a link to one.
+    /// Whether a file (or a link to one) stands at `path`.
     pub fn is_file(&self, path: &Path) -> bool {
         self.items.get(&self.resolve(path)) == Some(&Entry::File)
     }
@@ -97,10 +97,10 @@ impl RootfsView {
         self.below(dir).filter_map(move |path| path.strip_prefix(dir).ok()).filter(|below| below.components().count() == 1)
     }
 
-    /// The path with every link in it followed, never out of the rootfs.
+    /// The path with all links in it followed. Like in a chroot, none leads out of the rootfs.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         let (mut done, mut links) = (PathBuf::new(), 0);
-        let mut todo: Vec<PathBuf> = names(path);
+        let mut todo: Vec<PathBuf> = components(path);
         todo.reverse();
         while let Some(name) = todo.pop() {
             if name.as_os_str() == ".." {
@@ -109,20 +109,20 @@ impl RootfsView {
             }
             done.push(name);
             if let Some(Entry::Link(target)) = self.items.get(&done)
-                && links < MOST_LINKS
+                && links < MAX_LINKS
             {
                 links += 1;
                 done = if target.is_absolute() { PathBuf::new() } else { done.parent().map(Path::to_owned).unwrap_or_default() };
-                todo.extend(names(target).into_iter().rev());
+                todo.extend(components(target).into_iter().rev());
             }
         }
         done
     }
 }
 
-fn names(path: &Path) -> Vec<PathBuf> {
-    let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    named.map(|part| PathBuf::from(part.as_os_str())).collect()
+fn components(path: &Path) -> Vec<PathBuf> {
+    let components = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    components.map(|part| PathBuf::from(part.as_os_str())).collect()
 }
 
 #[cfg(test)]
@@ -131,17 +131,17 @@ mod tests {
 
     #[test]
     fn links_are_followed_inside_the_rootfs() {
-        let mut layout = RootfsView::default();
-        layout.put(Path::new("usr"), Entry::Dir);
-        layout.put(Path::new("usr/lib"), Entry::Dir);
-        layout.put(Path::new("usr/lib/sh"), Entry::File);
-        layout.put(Path::new("lib"), Entry::Link("usr/lib".into()));
-        layout.put(Path::new("abs"), Entry::Link("/usr/../../usr".into()));
-        layout.put(Path::new("loop"), Entry::Link("loop".into()));
-        assert_eq!(layout.resolve(Path::new("lib/x")), Path::new("usr/lib/x"));
-        assert!(layout.is_dir(Path::new("abs/lib")) && layout.is_file(Path::new("lib/sh")));
-        assert!(layout.is_dir(Path::new("")) && !layout.is_dir(Path::new("loop/x")));
-        layout.remove(Path::new("usr"));
-        assert!(!layout.is_dir(Path::new("lib")));
+        let mut view = RootfsView::default();
+        view.put(Path::new("usr"), Entry::Dir);
+        view.put(Path::new("usr/lib"), Entry::Dir);
+        view.put(Path::new("usr/lib/sh"), Entry::File);
+        view.put(Path::new("lib"), Entry::Link("usr/lib".into()));
+        view.put(Path::new("abs"), Entry::Link("/usr/../../usr".into()));
+        view.put(Path::new("loop"), Entry::Link("loop".into()));
+        assert_eq!(view.resolve(Path::new("lib/x")), Path::new("usr/lib/x"));
+        assert!(view.is_dir(Path::new("abs/lib")) && view.is_file(Path::new("lib/sh")));
+        assert!(view.is_dir(Path::new("")) && !view.is_dir(Path::new("loop/x")));
+        view.remove(Path::new("usr"));
+        assert!(!view.is_dir(Path::new("lib")));
     }
 }

@@ -1,6 +1,7 @@
-//! Where stages and COPY --from take their files from: which stages are needed, and which images.
+//! What FROM and COPY --from name: which stages are needed, and which images.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::options::Options;
 use super::variables::Variables;
@@ -8,15 +9,25 @@ use crate::diagnostic::{Diagnostic, Span};
 use crate::image::{Reference, parse_platform, platform_string};
 use crate::kubefile::{self, Instruction, Kubefile, Step, Word, expand};
 
-/// What a stage starts from, or COPY --from takes from.
+/// What FROM or COPY --from names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileSource {
-    /// Nothing.
+    /// `scratch`: no files.
     Scratch,
     /// The stage with this number, from 0.
     Stage(usize),
-    /// An image of the store or a registry.
+    /// An image in the store or a registry.
     Image(Image),
+}
+
+impl fmt::Display for FileSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileSource::Scratch => write!(out, "`scratch`"),
+            FileSource::Stage(number) => write!(out, "stage {number}"),
+            FileSource::Image(image) => write!(out, "`{}`", image.name.familiar()),
+        }
+    }
 }
 
 /// An image for one platform.
@@ -28,26 +39,26 @@ pub struct Image {
     pub platform: String,
 }
 
-/// The origins of a Kubefile's stages, of those that the last one needs.
+/// What FROM and COPY --from name, in the stages that the last one needs.
 #[derive(Debug, Default)]
 pub struct StageSources {
-    /// What each needed stage starts from.
+    /// What FROM names, by stage.
     starts: BTreeMap<usize, FileSource>,
-    /// What each `--from` of a needed stage names, by its place in the text.
+    /// What each `--from` names, by its offset in the text.
     copies: BTreeMap<usize, FileSource>,
 }
 
 impl StageSources {
-    /// Follows the last stage back to what it needs. Gives the origins as far as they are known, and what is wrong with their names.
+    /// Follows the last stage back to all that it needs. Gives what is known, and what is wrong with names.
     pub fn find(kubefile: &Kubefile, options: &Options) -> (Self, Vec<Diagnostic>) {
-        let mut finder = Finder { kubefile, options, origins: StageSources::default(), diagnostics: Vec::new(), todo: Vec::new() };
+        let mut finder = Finder { kubefile, options, sources: StageSources::default(), diagnostics: Vec::new(), todo: Vec::new() };
         finder.todo.extend(kubefile.stages.len().checked_sub(1));
         while let Some(number) = finder.todo.pop() {
-            if !finder.origins.starts.contains_key(&number) {
+            if !finder.sources.starts.contains_key(&number) {
                 finder.stage(number);
             }
         }
-        (finder.origins, finder.diagnostics)
+        (finder.sources, finder.diagnostics)
     }
 
     /// The needed stages, in order.
@@ -55,7 +66,7 @@ impl StageSources {
         self.starts.keys().copied()
     }
 
-    /// What a needed stage starts from.
+    /// What a needed stage's FROM names.
     pub fn start(&self, stage: usize) -> FileSource {
         self.starts.get(&stage).cloned().unwrap_or(FileSource::Scratch)
     }
@@ -67,13 +78,13 @@ impl StageSources {
 
     /// The images that are needed.
     pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.starts.values().chain(self.copies.values()).filter_map(|origin| match origin {
+        self.starts.values().chain(self.copies.values()).filter_map(|source| match source {
             FileSource::Image(image) => Some(image),
             _ => None,
         })
     }
 
-    /// The image that a stage comes from over all stages between; none if it started empty.
+    /// The image that a stage is based on, through all stages between; `None` for `FROM scratch`.
     pub fn root(&self, stage: usize) -> Option<&Image> {
         match self.starts.get(&stage)? {
             FileSource::Scratch => None,
@@ -87,7 +98,7 @@ impl StageSources {
 struct Finder<'a> {
     kubefile: &'a Kubefile,
     options: &'a Options,
-    origins: StageSources,
+    sources: StageSources,
     diagnostics: Vec<Diagnostic>,
     todo: Vec<usize>,
 }
@@ -96,49 +107,49 @@ impl Finder<'_> {
     fn stage(&mut self, number: usize) {
         let stage = &self.kubefile.stages[number];
         let from = &stage.from.value;
-        let mut scope = Variables::global(self.kubefile, self.options);
-        let platform = from.platform.as_ref().map(|word| self.word(word, &scope));
-        let start = self.origin(&from.image, number, platform.as_deref(), &scope);
-        self.origins.starts.insert(number, start);
-        scope.enter_stage(BTreeMap::new());
+        let mut variables = Variables::global(self.kubefile, self.options);
+        let platform = from.platform.as_ref().map(|word| self.word(word, &variables));
+        let start = self.source(&from.image, number, platform.as_deref(), &variables);
+        self.sources.starts.insert(number, start);
+        variables.enter_stage(BTreeMap::new());
         for step in &stage.steps {
-            self.step(step, number, &mut scope);
+            self.instruction(step, number, &mut variables);
         }
     }
 
-    /// What is set in the Kubefile is seen in `--from`; the environment of images is not, as they are not there yet.
-    fn step(&mut self, step: &Step, number: usize, scope: &mut Variables) {
+    /// Variables of the Kubefile are replaced in `--from`; those of images are not, as the images are not pulled yet.
+    fn instruction(&mut self, step: &Step, number: usize, variables: &mut Variables) {
         match &step.instruction {
             Instruction::Arg(args) => args.iter().for_each(|arg| {
-                let default = arg.default.as_ref().map(|word| self.word(word, scope));
-                scope.declare(&arg.name.value, default);
+                let default = arg.default.as_ref().map(|word| self.word(word, variables));
+                variables.declare(&arg.name.value, default);
             }),
             Instruction::Env(pairs) => pairs.iter().for_each(|pair| {
-                let (key, value) = (self.word(&pair.key, scope), self.word(&pair.value, scope));
-                scope.set(&key, &value);
+                let (key, value) = (self.word(&pair.key, variables), self.word(&pair.value, variables));
+                variables.set(&key, &value);
             }),
             Instruction::Copy(kubefile::Files { from: Some(from), .. }) => {
-                let origin = self.copied(from, number, scope);
-                self.origins.copies.insert(from.span.start, origin);
+                let source = self.copied(from, number, variables);
+                self.sources.copies.insert(from.span.start, source);
             }
             _ => {}
         }
     }
 
-    fn copied(&mut self, from: &Word, number: usize, scope: &Variables) -> FileSource {
-        match self.word(from, scope).parse::<usize>() {
+    fn copied(&mut self, from: &Word, number: usize, variables: &Variables) -> FileSource {
+        match self.word(from, variables).parse::<usize>() {
             Ok(stage) if stage < number => {
                 self.todo.push(stage);
                 FileSource::Stage(stage)
             }
-            // of a number that is none of a stage, the parser has spoken
+            // the parser has reported a number without a stage
             Ok(_) => FileSource::Scratch,
-            Err(_) => self.origin(from, number, None, scope),
+            Err(_) => self.source(from, number, None, variables),
         }
     }
 
-    fn origin(&mut self, word: &Word, number: usize, platform: Option<&str>, scope: &Variables) -> FileSource {
-        let text = self.word(word, scope);
+    fn source(&mut self, word: &Word, number: usize, platform: Option<&str>, variables: &Variables) -> FileSource {
+        let text = self.word(word, variables);
         let earlier = &self.kubefile.stages[..number];
         if let Some(stage) = earlier.iter().position(|stage| stage.name().is_some_and(|name| name.eq_ignore_ascii_case(&text))) {
             self.todo.push(stage);
@@ -160,9 +171,9 @@ impl Finder<'_> {
         }
     }
 
-    /// A word's meaning; what is wrong with it, the planner says.
-    fn word(&mut self, word: &Word, scope: &Variables) -> String {
-        expand(&word.value, self.kubefile.escape, |name| scope.get(name)).map(|expanded| expanded.text).unwrap_or_default()
+    /// A word with its variables replaced. The planner reports what is wrong with it.
+    fn word(&mut self, word: &Word, variables: &Variables) -> String {
+        expand(&word.value, self.kubefile.escape, |name| variables.get(name)).map(|expanded| expanded.text).unwrap_or_default()
     }
 
     fn error(&mut self, span: &Span, message: String) {
@@ -176,10 +187,10 @@ mod tests {
     use crate::build::test_support::options;
     use crate::kubefile::parse;
 
-    fn origins(text: &str) -> (StageSources, Vec<String>) {
+    fn find(text: &str) -> (StageSources, Vec<String>) {
         let options = options(std::path::Path::new("/"), text);
-        let (origins, diagnostics) = StageSources::find(&parse("Kubefile", text).kubefile, &options);
-        (origins, diagnostics.into_iter().map(|one| one.message).collect())
+        let (sources, diagnostics) = StageSources::find(&parse("Kubefile", text).kubefile, &options);
+        (sources, diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect())
     }
 
     #[test]
@@ -197,10 +208,10 @@ mod tests {
             ("an image copied from", "FROM scratch\nARG V=2\nCOPY --from=quay.io/a/b:$V f .\n", vec![0], vec!["quay.io/a/b:2"]),
             ("named by an argument", "ARG B=base:1\nFROM $B\n", vec![0], vec!["base:1"]),
         ] {
-            let (origins, errors) = origins(text);
-            let found: Vec<String> = origins.images().map(|image| image.name.familiar()).collect();
+            let (sources, errors) = find(text);
+            let found: Vec<String> = sources.images().map(|image| image.name.familiar()).collect();
             assert_eq!(
-                (origins.stages().collect::<Vec<_>>(), found, errors),
+                (sources.stages().collect::<Vec<_>>(), found, errors),
                 (stages, images.iter().map(|image| (*image).to_owned()).collect(), vec![]),
                 "{name}"
             );
@@ -209,10 +220,10 @@ mod tests {
 
     #[test]
     fn platforms_and_roots_follow_the_stages() {
-        let (origins, _) = origins("FROM --platform=linux/s390x a AS x\nFROM x\nCOPY --from=b f .\n");
-        assert_eq!(origins.root(1).map(|image| image.platform.as_str()), Some("linux/s390x"));
-        assert_eq!(origins.images().map(|image| image.platform.as_str()).collect::<Vec<_>>(), ["linux/s390x", "linux/amd64"]);
-        let (_, errors) = self::origins("ARG X=/:\nFROM $X\n");
+        let (sources, _) = find("FROM --platform=linux/s390x a AS x\nFROM x\nCOPY --from=b f .\n");
+        assert_eq!(sources.root(1).map(|image| image.platform.as_str()), Some("linux/s390x"));
+        assert_eq!(sources.images().map(|image| image.platform.as_str()).collect::<Vec<_>>(), ["linux/s390x", "linux/amd64"]);
+        let (_, errors) = find("ARG X=/:\nFROM $X\n");
         assert_eq!(errors.len(), 1);
     }
 }

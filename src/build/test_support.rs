@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Shared by the tests of this module.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::options::{Options, Pull};
 use crate::image::{ClusterKind, parse_platform};
 use crate::layer::Compression;
 
-/// A build of `text` with nothing asked for.
+/// The options of a build of `text`, all others at their defaults.
 pub fn options(context: &Path, text: &str) -> Options {
     Options {
         name: "test:1".parse().unwrap(),

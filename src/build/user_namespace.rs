@@ -1,11 +1,12 @@
-//! RUN for who is not root: a user namespace in which the user is root, with the ids that `/etc/subuid` and `/etc/subgid` give.
+//! Rootless RUN: a user namespace in which the user is root, with the ids of `/etc/subuid` and `/etc/subgid`.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What starts a program as root of a user namespace: with all ids of the user, else with one. `None` for root, and where
-/// the machine allows neither: RUN says why then.
+/// The command that starts a program as root of a user namespace, with all ids of the user or else with one.
+///
+/// `None` for root, and if user namespaces do not work here: RUN reports why.
 pub fn command(program: &Path) -> Option<Command> {
     if rustix::process::geteuid().is_root() {
         return None;
@@ -24,62 +25,59 @@ pub fn command(program: &Path) -> Option<Command> {
     Some(unshare(more, program.as_os_str()))
 }
 
-/// Whether this process may give files to others: root of the machine, or of a user namespace with more than one id.
-pub fn has_others() -> bool {
+/// Whether this process may change owners of files: as root of the machine, or of a user namespace with more than one id.
+pub fn can_chown() -> bool {
     rustix::process::geteuid().is_root() && own_ids() > 1
 }
 
-/// What to do where a command wants to be someone whose id is not there; `None` if all are.
-pub fn more_ids() -> Option<String> {
+/// A hint for commands that need users without an id here; `None` if all 65536 ids are available.
+pub fn too_few_ids() -> Option<String> {
     let count = if rustix::process::geteuid().is_root() { own_ids() } else { 1 };
     (count < 65_536).then(|| {
         format!(
-            "RUN has {count} user {} here; for files of others install `uidmap`, and give yourself ids: \
+            "RUN has {count} user {} here; for files of other users install `uidmap`, and add subordinate ids: \
              `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`",
             if count == 1 { "id" } else { "ids" }
         )
     })
 }
 
-/// How many users and groups there can be.
+/// The number of user or group ids of this process, whichever is less.
 fn own_ids() -> u64 {
-    let of = |map: &str| std::fs::read_to_string(Path::new("/proc/self").join(map)).map_or(0, |text| ids(&text));
-    of("uid_map").min(of("gid_map"))
+    let count = |map: &str| std::fs::read_to_string(Path::new("/proc/self").join(map)).map_or(0, |text| ids(&text));
+    count("uid_map").min(count("gid_map"))
 }
 
-/// How many ids a map has (user_namespaces(7)).
+/// The number of ids in a map (user_namespaces(7)).
 fn ids(map: &str) -> u64 {
     let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
     counts.fold(0, u64::saturating_add)
 }
 
-/// What stands against the namespaces of RUN, with the remedy, by what the kernel says of itself below `proc`.
+/// Hints why namespaces do not work here, each with its remedy, from the kernel's settings in `proc` (`/proc`).
 pub fn obstacles(proc: &Path, is_root: bool) -> Vec<&'static str> {
-    let says = |file: &str, value: &str| std::fs::read_to_string(proc.join(file)).is_ok_and(|text| text.trim() == value);
+    let has_value = |file: &str, value: &str| std::fs::read_to_string(proc.join(file)).is_ok_and(|text| text.trim() == value);
     let filtered =
         std::fs::read_to_string(proc.join("self/status")).is_ok_and(|text| text.lines().any(|line| line.starts_with("Seccomp:\t2")));
     if is_root {
         return vec![
-            "root may make no namespaces here: a container needs `--privileged` for that, or build as an ordinary user of the machine",
+            "root may not create namespaces here: start the container with `--privileged`, or build as an ordinary user of the machine",
         ];
     }
     let known = [
         (!proc.join("self/ns/user").exists(), "this kernel has no user namespaces (CONFIG_USER_NS)"),
-        (says("sys/user/max_user_namespaces", "0"), "user namespaces are switched off here: `sysctl -w user.max_user_namespaces=15000`"),
+        (has_value("sys/user/max_user_namespaces", "0"), "user namespaces are disabled here: `sysctl -w user.max_user_namespaces=15000`"),
         (
-            says("sys/kernel/unprivileged_userns_clone", "0"),
+            has_value("sys/kernel/unprivileged_userns_clone", "0"),
             "user namespaces are for root only here: `sysctl -w kernel.unprivileged_userns_clone=1`",
         ),
         (
-            says("sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+            has_value("sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
             "AppArmor restricts user namespaces: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or load a profile with `userns,` for `unshare`",
         ),
-        (
-            filtered,
-            "a system call filter may refuse user namespaces, as containers have one: start the container with `--security-opt seccomp=unconfined`",
-        ),
+        (filtered, "the container's seccomp filter may block user namespaces: start it with `--security-opt seccomp=unconfined`"),
     ];
-    let mut found: Vec<&str> = known.into_iter().filter(|(stands, _)| *stands).map(|(_, remedy)| remedy).collect();
+    let mut found: Vec<&str> = known.into_iter().filter(|(applies, _)| *applies).map(|(_, remedy)| remedy).collect();
     found.push("or build as root");
     found
 }

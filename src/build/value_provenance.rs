@@ -1,40 +1,42 @@
-//! Which values of a chart make the name of a container image: those with which, changed alone, it is another.
+//! Finds which values of a chart the name of a container image is made of (`build --check --why`).
 //!
-//! So it holds for whatever templates do with values: defaults, `tpl`, `printf`, what parents say for the charts inside.
+//! Each value is changed alone, and the chart is rendered again: if the name changes, it is made of the value. So it works whatever
+//! templates do with values: defaults, `tpl`, `printf`, values that a parent chart sets for its subcharts.
 
 use std::collections::BTreeMap;
 
 use crate::chart::{Files, archive, scalars};
 use crate::image::Reference;
 
-/// A value in a file of a chart.
+/// A value in a file of a chart, by its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueProvenance {
-    /// The file, by its path in the chart.
+    /// The file's path in the chart.
     pub file: String,
-    /// Counted from 1.
+    /// The line, from 1.
     pub line: usize,
 }
 
-/// No more values than this are tried: each time the chart is rendered.
-const MOST: usize = 256;
+/// The limit on the values that are tried: the chart is rendered for each.
+const MAX_VALUES: usize = 256;
 
-/// The values that make an image. `asks` renders files and says whether they still ask for it, `None` where they do not render.
-pub fn values_of(image: &Reference, files: &Files, asks: impl Fn(Files) -> Option<bool>) -> Vec<ValueProvenance> {
+/// The values that the name of `image` is made of. `requires_image` renders files and tells whether they require it; `None` if they do
+/// not render.
+pub fn values_of(image: &Reference, files: &Files, requires_image: impl Fn(Files) -> Option<bool>) -> Vec<ValueProvenance> {
     let files = unpacked(files);
     let mut candidates = candidates(image, &files);
-    candidates.truncate(MOST);
-    let changes = candidates.into_iter().filter(|one| {
+    candidates.truncate(MAX_VALUES);
+    let is_part = |candidate: &Candidate| {
         let mut changed = files.clone();
-        changed.insert(one.given.file.clone(), one.changed.clone().into_bytes());
-        asks(changed) == Some(false)
-    });
-    changes.map(|one| one.given).collect()
+        changed.insert(candidate.value.file.clone(), candidate.changed.clone().into_bytes());
+        requires_image(changed) == Some(false)
+    };
+    candidates.into_iter().filter(is_part).map(|candidate| candidate.value).collect()
 }
 
-/// A value that may be part of the name, and its file with another in its place.
+/// A value that may be part of the name, and its file with the value changed.
 struct Candidate {
-    given: ValueProvenance,
+    value: ValueProvenance,
     changed: String,
 }
 
@@ -42,29 +44,29 @@ fn candidates(image: &Reference, files: &Files) -> Vec<Candidate> {
     let names = [image.to_string(), image.familiar()];
     let is_part = |text: &str| !text.is_empty() && (names.iter().any(|name| name.contains(text)) || text.contains("{{"));
     let mut all = Vec::new();
-    for (file, bytes) in files.iter().filter(|(file, _)| is_read(file)) {
+    for (file, bytes) in files.iter().filter(|(file, _)| holds_values(file)) {
         let Ok(text) = std::str::from_utf8(bytes) else { continue };
-        let stands = |line: usize| text.lines().nth(line - 1).unwrap_or_default();
+        let text_of = |line: usize| text.lines().nth(line - 1).unwrap_or_default();
         let is_value =
-            |line: usize| !file.ends_with("Chart.yaml") || ["version:", "appVersion:"].iter().any(|key| stands(line).starts_with(key));
+            |line: usize| !file.ends_with("Chart.yaml") || ["version:", "appVersion:"].iter().any(|key| text_of(line).starts_with(key));
         for scalar in scalars(text).into_iter().filter(|scalar| is_part(scalar.text.trim()) && is_value(scalar.line)) {
             let other = serde_json::Value::String(format!("{}0", scalar.text)).to_string();
             let changed = [&text[..scalar.span.start], &other, &text[scalar.span.end..]].concat();
-            all.push(Candidate { given: ValueProvenance { file: file.clone(), line: scalar.line }, changed });
+            all.push(Candidate { value: ValueProvenance { file: file.clone(), line: scalar.line }, changed });
         }
     }
     all
 }
 
-/// Whether values of a chart stand in a file: its own and those of charts inside; versions are in `Chart.yaml`.
-fn is_read(file: &str) -> bool {
+/// Whether a file holds values of the chart or its subcharts; versions are in `Chart.yaml`.
+fn holds_values(file: &str) -> bool {
     let mut parts = file.rsplit('/');
     let is_named = matches!(parts.next(), Some("values.yaml" | "Chart.yaml"));
     let above: Vec<&str> = parts.collect();
     is_named && above.len().is_multiple_of(2) && above.iter().skip(1).step_by(2).all(|part| *part == "charts")
 }
 
-/// The files with packed charts laid open under their names.
+/// The files, with packed subcharts unpacked.
 fn unpacked(files: &Files) -> Files {
     let mut all = BTreeMap::new();
     for (path, bytes) in files {
@@ -82,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_looked_for_in_the_files_of_charts() {
-        for (file, read) in [
+    fn values_are_in_the_value_files_of_charts_and_subcharts() {
+        for (file, expected) in [
             ("values.yaml", true),
             ("Chart.yaml", true),
             ("charts/db/values.yaml", true),
@@ -92,7 +94,7 @@ mod tests {
             ("templates/a.yaml", false),
             ("charts/db/files/values.yaml", false),
         ] {
-            assert_eq!(is_read(file), read, "{file}");
+            assert_eq!(holds_values(file), expected, "{file}");
         }
     }
 }

@@ -163,7 +163,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     }
     let built = build::build(options, &platforms, &client, &store, &cmd.ctx).await?;
     if let Some(file) = lock_file {
-        write_lock(&file, built.taken.clone())?;
+        write_lock(&file, built.lock_file.clone())?;
     }
     cmd.ctx.note(story(&built));
     cmd.console.answer(&built, || format!("{}\n", built.digest))
@@ -285,7 +285,7 @@ fn read_lock(kubefile: &Path) -> Result<LockFile> {
 fn write_lock(file: &Path, taken: LockFile) -> Result<()> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
     let text = match LockFile::parse(&file.display().to_string(), &before) {
-        Ok(lock) => taken.in_place_of(lock).text()?,
+        Ok(lock) => taken.replacing(lock).text()?,
         Err(_) => taken.text()?,
     };
     if text == before {
@@ -344,25 +344,25 @@ fn reasons(asked: &Asked) -> String {
 fn asked<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a Asked> {
     let nobody =
         || Failure::failed(format!("nothing asks for {}", image.familiar())).hint("`sealift build --check` lists what is asked for");
-    Ok(checked.wanted.images.get(image).ok_or_else(nobody)?)
+    Ok(checked.required.images.get(image).ok_or_else(nobody)?)
 }
 
 fn report(checked: &Checked) -> String {
-    let mut text = format!("{} wanted\n", count(checked.wanted.images.len(), "container image"));
-    for (name, asked) in &checked.wanted.images {
+    let mut text = format!("{} wanted\n", count(checked.required.images.len(), "container image"));
+    for (name, asked) in &checked.required.images {
         let places: Vec<String> = asked.places.iter().map(ToString::to_string).collect();
         text += &format!("  {}  {}\n", name.familiar(), places.join(", "));
     }
-    for name in &checked.wanted.ignored {
+    for name in &checked.required.ignored {
         text += &format!("  {}  ignored\n", name.familiar());
     }
-    if !checked.wanted.undecided.is_empty() {
+    if !checked.required.undecided.is_empty() {
         text += "not decided\n";
     }
-    for doubt in &checked.wanted.undecided {
+    for doubt in &checked.required.undecided {
         text += &format!("  {}  `{}`: {}\n", doubt.place, doubt.text, doubt.why);
     }
-    if checked.runs {
+    if checked.is_partial {
         text += "what RUN makes and COPY --from brings may name more\n";
     }
     text
@@ -389,7 +389,7 @@ mod tests {
             layers: 1,
             images: 2,
             missing: Vec::new(),
-            taken: LockFile::default(),
+            lock_file: LockFile::default(),
         };
         assert_eq!(story(&built), "unchanged shop:latest (1 layer, 2 container images)");
     }

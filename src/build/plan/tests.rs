@@ -17,24 +17,31 @@ fn planned(text: &str, files: &[&str]) -> (Plan, Vec<String>) {
     options.build_args = BTreeMap::from([("VERSION".to_owned(), "2".to_owned())]);
     let parsed = parse("Kubefile", text);
     let context = BuildContext::open(dir.path(), None).unwrap();
-    let (origins, misnamed) = StageSources::find(&parsed.kubefile, &options);
-    let bases = origins
+    let (sources, source_diagnostics) = StageSources::find(&parsed.kubefile, &options);
+    let base_images = sources
         .images()
         .map(|image| (image.clone(), BaseImage { is_cluster: image.name.repository().ends_with("base"), ..BaseImage::default() }))
         .collect();
     let elsewhere = tempfile::tempdir().unwrap();
-    let workdir = ScratchDir::new(&crate::store::Store::open(elsewhere.path()).unwrap());
+    let scratch = ScratchDir::new(&crate::store::Store::open(elsewhere.path()).unwrap());
     let (plan, mut diagnostics) = plan(
         &parsed.kubefile,
-        Known { origins: &origins, bases: &bases, context: &context, options: &options, downloaded: &Downloaded::new(), workdir: &workdir },
+        Inputs {
+            sources: &sources,
+            base_images: &base_images,
+            context: &context,
+            options: &options,
+            downloaded: &Downloaded::new(),
+            scratch: &scratch,
+        },
     );
-    diagnostics.splice(0..0, parsed.diagnostics.into_iter().chain(misnamed));
-    let errors = diagnostics.iter().filter(|one| one.is_error()).map(|one| one.message.clone()).collect();
+    diagnostics.splice(0..0, parsed.diagnostics.into_iter().chain(source_diagnostics));
+    let errors = diagnostics.iter().filter(|found| found.is_error()).map(|error| error.message.clone()).collect();
     (plan, errors)
 }
 
 #[test]
-fn what_a_kubefile_says_of_the_image_is_kept() {
+fn metadata_of_a_kubefile_is_in_the_cluster_config() {
     let text = r#"FROM scratch
 ARG VERSION=1
 ENV A=1
@@ -64,23 +71,23 @@ LAUNCH ["net", "web"]
 }
 
 #[test]
-fn everything_wrong_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let text = "FROM scratch\nCOPY none .\nCOPY ../x .\nLANUCH [\"a\"]\nAPP web local://gone\nADD --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 a .\nCOPY a b c\n";
     let (_, errors) = planned(text, &["a", "b"]);
     assert_eq!(errors.len(), 6, "{errors:#?}");
     for (error, part) in
-        errors.iter().zip(["LANUCH", "`none` is not in the context", "`../x` leads out", "`gone`", "is no URL", "directory"])
+        errors.iter().zip(["LANUCH", "`none` is not in the context", "`../x` is outside", "`gone`", "needs a URL", "directory"])
     {
         assert!(error.contains(part), "{part} in {error}");
     }
 }
 
 #[test]
-fn what_has_to_be_fetched_first_is_told() {
+fn missing_downloads_are_listed_with_their_line() {
     let text = "FROM scratch\nAPP a https://example.com/a.yaml local://a\nAPP b oci://example.com/charts/b:1\nADD http://example.com/x .\n";
     let (plan, errors) = planned(text, &["a"]);
-    let lacks: Vec<_> = plan.lacks.iter().map(|lack| (lack.line, lack.remote.url.as_str())).collect();
-    assert_eq!(lacks, [(2, "https://example.com/a.yaml"), (3, "oci://example.com/charts/b:1"), (4, "http://example.com/x")]);
+    let missing: Vec<_> = plan.missing.iter().map(|missing| (missing.line, missing.remote.url.as_str())).collect();
+    assert_eq!(missing, [(2, "https://example.com/a.yaml"), (3, "oci://example.com/charts/b:1"), (4, "http://example.com/x")]);
     assert_eq!(errors, Vec::<String>::new());
 }
 
@@ -89,18 +96,18 @@ fn heredocs_make_scripts_and_files() {
     let text = "FROM scratch\nRUN <<EOF\necho one\necho two\nEOF\nRUN cat <<A && true\nx\nA\nCOPY <<conf etc/\nv=${V:-1}\nconf\n";
     let (plan, errors) = planned(text, &[]);
     assert_eq!(errors, Vec::<String>::new());
-    let argv = |number: usize| match &plan.image().steps[number].work {
-        Work::Run { argv, .. } => argv.last().unwrap().clone(),
+    let argv = |number: usize| match &plan.image().instructions[number].operation {
+        Operation::Run(command) => command.argv.last().unwrap().clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!((argv(0), argv(1)), ("echo one\necho two\n".to_owned(), "cat <<A && true\nx\nA".to_owned()));
-    let Work::Place(placement) = &plan.image().steps[2].work else { panic!("a placement") };
-    let Piece::Item(item) = &placement.pieces[0] else { panic!("an item") };
+    let Operation::Copy(copy) = &plan.image().instructions[2].operation else { panic!("a copy") };
+    let CopySource::Item(item) = &copy.sources[0] else { panic!("an item") };
     assert_eq!(item.tree.values().next().unwrap().source, crate::layer::Source::Bytes(b"v=1\n".to_vec()));
 }
 
 #[test]
-fn stages_inherit_what_images_hand_down() {
+fn stages_inherit_env_and_apps_but_not_launch() {
     let text = r#"ARG V=1
 FROM base AS one
 ENV A=1
@@ -122,16 +129,16 @@ COPY --from=quay.io/a/tools:2 --exclude=*.md usr/bin/* bin/
     let image = plan.image();
     assert_eq!(image.env, BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "1-1-".to_owned())]));
     assert_eq!((image.cluster.apps.len(), image.cluster.launch.apps.len(), image.images.images.len()), (1, 0, 1));
-    let Work::Place(placement) = &image.steps[1].work else { panic!("a placement") };
-    assert!(matches!(&placement.pieces[0], Piece::From(selection) if selection.paths == ["usr/bin/*"]));
+    let Operation::Copy(copy) = &image.instructions[1].operation else { panic!("a copy") };
+    assert!(matches!(&copy.sources[0], CopySource::From(selection) if selection.paths == ["usr/bin/*"]));
 }
 
 #[test]
-fn the_image_starts_from_a_cluster_image_of_its_platform() {
+fn the_base_of_an_image_is_a_cluster_image_of_its_platform() {
     for (text, part) in [
-        ("FROM quay.io/a/tools\n", Some("no cluster image")),
-        ("FROM quay.io/a/tools AS a\nFROM a\n", Some("no cluster image")),
-        ("FROM --platform=linux/s390x base\n", Some("starts from one for linux/s390x")),
+        ("FROM quay.io/a/tools\n", Some("not a cluster image")),
+        ("FROM quay.io/a/tools AS a\nFROM a\n", Some("not a cluster image")),
+        ("FROM --platform=linux/s390x base\n", Some("its base is for linux/s390x")),
         ("FROM --platform=linux/s390x base AS a\nFROM base\nCOPY --from=a b c\n", None),
         ("FROM quay.io/a/tools AS a\nFROM scratch\nCOPY --from=a b c\n", None),
     ] {
