@@ -1,7 +1,7 @@
 //! Which value wins: the user's, the parent's, the chart's own. After Helm's `chartutil/coalesce.go`.
 
 use super::subcharts::Chart;
-use super::template::{Map, Value, new_map};
+use crate::template::{Map, Value, new_map};
 
 /// The values of a chart and of those inside it, under what the user gives.
 ///
@@ -22,7 +22,7 @@ fn coalesce(chart: &Chart, values: &Map) -> Result<(), String> {
         let name = inner.name();
         let section = match values.borrow_mut().entry(name.clone()).or_insert_with(|| Value::map::<String>([])) {
             Value::Map(section) => section.clone(),
-            other => return Err(format!("type mismatch on {name}: {}", super::template::display(other))),
+            other => return Err(format!("type mismatch on {name}: {}", crate::template::display(other))),
         };
         globals(&section, values);
         coalesce(inner, &section)?;

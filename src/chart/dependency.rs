@@ -1,9 +1,9 @@
 //! Which inner charts are on, under which names, and what they give their parents. After Helm's `chartutil/dependencies.go`.
 
 use super::coalesce::{coalesce_values, tables};
-use super::functions::version::satisfies;
 use super::subcharts::Chart;
-use super::template::{Map, Value, new_map};
+use crate::template::functions::version::satisfies;
+use crate::template::{Map, Value, new_map};
 
 /// Names, drops and links the inner charts of a chart as the values want it.
 ///

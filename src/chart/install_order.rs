@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::template::Value;
 use super::yaml;
+use crate::template::Value;
 
 /// One object that a chart makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub fn sort(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manifest>, Vec<H
 }
 
 fn text_of(value: &Value) -> String {
-    if value.is_nil() { String::new() } else { super::template::display(value) }
+    if value.is_nil() { String::new() } else { crate::template::display(value) }
 }
 
 /// A hook of known events; one of an unknown event is never run.

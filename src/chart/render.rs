@@ -5,14 +5,15 @@ use std::rc::Rc;
 
 use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
 use super::coalesce::coalesce_values;
-use super::files::Files;
-use super::functions::{execution_error, parse_error, version::satisfies};
+use super::functions::{HELM, execution_error, parse_error};
 use super::install_order::{Hook, Manifest, sort};
-use super::objects::{IS_ROOT, Object};
+use super::loader::Files;
+use super::objects::FileSet;
 use super::subcharts::Chart;
-use super::template::{Engine, Value, new_map};
-use super::{budget, dependency, json, schema};
+use super::{dependency, schema};
 use crate::error::Failure;
+use crate::template::functions::version::satisfies;
+use crate::template::{Engine, Struct, Value, budget, json, new_map};
 
 /// What a chart is rendered for.
 #[derive(Debug, Clone)]
@@ -67,15 +68,12 @@ pub fn failure(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Templates may call each other deeply: they get a stack of this many bytes, of which only what is used is taken.
-const STACK: usize = 1 << 30;
-
 /// Renders the chart of `files` with what the user gives over its values.
 ///
 /// # Errors
 /// Fails with Helm's message, which names the template and the line.
 pub fn render(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
-    with_stack(|| {
+    budget::run(budget::LIMIT, || {
         let mut rendered = all(files, given, release)?;
         (rendered.manifests, rendered.hooks) = sort(&rendered.files)?;
         Ok(rendered)
@@ -85,27 +83,13 @@ pub fn render(files: Files, given: &serde_json::Value, release: &Release) -> Res
 /// The text of each template alone, whether it is YAML or not.
 #[cfg(test)]
 pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Result<BTreeMap<String, String>, String> {
-    with_stack(|| all(files, given, release).map(|rendered| rendered.files))
+    budget::run(budget::LIMIT, || all(files, given, release).map(|rendered| rendered.files))
 }
 
 /// The text of each template, with so many units of work.
 #[cfg(test)]
 pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>, String> {
-    with_stack(|| {
-        budget::begin(units);
-        all(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files)
-    })
-}
-
-fn with_stack<T: Send>(task: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            budget::begin(budget::MOST);
-            task()
-        });
-        let rendering = rendering.map_err(|error| format!("no thread to render in: {error}"))?;
-        rendering.join().unwrap_or_else(|_| Err("the renderer gave up on this chart".to_owned()))
-    })
+    budget::run(units, || all(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files))
 }
 
 /// All but the objects.
@@ -164,7 +148,7 @@ fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut 
     let subcharts = new_map::<String>([]);
     let seen = Value::map([
         ("Chart", metadata(chart, !path.contains('/'))),
-        ("Files", Value::Object(Rc::new(Object::Files(Rc::new(files))))),
+        ("Files", Value::object(FileSet(files))),
         ("Release", top.release.clone()),
         ("Capabilities", top.capabilities.clone()),
         ("Values", values.clone()),
@@ -206,7 +190,7 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
                 Value::Nil => (*field, Value::text("")),
                 value => (*field, value),
             });
-            Value::Object(Rc::new(Object::Struct { ty, fields: fields.collect() }))
+            Value::object(Struct { ty, fields: fields.collect(), methods: Vec::new() })
         })),
         other => other,
     };
@@ -216,7 +200,7 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
         "*chart.Dependency",
         &[("Name", "name"), ("Version", "version"), ("Repository", "repository"), ("Condition", "condition"), ("Alias", "alias")],
     );
-    Value::Object(Rc::new(Object::Struct {
+    Value::object(Struct {
         ty: "*chart.Metadata",
         fields: vec![
             ("Name", text("name")),
@@ -236,9 +220,9 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
             ("KubeVersion", text("kubeVersion")),
             ("Dependencies", dependencies),
             ("Type", text("type")),
-            (IS_ROOT, Value::Bool(is_root)),
         ],
-    }))
+        methods: vec![("IsRoot", Value::Bool(is_root))],
+    })
 }
 
 fn is_partial(path: &str) -> bool {
@@ -249,7 +233,7 @@ fn is_partial(path: &str) -> bool {
 fn execute(templates: &BTreeMap<String, Renderable>) -> Result<Rendered, String> {
     let mut names: Vec<&String> = templates.keys().collect();
     names.sort_by(|a, b| b.matches('/').count().cmp(&a.matches('/').count()).then_with(|| b.cmp(a)));
-    let mut engine = Engine::default();
+    let mut engine = Engine::new(&HELM);
     for name in &names {
         engine.add(name, &templates[*name].text).map_err(|message| parse_error(name, &message))?;
     }

@@ -2,9 +2,9 @@
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 
-use super::json;
 use super::subcharts::Chart;
-use super::template::Value;
+use crate::template::Value;
+use crate::template::json;
 
 /// Checks the values of a chart and of those inside it.
 ///

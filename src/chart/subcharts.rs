@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::files::{Files, archive};
-use super::functions::version::Version;
-use super::template::Value;
+use super::loader::{Files, archive};
 use super::yaml;
+use crate::template::Value;
+use crate::template::functions::version::Version;
 
 /// A chart as its files say it.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! TOML as Helm's `toToml` writes it: tables after plain values, keys sorted.
 
-use super::budget;
-use super::template::{Value, quote};
+use crate::template::budget;
+use crate::template::{Value, quote};
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 100;
@@ -11,7 +11,7 @@ const DEEPEST: usize = 100;
 /// # Errors
 /// Fails for what is no map at the top, and for nil inside a list.
 pub fn write(value: &Value) -> Result<String, String> {
-    let value = if let Value::Object(object) = value { object.to_map() } else { value.clone() };
+    let value = if let Value::Object(object) = value { object.to_plain() } else { value.clone() };
     if value.as_map().is_none() {
         return Err("toml: top-level values must be Go maps or structs".to_owned());
     }
@@ -85,6 +85,6 @@ fn inline(value: &Value, depth: usize) -> Result<String, String> {
             format!("{{{}}}", inside.join(", "))
         }
         Value::Absent | Value::Nil => return Err("toml: cannot encode array with nil element".to_owned()),
-        other => super::template::display(other),
+        other => crate::template::display(other),
     })
 }

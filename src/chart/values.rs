@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{json, yaml};
+use super::yaml;
+use crate::template::json;
 
 /// Reads a values file.
 ///

@@ -3,8 +3,8 @@
 use regex::Regex;
 
 use super::{Result, Row, int, string, text};
-use crate::chart::budget;
-use crate::chart::template::{Engine, Value};
+use crate::template::budget;
+use crate::template::{Engine, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -1,7 +1,7 @@
 //! JSON as Go's `encoding/json` reads and writes it.
 
 use super::budget;
-use super::template::{Value, float};
+use super::{Value, float};
 
 /// How JSON is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> R
         Value::Float(value) => out.push_str(&number(*value)?),
         Value::Text(text) => write_text(out, text, style),
         Value::Bytes(bytes) => write_text(out, &base64::engine::general_purpose::STANDARD.encode(bytes), style),
-        Value::Object(object) => write_value(out, &object.to_map(), style, depth + 1)?,
+        Value::Object(object) => write_value(out, &object.to_plain(), style, depth + 1)?,
         Value::List(items) => {
             let mut inside = Vec::new();
             for item in items.iter() {

@@ -1,7 +1,7 @@
 //! Words and their case, after sprig's use of goutils, xstrings and `strings.Title`.
 
 use super::{Result, Row, int, string, text};
-use crate::chart::budget;
+use crate::template::budget;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -1,18 +1,15 @@
 //! Times, after sprig's `date.go` and Go's layouts.
 
-use std::rc::Rc;
-
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::{Result, Row, string, text};
-use crate::chart::objects::Object;
-use crate::chart::template::{Engine, Value};
+use crate::template::{Engine, Object, Value, text_argument};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
-    ("now", "", |_, _| Ok(value(Time(Timestamp::now().to_zoned_datetime(TimeZone::UTC))))),
+    ("now", "", |_, _| Ok(value(Time::now()))),
     ("date", "sa", |_, a| text(moment(&a[1]).format(string(a, 0)))),
     ("dateInZone", "sas", in_zone),
     ("date_in_zone", "sas", in_zone),
@@ -41,19 +38,15 @@ const SECOND: i64 = 1_000_000_000;
 pub struct Time(ZonedDateTime);
 
 fn value(time: Time) -> Value {
-    Value::Object(Rc::new(Object::Time(time)))
+    Value::object(time)
 }
 
 /// What sprig's date functions take for a time: a time, seconds since 1970, else now.
 fn moment(given: &Value) -> Time {
     let seconds = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
     match given {
-        Value::Object(object) => match &**object {
-            Object::Time(time) => time.clone(),
-            _ => Time(Timestamp::now().to_zoned_datetime(TimeZone::UTC)),
-        },
         Value::Int(given) | Value::Int64(given) => Time(seconds(*given).to_zoned_datetime(TimeZone::UTC)),
-        _ => Time(Timestamp::now().to_zoned_datetime(TimeZone::UTC)),
+        other => other.as_object::<Time>().cloned().unwrap_or_else(Time::now),
     }
 }
 
@@ -133,6 +126,10 @@ fn element(layout: &str) -> Option<(&str, &'static str, &str)> {
 }
 
 impl Time {
+    fn now() -> Time {
+        Time(Timestamp::now().to_zoned_datetime(TimeZone::UTC))
+    }
+
     fn zero() -> Time {
         Time(
             DateTime::constant(1, 1, 1, 0, 0, 0, 0)
@@ -233,9 +230,18 @@ impl Time {
     pub fn rfc3339(&self) -> String {
         self.format("2006-01-02T15:04:05.999999999Z07:00")
     }
+}
 
-    /// A method of the Go type.
-    pub fn method(&self, name: &str, arguments: &[Value]) -> Option<Result> {
+impl Object for Time {
+    fn type_name(&self) -> &'static str {
+        "time.Time"
+    }
+
+    fn display(&self, _depth: usize) -> String {
+        self.to_string()
+    }
+
+    fn member(&self, name: &str, arguments: &[Value]) -> Option<Result> {
         let time = &self.0;
         let int = |value: i64| Ok(Value::Int(value));
         Some(match name {
@@ -254,7 +260,7 @@ impl Time {
             "UTC" | "Local" => Ok(value(self.at("UTC"))),
             "IsZero" => Ok(Value::Bool(time.year() == 1)),
             "String" => text(self.to_string()),
-            "Format" => crate::chart::objects::text(name, arguments, 0).and_then(|layout| text(self.format(&layout))),
+            "Format" => text_argument(name, arguments, 0).and_then(|layout| text(self.format(&layout))),
             "AddDate" => {
                 let by = |at: usize| arguments.get(at).map_or(0, super::math::to_int);
                 let span = jiff::Span::new().try_years(by(0)).and_then(|span| span.try_months(by(1))).and_then(|span| span.try_days(by(2)));
@@ -262,6 +268,10 @@ impl Time {
             }
             _ => return None,
         })
+    }
+
+    fn to_plain(&self) -> Value {
+        Value::text(self.rfc3339())
     }
 }
 

@@ -1,11 +1,12 @@
 //! Values as Go templates know them.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::super::budget;
-use super::super::objects::Object;
+use super::budget;
+use super::object::Object;
 
 /// A map that several values may share, as in Go; ranges go through its keys in order.
 pub type Map = Rc<RefCell<BTreeMap<String, Value>>>;
@@ -37,7 +38,7 @@ pub enum Value {
     /// `map[string]interface{}`
     Map(Map),
     /// A Go struct with fields and methods.
-    Object(Rc<Object>),
+    Object(Rc<dyn Object>),
 }
 
 impl Value {
@@ -105,6 +106,19 @@ impl Value {
             Value::Map(_) => "map",
             Value::Object(object) => object.kind_name(),
             other => other.type_name(),
+        }
+    }
+
+    /// A Go struct as a value.
+    pub fn object(object: impl Object) -> Value {
+        Value::Object(Rc::new(object))
+    }
+
+    /// The Go struct of a type, if this is one.
+    pub fn as_object<T: Object>(&self) -> Option<&T> {
+        match self {
+            Value::Object(object) => (&**object as &dyn Any).downcast_ref(),
+            _ => None,
         }
     }
 

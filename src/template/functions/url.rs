@@ -1,7 +1,7 @@
 //! URLs, after Go's `net/url` and sprig's `url.go`.
 
 use super::{Result, Row, strval, text};
-use crate::chart::template::{Engine, Value};
+use crate::template::{Engine, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[("urlParse", "s", parse), ("urlJoin", "m", join)];

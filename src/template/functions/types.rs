@@ -1,7 +1,7 @@
 //! Types, defaults and choices, after sprig's `reflect.go` and `defaults.go`.
 
 use super::{Row, string, text};
-use crate::chart::template::Value;
+use crate::template::Value;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

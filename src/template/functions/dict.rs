@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{Result, Row, string, strval};
-use crate::chart::budget;
-use crate::chart::template::{Engine, Map, Value};
+use crate::template::budget;
+use crate::template::{Engine, Map, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -1,11 +1,11 @@
 //! Runs templates, after Go's `text/template/exec.go`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::super::budget;
-use super::super::functions::{self, Function};
+use super::budget;
+use super::functions::{Functions, accepts_unset};
 use super::node::{Branch, Command, Expr, Node, Number, Pipe, Tree, Word};
 use super::parse::{is_empty, parse};
 use super::source_map::MappedText;
@@ -15,22 +15,50 @@ use super::{compare, display};
 /// Templates call each other this deep, as in Helm.
 const DEEPEST: usize = 1000;
 
-/// A set of templates that know each other.
-#[derive(Debug, Default, Clone)]
+/// Templates that can call each other, and the functions that they may call.
+#[derive(Debug, Clone)]
 pub struct Engine {
+    functions: &'static Functions,
     trees: HashMap<String, Rc<Tree>>,
     /// How often each template is being included now.
     included: Rc<RefCell<HashMap<String, usize>>>,
-    depth: Rc<std::cell::Cell<usize>>,
+    depth: Rc<Cell<usize>>,
+    /// What was printed or used without being set; `None` where Go's `<no value>` is printed for it.
+    unset: Option<Rc<RefCell<Vec<Unset>>>>,
+}
+
+/// A value that a template printed or used and that was not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unset {
+    /// The expression, such as `.NAME`.
+    pub expression: String,
+    /// The line of the template, counted from 1.
+    pub line: usize,
 }
 
 impl Engine {
+    /// An engine without templates.
+    pub fn new(functions: &'static Functions) -> Self {
+        Engine { functions, trees: HashMap::new(), included: Rc::default(), depth: Rc::default(), unset: None }
+    }
+
+    /// An engine that records what is printed, or given to a function, without being set; only functions that ask whether a value
+    /// is set may get it (see [`accepts_unset`]).
+    pub fn recording_unset(functions: &'static Functions) -> Self {
+        Engine { unset: Some(Rc::default()), ..Engine::new(functions) }
+    }
+
+    /// What was recorded so far, each expression of a line once.
+    pub fn unset(&self) -> Vec<Unset> {
+        self.unset.as_ref().map(|unset| unset.borrow().clone()).unwrap_or_default()
+    }
+
     /// Adds a file and what it defines; what was defined before under the same name is replaced.
     ///
     /// # Errors
     /// Fails with Go's message where the text is no template.
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), String> {
-        for tree in parse(file, text, &|name| functions::find(name).is_some())? {
+        for tree in parse(file, text, &|name| self.functions.contains_key(name))? {
             if !is_empty(&tree.body) || !self.trees.contains_key(&tree.name) {
                 self.trees.insert(tree.name.clone(), Rc::new(tree));
             }
@@ -131,7 +159,7 @@ impl Run<'_> {
             Node::Action(pipe) => {
                 let value = self.pipe(dot, pipe)?;
                 if pipe.variables.is_empty() {
-                    self.print(pipe.pos, &value);
+                    self.print(pipe.pos, pipe, &value);
                 }
             }
             Node::If(branch) => {
@@ -156,11 +184,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn print(&mut self, pos: usize, value: &Value) {
+    fn print(&mut self, pos: usize, expression: &dyn std::fmt::Display, value: &Value) {
         match value {
+            value if value.is_nil() && self.engine.unset.is_some() => self.record_unset(pos, expression),
             Value::Absent | Value::Nil => self.out.made(pos, "<no value>"),
             value => self.out.made(pos, &display(value)),
         }
+    }
+
+    /// Whether a value that is not set must not go to a function.
+    fn rejects(&self, function: &Expr, value: &Value) -> bool {
+        let Word::Function(name) = &function.kind else { return false };
+        value.is_nil() && self.engine.unset.is_some() && !accepts_unset(name)
+    }
+
+    fn record_unset(&self, pos: usize, expression: &dyn std::fmt::Display) {
+        let Some(unset) = &self.engine.unset else { return };
+        let found = Unset { expression: expression.to_string(), line: self.tree.source.line(pos) };
+        if !unset.borrow().contains(&found) {
+            unset.borrow_mut().push(found);
+        }
+    }
+
+    fn unset_count(&self) -> usize {
+        self.engine.unset.as_ref().map_or(0, |unset| unset.borrow().len())
     }
 
     fn template(&mut self, dot: &Value, pos: usize, name: &str, pipe: Option<&Pipe>) -> Step<()> {
@@ -192,7 +239,7 @@ impl Run<'_> {
             Value::List(items) => items.iter().enumerate().map(|(at, item)| (position(at), item.clone())).collect(),
             Value::Bytes(bytes) => bytes.iter().enumerate().map(|(at, byte)| (position(at), Value::Int(i64::from(*byte)))).collect(),
             Value::Map(map) => map.borrow().iter().map(|(key, value)| (Value::text(key), value.clone())).collect(),
-            Value::Object(object) => match (object.kind_name(), object.to_map()) {
+            Value::Object(object) => match (object.kind_name(), object.to_plain()) {
                 ("map", Value::Map(map)) => map.borrow().iter().map(|(key, value)| (Value::text(key), value.clone())).collect(),
                 ("slice", Value::List(items)) => items.iter().enumerate().map(|(at, item)| (position(at), item.clone())).collect(),
                 _ => return self.not_a_range(branch, value),
@@ -250,7 +297,13 @@ impl Run<'_> {
 
     fn commands(&mut self, dot: &Value, pipe: &Pipe) -> Step<Value> {
         let mut last = None;
-        for command in &pipe.commands {
+        for (at, command) in pipe.commands.iter().enumerate() {
+            if let (Some(previous), Some(value)) = (at.checked_sub(1).map(|at| &pipe.commands[at]), &last)
+                && self.rejects(&command.words[0], value)
+            {
+                self.record_unset(previous.pos, previous);
+                last = Some(Value::text(""));
+            }
             let value = self.command(dot, command, last)?;
             last = Some(if value.is_nil() { Value::Absent } else { value });
         }
@@ -356,19 +409,26 @@ impl Run<'_> {
         words: &[Expr],
         last: Option<Value>,
     ) -> Step<Value> {
-        let Some(function) = functions::find(name) else {
+        let Some(function) = self.engine.functions.get(name) else {
             return self.fault(first.pos, first, &format!("{name:?} is not a defined function"));
         };
         if name == "and" || name == "or" {
             return self.shortcut(dot, name == "or", first, words, last);
         }
         let count = words.len() + usize::from(last.is_some());
-        if let Some(want) = function.misfit(count) {
-            return self.fault(first.pos, first, &format!("wrong number of args for {name}: want {want} got {count}"));
+        if let Some(expected) = function.expected_count(count) {
+            return self.fault(first.pos, first, &format!("wrong number of args for {name}: want {expected} got {count}"));
         }
-        let mut arguments = Vec::with_capacity(count);
+        let (mut arguments, unset) = (Vec::with_capacity(count), self.unset_count());
         for (at, word) in words.iter().enumerate() {
-            arguments.push(self.argument(dot, function.parameter(at), word)?);
+            let value = self.argument(dot, function.parameter(at), word)?;
+            if self.rejects(first, &value) {
+                self.record_unset(word.pos, word);
+            }
+            arguments.push(value);
+        }
+        if self.unset_count() > unset {
+            return Ok(Value::text(""));
         }
         if let Some(value) = last {
             let at = words.last().unwrap_or(first);
@@ -377,7 +437,7 @@ impl Run<'_> {
         let result = if matches!(name, "eq" | "ne" | "lt" | "le" | "gt" | "ge") {
             compare::compare(name, &arguments)
         } else {
-            call(&function, self.engine, &arguments)
+            (function.run)(self.engine, &arguments)
         };
         self.spend(budget::STEP + result.as_ref().map_or(0, size))?;
         result.or_else(|message| self.fault(pos, context, &format!("error calling {name}: {message}")))
@@ -403,7 +463,7 @@ impl Run<'_> {
         }
     }
 
-    /// An argument for a parameter of a type (see [`Function`]).
+    /// An argument for a parameter of a type (see `Function` in `functions`).
     fn argument(&mut self, dot: &Value, ty: char, word: &Expr) -> Step<Value> {
         let value = match &word.kind {
             Word::Dot => dot.clone(),
@@ -454,6 +514,10 @@ impl Run<'_> {
 
     /// Go's `validateType`.
     fn fitting(&self, value: Value, ty: char, at: &Expr) -> Step<Value> {
+        if value.is_nil() && ty != 'a' && self.engine.unset.is_some() {
+            self.record_unset(at.pos, at);
+            return Ok(Value::text(""));
+        }
         let fits = match (ty, &value) {
             ('a', _) => return Ok(value),
             ('m' | 'l', Value::Absent) => return Ok(empty_of(ty)),
@@ -481,10 +545,6 @@ fn last_word(pipe: &Pipe) -> Option<&Expr> {
         Word::Pipe(inner) => last_word(inner).or(Some(word)),
         _ => Some(word),
     }
-}
-
-fn call(function: &Function, engine: &Engine, arguments: &[Value]) -> Result<Value, String> {
-    (function.run)(engine, arguments)
 }
 
 /// What it costs to keep a value that a function made, without what is inside a list's items.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rand::Rng as _;
 
 use super::{Result, Row, int, text};
-use crate::chart::template::{Engine, Value};
+use crate::template::{Engine, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

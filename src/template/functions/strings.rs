@@ -1,8 +1,8 @@
 //! Strings, after sprig's `strings.go`.
 
 use super::{Result, Row, int, string, strslice, strval, text};
-use crate::chart::budget;
-use crate::chart::template::{Value, quote};
+use crate::template::budget;
+use crate::template::{Value, quote};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -56,13 +56,13 @@ fn replace(word: &str, old: &str, new: &str) -> Result<String> {
     Ok(word.replace(old, new))
 }
 
-fn join(_: &crate::chart::template::Engine, a: &[Value]) -> Result {
+fn join(_: &crate::template::Engine, a: &[Value]) -> Result {
     let words = strslice(&a[1]);
     budget::spend(words.len().saturating_mul(string(a, 0).len()))?;
     text(words.join(string(a, 0)))
 }
 
-fn trim_all(_: &crate::chart::template::Engine, a: &[Value]) -> Result {
+fn trim_all(_: &crate::template::Engine, a: &[Value]) -> Result {
     text(string(a, 1).trim_matches(|character| string(a, 0).contains(character)))
 }
 
@@ -138,7 +138,7 @@ fn numbered<'a>(words: impl Iterator<Item = &'a str>) -> Value {
     Value::map(words.enumerate().map(|(at, word)| (format!("_{at}"), Value::text(word))))
 }
 
-fn splitn(_: &crate::chart::template::Engine, a: &[Value]) -> Result {
+fn splitn(_: &crate::template::Engine, a: &[Value]) -> Result {
     match usize::try_from(int(a, 1)) {
         Ok(count) => Ok(numbered(string(a, 2).splitn(count, string(a, 0)))),
         Err(_) => Ok(numbered(string(a, 2).split(string(a, 0)))),

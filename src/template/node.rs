@@ -26,10 +26,17 @@ pub struct Source {
 impl Source {
     /// `file:line:column` of a byte offset; lines count from 1, columns are bytes from 0, as Go says them.
     pub fn place(&self, pos: usize) -> String {
-        let before = &self.text.as_bytes()[..pos.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        let column = before.iter().rposition(|byte| *byte == b'\n').map_or(pos, |newline| pos - newline - 1);
-        format!("{}:{line}:{column}", self.file)
+        let column = self.before(pos).iter().rposition(|byte| *byte == b'\n').map_or(pos, |newline| pos - newline - 1);
+        format!("{}:{}:{column}", self.file, self.line(pos))
+    }
+
+    /// The line of a byte offset, counted from 1.
+    pub fn line(&self, pos: usize) -> usize {
+        1 + self.before(pos).iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    fn before(&self, pos: usize) -> &[u8] {
+        &self.text.as_bytes()[..pos.min(self.text.len())]
     }
 }
 

@@ -1,6 +1,6 @@
 //! `fmt` of Go: how values print, and `printf`.
 
-use super::super::budget;
+use super::budget;
 use super::value::Value;
 
 /// Deeper than this nothing is printed: a map may hold itself.

@@ -1,7 +1,6 @@
 //! Certificates, after sprig's `crypto.go`. Keys are ECDSA P-256, where sprig makes RSA.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use p256::pkcs8::LineEnding;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -9,8 +8,7 @@ use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use rsa::rand_core::{TryCryptoRng, TryRng};
 
 use super::{Result, Row, int, string, text};
-use crate::chart::objects::Object;
-use crate::chart::template::Value;
+use crate::template::{Struct, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
@@ -25,7 +23,7 @@ pub const TABLE: &[Row] = &[
         "" | "rsa" => text(rsa_key()?),
         "ecdsa" => text(ec_key()),
         "ed25519" => text(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(wrong)?.serialize_pem()),
-        "dsa" => Err("keys of type dsa are not made here, as nothing takes them any more: rsa, ecdsa and ed25519 are".to_owned()),
+        "dsa" => Err("keys of type dsa are not supported: use rsa, ecdsa or ed25519".to_owned()),
         other => text(format!("Unknown type {other}")),
     }),
 ];
@@ -94,10 +92,11 @@ fn custom(certificate: &str, key: &str) -> Result {
 }
 
 fn pair(certificate: String, key: String) -> Value {
-    Value::Object(Rc::new(Object::Struct {
+    Value::object(Struct {
         ty: "sprig.certificate",
         fields: vec![("Cert", Value::text(certificate)), ("Key", Value::text(key))],
-    }))
+        methods: Vec::new(),
+    })
 }
 
 fn params(name: &str, days: i64) -> Result<CertificateParams> {

@@ -2,15 +2,13 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::rc::Rc;
 
 use super::{Result, Row, string};
-use crate::chart::objects::Object;
-use crate::chart::template::Value;
+use crate::template::{Object, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[
-    ("semver", "s", |_, a| Ok(Value::Object(Rc::new(Object::Version(Version::parse(string(a, 0))?))))),
+    ("semver", "s", |_, a| Version::parse(string(a, 0)).map(Value::object)),
     ("semverCompare", "ss", |_, a| Ok(Value::Bool(satisfies(string(a, 0), string(a, 1))?))),
 ];
 
@@ -53,15 +51,32 @@ impl Version {
         Ok(Version { numbers, pre: pre.to_owned(), meta: meta.to_owned(), original: original.to_owned() })
     }
 
-    /// A field or method of the Go type.
-    pub fn method(&self, name: &str, arguments: &[Value]) -> Option<Result> {
+    /// Which comes first; metadata does not count.
+    fn compare(&self, other: &Version) -> Ordering {
+        self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
+            (true, true) => Ordering::Equal,
+            (true, false) => Ordering::Greater,
+            (false, true) => Ordering::Less,
+            _ => compare_pre(&self.pre, &other.pre),
+        })
+    }
+}
+
+impl Object for Version {
+    fn type_name(&self) -> &'static str {
+        "*semver.Version"
+    }
+
+    fn display(&self, _depth: usize) -> String {
+        self.to_string()
+    }
+
+    fn member(&self, name: &str, arguments: &[Value]) -> Option<Result> {
         let number = |at: usize| Ok(Value::Int64(i64::try_from(self.numbers[at]).unwrap_or(i64::MAX)));
-        let other = || match arguments.first() {
-            Some(Value::Object(object)) => match &**object {
-                Object::Version(other) => Ok(other.clone()),
-                other => Err(format!("wrong type for value; expected *semver.Version; got {}", other.type_name())),
-            },
-            _ => Err("wrong type for value; expected *semver.Version".to_owned()),
+        let other = || {
+            let got = |value: &Value| format!("wrong type for value; expected *semver.Version; got {}", value.type_name());
+            let argument = arguments.first().ok_or("wrong type for value; expected *semver.Version")?;
+            argument.as_object::<Version>().ok_or_else(|| got(argument))
         };
         Some(match name {
             "Major" => number(0),
@@ -71,22 +86,16 @@ impl Version {
             "Metadata" => Ok(Value::text(&self.meta)),
             "Original" => Ok(Value::text(&self.original)),
             "String" => Ok(Value::text(self.to_string())),
-            "Compare" => other().map(|other| Value::Int(self.compare(&other) as i64)),
-            "Equal" => other().map(|other| Value::Bool(self.compare(&other).is_eq())),
-            "GreaterThan" => other().map(|other| Value::Bool(self.compare(&other).is_gt())),
-            "LessThan" => other().map(|other| Value::Bool(self.compare(&other).is_lt())),
+            "Compare" => other().map(|other| Value::Int(self.compare(other) as i64)),
+            "Equal" => other().map(|other| Value::Bool(self.compare(other).is_eq())),
+            "GreaterThan" => other().map(|other| Value::Bool(self.compare(other).is_gt())),
+            "LessThan" => other().map(|other| Value::Bool(self.compare(other).is_lt())),
             _ => return None,
         })
     }
 
-    /// Which comes first; metadata does not count.
-    fn compare(&self, other: &Version) -> Ordering {
-        self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
-            (true, true) => Ordering::Equal,
-            (true, false) => Ordering::Greater,
-            (false, true) => Ordering::Less,
-            _ => compare_pre(&self.pre, &other.pre),
-        })
+    fn to_plain(&self) -> Value {
+        Value::text(self.to_string())
     }
 }
 

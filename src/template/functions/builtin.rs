@@ -1,7 +1,7 @@
 //! The functions of Go's `text/template` itself.
 
 use super::{Result, Row, strval, text};
-use crate::chart::template::{Value, sprint, sprintf};
+use crate::template::{Value, sprint, sprintf};
 
 /// Functions by name. Comparisons, `and` and `or` are the engine's; here they have their parameters.
 pub const TABLE: &[Row] = &[
@@ -39,7 +39,7 @@ fn len(value: &Value) -> Result {
         Value::List(items) => items.len(),
         Value::Map(map) => map.borrow().len(),
         Value::Absent | Value::Nil => return Err("len of nil pointer".to_owned()),
-        Value::Object(object) if matches!(object.kind_name(), "map" | "slice") => return len(&object.to_map()),
+        Value::Object(object) if matches!(object.kind_name(), "map" | "slice") => return len(&object.to_plain()),
         other => return Err(format!("len of type {}", other.type_name())),
     };
     Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
@@ -64,7 +64,7 @@ fn index(value: &Value, key: &Value) -> Result {
         Value::List(items) => Ok(items[at(items.len())?].clone()),
         Value::Text(text) => Ok(Value::Int(i64::from(text.as_bytes()[at(text.len())?]))),
         Value::Bytes(bytes) => Ok(Value::Int(i64::from(bytes[at(bytes.len())?]))),
-        Value::Object(object) if matches!(object.kind_name(), "map" | "slice") => index(&object.to_map(), key),
+        Value::Object(object) if matches!(object.kind_name(), "map" | "slice") => index(&object.to_plain(), key),
         other => Err(format!("can't index item of type {}", other.type_name())),
     }
 }

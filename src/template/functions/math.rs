@@ -1,7 +1,7 @@
 //! Numbers, after sprig's `numeric.go` and `spf13/cast`.
 
 use super::{Result, Row, int, strval, text};
-use crate::chart::template::{Engine, Value, integer};
+use crate::template::{Engine, Value, integer};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
 
 use super::{Result, Row, string, text};
-use crate::chart::template::{Engine, Value};
+use crate::template::{Engine, Value};
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -71,7 +71,7 @@ impl MappedText {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Engine, Value};
+    use super::super::{Engine, Value, functions::SPRIG};
 
     #[test]
     fn lines_are_those_that_wrote_them() {
@@ -83,7 +83,7 @@ mod tests {
             ("in the middle", "a:\n  image: {{ .x | quote }}\n", vec![1, 2, 3]),
             ("included", "{{ define \"t\" }}a\nb\n{{ end }}\nx:\n{{ include \"t\" . }}\nc", vec![3, 4, 5, 5, 5, 6]),
         ] {
-            let mut engine = Engine::default();
+            let mut engine = Engine::new(&SPRIG);
             engine.add("t.yaml", template).unwrap();
             let written = engine.run("t.yaml", &values).unwrap();
             assert_eq!(written.lines(), expected, "{name}: {:?}", written.text);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::types::empty;
 use super::{Result, Row, int, strval};
-use crate::chart::template::{Engine, Value};
+use crate::template::{Engine, Value};
 
 /// Functions by name; `mustX` fails where sprig's `X` panics, which is an error of the template as well.
 pub const TABLE: &[Row] = &[

@@ -1,7 +1,7 @@
 //! Paths, after Go's `path`.
 
 use super::{Row, string, text};
-use crate::chart::template::Value;
+use crate::template::Value;
 
 /// Functions by name.
 pub const TABLE: &[Row] = &[

@@ -1,0 +1,77 @@
+//! Encodings: base64, base32, JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{Result, Row, string, text};
+use crate::template::{Value, json};
+
+/// Functions by name.
+pub const TABLE: &[Row] = &[
+    ("b64enc", "s", |_, a| text(BASE64.encode(string(a, 0)))),
+    ("b64dec", "s", |_, a| text(base64_text(string(a, 0)))),
+    ("b32enc", "s", |_, a| text(base32(string(a, 0).as_bytes()))),
+    ("b32dec", "s", |_, a| text(base32_text(string(a, 0)))),
+    ("toJson", "a", |_, a| text(json::write(&a[0], json::Style::Escaped).unwrap_or_default())),
+    ("mustToJson", "a", |_, a| text(json::write(&a[0], json::Style::Escaped)?)),
+    ("toRawJson", "a", |_, a| text(json::write(&a[0], json::Style::Raw)?)),
+    ("mustToRawJson", "a", |_, a| text(json::write(&a[0], json::Style::Raw)?)),
+    ("toPrettyJson", "a", |_, a| text(json::write(&a[0], json::Style::Pretty)?)),
+    ("mustToPrettyJson", "a", |_, a| text(json::write(&a[0], json::Style::Pretty)?)),
+    ("fromJson", "s", |_, a| Ok(json::read(string(a, 0)).unwrap_or(Value::Nil))),
+    ("mustFromJson", "s", |_, a| json::read(string(a, 0))),
+];
+
+/// Decodes standard base64; line ends in it do not count.
+///
+/// # Errors
+/// Fails with Go's message, which names the first byte that is wrong.
+pub fn decode_base64(word: &str) -> Result<Vec<u8>> {
+    let plain: String = word.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
+    BASE64.decode(&plain).map_err(|_| {
+        let good = plain.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(byte)).count();
+        format!("illegal base64 data at input byte {good}")
+    })
+}
+
+/// sprig returns the message of an error as if it were the text.
+fn base64_text(word: &str) -> String {
+    decode_base64(word).map_or_else(|message| message, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// RFC 4648, section 6.
+fn base32(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.chunks(5) {
+        let mut word = [0; 5];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let bits = word.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+        let letters = (chunk.len() * 8).div_ceil(5);
+        for at in 0..8 {
+            let five = (bits >> (35 - 5 * at)) & 31;
+            out.push(if at < letters { char::from(ALPHABET[usize::try_from(five).unwrap_or(0)]) } else { '=' });
+        }
+    }
+    out
+}
+
+fn base32_text(word: &str) -> String {
+    let (mut bits, mut held, mut bytes) = (0u64, 0, Vec::new());
+    for (at, letter) in word.bytes().filter(|byte| !b"\r\n".contains(byte)).enumerate() {
+        if letter == b'=' {
+            break;
+        }
+        let Some(five) = ALPHABET.iter().position(|known| *known == letter) else {
+            return format!("illegal base32 data at input byte {at}");
+        };
+        bits = (bits << 5 | five as u64) & 0xfff;
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff).unwrap_or(0));
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
