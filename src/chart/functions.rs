@@ -10,19 +10,19 @@ use crate::template::{Engine, Value, json, quote};
 pub static HELM: LazyLock<Functions> =
     LazyLock::new(|| SPRIG.iter().map(|(name, function)| (*name, *function)).chain(rows(TABLE)).collect());
 
-/// Marks the message of `required` in the chain of an error, as Helm does.
-const STARTS: &str = "HELM_ERR_START";
-/// Where that message ends.
-const ENDS: &str = "HELM_ERR_END";
+/// Starts the message of `required` in a chain of errors, as in Helm.
+const REQUIRED_START: &str = "HELM_ERR_START";
+/// Ends that message.
+const REQUIRED_END: &str = "HELM_ERR_END";
 
 const TABLE: &[Row] = &[
     ("include", "sa", |engine, a| text(engine.include(string(a, 0), &a[1])?)),
     ("tpl", "sm", tpl),
     ("required", "sa", |_, a| match &a[1] {
-        value if value.is_nil() || value.as_text() == Some("") => Err(format!("{STARTS}{}{ENDS}", string(a, 0))),
+        value if value.is_nil() || value.as_text() == Some("") => Err(format!("{REQUIRED_START}{}{REQUIRED_END}", string(a, 0))),
         value => Ok(value.clone()),
     }),
-    // there is no cluster to ask
+    // as `helm template`, which has no cluster
     ("lookup", "ssss", |_, _| Ok(Value::map::<String>([]))),
     // names are not resolved: a chart must not depend on where it is rendered
     ("getHostByName", "s", |_, _| text("")),
@@ -33,23 +33,23 @@ const TABLE: &[Row] = &[
     ("toYamlPretty", "a", |_, a| text(yaml::write_pretty(&a[0]).unwrap_or_default().trim_end_matches('\n'))),
     ("fromYaml", "s", |_, a| Ok(or_error_map(yaml::read(string(a, 0)).and_then(|value| only_map(value, "yaml"))))),
     ("fromYamlArray", "s", |_, a| Ok(or_error_list(yaml::read(string(a, 0)).and_then(|value| only_list(value, "yaml"))))),
-    ("fromToml", "s", |_, _| Err("TOML is written here, not read: render with `--engine helm`".to_owned())),
+    ("fromToml", "s", |_, a| Ok(or_error_map(toml::read(string(a, 0))))),
     ("toToml", "a", |_, a| text(toml::write(&a[0]).unwrap_or_else(|message| message))),
 ];
 
 fn tpl(engine: &Engine, a: &[Value]) -> Result {
-    let (template, values) = (string(a, 0), &a[1]);
-    let name = values.at("Template.Name");
+    let (template, dot) = (string(a, 0), &a[1]);
+    let name = dot.at("Template.Name");
     let name = name.as_text().unwrap_or("gotpl");
-    let wrong = |message: String| format!("error during tpl function execution for {}: {message}", quote(template));
-    let mut inner = engine.clone();
-    inner.replace(name, template).map_err(|message| wrong(parse_error(name, &message)))?;
-    let rendered = inner.execute(name, values).map_err(|message| wrong(execution_error(name, &message)))?;
+    let error = |message: String| format!("error during tpl function execution for {}: {message}", quote(template));
+    let mut engine = engine.clone();
+    engine.replace(name, template).map_err(|message| error(parse_error(name, &message)))?;
+    let rendered = engine.execute(name, dot).map_err(|message| error(execution_error(name, &message)))?;
     text(rendered.replace("<no value>", ""))
 }
 
 fn to_yaml(_: &Engine, a: &[Value]) -> Result {
-    // Helm swallows what it cannot write
+    // Helm ignores what it cannot write
     text(yaml::write(&a[0]).unwrap_or_default().trim_end_matches('\n'))
 }
 
@@ -77,8 +77,8 @@ fn only_list(value: Value, language: &str) -> Result {
     }
 }
 
-fn mismatch(value: &Value, language: &str, wanted: &str) -> String {
-    let what = match value {
+fn mismatch(value: &Value, language: &str, expected: &str) -> String {
+    let found = match value {
         Value::List(_) => "array",
         Value::Map(_) => "object",
         Value::Text(_) => "string",
@@ -86,10 +86,10 @@ fn mismatch(value: &Value, language: &str, wanted: &str) -> String {
         _ => "number",
     };
     let before = if language == "yaml" { "error unmarshaling JSON: while decoding JSON: " } else { "" };
-    format!("{before}json: cannot unmarshal {what} into Go value of type {wanted}")
+    format!("{before}json: cannot unmarshal {found} into Go value of type {expected}")
 }
 
-/// Helm's form of a parse error: only where, and the last clause.
+/// Formats a parse error as Helm does: only the place and the last clause.
 pub fn parse_error(file: &str, message: &str) -> String {
     let clauses: Vec<&str> = message.split(": ").collect();
     match clauses.as_slice() {
@@ -98,15 +98,15 @@ pub fn parse_error(file: &str, message: &str) -> String {
     }
 }
 
-/// Helm's form of an error while rendering: a `required` that is not given says only that.
+/// Formats an execution error as Helm does: of `required` only its message.
 pub fn execution_error(file: &str, message: &str) -> String {
     if !message.starts_with("template: ") {
         return message.to_owned();
     }
     let clauses: Vec<&str> = message.splitn(3, ": ").collect();
     let [_, place, chain] = clauses.as_slice() else { return format!("execution error in ({file}): {message}") };
-    match chain.split_once(STARTS).and_then(|(_, rest)| rest.rsplit_once(ENDS)) {
-        Some((wanted, _)) => format!("execution error at ({place}): {wanted}"),
+    match chain.split_once(REQUIRED_START).and_then(|(_, rest)| rest.rsplit_once(REQUIRED_END)) {
+        Some((required, _)) => format!("execution error at ({place}): {required}"),
         None => message.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Times, after sprig's `date.go` and Go's layouts.
+//! Dates and durations, after sprig's `date.go` and Go's time layouts.
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
@@ -7,57 +7,53 @@ use jiff::{Timestamp, ZonedDateTime};
 use super::{Result, Row, string, text};
 use crate::template::{Engine, Object, Value, text_argument};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
-    ("now", "", |_, _| Ok(value(Time::now()))),
-    ("date", "sa", |_, a| text(moment(&a[1]).format(string(a, 0)))),
+    ("now", "", |_, _| Ok(Value::object(Time::now()))),
+    ("date", "sa", |_, a| text(time_of(&a[1]).format(string(a, 0)))),
     ("dateInZone", "sas", in_zone),
     ("date_in_zone", "sas", in_zone),
-    ("htmlDate", "a", |_, a| text(moment(&a[0]).format("2006-01-02"))),
-    ("htmlDateInZone", "as", |_, a| text(moment(&a[0]).at(string(a, 1)).format("2006-01-02"))),
-    ("dateModify", "sa", |_, a| Ok(modified(a).unwrap_or_else(|_| value(moment(&a[1]))))),
-    ("date_modify", "sa", |_, a| Ok(modified(a).unwrap_or_else(|_| value(moment(&a[1]))))),
-    ("mustDateModify", "sa", |_, a| modified(a)),
-    ("must_date_modify", "sa", |_, a| modified(a)),
-    ("toDate", "ss", |_, a| Ok(value(parse(string(a, 0), string(a, 1)).unwrap_or_else(|_| Time::zero())))),
-    ("mustToDate", "ss", |_, a| parse(string(a, 0), string(a, 1)).map(value)),
-    ("unixEpoch", "a", |_, a| text(moment(&a[0]).0.timestamp().as_second().to_string())),
+    ("htmlDate", "a", |_, a| text(time_of(&a[0]).format("2006-01-02"))),
+    ("htmlDateInZone", "as", |_, a| text(time_of(&a[0]).at(string(a, 1)).format("2006-01-02"))),
+    ("dateModify", "sa", |_, a| Ok(date_modify(a).unwrap_or_else(|_| Value::object(time_of(&a[1]))))),
+    ("date_modify", "sa", |_, a| Ok(date_modify(a).unwrap_or_else(|_| Value::object(time_of(&a[1]))))),
+    ("mustDateModify", "sa", |_, a| date_modify(a)),
+    ("must_date_modify", "sa", |_, a| date_modify(a)),
+    ("toDate", "ss", |_, a| Ok(Value::object(parse(string(a, 0), string(a, 1)).unwrap_or_else(|_| Time::zero())))),
+    ("mustToDate", "ss", |_, a| parse(string(a, 0), string(a, 1)).map(Value::object)),
+    ("unixEpoch", "a", |_, a| text(time_of(&a[0]).0.timestamp().as_second().to_string())),
     ("ago", "a", |_, a| {
-        let seconds = Timestamp::now().as_second() - moment(&a[0]).0.timestamp().as_second();
+        let seconds = Timestamp::now().as_second() - time_of(&a[0]).0.timestamp().as_second();
         text(duration(seconds.saturating_mul(SECOND)))
     }),
     ("duration", "a", |_, a| text(duration(nanoseconds(&a[0])))),
-    ("durationRound", "a", |_, a| text(rounded(&a[0]))),
+    ("durationRound", "a", |_, a| text(duration_round(&a[0]))),
 ];
 
-/// Nanoseconds of a second.
+/// Nanoseconds in a second.
 const SECOND: i64 = 1_000_000_000;
 
 /// A `time.Time`.
 #[derive(Debug, Clone)]
 pub struct Time(ZonedDateTime);
 
-fn value(time: Time) -> Value {
-    Value::object(time)
-}
-
-/// What sprig's date functions take for a time: a time, seconds since 1970, else now.
-fn moment(given: &Value) -> Time {
+/// Converts as sprig's date functions do: a time, seconds since 1970, else now.
+fn time_of(value: &Value) -> Time {
     let seconds = |seconds: i64| Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    match given {
-        Value::Int(given) | Value::Int64(given) => Time(seconds(*given).to_zoned_datetime(TimeZone::UTC)),
+    match value {
+        Value::Int(number) | Value::Int64(number) => Time(seconds(*number).to_zoned_datetime(TimeZone::UTC)),
         other => other.as_object::<Time>().cloned().unwrap_or_else(Time::now),
     }
 }
 
 fn in_zone(_: &Engine, a: &[Value]) -> Result {
-    text(moment(&a[1]).at(string(a, 2)).format(string(a, 0)))
+    text(time_of(&a[1]).at(string(a, 2)).format(string(a, 0)))
 }
 
-fn modified(a: &[Value]) -> Result {
+fn date_modify(a: &[Value]) -> Result {
     let by = parse_duration(string(a, 0)).ok_or_else(|| format!("time: invalid duration {:?}", string(a, 0)))?;
-    let time = moment(&a[1]).0;
-    time.checked_add(jiff::SignedDuration::from_nanos(by)).map(|time| value(Time(time))).map_err(|error| error.to_string())
+    let time = time_of(&a[1]).0;
+    time.checked_add(jiff::SignedDuration::from_nanos(by)).map(|time| Value::object(Time(time))).map_err(|error| error.to_string())
 }
 
 const MONTHS: [&str; 12] =
@@ -110,7 +106,7 @@ const ELEMENTS: [&str; 42] = [
     "5",
 ];
 
-/// The next element of a layout: what stands before it, the element, the rest.
+/// Finds the next element of a layout; returns what is before it, the element, and the rest.
 fn element(layout: &str) -> Option<(&str, &'static str, &str)> {
     for (at, _) in layout.char_indices() {
         let rest = &layout[at..];
@@ -138,7 +134,7 @@ impl Time {
         )
     }
 
-    /// The same moment elsewhere; UTC where the zone is not known.
+    /// The same instant in another time zone; UTC where the zone is unknown.
     fn at(&self, zone: &str) -> Time {
         let zone = match zone {
             "" | "UTC" | "Local" => TimeZone::UTC,
@@ -147,7 +143,7 @@ impl Time {
         Time(self.0.with_time_zone(zone))
     }
 
-    /// The time in one of Go's layouts.
+    /// Formats the time in one of Go's layouts.
     pub fn format(&self, layout: &str) -> String {
         let mut out = String::new();
         let mut rest = layout;
@@ -226,7 +222,7 @@ impl Time {
         }
     }
 
-    /// The time as JSON has it.
+    /// The time in RFC 3339, as JSON and TOML write it.
     pub fn rfc3339(&self) -> String {
         self.format("2006-01-02T15:04:05.999999999Z07:00")
     }
@@ -257,14 +253,14 @@ impl Object for Time {
             "Unix" => Ok(Value::Int64(time.timestamp().as_second())),
             "UnixMilli" => Ok(Value::Int64(time.timestamp().as_millisecond())),
             "UnixNano" => Ok(Value::Int64(i64::try_from(time.timestamp().as_nanosecond()).unwrap_or(i64::MAX))),
-            "UTC" | "Local" => Ok(value(self.at("UTC"))),
+            "UTC" | "Local" => Ok(Value::object(self.at("UTC"))),
             "IsZero" => Ok(Value::Bool(time.year() == 1)),
             "String" => text(self.to_string()),
             "Format" => text_argument(name, arguments, 0).and_then(|layout| text(self.format(&layout))),
             "AddDate" => {
                 let by = |at: usize| arguments.get(at).map_or(0, super::math::to_int);
                 let span = jiff::Span::new().try_years(by(0)).and_then(|span| span.try_months(by(1))).and_then(|span| span.try_days(by(2)));
-                span.and_then(|span| time.checked_add(span)).map(|time| value(Time(time))).map_err(|error| error.to_string())
+                span.and_then(|span| time.checked_add(span)).map(|time| Value::object(Time(time))).map_err(|error| error.to_string())
             }
             _ => return None,
         })
@@ -281,14 +277,17 @@ impl std::fmt::Display for Time {
     }
 }
 
-/// Reads a time in one of Go's layouts; UTC where it names no zone.
-fn parse(layout: &str, given: &str) -> Result<Time> {
-    let wrong = || format!("parsing time {given:?} as {layout:?}: cannot parse {given:?} as {layout:?}");
+/// Reads a time in one of Go's layouts; UTC where it has no time zone.
+///
+/// # Errors
+/// Fails with Go's message where the text does not match the layout.
+pub fn parse(layout: &str, value: &str) -> Result<Time> {
+    let wrong = || format!("parsing time {value:?} as {layout:?}: cannot parse {value:?} as {layout:?}");
     let mut parts = Parts { year: 0, month: 1, day: 1, hour: 0, minute: 0, second: 0, nanosecond: 0, afternoon: None, offset: 0 };
-    let (mut rest, mut text) = (layout, given);
+    let (mut rest, mut text) = (layout, value);
     while let Some((before, element, after)) = element(rest) {
         text = text.strip_prefix(before).ok_or_else(wrong)?;
-        text = parts.take(element, text).ok_or_else(wrong)?;
+        text = parts.read(element, text).ok_or_else(wrong)?;
         rest = after;
     }
     if text != rest {
@@ -316,7 +315,7 @@ fn digits(text: &str, most: usize) -> Option<(i32, &str)> {
 
 impl Parts {
     /// Reads one element from the start of a text; returns the rest.
-    fn take<'a>(&mut self, element: &str, text: &'a str) -> Option<&'a str> {
+    fn read<'a>(&mut self, element: &str, text: &'a str) -> Option<&'a str> {
         let named = |names: &[&str], short: bool| {
             names.iter().enumerate().find_map(|(at, name)| {
                 let name = if short { &name[..3] } else { name };
@@ -398,7 +397,7 @@ fn take_into<'a>(slot: &mut i8, (number, rest): (i8, &'a str)) -> &'a str {
     rest
 }
 
-/// The seconds of `duration`: a text, or an int64; everything else is 0, as in sprig.
+/// Converts the seconds of `duration`: a text or an int64; everything else is 0, as in sprig.
 fn nanoseconds(value: &Value) -> i64 {
     match value {
         Value::Text(text) => text.parse::<i64>().unwrap_or(0).saturating_mul(SECOND),
@@ -407,7 +406,7 @@ fn nanoseconds(value: &Value) -> i64 {
     }
 }
 
-/// `time.ParseDuration`, in nanoseconds.
+/// Reads a duration as `time.ParseDuration`, in nanoseconds.
 fn parse_duration(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1.0, &text[1..]),
@@ -430,7 +429,7 @@ fn parse_duration(text: &str) -> Option<i64> {
     Some((sign * total) as i64)
 }
 
-/// `time.Duration.String`.
+/// Formats nanoseconds as `time.Duration.String`.
 fn duration(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let all = nanoseconds.unsigned_abs();
@@ -458,12 +457,12 @@ fn duration(nanoseconds: i64) -> String {
     }
 }
 
-/// `durationRound`: the largest unit only.
-fn rounded(value: &Value) -> String {
+/// Formats a duration in its largest unit (`durationRound`).
+fn duration_round(value: &Value) -> String {
     let seconds = match value {
         Value::Text(text) => parse_duration(text).unwrap_or(0) / SECOND,
         Value::Int64(nanoseconds) => nanoseconds / SECOND,
-        Value::Object(_) => Timestamp::now().as_second() - moment(value).0.timestamp().as_second(),
+        Value::Object(_) => Timestamp::now().as_second() - time_of(value).0.timestamp().as_second(),
         _ => 0,
     };
     let sign = if seconds < 0 { "-" } else { "" };

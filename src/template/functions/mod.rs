@@ -3,7 +3,7 @@
 mod builtin;
 mod certificate;
 mod crypto;
-mod date;
+pub mod date;
 mod dict;
 mod encode;
 mod letter_case;
@@ -106,12 +106,12 @@ pub fn accepts_unset(name: &str) -> bool {
         || matches!(name, "deepEqual" | "kindIs" | "kindOf" | "typeIs" | "typeIsLike" | "typeOf")
 }
 
-/// A string argument; the engine has checked that it is one.
+/// The string argument at a position; empty where it is not one, which the engine prevents.
 pub fn string(arguments: &[Value], at: usize) -> &str {
     arguments.get(at).and_then(Value::as_text).unwrap_or_default()
 }
 
-/// An int argument; the engine has checked that it is one.
+/// The int argument at a position; 0 where it is not one, which the engine prevents.
 fn int(arguments: &[Value], at: usize) -> i64 {
     match arguments.get(at) {
         Some(Value::Int(value) | Value::Int64(value)) => *value,
@@ -119,7 +119,7 @@ fn int(arguments: &[Value], at: usize) -> i64 {
     }
 }
 
-/// sprig's `strval`: how a value reads as text.
+/// Converts a value to text as sprig's `strval`.
 fn strval(value: &Value) -> String {
     match value {
         Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -127,7 +127,7 @@ fn strval(value: &Value) -> String {
     }
 }
 
-/// sprig's `strslice`: the values of a list that are not nil, as texts.
+/// Converts a list to texts as sprig's `strslice`; nil is left out.
 fn strslice(value: &Value) -> Vec<String> {
     match value {
         Value::List(items) => items.iter().filter(|item| !item.is_nil()).map(strval).collect(),
@@ -136,7 +136,7 @@ fn strslice(value: &Value) -> Vec<String> {
     }
 }
 
-/// A text as a value.
+/// Returns a text as the result of a function.
 pub fn text(value: impl AsRef<str>) -> Result {
     Ok(Value::text(value))
 }
