@@ -334,8 +334,8 @@ fn values_and_metadata_of_charts() {
         render_chart(&[("Chart.yaml", CHART), ("values.yaml", bytes), ("values.schema.json", bytes), ("templates/a.txt", template)]);
         render_chart(&[("Chart.yaml", bytes), ("charts/s/Chart.yaml", b"name: s\nversion: 1.0.0\n"), ("templates/a.txt", template)]);
         let mut files = [(".helmignore".to_owned(), bytes.to_vec()), ("a/b".to_owned(), Vec::new())].into_iter().collect();
-        sealift::chart::ignore(&mut files).ok();
-        sealift::chart::archive(bytes).ok();
+        sealift::chart::apply_helmignore(&mut files).ok();
+        sealift::chart::load_archive(bytes).ok();
         sealift::chart::values::from_yaml(&String::from_utf8_lossy(bytes)).ok();
         let mut given = serde_json::json!({});
         sealift::chart::values::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();

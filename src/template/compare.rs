@@ -1,4 +1,4 @@
-//! `eq`, `lt` and their kin, as Go compares.
+//! `eq`, `ne`, `lt`, `le`, `gt` and `ge`, as Go compares.
 
 use super::value::Value;
 
@@ -26,7 +26,7 @@ fn kind(value: &Value) -> Option<Kind> {
 /// Whether `first` equals any of the others (`eq`).
 ///
 /// # Errors
-/// Fails where Go does not compare.
+/// Fails with Go's message where the types cannot be compared.
 pub fn equal(first: &Value, others: &[Value]) -> Result<bool, String> {
     if matches!(first, Value::Map(_) | Value::List(_) | Value::Bytes(_)) {
         return Err(format!("uncomparable type {}: {}", first.type_name(), super::display(first)));
@@ -35,7 +35,7 @@ pub fn equal(first: &Value, others: &[Value]) -> Result<bool, String> {
         return Err("missing argument for comparison".to_owned());
     }
     for other in others {
-        let same = match (kind(first), kind(other)) {
+        let is_equal = match (kind(first), kind(other)) {
             (a, b) if a != b => {
                 if !first.is_nil() && !other.is_nil() {
                     return Err(INCOMPATIBLE.to_owned());
@@ -50,7 +50,7 @@ pub fn equal(first: &Value, others: &[Value]) -> Result<bool, String> {
                 (a, b) => a.deep_equal(b),
             },
         };
-        if same {
+        if is_equal {
             return Ok(true);
         }
     }
@@ -60,7 +60,7 @@ pub fn equal(first: &Value, others: &[Value]) -> Result<bool, String> {
 /// Whether `a` is less than `b` (`lt`).
 ///
 /// # Errors
-/// Fails where Go does not compare.
+/// Fails with Go's message where the types cannot be compared.
 pub fn less(a: &Value, b: &Value) -> Result<bool, String> {
     match (a, b) {
         (Value::Int(a) | Value::Int64(a), Value::Int(b) | Value::Int64(b)) => Ok(a < b),
@@ -73,10 +73,10 @@ pub fn less(a: &Value, b: &Value) -> Result<bool, String> {
     }
 }
 
-/// One of `eq ne lt le gt ge`.
+/// Calls one of `eq ne lt le gt ge`.
 ///
 /// # Errors
-/// Fails where Go does not compare.
+/// Fails with Go's message where the types cannot be compared.
 pub fn compare(name: &str, values: &[Value]) -> Result<Value, String> {
     let (a, rest) = values.split_first().ok_or("missing argument for comparison")?;
     let b = rest.first().unwrap_or(&Value::Absent);

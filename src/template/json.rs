@@ -1,4 +1,4 @@
-//! JSON as Go's `encoding/json` reads and writes it.
+//! Reads and writes JSON as Go's `encoding/json`.
 
 use super::budget;
 use super::{Value, float};
@@ -8,19 +8,19 @@ use super::{Value, float};
 pub enum Style {
     /// With `<`, `>` and `&` as escapes, as `json.Marshal`.
     Escaped,
-    /// Without.
+    /// Without these escapes.
     Raw,
-    /// Indented by two blanks, with escapes.
+    /// Indented by two spaces, with these escapes.
     Pretty,
 }
 
-/// Deeper than this nothing is written: a map may hold itself.
-const DEEPEST: usize = 500;
+/// The limit on how deep values are written: a map may contain itself.
+const MAX_DEPTH: usize = 500;
 
-/// Writes a value; keys are sorted.
+/// Writes a value on one line, or indented; keys are sorted.
 ///
 /// # Errors
-/// Fails for what JSON cannot say, such as an infinite number.
+/// Fails for numbers that are not finite, and for what nests deeper than 500 levels.
 pub fn write(value: &Value, style: Style) -> Result<String, String> {
     let mut out = String::new();
     write_value(&mut out, value, style, 0)?;
@@ -29,8 +29,8 @@ pub fn write(value: &Value, style: Style) -> Result<String, String> {
 
 fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> Result<(), String> {
     use base64::Engine as _;
-    if depth > DEEPEST {
-        return Err("json: nested too deep".to_owned());
+    if depth > MAX_DEPTH {
+        return Err(format!("json: nested deeper than {MAX_DEPTH} levels"));
     }
     budget::spend(budget::VALUE + value.as_text().map_or(0, str::len))?;
     match value {
@@ -78,7 +78,7 @@ fn write_group(out: &mut String, (open, close): (char, char), inside: &[String],
     out.push(close);
 }
 
-/// A number as `encoding/json` writes floats: with an exponent from 1e21 on and below 1e-6.
+/// Formats a number as `encoding/json` does: with an exponent from 1e21 on and below 1e-6.
 ///
 /// # Errors
 /// Fails for what is not finite.
@@ -110,10 +110,10 @@ fn write_text(out: &mut String, text: &str, style: Style) {
     out.push('"');
 }
 
-/// Reads a text; all numbers are floats.
+/// Reads a value; all numbers are floats.
 ///
 /// # Errors
-/// Fails with a message where it is no JSON.
+/// Fails where it is not JSON, with Go's message for the most common errors.
 pub fn read(text: &str) -> Result<Value, String> {
     serde_json::from_str::<serde_json::Value>(text).map(|value| from_serde(&value)).map_err(|error| syntax(text, &error))
 }
@@ -129,7 +129,7 @@ fn syntax(text: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// A value of serde as one of templates.
+/// Converts a JSON value of serde to one of templates.
 pub fn from_serde(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::Nil,

@@ -1,6 +1,6 @@
-//! Cuts a template into tokens, after Go's `text/template/parse/lex.go`.
+//! Splits a template into tokens, after Go's `text/template/parse/lex.go`.
 
-/// What a token is.
+/// The kinds of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Text,
@@ -28,7 +28,7 @@ pub enum Kind {
     End,
 }
 
-/// A token, its offset and its line (from 1).
+/// A token, with its offset in bytes and its line, counted from 1.
 #[derive(Debug, Clone)]
 pub struct Token {
     pub kind: Kind,
@@ -39,7 +39,7 @@ pub struct Token {
 
 const KEYWORDS: [&str; 10] = ["block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"];
 
-/// All tokens of a text; the last one is an error or the end.
+/// Splits a template into tokens; the last one is an error or the end.
 pub fn lex(text: &str) -> Vec<Token> {
     let mut lexer = Lexer { text, pos: 0, line: 1, depth: 0, tokens: Vec::new() };
     if let Err(message) = lexer.run() {
@@ -53,15 +53,16 @@ struct Lexer<'a> {
     text: &'a str,
     pos: usize,
     line: usize,
+    /// Open parentheses of the action.
     depth: usize,
     tokens: Vec<Token>,
 }
 
-fn is_word(character: char) -> bool {
+fn is_name_character(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
-fn is_blank(character: char) -> bool {
+fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
 }
 
@@ -70,7 +71,7 @@ impl<'a> Lexer<'a> {
         &self.text[self.pos..]
     }
 
-    /// Makes a token of the next `len` bytes.
+    /// Adds the next `len` bytes as a token.
     fn emit(&mut self, kind: Kind, len: usize) {
         let text = &self.text[self.pos..self.pos + len];
         self.tokens.push(Token { kind, pos: self.pos, line: self.line, text: text.to_owned() });
@@ -94,16 +95,16 @@ impl<'a> Lexer<'a> {
             };
             let before = &self.rest()[..at];
             let trims = trims_before(&self.rest()[at + 2..]);
-            let kept = if trims { before.trim_end_matches(is_blank).len() } else { at };
-            if kept > 0 {
-                self.emit(Kind::Text, kept);
+            let text_len = if trims { before.trim_end_matches(is_space).len() } else { at };
+            if text_len > 0 {
+                self.emit(Kind::Text, text_len);
             }
-            self.skip(at - kept);
+            self.skip(at - text_len);
             self.action(if trims { 2 } else { 0 })?;
         }
     }
 
-    /// From `{{` to the `}}` that closes it.
+    /// Reads from `{{` to the `}}` that closes it; `marker` is the length of `- `.
     fn action(&mut self, marker: usize) -> Result<(), String> {
         if self.rest()[2 + marker..].starts_with("/*") {
             return self.comment(2 + marker);
@@ -113,7 +114,7 @@ impl<'a> Lexer<'a> {
         self.depth = 0;
         loop {
             let rest = self.rest();
-            let trims = rest.starts_with(is_blank) && rest[1..].starts_with("-}}");
+            let trims = rest.starts_with(is_space) && rest[1..].starts_with("-}}");
             if trims || rest.starts_with("}}") {
                 if self.depth > 0 {
                     return Err("unclosed left paren".to_owned());
@@ -123,14 +124,14 @@ impl<'a> Lexer<'a> {
                 self.trim_after(trims);
                 return Ok(());
             }
-            self.inside()?;
+            self.inside_action()?;
         }
     }
 
     fn trim_after(&mut self, trims: bool) {
         if trims {
             let rest = self.rest();
-            self.skip(rest.len() - rest.trim_start_matches(is_blank).len());
+            self.skip(rest.len() - rest.trim_start_matches(is_space).len());
         }
     }
 
@@ -138,7 +139,7 @@ impl<'a> Lexer<'a> {
         self.skip(opening);
         let end = self.rest().find("*/").ok_or("unclosed comment")?;
         self.skip(end + 2);
-        let trims = self.rest().starts_with(is_blank) && self.rest()[1..].starts_with("-}}");
+        let trims = self.rest().starts_with(is_space) && self.rest()[1..].starts_with("-}}");
         if !trims && !self.rest().starts_with("}}") {
             return Err("comment ends before closing delimiter".to_owned());
         }
@@ -147,13 +148,13 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    fn inside(&mut self) -> Result<(), String> {
+    fn inside_action(&mut self) -> Result<(), String> {
         let rest = self.rest();
         let Some(first) = rest.chars().next() else { return Err("unclosed action".to_owned()) };
         let second = rest[first.len_utf8()..].chars().next();
         match first {
-            _ if is_blank(first) => {
-                let mut len = rest.len() - rest.trim_start_matches(is_blank).len();
+            _ if is_space(first) => {
+                let mut len = rest.len() - rest.trim_start_matches(is_space).len();
                 if rest[len..].starts_with("-}}") {
                     len -= 1;
                 }
@@ -172,7 +173,7 @@ impl<'a> Lexer<'a> {
             }
             '$' => self.word(1, Kind::Variable)?,
             '.' if !second.is_some_and(|next| next.is_ascii_digit()) => {
-                if second.is_some_and(is_word) {
+                if second.is_some_and(is_name_character) {
                     self.word(1, Kind::Field)?
                 } else {
                     self.emit(Kind::Dot, 1)
@@ -187,18 +188,18 @@ impl<'a> Lexer<'a> {
                 self.depth = self.depth.checked_sub(1).ok_or("unexpected right paren")?;
                 self.emit(Kind::RightParen, 1);
             }
-            _ if is_word(first) => self.word(0, Kind::Identifier)?,
+            _ if is_name_character(first) => self.word(0, Kind::Identifier)?,
             _ => return Err(format!("unrecognized character in action: {}", code_point(first))),
         }
         Ok(())
     }
 
-    /// A name after `sigil` bytes of `$` or `.`.
+    /// Reads a name after `sigil` bytes of `$` or `.`.
     fn word(&mut self, sigil: usize, kind: Kind) -> Result<(), String> {
         let rest = self.rest();
-        let len = sigil + rest[sigil..].find(|character| !is_word(character)).unwrap_or(rest.len() - sigil);
+        let len = sigil + rest[sigil..].find(|character| !is_name_character(character)).unwrap_or(rest.len() - sigil);
         if let Some(next) = rest[len..].chars().next()
-            && !(is_blank(next) || matches!(next, '.' | ',' | '|' | ':' | ')' | '(' | '=') || rest[len..].starts_with("}}"))
+            && !(is_space(next) || matches!(next, '.' | ',' | '|' | ':' | ')' | '(' | '=') || rest[len..].starts_with("}}"))
         {
             return Err(format!("bad character {}", code_point(next)));
         }
@@ -238,7 +239,7 @@ impl<'a> Lexer<'a> {
         let mut previous = ' ';
         for character in rest[len..].chars() {
             let exponent = if hex { matches!(previous, 'p' | 'P') } else { matches!(previous, 'e' | 'E') };
-            if !(is_word(character) || character == '.' || exponent && matches!(character, '+' | '-')) {
+            if !(is_name_character(character) || character == '.' || exponent && matches!(character, '+' | '-')) {
                 break;
             }
             len += character.len_utf8();
@@ -254,7 +255,7 @@ impl<'a> Lexer<'a> {
 }
 
 fn trims_before(after: &str) -> bool {
-    after.starts_with('-') && after[1..].starts_with(is_blank)
+    after.starts_with('-') && after[1..].starts_with(is_space)
 }
 
 fn code_point(character: char) -> String {

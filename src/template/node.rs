@@ -1,30 +1,30 @@
-//! The tree of a parsed template.
+//! The syntax tree of a template, after Go's `text/template/parse/node.go`.
 
 use std::fmt;
 use std::rc::Rc;
 
-/// A template with a name: a file or a `define`.
+/// A named template: a file or a `define`.
 #[derive(Debug)]
 pub struct Tree {
-    /// What `template` and `include` call it.
+    /// The name for `template` and `include`.
     pub name: String,
     /// The source text and its file.
     pub source: Rc<Source>,
-    /// What it does.
+    /// Its statements.
     pub body: Vec<Node>,
 }
 
 /// The file that a template was read from.
 #[derive(Debug)]
 pub struct Source {
-    /// The name in errors.
+    /// The file's name in errors.
     pub file: String,
     /// The whole text.
     pub text: String,
 }
 
 impl Source {
-    /// `file:line:column` of a byte offset; lines count from 1, columns are bytes from 0, as Go says them.
+    /// `file:line:column` of a byte offset; lines count from 1, columns are bytes from 0, as in Go's messages.
     pub fn place(&self, pos: usize) -> String {
         let column = self.before(pos).iter().rposition(|byte| *byte == b'\n').map_or(pos, |newline| pos - newline - 1);
         format!("{}:{}:{column}", self.file, self.line(pos))
@@ -57,9 +57,9 @@ pub enum Node {
     Template {
         /// Offset in the source.
         pos: usize,
-        /// The template to run.
+        /// The template to execute.
         name: String,
-        /// Its dot.
+        /// Its `.`; nil where there is none.
         pipe: Option<Pipe>,
     },
     /// `{{ break }}`
@@ -68,7 +68,7 @@ pub enum Node {
     Continue,
 }
 
-/// What `if`, `with` and `range` have in common.
+/// An `if`, `with` or `range`.
 #[derive(Debug)]
 pub struct Branch {
     /// The condition, or what to range over.
@@ -76,15 +76,15 @@ pub struct Branch {
     /// The body.
     pub body: Vec<Node>,
     /// The body of `else`.
-    pub otherwise: Vec<Node>,
+    pub else_body: Vec<Node>,
 }
 
-/// A pipeline with its variables.
+/// A pipeline, with the variables it sets.
 #[derive(Debug)]
 pub struct Pipe {
     /// Offset in the source.
     pub pos: usize,
-    /// The variables on the left.
+    /// The variables on the left, with their `$`.
     pub variables: Vec<String>,
     /// Whether they are assigned (`=`) rather than declared (`:=`).
     pub assigns: bool,
@@ -92,42 +92,42 @@ pub struct Pipe {
     pub commands: Vec<Command>,
 }
 
-/// A function, method or field with its arguments.
+/// A stage of a pipeline: a function, method or field with its arguments.
 #[derive(Debug)]
 pub struct Command {
     /// Offset in the source.
     pub pos: usize,
-    /// The words; the first says what to do.
-    pub words: Vec<Expr>,
+    /// The operands: what to call, then its arguments.
+    pub operands: Vec<Expr>,
 }
 
-/// A word with its offset in the source.
+/// An operand with its offset in the source.
 #[derive(Debug)]
 pub struct Expr {
     /// Offset in the source.
     pub pos: usize,
     /// What it is.
-    pub kind: Word,
+    pub kind: ExprKind,
 }
 
-/// What a word is.
+/// The kinds of operands.
 #[derive(Debug)]
-pub enum Word {
+pub enum ExprKind {
     /// `.`
     Dot,
     /// `nil`
     Nil,
     /// `true`, `false`
     Bool(bool),
-    /// A number: its text, and what it is.
+    /// A number: as written, and its value.
     Number(String, Number),
-    /// A string: as written, and what it says.
+    /// A string: as written, and its value.
     Text(String, Rc<str>),
-    /// A function.
+    /// A function's name.
     Function(String),
     /// `.a.b`
     Field(Vec<String>),
-    /// `$x.a.b`; the first is the name with its dollar.
+    /// `$x.a.b`; the first part is the variable with its `$`.
     Variable(Vec<String>),
     /// `(pipeline).a.b`
     Chain(Box<Expr>, Vec<String>),
@@ -135,14 +135,14 @@ pub enum Word {
     Pipe(Box<Pipe>),
 }
 
-/// A number of a template.
+/// The value of a number constant.
 #[derive(Debug, Clone, Copy)]
 pub struct Number {
     /// Its value as an integer, if it has one.
     pub int: Option<i64>,
     /// Its value as a float.
     pub float: f64,
-    /// Whether it stands for a float where nothing says which (`1.0`, `1e3`).
+    /// Whether it is a float where the type is not known (`1.0`, `1e3`).
     pub is_float: bool,
 }
 
@@ -160,8 +160,8 @@ impl fmt::Display for Pipe {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, word) in self.words.iter().enumerate() {
-            write!(f, "{}{word}", if at > 0 { " " } else { "" })?;
+        for (at, operand) in self.operands.iter().enumerate() {
+            write!(f, "{}{operand}", if at > 0 { " " } else { "" })?;
         }
         Ok(())
     }
@@ -171,17 +171,17 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dotted = |f: &mut fmt::Formatter<'_>, fields: &[String]| fields.iter().try_for_each(|field| write!(f, ".{field}"));
         match &self.kind {
-            Word::Dot => f.write_str("."),
-            Word::Nil => f.write_str("nil"),
-            Word::Bool(value) => write!(f, "{value}"),
-            Word::Number(text, _) | Word::Text(text, _) | Word::Function(text) => f.write_str(text),
-            Word::Field(fields) => dotted(f, fields),
-            Word::Variable(parts) => f.write_str(&parts.join(".")),
-            Word::Chain(inner, fields) => {
+            ExprKind::Dot => f.write_str("."),
+            ExprKind::Nil => f.write_str("nil"),
+            ExprKind::Bool(value) => write!(f, "{value}"),
+            ExprKind::Number(text, _) | ExprKind::Text(text, _) | ExprKind::Function(text) => f.write_str(text),
+            ExprKind::Field(fields) => dotted(f, fields),
+            ExprKind::Variable(parts) => f.write_str(&parts.join(".")),
+            ExprKind::Chain(inner, fields) => {
                 write!(f, "{inner}")?;
                 dotted(f, fields)
             }
-            Word::Pipe(pipe) => write!(f, "({pipe})"),
+            ExprKind::Pipe(pipe) => write!(f, "({pipe})"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Numbers and quoted strings as Go writes them.
+//! Reads number constants and quoted strings in Go's syntax.
 
 use super::node::Number;
 
-/// Reads a number of a template; `None` if Go would not.
+/// Reads a number constant; `None` if it is not one in Go.
 pub fn parse(text: &str) -> Option<Number> {
     let (negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Option<Number> {
     Some(Number { int, float, is_float: true })
 }
 
-/// An integer as `strconv.ParseInt(text, 0, 64)` reads it, without a sign.
+/// Reads an integer without a sign, as Go's `strconv.ParseInt(text, 0, 64)`.
 pub fn integer(text: &str) -> Option<i64> {
     let plain = text.replace('_', "");
     let (radix, digits) = match plain.get(..2).map(str::to_ascii_lowercase).as_deref() {
@@ -40,7 +40,7 @@ pub fn integer(text: &str) -> Option<i64> {
     i64::from_str_radix(digits, radix).ok()
 }
 
-/// What a string in double quotes says, the quotes included in `text`; `None` if an escape is wrong.
+/// Reads a string in double quotes, which are part of `text`; `None` if an escape is invalid.
 pub fn unquote(text: &str) -> Option<String> {
     let inner = text.get(1..text.len().checked_sub(1)?)?;
     let mut bytes = Vec::new();

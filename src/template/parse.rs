@@ -1,19 +1,19 @@
-//! Text to trees, after Go's `text/template/parse/parse.go`.
+//! Parses templates, after Go's `text/template/parse/parse.go`.
 
 use std::rc::Rc;
 
 use super::lex::{Kind, Token, lex};
-use super::node::{Branch, Command, Expr, Node, Pipe, Source, Tree, Word};
+use super::node::{Branch, Command, Expr, ExprKind, Node, Pipe, Source, Tree};
 use super::number;
 
-/// Parentheses and branches go this deep.
-const DEEPEST: usize = 400;
+/// The limit on how deep parentheses and branches nest.
+const MAX_DEPTH: usize = 400;
 
-/// Reads a template file: its own body first, then what it defines. `known` tells which functions there are.
+/// Parses a template file: returns its own tree, then those that it defines.
 ///
 /// # Errors
 /// Fails with Go's message, `template: file:line: …`.
-pub fn parse(file: &str, text: &str, known: &dyn Fn(&str) -> bool) -> Result<Vec<Tree>, String> {
+pub fn parse(file: &str, text: &str, is_function: &dyn Fn(&str) -> bool) -> Result<Vec<Tree>, String> {
     let source = Rc::new(Source { file: file.to_owned(), text: text.to_owned() });
     let mut parser = Parser {
         source: Rc::clone(&source),
@@ -24,7 +24,7 @@ pub fn parse(file: &str, text: &str, known: &dyn Fn(&str) -> bool) -> Result<Vec
         loops: 0,
         depth: 0,
         defined: Vec::new(),
-        known,
+        is_function,
     };
     let body = parser.file().map_err(|message| format!("template: {file}:{}: {message}", parser.line))?;
     let mut trees = vec![Tree { name: file.to_owned(), source, body }];
@@ -32,7 +32,7 @@ pub fn parse(file: &str, text: &str, known: &dyn Fn(&str) -> bool) -> Result<Vec
     Ok(trees)
 }
 
-/// Whether a body prints nothing but blanks: such a definition replaces no other.
+/// Whether a body prints only white space: such a definition does not replace another.
 pub fn is_empty(body: &[Node]) -> bool {
     body.iter().all(|node| matches!(node, Node::Text(_, text) if text.trim().is_empty()))
 }
@@ -46,12 +46,12 @@ struct Parser<'a> {
     loops: usize,
     depth: usize,
     defined: Vec<Tree>,
-    known: &'a dyn Fn(&str) -> bool,
+    is_function: &'a dyn Fn(&str) -> bool,
 }
 
-/// What ended a list of nodes.
+/// What terminates a list of nodes.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
+enum Terminator {
     End,
     Else,
     File,
@@ -77,69 +77,69 @@ impl Parser<'_> {
         }
     }
 
-    fn next_word(&mut self) -> Token {
+    fn next_non_space(&mut self) -> Token {
         self.skip_space();
         self.next()
     }
 
-    fn peek_word(&mut self) -> Token {
+    fn peek_non_space(&mut self) -> Token {
         self.skip_space();
         self.peek().clone()
     }
 
     fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Token> {
-        let token = self.next_word();
+        let token = self.next_non_space();
         if token.kind == kind { Ok(token) } else { Err(unexpected(&token, context)) }
     }
 
     fn file(&mut self) -> Parsed<Vec<Node>> {
-        let (body, ended) = self.nodes(true)?;
-        match ended {
-            Ended::File => Ok(body),
-            Ended::End => Err("unexpected {{end}}".to_owned()),
-            Ended::Else => Err("unexpected {{else}}".to_owned()),
+        let (body, terminator) = self.nodes(true)?;
+        match terminator {
+            Terminator::File => Ok(body),
+            Terminator::End => Err("unexpected {{end}}".to_owned()),
+            Terminator::Else => Err("unexpected {{else}}".to_owned()),
         }
     }
 
-    fn nodes(&mut self, top: bool) -> Parsed<(Vec<Node>, Ended)> {
+    fn nodes(&mut self, top: bool) -> Parsed<(Vec<Node>, Terminator)> {
         self.depth += 1;
-        if self.depth > DEEPEST {
-            return Err("nested too deep".to_owned());
+        if self.depth > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
         }
         let mut nodes = Vec::new();
-        let ended = loop {
+        let terminator = loop {
             let token = self.next();
             match token.kind {
                 Kind::Text => nodes.push(Node::Text(token.pos, token.text)),
                 Kind::Open => {
-                    let word = self.peek_word();
+                    let word = self.peek_non_space();
                     match (word.kind, word.text.as_str()) {
                         (Kind::Keyword, "end") => {
-                            self.next_word();
+                            self.next_non_space();
                             self.expect(Kind::Close, "end")?;
-                            break Ended::End;
+                            break Terminator::End;
                         }
                         (Kind::Keyword, "else") => {
-                            self.next_word();
-                            break Ended::Else;
+                            self.next_non_space();
+                            break Terminator::Else;
                         }
                         (Kind::Keyword, "define") if top => {
-                            self.next_word();
+                            self.next_non_space();
                             self.define()?;
                         }
                         _ => nodes.extend(self.action()?),
                     }
                 }
-                Kind::End if top => break Ended::File,
+                Kind::End if top => break Terminator::File,
                 _ => return Err(unexpected(&token, "input")),
             }
         };
         self.depth -= 1;
-        Ok((nodes, ended))
+        Ok((nodes, terminator))
     }
 
     fn name(&mut self, context: &str) -> Parsed<String> {
-        let token = self.next_word();
+        let token = self.next_non_space();
         match token.kind {
             Kind::Quoted => number::unquote(&token.text).ok_or_else(|| "invalid syntax".to_owned()),
             Kind::Raw => Ok(token.text[1..token.text.len() - 1].to_owned()),
@@ -153,12 +153,12 @@ impl Parser<'_> {
         self.definition(name, "define clause")
     }
 
-    /// The body of `define` and `block`, with variables of its own.
+    /// Parses the body of `define` or `block`, which has variables of its own.
     fn definition(&mut self, name: String, context: &str) -> Parsed<()> {
         let outer = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let loops = std::mem::take(&mut self.loops);
-        let (body, ended) = self.nodes(false)?;
-        if ended != Ended::End {
+        let (body, terminator) = self.nodes(false)?;
+        if terminator != Terminator::End {
             return Err(format!("unexpected {{{{else}}}} in {context}"));
         }
         (self.variables, self.loops) = (outer, loops);
@@ -175,23 +175,23 @@ impl Parser<'_> {
     }
 
     fn action(&mut self) -> Parsed<Option<Node>> {
-        let token = self.peek_word();
+        let token = self.peek_non_space();
         if token.kind != Kind::Keyword {
             let pipe = self.pipe(token.pos, Kind::Close, "command")?;
             return Ok(Some(Node::Action(pipe)));
         }
-        self.next_word();
+        self.next_non_space();
         Ok(Some(match token.text.as_str() {
             "if" => Node::If(self.branch("if")?),
             "with" => Node::With(self.branch("with")?),
             "range" => Node::Range(self.branch("range")?),
             "template" => {
-                let pos = self.peek_word().pos;
+                let pos = self.peek_non_space().pos;
                 let name = self.name("template clause")?;
                 Node::Template { pos, name, pipe: self.argument("template clause")? }
             }
             "block" => {
-                let pos = self.peek_word().pos;
+                let pos = self.peek_non_space().pos;
                 let name = self.name("block clause")?;
                 let pipe = Some(self.pipe(pos, Kind::Close, "block clause")?);
                 self.definition(name.clone(), "block clause")?;
@@ -209,9 +209,9 @@ impl Parser<'_> {
     }
 
     fn argument(&mut self, context: &str) -> Parsed<Option<Pipe>> {
-        let token = self.peek_word();
+        let token = self.peek_non_space();
         if token.kind == Kind::Close {
-            self.next_word();
+            self.next_non_space();
             return Ok(None);
         }
         self.pipe(token.pos, Kind::Close, context).map(Some)
@@ -219,47 +219,47 @@ impl Parser<'_> {
 
     fn branch(&mut self, word: &str) -> Parsed<Branch> {
         let scope = self.variables.len();
-        let pos = self.peek_word().pos;
+        let pos = self.peek_non_space().pos;
         let pipe = self.pipe(pos, Kind::Close, word)?;
         let is_range = word == "range";
         self.loops += usize::from(is_range);
-        let (body, ended) = self.nodes(false)?;
+        let (body, terminator) = self.nodes(false)?;
         self.loops -= usize::from(is_range);
-        let otherwise = if ended == Ended::Else { self.otherwise(word)? } else { Vec::new() };
+        let else_body = if terminator == Terminator::Else { self.else_clause(word)? } else { Vec::new() };
         self.variables.truncate(scope);
-        Ok(Branch { pipe, body, otherwise })
+        Ok(Branch { pipe, body, else_body })
     }
 
-    /// After `{{ else`: another branch, or a body up to `{{ end }}`.
-    fn otherwise(&mut self, word: &str) -> Parsed<Vec<Node>> {
-        let token = self.peek_word();
+    /// Parses what follows `{{ else`: another branch, or a body up to `{{ end }}`.
+    fn else_clause(&mut self, word: &str) -> Parsed<Vec<Node>> {
+        let token = self.peek_non_space();
         if token.kind == Kind::Keyword && token.text == word && word != "range" {
-            self.next_word();
+            self.next_non_space();
             let branch = self.branch(word)?;
             return Ok(vec![if word == "if" { Node::If(branch) } else { Node::With(branch) }]);
         }
         self.expect(Kind::Close, "else")?;
-        let (body, ended) = self.nodes(false)?;
-        if ended != Ended::End {
+        let (body, terminator) = self.nodes(false)?;
+        if terminator != Terminator::End {
             return Err("expected end; found {{else}}".to_owned());
         }
         Ok(body)
     }
 
-    /// A pipeline up to the token that closes it.
+    /// Parses a pipeline up to the token that closes it.
     fn pipe(&mut self, pos: usize, close: Kind, context: &str) -> Parsed<Pipe> {
         self.depth += 1;
-        if self.depth > DEEPEST {
-            return Err("nested too deep".to_owned());
+        if self.depth > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
         }
         let mut pipe = Pipe { pos, variables: Vec::new(), assigns: false, commands: Vec::new() };
         self.declarations(&mut pipe, context)?;
         let declared = if pipe.assigns { Vec::new() } else { pipe.variables.clone() };
         loop {
-            let token = self.peek_word();
+            let token = self.peek_non_space();
             match token.kind {
                 kind if kind == close => {
-                    self.next_word();
+                    self.next_non_space();
                     break;
                 }
                 Kind::Bool
@@ -274,56 +274,59 @@ impl Parser<'_> {
                 | Kind::Variable
                 | Kind::LeftParen => pipe.commands.push(self.command()?),
                 _ => {
-                    self.next_word();
+                    self.next_non_space();
                     return Err(unexpected(&token, context));
                 }
             }
         }
-        self.check(&pipe, context)?;
+        self.check_pipeline(&pipe, context)?;
         self.variables.extend(declared);
         self.depth -= 1;
         Ok(pipe)
     }
 
-    fn check(&self, pipe: &Pipe, context: &str) -> Parsed<()> {
+    fn check_pipeline(&self, pipe: &Pipe, context: &str) -> Parsed<()> {
         if pipe.commands.is_empty() {
             return Err(format!("missing value for {context}"));
         }
         for (at, command) in pipe.commands.iter().enumerate().skip(1) {
-            if matches!(command.words[0].kind, Word::Bool(_) | Word::Dot | Word::Nil | Word::Number(..) | Word::Text(..)) {
+            if matches!(
+                command.operands[0].kind,
+                ExprKind::Bool(_) | ExprKind::Dot | ExprKind::Nil | ExprKind::Number(..) | ExprKind::Text(..)
+            ) {
                 return Err(format!("non executable command in pipeline stage {}", at + 1));
             }
         }
         Ok(())
     }
 
-    /// `$a, $b :=` before a pipeline.
+    /// Parses `$a, $b :=` before a pipeline.
     fn declarations(&mut self, pipe: &mut Pipe, context: &str) -> Parsed<()> {
         let start = self.at;
         let mut names = Vec::new();
         loop {
-            let token = self.peek_word();
+            let token = self.peek_non_space();
             if token.kind != Kind::Variable {
                 break;
             }
-            self.next_word();
+            self.next_non_space();
             names.push(token.text);
-            let sign = self.peek_word();
+            let sign = self.peek_non_space();
             match sign.kind {
                 Kind::Declare | Kind::Assign => {
-                    self.next_word();
+                    self.next_non_space();
                     if names.len() > 1 && context != "range" || names.len() > 2 {
                         return Err(format!("too many declarations in {context}"));
                     }
                     pipe.assigns = sign.kind == Kind::Assign;
                     if pipe.assigns {
-                        names.iter().try_for_each(|name| self.declared(name))?;
+                        names.iter().try_for_each(|name| self.check_declared(name))?;
                     }
                     pipe.variables = names;
                     return Ok(());
                 }
                 Kind::Comma if context == "range" => {
-                    self.next_word();
+                    self.next_non_space();
                 }
                 _ => break,
             }
@@ -332,21 +335,21 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn declared(&self, name: &str) -> Parsed<()> {
-        if self.variables.iter().any(|known| known == name) { Ok(()) } else { Err(format!("undefined variable {name:?}")) }
+    fn check_declared(&self, name: &str) -> Parsed<()> {
+        if self.variables.iter().any(|variable| variable == name) { Ok(()) } else { Err(format!("undefined variable {name:?}")) }
     }
 
     fn command(&mut self) -> Parsed<Command> {
-        let mut command = Command { pos: self.peek_word().pos, words: Vec::new() };
+        let mut command = Command { pos: self.peek_non_space().pos, operands: Vec::new() };
         loop {
             self.skip_space();
-            command.words.extend(self.operand()?);
+            command.operands.extend(self.operand()?);
             let token = self.next();
             match token.kind {
                 Kind::Space => continue,
                 Kind::Close | Kind::RightParen => self.at -= 1,
                 Kind::Pipe => {
-                    let after = self.peek_word();
+                    let after = self.peek_non_space();
                     if matches!(after.kind, Kind::Close | Kind::RightParen) {
                         return Err("missing value for command".to_owned());
                     }
@@ -355,13 +358,13 @@ impl Parser<'_> {
             }
             break;
         }
-        if command.words.is_empty() {
+        if command.operands.is_empty() {
             return Err("empty command".to_owned());
         }
         Ok(command)
     }
 
-    /// A word with the fields behind it.
+    /// Parses an operand with the fields behind it.
     fn operand(&mut self) -> Parsed<Option<Expr>> {
         let Some(term) = self.term()? else { return Ok(None) };
         if self.peek().kind != Kind::Field {
@@ -373,64 +376,64 @@ impl Parser<'_> {
             fields.push(self.next().text[1..].to_owned());
         }
         let kind = match term.kind {
-            Word::Field(first) => Word::Field([first, fields].concat()),
-            Word::Variable(first) => Word::Variable([first, fields].concat()),
-            Word::Bool(_) | Word::Text(..) | Word::Number(..) | Word::Nil | Word::Dot => {
+            ExprKind::Field(first) => ExprKind::Field([first, fields].concat()),
+            ExprKind::Variable(first) => ExprKind::Variable([first, fields].concat()),
+            ExprKind::Bool(_) | ExprKind::Text(..) | ExprKind::Number(..) | ExprKind::Nil | ExprKind::Dot => {
                 return Err(format!("unexpected . after term {:?}", term.to_string()));
             }
-            _ => Word::Chain(Box::new(term), fields),
+            _ => ExprKind::Chain(Box::new(term), fields),
         };
         Ok(Some(Expr { pos, kind }))
     }
 
     fn term(&mut self) -> Parsed<Option<Expr>> {
-        let token = self.peek_word();
+        let token = self.peek_non_space();
         let pos = token.pos;
         let kind = match token.kind {
             Kind::Identifier => {
-                if !(self.known)(&token.text) {
+                if !(self.is_function)(&token.text) {
                     self.line = token.line;
                     return Err(format!("function {:?} not defined", token.text));
                 }
-                Word::Function(token.text)
+                ExprKind::Function(token.text)
             }
-            Kind::Dot => Word::Dot,
-            Kind::Nil => Word::Nil,
+            Kind::Dot => ExprKind::Dot,
+            Kind::Nil => ExprKind::Nil,
             Kind::Variable => {
                 self.line = token.line;
-                self.declared(&token.text)?;
-                Word::Variable(vec![token.text])
+                self.check_declared(&token.text)?;
+                ExprKind::Variable(vec![token.text])
             }
-            Kind::Field => Word::Field(vec![token.text[1..].to_owned()]),
-            Kind::Bool => Word::Bool(token.text == "true"),
+            Kind::Field => ExprKind::Field(vec![token.text[1..].to_owned()]),
+            Kind::Bool => ExprKind::Bool(token.text == "true"),
             Kind::Number => {
                 let value = number::parse(&token.text).ok_or_else(|| format!("illegal number syntax: {:?}", token.text))?;
-                Word::Number(token.text, value)
+                ExprKind::Number(token.text, value)
             }
             Kind::Char => {
                 let text = number::unquote(&token.text).filter(|text| text.chars().count() == 1);
                 let code =
                     text.and_then(|text| text.chars().next()).ok_or_else(|| format!("malformed character constant: {}", token.text))?;
                 let int = i64::from(u32::from(code));
-                Word::Number(token.text, super::node::Number { int: Some(int), float: int as f64, is_float: false })
+                ExprKind::Number(token.text, super::node::Number { int: Some(int), float: int as f64, is_float: false })
             }
             Kind::Quoted => {
                 let text = number::unquote(&token.text).ok_or("invalid syntax")?;
-                Word::Text(token.text, text.into())
+                ExprKind::Text(token.text, text.into())
             }
             Kind::Raw => {
                 let text = token.text[1..token.text.len() - 1].replace('\r', "");
-                Word::Text(token.text, text.into())
+                ExprKind::Text(token.text, text.into())
             }
             Kind::LeftParen => {
-                self.next_word();
-                let pos = self.peek_word().pos;
+                self.next_non_space();
+                let pos = self.peek_non_space().pos;
                 let pipe = self.pipe(pos, Kind::RightParen, "parenthesized pipeline")?;
-                return Ok(Some(Expr { pos, kind: Word::Pipe(Box::new(pipe)) }));
+                return Ok(Some(Expr { pos, kind: ExprKind::Pipe(Box::new(pipe)) }));
             }
             _ => return Ok(None),
         };
-        self.next_word();
+        self.next_non_space();
         Ok(Some(Expr { pos, kind }))
     }
 }

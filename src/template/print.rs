@@ -1,12 +1,12 @@
-//! `fmt` of Go: how values print, and `printf`.
+//! Formats values as Go's `fmt` and `strconv` do.
 
 use super::budget;
 use super::value::Value;
 
-/// Deeper than this nothing is printed: a map may hold itself.
-const DEEPEST: usize = 200;
+/// The limit on how deep values are printed: a map may contain itself.
+const MAX_DEPTH: usize = 200;
 
-/// `%v`: how an action prints a value, but for nil (`<no value>`).
+/// Formats with `%v`, as an action prints a value other than nil.
 pub fn display(value: &Value) -> String {
     let mut out = String::new();
     write_value(&mut out, value, 0);
@@ -14,8 +14,8 @@ pub fn display(value: &Value) -> String {
 }
 
 fn write_value(out: &mut String, value: &Value, depth: usize) {
-    // where work has come to its end, the next step says so
-    if depth > DEEPEST || budget::spend(budget::VALUE).is_err() {
+    // where the budget is spent, the next step fails
+    if depth > MAX_DEPTH || budget::spend(budget::VALUE).is_err() {
         out.push('…');
         return;
     }
@@ -50,7 +50,7 @@ fn bracketed(out: &mut String, items: impl Iterator<Item = Value>, depth: usize)
     out.push(']');
 }
 
-/// `strconv.FormatFloat` with `e`, `f` or `g`; without a precision the shortest that reads back.
+/// Formats as `strconv.FormatFloat` with `e`, `f` or `g`; without a precision the shortest text that reads back as the same.
 pub fn float(value: f64, format: char, precision: Option<usize>) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
@@ -65,24 +65,24 @@ pub fn float(value: f64, format: char, precision: Option<usize>) -> String {
     match format {
         'f' => precision.map_or_else(|| format!("{value}"), |precision| fixed(value, precision)),
         'e' => exponent(&precision.map_or_else(|| format!("{value:e}"), |precision| scientific(value, precision))),
-        _ => general(value, precision.map(|precision| precision.min(DIGITS))),
+        _ => general(value, precision.map(|precision| precision.min(MAX_DIGITS))),
     }
 }
 
-/// No float64 has more digits; behind them are zeros, which `format!` would not make so many of.
-const DIGITS: usize = 1100;
+/// No float64 has more digits; `format!` would not write as many zeros as may follow.
+const MAX_DIGITS: usize = 1100;
 
 fn fixed(value: f64, precision: usize) -> String {
-    let digits = precision.min(DIGITS);
+    let digits = precision.min(MAX_DIGITS);
     format!("{value:.digits$}{}", "0".repeat(precision - digits))
 }
 
 fn scientific(value: f64, precision: usize) -> String {
-    let digits = precision.min(DIGITS);
+    let digits = precision.min(MAX_DIGITS);
     format!("{value:.digits$e}").replace('e', &format!("{}e", "0".repeat(precision - digits)))
 }
 
-/// From this power of ten on, what has no precision is written with an exponent: 1000000.0 prints `1e+06`.
+/// From this power of ten on an exponent is written where there is no precision: 1000000.0 prints `1e+06`.
 const SHORTEST_LIMIT: usize = 6;
 
 fn general(value: f64, precision: Option<usize>) -> String {
@@ -103,14 +103,14 @@ fn general(value: f64, precision: Option<usize>) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Go writes exponents with a sign and two digits.
+/// Rewrites an exponent as Go does: with a sign and at least two digits.
 fn exponent(text: &str) -> String {
     let Some((digits, power)) = text.split_once('e') else { return text.to_owned() };
     let (sign, power) = power.strip_prefix('-').map_or(('+', power), |power| ('-', power));
     format!("{digits}e{sign}{power:0>2}")
 }
 
-/// `strconv.Quote`.
+/// Quotes as `strconv.Quote`.
 pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -138,13 +138,13 @@ fn escape(character: char, quote: char, ascii: bool) -> String {
     }
 }
 
-/// `strconv.IsPrint`, but for what is not assigned.
+/// `strconv.IsPrint`, without its list of characters that are not assigned.
 fn printable(character: char) -> bool {
     let hidden = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}');
     !character.is_control() && !hidden && (character == ' ' || !character.is_whitespace())
 }
 
-/// `fmt.Sprint`: blanks between operands that are both no strings.
+/// Formats as `fmt.Sprint`: with a space between two operands if neither is a string.
 pub fn sprint(values: &[Value]) -> String {
     let mut out = String::new();
     for (at, value) in values.iter().enumerate() {
@@ -168,15 +168,15 @@ struct Flags {
     precision: Option<usize>,
 }
 
-/// Widths and precisions end here, as in Go.
-const WIDEST: i64 = 1_000_000;
+/// The limit on widths and precisions, as in Go.
+const MAX_WIDTH: i64 = 1_000_000;
 
-/// A width that there is work left for.
-fn affordable(width: i64) -> Option<usize> {
+/// The width, if the budget allows it.
+fn within_budget(width: i64) -> Option<usize> {
     usize::try_from(width).ok().filter(|width| budget::spend(*width).is_ok())
 }
 
-/// `fmt.Sprintf`.
+/// Formats as `fmt.Sprintf`.
 pub fn sprintf(format: &str, values: &[Value]) -> String {
     let mut out = String::new();
     let (mut used, mut reordered) = (0, false);
@@ -196,25 +196,25 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
                 _ => flags.zero = !flags.minus,
             }
         }
-        reordered |= index(&mut rest, &mut used);
-        match amount(&mut rest, values, &mut used) {
+        reordered |= argument_index(&mut rest, &mut used);
+        match width_or_precision(&mut rest, values, &mut used) {
             Some(Ok(width)) => {
                 flags.minus |= width < 0;
                 flags.zero &= !flags.minus;
-                flags.width = affordable(width.abs());
+                flags.width = within_budget(width.abs());
             }
             Some(Err(())) => out.push_str("%!(BADWIDTH)"),
             None => {}
         }
         if rest.next_if_eq(&'.').is_some() {
-            reordered |= index(&mut rest, &mut used);
-            match amount(&mut rest, values, &mut used) {
-                Some(Ok(precision)) => flags.precision = affordable(precision),
+            reordered |= argument_index(&mut rest, &mut used);
+            match width_or_precision(&mut rest, values, &mut used) {
+                Some(Ok(precision)) => flags.precision = within_budget(precision),
                 Some(Err(())) => out.push_str("%!(BADPREC)"),
                 None => flags.precision = Some(0),
             }
         }
-        reordered |= index(&mut rest, &mut used);
+        reordered |= argument_index(&mut rest, &mut used);
         match rest.next() {
             None => out.push_str("%!(NOVERB)"),
             Some('%') => out.push('%'),
@@ -225,7 +225,7 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
                 }
                 Some(value) => {
                     used += 1;
-                    out.push_str(&formatted(value, verb, flags, 0));
+                    out.push_str(&format_value(value, verb, flags, 0));
                 }
             },
         }
@@ -241,8 +241,8 @@ pub fn sprintf(format: &str, values: &[Value]) -> String {
 
 type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// `[n]` before a verb or a star.
-fn index(rest: &mut Rest<'_>, used: &mut usize) -> bool {
+/// Reads `[n]` before a verb or a star; returns whether it was there.
+fn argument_index(rest: &mut Rest<'_>, used: &mut usize) -> bool {
     if rest.next_if_eq(&'[').is_none() {
         return false;
     }
@@ -257,13 +257,13 @@ fn index(rest: &mut Rest<'_>, used: &mut usize) -> bool {
     true
 }
 
-/// A width or precision: digits, or `*` for the next value.
-fn amount(rest: &mut Rest<'_>, values: &[Value], used: &mut usize) -> Option<Result<i64, ()>> {
+/// Reads a width or precision: digits, or `*` for the next value.
+fn width_or_precision(rest: &mut Rest<'_>, values: &[Value], used: &mut usize) -> Option<Result<i64, ()>> {
     if rest.next_if_eq(&'*').is_some() {
         let value = values.get(*used);
         *used += 1;
         return Some(match value {
-            Some(Value::Int(number) | Value::Int64(number)) if number.abs() <= WIDEST => Ok(*number),
+            Some(Value::Int(number) | Value::Int64(number)) if number.abs() <= MAX_WIDTH => Ok(*number),
             _ => Err(()),
         });
     }
@@ -274,54 +274,54 @@ fn amount(rest: &mut Rest<'_>, values: &[Value], used: &mut usize) -> Option<Res
     if digits.is_empty() {
         return None;
     }
-    Some(digits.parse::<i64>().ok().filter(|number| *number <= WIDEST).ok_or(()))
+    Some(digits.parse::<i64>().ok().filter(|number| *number <= MAX_WIDTH).ok_or(()))
 }
 
-fn formatted(value: &Value, verb: char, flags: Flags, depth: usize) -> String {
-    let bad = || {
+fn format_value(value: &Value, verb: char, flags: Flags, depth: usize) -> String {
+    let bad_verb = || {
         let inside = if value.is_nil() { "<nil>".to_owned() } else { format!("{}={}", value.type_name(), display(value)) };
         format!("%!{verb}({inside})")
     };
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return "…".to_owned();
     }
     match (verb, value) {
         ('T', _) => pad(value.type_name(), flags),
         ('v', Value::Absent | Value::Nil) => pad("<nil>", flags),
-        (_, Value::Absent | Value::Nil) => bad(),
+        (_, Value::Absent | Value::Nil) => bad_verb(),
         ('v', Value::Text(text)) if flags.sharp => pad(&quote(text), flags),
         ('v' | 't', Value::Bool(value)) => pad(if *value { "true" } else { "false" }, flags),
-        (_, Value::Int(number) | Value::Int64(number)) => integer(*number, verb, flags).unwrap_or_else(bad),
-        (_, Value::Float(number)) => floating(*number, verb, flags).unwrap_or_else(bad),
-        (_, Value::Text(text)) => string(text, verb, flags).unwrap_or_else(bad),
+        (_, Value::Int(number) | Value::Int64(number)) => integer(*number, verb, flags).unwrap_or_else(bad_verb),
+        (_, Value::Float(number)) => floating(*number, verb, flags).unwrap_or_else(bad_verb),
+        (_, Value::Text(text)) => string(text, verb, flags).unwrap_or_else(bad_verb),
         ('s' | 'q' | 'x' | 'X', Value::Bytes(bytes)) => match verb {
             'x' | 'X' => hexadecimal(bytes, verb, flags),
-            _ => string(&String::from_utf8_lossy(bytes), verb, flags).unwrap_or_else(bad),
+            _ => string(&String::from_utf8_lossy(bytes), verb, flags).unwrap_or_else(bad_verb),
         },
-        (_, Value::Bytes(bytes)) => each(bytes.iter().map(|byte| Value::Int(i64::from(*byte))), verb, flags, depth),
-        (_, Value::List(items)) => each(items.iter().cloned(), verb, flags, depth),
+        (_, Value::Bytes(bytes)) => format_list(bytes.iter().map(|byte| Value::Int(i64::from(*byte))), verb, flags, depth),
+        (_, Value::List(items)) => format_list(items.iter().cloned(), verb, flags, depth),
         (_, Value::Map(map)) => {
             let entries = map.borrow();
             let inside = entries.iter().map(|(key, value)| {
-                format!("{}:{}", formatted(&Value::text(key), verb, flags, depth + 1), formatted(value, verb, flags, depth + 1))
+                format!("{}:{}", format_value(&Value::text(key), verb, flags, depth + 1), format_value(value, verb, flags, depth + 1))
             });
             format!("map[{}]", inside.collect::<Vec<_>>().join(" "))
         }
-        (_, Value::Object(object)) => string(&object.display(0), verb, flags).unwrap_or_else(bad),
-        _ => bad(),
+        (_, Value::Object(object)) => string(&object.display(0), verb, flags).unwrap_or_else(bad_verb),
+        _ => bad_verb(),
     }
 }
 
-fn each(items: impl Iterator<Item = Value>, verb: char, flags: Flags, depth: usize) -> String {
-    format!("[{}]", items.map(|item| formatted(&item, verb, flags, depth + 1)).collect::<Vec<_>>().join(" "))
+fn format_list(items: impl Iterator<Item = Value>, verb: char, flags: Flags, depth: usize) -> String {
+    format!("[{}]", items.map(|item| format_value(&item, verb, flags, depth + 1)).collect::<Vec<_>>().join(" "))
 }
 
 fn string(text: &str, verb: char, flags: Flags) -> Option<String> {
-    let cut: String = text.chars().take(flags.precision.unwrap_or(usize::MAX)).collect();
+    let truncated: String = text.chars().take(flags.precision.unwrap_or(usize::MAX)).collect();
     Some(match verb {
-        'v' | 's' => pad(&cut, flags),
-        'q' if flags.sharp && !cut.contains(['`', '\n', '\r']) => pad(&format!("`{cut}`"), flags),
-        'q' => pad(&quote(&cut), flags),
+        'v' | 's' => pad(&truncated, flags),
+        'q' if flags.sharp && !truncated.contains(['`', '\n', '\r']) => pad(&format!("`{truncated}`"), flags),
+        'q' => pad(&quote(&truncated), flags),
         'x' | 'X' => hexadecimal(text.as_bytes(), verb, flags),
         _ => return None,
     })
@@ -329,12 +329,12 @@ fn string(text: &str, verb: char, flags: Flags) -> Option<String> {
 
 fn hexadecimal(bytes: &[u8], verb: char, flags: Flags) -> String {
     let bytes = &bytes[..bytes.len().min(flags.precision.unwrap_or(usize::MAX))];
-    let words: Vec<String> = bytes.iter().map(|byte| if verb == 'x' { format!("{byte:02x}") } else { format!("{byte:02X}") }).collect();
+    let pairs: Vec<String> = bytes.iter().map(|byte| if verb == 'x' { format!("{byte:02x}") } else { format!("{byte:02X}") }).collect();
     let prefix = if flags.sharp { format!("0{verb}") } else { String::new() };
     let joined = if flags.space {
-        words.iter().map(|word| format!("{prefix}{word}")).collect::<Vec<_>>().join(" ")
+        pairs.iter().map(|pair| format!("{prefix}{pair}")).collect::<Vec<_>>().join(" ")
     } else {
-        prefix + &words.concat()
+        prefix + &pairs.concat()
     };
     pad(&joined, flags)
 }
@@ -359,10 +359,10 @@ fn integer(number: i64, verb: char, flags: Flags) -> Option<String> {
     let sign = sign(number < 0, flags);
     let digits = match flags.precision {
         Some(0) if number == 0 => String::new(),
-        Some(precision) => filled(&digits, precision, '0'),
+        Some(precision) => pad_left(&digits, precision, '0'),
         None if flags.zero => {
             let width = flags.width.unwrap_or(0).saturating_sub(sign.len());
-            filled(&digits, width, '0')
+            pad_left(&digits, width, '0')
         }
         None => digits,
     };
@@ -395,7 +395,7 @@ fn floating(number: f64, verb: char, flags: Flags) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(&text);
     if flags.zero && number.is_finite() {
         let width = flags.width.unwrap_or(0).saturating_sub(sign.len());
-        return Some(format!("{sign}{}", filled(text, width, '0')));
+        return Some(format!("{sign}{}", pad_left(text, width, '0')));
     }
     Some(pad(&format!("{sign}{text}"), Flags { zero: false, ..flags }))
 }
@@ -403,17 +403,17 @@ fn floating(number: f64, verb: char, flags: Flags) -> Option<String> {
 fn pad(text: &str, flags: Flags) -> String {
     let width = flags.width.unwrap_or(0);
     match (flags.minus, flags.zero) {
-        (true, _) => format!("{text}{}", missing(text, width, ' ')),
-        (_, true) => filled(text, width, '0'),
-        _ => filled(text, width, ' '),
+        (true, _) => format!("{text}{}", padding(text, width, ' ')),
+        (_, true) => pad_left(text, width, '0'),
+        _ => pad_left(text, width, ' '),
     }
 }
 
-/// What a text lacks to be so many letters wide. `format!` makes no more than 65535.
-fn missing(text: &str, width: usize, letter: char) -> String {
+/// The padding for a width in characters; the width of `format!` ends at 65535.
+fn padding(text: &str, width: usize, letter: char) -> String {
     letter.to_string().repeat(width.saturating_sub(text.chars().count()))
 }
 
-fn filled(text: &str, width: usize, letter: char) -> String {
-    missing(text, width, letter) + text
+fn pad_left(text: &str, width: usize, letter: char) -> String {
+    padding(text, width, letter) + text
 }

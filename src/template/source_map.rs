@@ -1,42 +1,42 @@
-//! What a template writes, and which of its lines wrote what.
+//! Maps the output of a template to the lines that wrote it.
 
 use std::rc::Rc;
 
 use super::node::Source;
 
-/// The text that a template made.
+/// The output of a template.
 #[derive(Debug)]
 pub struct MappedText {
-    /// The text.
+    /// The output.
     pub text: String,
     source: Rc<Source>,
     marks: Vec<Mark>,
 }
 
-/// Where a piece begins.
+/// Where a part of the output begins.
 #[derive(Debug)]
 struct Mark {
-    /// Offset in the text.
+    /// Offset in the output.
     at: usize,
     /// Offset in the source.
     pos: usize,
-    /// Whether it stands in the source as it is.
+    /// Whether it is copied from the source.
     copied: bool,
 }
 
 impl MappedText {
-    /// Nothing yet, of a source.
+    /// Makes an empty output of a source.
     pub fn new(source: Rc<Source>) -> Self {
         MappedText { text: String::new(), source, marks: Vec::new() }
     }
 
-    /// Adds text that stands in the source.
+    /// Adds text that is copied from the source.
     pub fn copied(&mut self, pos: usize, text: &str) {
         self.add(pos, text, true);
     }
 
-    /// Adds what an action made.
-    pub fn made(&mut self, pos: usize, text: &str) {
+    /// Adds the output of an action.
+    pub fn generated(&mut self, pos: usize, text: &str) {
         self.add(pos, text, false);
     }
 
@@ -45,7 +45,7 @@ impl MappedText {
         self.text.push_str(text);
     }
 
-    /// For each line of the text the line of the source that wrote its first word; all count from 1.
+    /// For each line of the output, the line of the source that wrote its first word, counted from 1.
     pub fn lines(&self) -> Vec<usize> {
         let newlines: Vec<usize> = self.source.text.match_indices('\n').map(|(at, _)| at).collect();
         let number = |pos: usize| 1 + newlines.partition_point(|newline| *newline < pos);
@@ -58,9 +58,9 @@ impl MappedText {
         lines
     }
 
-    /// The offset in the source of what wrote at an offset of the text.
+    /// The offset in the source of what wrote at an offset of the output.
     fn pos_of(&self, at: usize) -> usize {
-        // of pieces that begin at one place all but the last are empty
+        // of marks at one offset only the last has text
         match self.marks.partition_point(|mark| mark.at <= at).checked_sub(1).map(|number| &self.marks[number]) {
             Some(mark) if mark.copied => mark.pos + (at - mark.at),
             Some(mark) => mark.pos,
@@ -81,11 +81,11 @@ mod tests {
             ("trimmed", "{{- if .x }}\n\n{{- end }}\na: 1\n{{- /* no */}}\nb: {{ .x }}\n", vec![3, 4, 6, 6, 7]),
             ("loop", "l:\n{{- range .list }}\n- x\n  y\n{{- end }}", vec![1, 3, 4, 3, 4]),
             ("in the middle", "a:\n  image: {{ .x | quote }}\n", vec![1, 2, 3]),
-            ("included", "{{ define \"t\" }}a\nb\n{{ end }}\nx:\n{{ include \"t\" . }}\nc", vec![3, 4, 5, 5, 5, 6]),
+            ("included", "{{ define \"t\" }}a\nb\n{{ end }}\nx:\n{{ template \"t\" . }}\nc", vec![3, 4, 5, 5, 5, 6]),
         ] {
             let mut engine = Engine::new(&SPRIG);
             engine.add("t.yaml", template).unwrap();
-            let written = engine.run("t.yaml", &values).unwrap();
+            let written = engine.execute_mapped("t.yaml", &values).unwrap();
             assert_eq!(written.lines(), expected, "{name}: {:?}", written.text);
         }
     }

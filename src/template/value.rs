@@ -1,4 +1,4 @@
-//! Values as Go templates know them.
+//! The values of templates, with their Go types.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -8,16 +8,16 @@ use std::rc::Rc;
 use super::budget;
 use super::object::Object;
 
-/// A map that several values may share, as in Go; ranges go through its keys in order.
+/// A map that several values may share, as in Go; `range` visits its keys in order.
 pub type Map = Rc<RefCell<BTreeMap<String, Value>>>;
 
-/// Values are copied and compared this deep: a map may hold itself.
-const DEEPEST: usize = 1000;
+/// The limit on how deep values are copied and compared: a map may contain itself.
+const MAX_DEPTH: usize = 1000;
 
 /// A value of a template.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// No value at all (Go's invalid `reflect.Value`): what a pipeline makes of nil.
+    /// No value (Go's invalid `reflect.Value`): nil after a stage of a pipeline.
     Absent,
     /// Go's nil in an `interface{}`.
     Nil,
@@ -27,7 +27,7 @@ pub enum Value {
     Int(i64),
     /// `int64`
     Int64(i64),
-    /// `float64`: every number of values files is one.
+    /// `float64`: every number of a values file is one.
     Float(f64),
     /// `string`
     Text(Rc<str>),
@@ -37,37 +37,37 @@ pub enum Value {
     List(Rc<Vec<Value>>),
     /// `map[string]interface{}`
     Map(Map),
-    /// A Go struct with fields and methods.
+    /// A Go struct.
     Object(Rc<dyn Object>),
 }
 
 impl Value {
-    /// A text.
+    /// Makes a string.
     pub fn text(text: impl AsRef<str>) -> Value {
         Value::Text(text.as_ref().into())
     }
 
-    /// A list.
+    /// Makes a list.
     pub fn list(items: impl IntoIterator<Item = Value>) -> Value {
         Value::List(Rc::new(items.into_iter().collect()))
     }
 
-    /// A list of texts.
+    /// Makes a list of strings.
     pub fn texts<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Value {
         Value::list(items.into_iter().map(Value::text))
     }
 
-    /// A map.
+    /// Makes a map.
     pub fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Value)>) -> Value {
         Value::Map(new_map(entries))
     }
 
-    /// Whether this is nil or nothing.
+    /// Whether it is nil or absent.
     pub fn is_nil(&self) -> bool {
         matches!(self, Value::Absent | Value::Nil)
     }
 
-    /// What `if` makes of the value.
+    /// Whether `if` takes it for true.
     pub fn is_true(&self) -> bool {
         match self {
             Value::Absent | Value::Nil => false,
@@ -82,7 +82,7 @@ impl Value {
         }
     }
 
-    /// The name of the Go type (`%T`).
+    /// The Go type (`%T`).
     pub fn type_name(&self) -> &'static str {
         match self {
             Value::Absent | Value::Nil => "<nil>",
@@ -98,7 +98,7 @@ impl Value {
         }
     }
 
-    /// The name of the Go kind, as `kindOf` says it.
+    /// The Go kind, as `kindOf` prints it.
     pub fn kind_name(&self) -> &'static str {
         match self {
             Value::Absent | Value::Nil => "invalid",
@@ -109,12 +109,12 @@ impl Value {
         }
     }
 
-    /// A Go struct as a value.
+    /// Makes a Go struct.
     pub fn object(object: impl Object) -> Value {
         Value::Object(Rc::new(object))
     }
 
-    /// The Go struct of a type, if this is one.
+    /// The Go struct, if it is one of this type.
     pub fn as_object<T: Object>(&self) -> Option<&T> {
         match self {
             Value::Object(object) => (&**object as &dyn Any).downcast_ref(),
@@ -122,7 +122,7 @@ impl Value {
         }
     }
 
-    /// The text, if this is one.
+    /// The text of a string.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
@@ -130,7 +130,7 @@ impl Value {
         }
     }
 
-    /// The map, if this is one.
+    /// The map, if it is one.
     pub fn as_map(&self) -> Option<&Map> {
         match self {
             Value::Map(map) => Some(map),
@@ -138,38 +138,37 @@ impl Value {
         }
     }
 
-    /// The value under a key of a map; nil where there is none.
+    /// The value of a key; nil where there is none, or this is not a map.
     pub fn get(&self, key: &str) -> Value {
         self.as_map().and_then(|map| map.borrow().get(key).cloned()).unwrap_or(Value::Nil)
     }
 
-    /// The value at a dotted path of maps; nil where there is none.
+    /// The value at a dotted path through maps; nil where there is none.
     pub fn at(&self, path: &str) -> Value {
         path.split('.').fold(self.clone(), |value, key| value.get(key))
     }
 
-    /// A copy that shares no map with this one.
+    /// Copies the value so that no map is shared; what nests too deep, or exceeds the budget, becomes nil.
     pub fn deep_copy(&self) -> Value {
         self.copy_to(0)
     }
 
-    /// What is too deep is left out, as a map may hold itself; so is all, once there was too much work.
     fn copy_to(&self, depth: usize) -> Value {
         match self {
-            Value::List(_) | Value::Map(_) if depth > DEEPEST || budget::spend(budget::VALUE).is_err() => Value::Nil,
+            Value::List(_) | Value::Map(_) if depth > MAX_DEPTH || budget::spend(budget::VALUE).is_err() => Value::Nil,
             Value::List(items) => Value::list(items.iter().map(|item| item.copy_to(depth + 1))),
             Value::Map(map) => Value::map(map.borrow().iter().map(|(key, value)| (key.clone(), value.copy_to(depth + 1)))),
             other => other.clone(),
         }
     }
 
-    /// `reflect.DeepEqual`.
+    /// Compares as Go's `reflect.DeepEqual`; false for what nests too deep.
     pub fn deep_equal(&self, other: &Value) -> bool {
         self.equals(other, 0)
     }
 
     fn equals(&self, other: &Value, depth: usize) -> bool {
-        if depth > DEEPEST || budget::spend(1).is_err() {
+        if depth > MAX_DEPTH || budget::spend(1).is_err() {
             return false;
         }
         match (self, other) {
@@ -190,7 +189,7 @@ impl Value {
     }
 }
 
-/// A new map of entries.
+/// Makes a map of entries.
 pub fn new_map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Value)>) -> Map {
     Rc::new(RefCell::new(entries.into_iter().map(|(key, value)| (key.into(), value)).collect()))
 }

@@ -3,7 +3,7 @@
 use super::{Result, Row, strval, text};
 use crate::template::{Value, sprint, sprintf};
 
-/// Functions by name. Comparisons, `and` and `or` are the engine's; here they have their parameters.
+/// Functions by name.
 pub const TABLE: &[Row] = &[
     ("and", "aa*", |_, _| Ok(Value::Absent)),
     ("or", "aa*", |_, _| Ok(Value::Absent)),
@@ -19,13 +19,13 @@ pub const TABLE: &[Row] = &[
     ("print", "a*", |_, a| text(sprint(a))),
     ("println", "a*", |_, a| text(a.iter().map(|value| sprint(std::slice::from_ref(value))).collect::<Vec<_>>().join(" ") + "\n")),
     ("printf", "sa*", |_, a| text(sprintf(super::string(a, 0), &a[1..]))),
-    ("html", "a*", |_, a| text(html(&all(a)))),
-    ("js", "a*", |_, a| text(js(&all(a)))),
-    ("urlquery", "a*", |_, a| text(super::url::escape(&all(a)))),
+    ("html", "a*", |_, a| text(html(&sprint_all(a)))),
+    ("js", "a*", |_, a| text(js(&sprint_all(a)))),
+    ("urlquery", "a*", |_, a| text(super::url::escape(&sprint_all(a)))),
     ("call", "aa*", |_, a| Err(format!("non-function of type {}", a[0].type_name()))),
 ];
 
-fn all(values: &[Value]) -> String {
+fn sprint_all(values: &[Value]) -> String {
     match values {
         [Value::Text(text)] => text.to_string(),
         _ => sprint(values),
@@ -47,10 +47,9 @@ fn len(value: &Value) -> Result {
 
 fn index(value: &Value, key: &Value) -> Result {
     let at = |len: usize| match key {
-        Value::Int(at) | Value::Int64(at) => usize::try_from(*at)
-            .ok()
-            .filter(|at| *at < len)
-            .ok_or_else(|| format!("error calling index: index out of range: {at}").replace("error calling index: ", "")),
+        Value::Int(at) | Value::Int64(at) => {
+            usize::try_from(*at).ok().filter(|at| *at < len).ok_or_else(|| format!("index out of range: {at}"))
+        }
         Value::Absent | Value::Nil => Err("cannot index slice/array with nil".to_owned()),
         other => Err(format!("cannot index slice/array with type {}", other.type_name())),
     };
@@ -100,7 +99,7 @@ fn js(text: &str) -> String {
     out
 }
 
-/// How values read side by side (`cat`).
-pub fn joined(values: &[Value]) -> String {
+/// Joins values with spaces; nil is left out (`cat`).
+pub fn cat(values: &[Value]) -> String {
     values.iter().filter(|value| !value.is_nil()).map(strval).collect::<Vec<_>>().join(" ")
 }

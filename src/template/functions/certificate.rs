@@ -1,4 +1,4 @@
-//! Certificates, after sprig's `crypto.go`. Keys are ECDSA P-256, where sprig makes RSA.
+//! Certificates and keys, after sprig's `crypto.go`. Certificates get ECDSA P-256 keys, where sprig makes RSA.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use rsa::rand_core::{TryCryptoRng, TryRng};
 use super::{Result, Row, int, string, text};
 use crate::template::{Struct, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("genCA", "si", |_, a| authority(string(a, 0), int(a, 1), new_key()?)),
     ("genCAWithKey", "sis", |_, a| authority(string(a, 0), int(a, 1), key(string(a, 2))?)),
@@ -18,40 +18,40 @@ pub const TABLE: &[Row] = &[
     ("genSelfSignedCertWithKey", "saais", |_, a| self_signed(a, key(string(a, 4))?)),
     ("genSignedCert", "saaia", |_, a| signed(a, new_key()?)),
     ("genSignedCertWithKey", "saaias", |_, a| signed(a, key(string(a, 5))?)),
-    ("buildCustomCert", "ss", |_, a| custom(string(a, 0), string(a, 1))),
+    ("buildCustomCert", "ss", |_, a| custom_certificate(string(a, 0), string(a, 1))),
     ("genPrivateKey", "s", |_, a| match string(a, 0) {
         "" | "rsa" => text(rsa_key()?),
         "ecdsa" => text(ec_key()),
-        "ed25519" => text(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(wrong)?.serialize_pem()),
+        "ed25519" => text(KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(message)?.serialize_pem()),
         "dsa" => Err("keys of type dsa are not supported: use rsa, ecdsa or ed25519".to_owned()),
         other => text(format!("Unknown type {other}")),
     }),
 ];
 
-fn wrong(error: rcgen::Error) -> String {
+fn message(error: rcgen::Error) -> String {
     error.to_string()
 }
 
 fn new_key() -> Result<KeyPair> {
-    KeyPair::generate().map_err(wrong)
+    KeyPair::generate().map_err(message)
 }
 
 fn key(pem: &str) -> Result<KeyPair> {
-    KeyPair::from_pem(pem).map_err(wrong)
+    KeyPair::from_pem(pem).map_err(message)
 }
 
-/// Bits of RSA keys; sprig makes larger ones, which takes many times longer.
+/// The size of RSA keys in bits; sprig makes larger ones, which takes many times longer.
 const RSA_BITS: usize = 2048;
 
 fn rsa_key() -> Result<String> {
-    let key = rsa::RsaPrivateKey::new(&mut Chance, RSA_BITS).map_err(|error| error.to_string())?;
+    let key = rsa::RsaPrivateKey::new(&mut SystemRandom, RSA_BITS).map_err(|error| error.to_string())?;
     Ok(key.to_pkcs1_pem(LineEnding::LF).map_err(|error| error.to_string())?.to_string())
 }
 
-/// The machine's source of chance, as the `rsa` crate wants it.
-struct Chance;
+/// The system's random numbers, for the `rsa` crate.
+struct SystemRandom;
 
-impl TryRng for Chance {
+impl TryRng for SystemRandom {
     type Error = std::convert::Infallible;
 
     fn try_next_u32(&mut self) -> std::result::Result<u32, Self::Error> {
@@ -68,12 +68,12 @@ impl TryRng for Chance {
     }
 }
 
-impl TryCryptoRng for Chance {}
+impl TryCryptoRng for SystemRandom {}
 
-/// A P-256 key in the form of RFC 5915, as Go writes it.
+/// Makes a P-256 key in the form of RFC 5915, as Go writes it.
 fn ec_key() -> String {
     loop {
-        // all but one of 2^32 numbers are keys
+        // nearly every number is a valid key
         if let Ok(key) = p256::SecretKey::from_slice(&rand::random::<[u8; 32]>())
             && let Ok(pem) = key.to_sec1_pem(LineEnding::LF)
         {
@@ -82,10 +82,10 @@ fn ec_key() -> String {
     }
 }
 
-/// A certificate and a key that the chart brings, each in base64.
-fn custom(certificate: &str, key: &str) -> Result {
-    let certificate = super::crypto::decoded(certificate).map_err(|_| "unable to decode base64 certificate")?;
-    let key = super::crypto::decoded(key).map_err(|_| "unable to decode base64 private key")?;
+/// Returns a certificate and a key that the chart contains, each in base64.
+fn custom_certificate(certificate: &str, key: &str) -> Result {
+    let certificate = super::crypto::decode_base64_text(certificate).map_err(|_| "unable to decode base64 certificate")?;
+    let key = super::crypto::decode_base64_text(key).map_err(|_| "unable to decode base64 private key")?;
     common_name(&certificate).map_err(|_| "unable to decode certificate")?;
     x509_parser::pem::parse_x509_pem(key.as_bytes()).map_err(|_| "unable to decode key")?;
     Ok(pair(certificate, key))
@@ -120,11 +120,11 @@ fn authority_params(name: &str, days: i64) -> Result<CertificateParams> {
 }
 
 fn authority(name: &str, days: i64, key: KeyPair) -> Result {
-    let certificate = authority_params(name, days)?.self_signed(&key).map_err(wrong)?;
+    let certificate = authority_params(name, days)?.self_signed(&key).map_err(message)?;
     Ok(pair(certificate.pem(), key.serialize_pem()))
 }
 
-/// Name, addresses, other names and days, as `genSelfSignedCert` and `genSignedCert` take them.
+/// The parameters of `genSelfSignedCert` and `genSignedCert`: name, IP addresses, DNS names and days.
 fn host(a: &[Value]) -> Result<CertificateParams> {
     let mut params = params(string(a, 0), int(a, 3))?;
     for address in super::strslice(&a[1]) {
@@ -132,13 +132,13 @@ fn host(a: &[Value]) -> Result<CertificateParams> {
         params.subject_alt_names.push(SanType::IpAddress(address));
     }
     for name in super::strslice(&a[2]) {
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(wrong)?));
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(message)?));
     }
     Ok(params)
 }
 
 fn self_signed(a: &[Value], key: KeyPair) -> Result {
-    let certificate = host(a)?.self_signed(&key).map_err(wrong)?;
+    let certificate = host(a)?.self_signed(&key).map_err(message)?;
     Ok(pair(certificate.pem(), key.serialize_pem()))
 }
 
@@ -154,11 +154,11 @@ fn signed(a: &[Value], own: KeyPair) -> Result {
     let certificate = part("Cert")?;
     let subject = common_name(&certificate)?;
     let issuer = Issuer::new(authority_params(&subject, 0)?, issuer_key);
-    let certificate = host(a)?.signed_by(&own, &issuer).map_err(wrong)?;
+    let certificate = host(a)?.signed_by(&own, &issuer).map_err(message)?;
     Ok(pair(certificate.pem(), own.serialize_pem()))
 }
 
-/// The name of an authority, which goes into what it signs.
+/// The common name of a certificate authority, the issuer of what it signs.
 fn common_name(pem: &str) -> Result<String> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|error| error.to_string())?;
     let certificate = pem.parse_x509().map_err(|error| error.to_string())?;

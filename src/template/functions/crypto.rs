@@ -1,4 +1,4 @@
-//! Digests and passwords.
+//! Digests, encryption and passwords, after sprig's `crypto.go`.
 
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Result, Row, string, text};
 use crate::template::{Engine, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("sha256sum", "s", |_, a| text(hex::encode(Sha256::digest(string(a, 0).as_bytes())))),
     ("sha512sum", "s", |_, a| text(hex::encode(sha2::Sha512::digest(string(a, 0).as_bytes())))),
@@ -22,7 +22,7 @@ pub const TABLE: &[Row] = &[
     ("derivePassword", "issss", |_, a| derive_password(super::int(a, 0), string(a, 1), string(a, 2), string(a, 3), string(a, 4))),
 ];
 
-/// FIPS 180-4, section 6.1. Charts name objects by it; nothing is protected with it.
+/// SHA-1 (FIPS 180-4, section 6.1). Charts derive names from it; it protects nothing.
 fn sha1(bytes: &[u8]) -> [u8; 20] {
     let mut state: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
     let mut padded = bytes.to_vec();
@@ -60,7 +60,7 @@ fn sha1(bytes: &[u8]) -> [u8; 20] {
     digest
 }
 
-/// RFC 1950, section 8.2.
+/// Adler-32 (RFC 1950, section 8.2).
 fn adler32(bytes: &[u8]) -> u32 {
     let (a, b) = bytes.iter().fold((1u32, 0u32), |(a, b), byte| {
         let a = (a + u32::from(*byte)) % 65521;
@@ -81,7 +81,7 @@ fn htpasswd(_: &Engine, a: &[Value]) -> Result {
     text(format!("{}:{}", string(a, 0), bcrypt_hash(string(a, 1))?))
 }
 
-/// A password as the key of AES-256: cut or filled with zeros, as sprig does.
+/// Makes an AES-256 key of a password: truncated or padded with zeros, as in sprig.
 fn aes_key(password: &str) -> [u8; 32] {
     let mut key = [0; 32];
     let len = password.len().min(32);
@@ -89,31 +89,31 @@ fn aes_key(password: &str) -> [u8; 32] {
     key
 }
 
-/// AES-256-CBC with PKCS #7: the vector, then what is sealed, in base64.
+/// Encrypts with AES-256-CBC and PKCS #7 padding; returns the initialization vector and the ciphertext in base64.
 fn encrypt(password: &str, plain: &str) -> Result {
     if plain.is_empty() {
         return text("");
     }
     let vector: [u8; 16] = rand::random();
-    let mut sealed = vec![0; plain.len() + 16];
+    let mut ciphertext = vec![0; plain.len() + 16];
     let cipher = cbc::Encryptor::<aes::Aes256>::new(&aes_key(password).into(), &vector.into());
-    let sealed = cipher.encrypt_padded_b2b::<Pkcs7>(plain.as_bytes(), &mut sealed).map_err(|error| error.to_string())?;
-    text(BASE64.encode([&vector, sealed].concat()))
+    let ciphertext = cipher.encrypt_padded_b2b::<Pkcs7>(plain.as_bytes(), &mut ciphertext).map_err(|error| error.to_string())?;
+    text(BASE64.encode([&vector, ciphertext].concat()))
 }
 
-fn decrypt(password: &str, sealed: &str) -> Result {
-    if sealed.is_empty() {
+fn decrypt(password: &str, ciphertext: &str) -> Result {
+    if ciphertext.is_empty() {
         return text("");
     }
-    let bytes = BASE64.decode(sealed).map_err(|_| "illegal base64 data")?;
-    let (vector, sealed) = bytes.split_first_chunk::<16>().ok_or("what is sealed is shorter than its vector")?;
-    let mut plain = vec![0; sealed.len()];
+    let bytes = BASE64.decode(ciphertext).map_err(|_| "illegal base64 data")?;
+    let (vector, ciphertext) = bytes.split_first_chunk::<16>().ok_or("the ciphertext is shorter than its initialization vector")?;
+    let mut plain = vec![0; ciphertext.len()];
     let cipher = cbc::Decryptor::<aes::Aes256>::new(&aes_key(password).into(), &(*vector).into());
-    let plain = cipher.decrypt_padded_b2b::<Pkcs7>(sealed, &mut plain).map_err(|_| "another key, or not sealed by encryptAES")?;
+    let plain = cipher.decrypt_padded_b2b::<Pkcs7>(ciphertext, &mut plain).map_err(|_| "wrong password, or not encrypted by encryptAES")?;
     text(String::from_utf8_lossy(plain))
 }
 
-/// RFC 2104 with SHA-256; the key is of 64 bytes.
+/// HMAC-SHA-256 (RFC 2104) with a key of 64 bytes.
 fn hmac(key: &[u8; 64], message: &[u8]) -> [u8; 32] {
     let keyed = |pad: u8| key.map(|byte| byte ^ pad);
     let inner = Sha256::new().chain_update(keyed(0x36)).chain_update(message).finalize();
@@ -169,7 +169,7 @@ fn characters(class: u8) -> &'static [u8] {
     }
 }
 
-/// The Master Password algorithm, as sprig has it.
+/// Derives a password by the Master Password algorithm, as sprig.
 fn derive_password(counter: i64, kind: &str, password: &str, user: &str, site: &str) -> Result {
     let Some(templates) = templates(kind) else { return text(format!("cannot find password template {kind}")) };
     let seeded = |word: &str| {
@@ -189,8 +189,11 @@ fn derive_password(counter: i64, kind: &str, password: &str, user: &str, site: &
     text(letters.collect::<String>())
 }
 
-/// The text that base64 holds, for what takes certificates so.
-pub fn decoded(word: &str) -> Result<String> {
+/// Decodes a text in base64.
+///
+/// # Errors
+/// Fails where it is not base64, or not text.
+pub fn decode_base64_text(word: &str) -> Result<String> {
     let bytes = BASE64.decode(word).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
@@ -208,15 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn what_sprig_seals_opens_with_its_key_only() {
-        let opened = decrypt("secretkey", "30tEfhuJSVRhpG97XCuWgz2okj7L8vQ1s6V9zVUPeDQ=").unwrap();
-        assert_eq!(opened.as_text(), Some("plaintext"));
+    fn what_sprig_encrypts_is_decrypted_with_its_password_only() {
+        let decrypted = decrypt("secretkey", "30tEfhuJSVRhpG97XCuWgz2okj7L8vQ1s6V9zVUPeDQ=").unwrap();
+        assert_eq!(decrypted.as_text(), Some("plaintext"));
         for plain in ["x", "sixteen letters.", "more than sixteen letters"] {
-            let sealed = encrypt("key", plain).unwrap();
-            let sealed = sealed.as_text().unwrap();
-            assert_eq!(decrypt("key", sealed).unwrap().as_text(), Some(plain));
-            assert_ne!(decrypt("other", sealed).ok().and_then(|value| value.as_text().map(str::to_owned)).as_deref(), Some(plain));
+            let ciphertext = encrypt("key", plain).unwrap();
+            let ciphertext = ciphertext.as_text().unwrap();
+            assert_eq!(decrypt("key", ciphertext).unwrap().as_text(), Some(plain));
+            assert_ne!(decrypt("other", ciphertext).ok().and_then(|value| value.as_text().map(str::to_owned)).as_deref(), Some(plain));
         }
-        assert!(["bad", "c2hvcnQ=", "AAAAAAAAAAAAAAAAAAAAAAA="].iter().all(|sealed| decrypt("key", sealed).is_err()));
+        assert!(["bad", "c2hvcnQ=", "AAAAAAAAAAAAAAAAAAAAAAA="].iter().all(|ciphertext| decrypt("key", ciphertext).is_err()));
     }
 }

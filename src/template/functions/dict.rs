@@ -6,12 +6,12 @@ use super::{Result, Row, string, strval};
 use crate::template::budget;
 use crate::template::{Engine, Map, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("dict", "a*", dict),
     ("get", "ms", |_, a| Ok(map(a, 0)?.borrow().get(string(a, 1)).cloned().unwrap_or(Value::text("")))),
     ("set", "msa", |_, a| {
-        map(a, 0)?.borrow_mut().insert(string(a, 1).to_owned(), nil(&a[2]));
+        map(a, 0)?.borrow_mut().insert(string(a, 1).to_owned(), entry(&a[2]));
         Ok(a[0].clone())
     }),
     ("unset", "ms", |_, a| {
@@ -19,21 +19,21 @@ pub const TABLE: &[Row] = &[
         Ok(a[0].clone())
     }),
     ("hasKey", "ms", |_, a| Ok(Value::Bool(map(a, 0)?.borrow().contains_key(string(a, 1))))),
-    ("pluck", "sm*", |_, a| Ok(Value::list(a[1..].iter().filter_map(|one| one.as_map()?.borrow().get(string(a, 0)).cloned())))),
+    ("pluck", "sm*", |_, a| Ok(Value::list(a[1..].iter().filter_map(|value| value.as_map()?.borrow().get(string(a, 0)).cloned())))),
     ("keys", "m*", |_, a| {
         let keys = a.iter().filter_map(Value::as_map).flat_map(|map| map.borrow().keys().cloned().collect::<Vec<_>>());
         Ok(Value::texts(keys))
     }),
     ("values", "m", |_, a| Ok(Value::list(map(a, 0)?.borrow().values().cloned()))),
     ("pick", "ms*", |_, a| {
-        let wanted = super::list::texts(&a[1..]);
+        let keys = super::list::texts(&a[1..]);
         let from = map(a, 0)?.borrow();
-        Ok(Value::map(wanted.into_iter().filter_map(|key| from.get(&key).cloned().map(|value| (key, value)))))
+        Ok(Value::map(keys.into_iter().filter_map(|key| from.get(&key).cloned().map(|value| (key, value)))))
     }),
     ("omit", "ms*", |_, a| {
-        let gone = super::list::texts(&a[1..]);
+        let omitted = super::list::texts(&a[1..]);
         let from = map(a, 0)?.borrow();
-        Ok(Value::map(from.iter().filter(|(key, _)| !gone.contains(key)).map(|(key, value)| (key.clone(), value.clone()))))
+        Ok(Value::map(from.iter().filter(|(key, _)| !omitted.contains(key)).map(|(key, value)| (key.clone(), value.clone()))))
     }),
     ("merge", "mm*", |_, a| merge_all(a, false)),
     ("mustMerge", "mm*", |_, a| merge_all(a, false)),
@@ -48,13 +48,13 @@ fn map(a: &[Value], at: usize) -> Result<&Map> {
     a.get(at).and_then(Value::as_map).ok_or_else(|| "not a map".to_owned())
 }
 
-/// Inside a map nothing is nil.
-fn nil(value: &Value) -> Value {
+/// The value as an entry of a map, where nothing is absent.
+fn entry(value: &Value) -> Value {
     if value.is_nil() { Value::Nil } else { value.clone() }
 }
 
 fn dict(_: &Engine, a: &[Value]) -> Result {
-    let pairs = a.chunks(2).map(|pair| (strval(&pair[0]), pair.get(1).map_or_else(|| Value::text(""), nil)));
+    let pairs = a.chunks(2).map(|pair| (strval(&pair[0]), pair.get(1).map_or_else(|| Value::text(""), entry)));
     Ok(Value::map(pairs))
 }
 
@@ -68,13 +68,13 @@ fn merge_all(a: &[Value], overwrite: bool) -> Result {
     Ok(a[0].clone())
 }
 
-/// Maps are merged this deep: one may hold itself.
-const DEEPEST: usize = 1000;
+/// The limit on how deep maps are merged: one may contain itself.
+const MAX_DEPTH: usize = 1000;
 
-/// `mergo.Merge`: what is empty in the target is taken from the source; with `overwrite` what is not empty in the source is.
+/// Merges as `mergo.Merge`: empty entries of the target are replaced; with `overwrite` also those that are not empty in the source.
 fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> {
-    if depth > DEEPEST {
-        return Err("maps are nested too deep".to_owned());
+    if depth > MAX_DEPTH {
+        return Err(format!("maps nest deeper than {MAX_DEPTH} levels"));
     }
     budget::spend(budget::STEP + from.borrow().len() * budget::VALUE)?;
     let entries: Vec<(String, Value)> = from.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -87,8 +87,8 @@ fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> 
                 }
             }
             (Some(old), new) => {
-                let takes = if overwrite { new.is_true() || !old.is_true() } else { !old.is_true() };
-                if takes && (new.is_true() || old.is_nil()) {
+                let replaces = if overwrite { new.is_true() || !old.is_true() } else { !old.is_true() };
+                if replaces && (new.is_true() || old.is_nil()) {
                     target.borrow_mut().insert(key, value);
                 }
             }

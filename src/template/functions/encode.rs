@@ -1,4 +1,4 @@
-//! Encodings: base64, base32, JSON.
+//! Base64, base32 and JSON.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::{Result, Row, string, text};
 use crate::template::{Value, json};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("b64enc", "s", |_, a| text(BASE64.encode(string(a, 0)))),
     ("b64dec", "s", |_, a| text(base64_text(string(a, 0)))),
@@ -22,10 +22,10 @@ pub const TABLE: &[Row] = &[
     ("mustFromJson", "s", |_, a| json::read(string(a, 0))),
 ];
 
-/// Decodes standard base64; line ends in it do not count.
+/// Decodes standard base64; line breaks are ignored.
 ///
 /// # Errors
-/// Fails with Go's message, which names the first byte that is wrong.
+/// Fails with Go's message, which names the first invalid byte.
 pub fn decode_base64(word: &str) -> Result<Vec<u8>> {
     let plain: String = word.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
     BASE64.decode(&plain).map_err(|_| {
@@ -41,7 +41,7 @@ fn base64_text(word: &str) -> String {
 
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// RFC 4648, section 6.
+/// Encodes in base32 (RFC 4648, section 6).
 fn base32(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.chunks(5) {
@@ -58,19 +58,19 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 fn base32_text(word: &str) -> String {
-    let (mut bits, mut held, mut bytes) = (0u64, 0, Vec::new());
+    let (mut bits, mut count, mut bytes) = (0u64, 0, Vec::new());
     for (at, letter) in word.bytes().filter(|byte| !b"\r\n".contains(byte)).enumerate() {
         if letter == b'=' {
             break;
         }
-        let Some(five) = ALPHABET.iter().position(|known| *known == letter) else {
+        let Some(five) = ALPHABET.iter().position(|digit| *digit == letter) else {
             return format!("illegal base32 data at input byte {at}");
         };
         bits = (bits << 5 | five as u64) & 0xfff;
-        held += 5;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff).unwrap_or(0));
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).unwrap_or(0));
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -1,16 +1,16 @@
-//! Words and their case, after sprig's use of goutils, xstrings and `strings.Title`.
+//! Case of words and line wrapping, after goutils, xstrings and `strings.Title`, which sprig uses.
 
 use super::{Result, Row, int, string, text};
 use crate::template::budget;
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
-    ("title", "s", |_, a| text(first_letters(string(a, 0), |letter| letter.to_uppercase().collect()))),
-    ("untitle", "s", |_, a| text(uncapitalized(string(a, 0)))),
+    ("title", "s", |_, a| text(map_first_letters(string(a, 0), |letter| letter.to_uppercase().collect()))),
+    ("untitle", "s", |_, a| text(untitle(string(a, 0)))),
     ("initials", "s", |_, a| text(string(a, 0).split_whitespace().filter_map(|word| word.chars().next()).collect::<String>())),
     ("swapcase", "s", |_, a| text(swapcase(string(a, 0)))),
-    ("snakecase", "s", |_, a| text(separated(string(a, 0), '_'))),
-    ("kebabcase", "s", |_, a| text(separated(string(a, 0), '-'))),
+    ("snakecase", "s", |_, a| text(snakecase(string(a, 0), '_'))),
+    ("kebabcase", "s", |_, a| text(snakecase(string(a, 0), '-'))),
     ("camelcase", "s", |_, a| text(camelcase(string(a, 0)))),
     ("wrap", "is", |_, a| text(wrap(string(a, 1), int(a, 0), "\n", false))),
     ("wrapWith", "iss", |_, a| {
@@ -27,8 +27,8 @@ fn shuffle(word: &str) -> Result {
     text(letters.into_iter().collect::<String>())
 }
 
-/// Changes the first letter of each word; a word ends where `strings.Title` says: at what is no letter, digit or `_`.
-fn first_letters(words: &str, change: impl Fn(char) -> String) -> String {
+/// Changes the first letter of each word; as in `strings.Title`, a word ends at what is not a letter, digit or `_`.
+fn map_first_letters(words: &str, change: impl Fn(char) -> String) -> String {
     let mut out = String::new();
     let mut previous = ' ';
     for letter in words.chars() {
@@ -43,8 +43,8 @@ fn first_letters(words: &str, change: impl Fn(char) -> String) -> String {
     out
 }
 
-/// The first letter of each word, between blanks, in lower case.
-fn uncapitalized(words: &str) -> String {
+/// Puts the first letter of each word in lower case; words end at white space.
+fn untitle(words: &str) -> String {
     let mut out = String::new();
     let mut starts = true;
     for letter in words.chars() {
@@ -75,37 +75,37 @@ enum Class {
     Upper,
     Lower,
     Digit,
-    Joint,
+    Separator,
 }
 
 fn class(letter: char) -> Class {
     match letter {
-        '_' | '-' | ' ' => Class::Joint,
+        '_' | '-' | ' ' => Class::Separator,
         _ if letter.is_uppercase() => Class::Upper,
         _ if letter.is_numeric() => Class::Digit,
         _ => Class::Lower,
     }
 }
 
-/// `xstrings.ToSnakeCase`: `HTTPServer` to `http_server`, `FirstName2` to `first_name_2`.
-fn separated(word: &str, joint: char) -> String {
+/// Converts as `xstrings.ToSnakeCase`: `HTTPServer` to `http_server`, `FirstName2` to `first_name_2`.
+fn snakecase(word: &str, separator: char) -> String {
     let letters: Vec<char> = word.chars().collect();
     let mut out = String::new();
     for (at, letter) in letters.iter().copied().enumerate() {
         let before = at.checked_sub(1).map(|at| class(letters[at]));
         let after = letters.get(at + 1).map(|letter| class(*letter));
         let cut = match (before, class(letter)) {
-            (None, _) | (Some(Class::Joint), _) => false,
+            (None, _) | (Some(Class::Separator), _) => false,
             (Some(Class::Lower | Class::Digit), Class::Upper) => true,
             (Some(Class::Upper), Class::Upper) => after == Some(Class::Lower),
             (Some(Class::Lower | Class::Upper), Class::Digit) => true,
             _ => false,
         };
         if cut {
-            out.push(joint);
+            out.push(separator);
         }
-        if class(letter) == Class::Joint {
-            out.push(joint);
+        if class(letter) == Class::Separator {
+            out.push(separator);
         } else {
             out.extend(letter.to_lowercase());
         }
@@ -113,13 +113,13 @@ fn separated(word: &str, joint: char) -> String {
     out
 }
 
-/// `xstrings.ToCamelCase`: `http_server` to `HttpServer`; joints at the start stay.
+/// Converts as `xstrings.ToCamelCase`: `http_server` to `HttpServer`; separators at the start stay.
 fn camelcase(word: &str) -> String {
-    let start = word.find(|letter| class(letter) != Class::Joint).unwrap_or(word.len());
+    let start = word.find(|letter| class(letter) != Class::Separator).unwrap_or(word.len());
     let mut out = word[..start].to_owned();
     let mut first = true;
     for letter in word[start..].chars() {
-        if class(letter) == Class::Joint {
+        if class(letter) == Class::Separator {
             first = true;
         } else if first {
             out.extend(letter.to_uppercase());
@@ -131,8 +131,8 @@ fn camelcase(word: &str) -> String {
     out
 }
 
-/// `goutils.WrapCustom`: breaks lines at blanks so that they are at most so wide; `cuts` breaks words that are wider.
-fn wrap(words: &str, width: i64, newline: &str, cuts: bool) -> String {
+/// Breaks lines at spaces to a width in characters, as `goutils.WrapCustom`; `breaks_words` breaks words that are wider.
+fn wrap(words: &str, width: i64, newline: &str, breaks_words: bool) -> String {
     let width = usize::try_from(width).unwrap_or(1).max(1);
     let letters: Vec<char> = words.chars().collect();
     let (mut out, mut at) = (String::new(), 0);
@@ -145,7 +145,7 @@ fn wrap(words: &str, width: i64, newline: &str, cuts: bool) -> String {
         let blank = letters[at..=end.min(letters.len() - 1)].iter().rposition(|letter| *letter == ' ').map(|offset| at + offset);
         let (cut, next) = match blank.filter(|blank| *blank >= at && *blank > 0) {
             Some(blank) => (blank, blank + 1),
-            None if cuts => (end, end),
+            None if breaks_words => (end, end),
             None => match letters[end..].iter().position(|letter| *letter == ' ') {
                 Some(offset) => (end + offset, end + offset + 1),
                 None => break,

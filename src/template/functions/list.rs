@@ -6,7 +6,7 @@ use super::types::empty;
 use super::{Result, Row, int, strval};
 use crate::template::{Engine, Value};
 
-/// Functions by name; `mustX` fails where sprig's `X` panics, which is an error of the template as well.
+/// Functions by name
 pub const TABLE: &[Row] = &[
     ("list", "a*", |_, a| Ok(Value::list(a.iter().cloned()))),
     ("tuple", "a*", |_, a| Ok(Value::list(a.iter().cloned()))),
@@ -41,21 +41,21 @@ pub const TABLE: &[Row] = &[
     ("mustChunk", "ia", chunk),
 ];
 
-fn items(value: &Value, what: &str) -> Result<Rc<Vec<Value>>> {
+fn items(value: &Value, verb: &str) -> Result<Rc<Vec<Value>>> {
     match value {
         Value::List(items) => Ok(Rc::clone(items)),
         Value::Bytes(bytes) => Ok(Rc::new(bytes.iter().map(|byte| Value::Int(i64::from(*byte))).collect())),
-        other => Err(format!("Cannot {what} on type {}", kind(other))),
+        other => Err(format!("Cannot {verb} on type {}", kind(other))),
     }
 }
 
-/// How sprig's messages call the type: by its kind.
+/// The kind of a value in sprig's messages.
 fn kind(value: &Value) -> &'static str {
     if value.is_nil() { "<nil>" } else { value.kind_name() }
 }
 
 fn append(_: &Engine, a: &[Value]) -> Result {
-    let list = items(&a[0], "push").map_err(|_| format!("Cannot push on type {}", kind(&a[0])))?;
+    let list = items(&a[0], "push")?;
     Ok(Value::list(list.iter().cloned().chain([a[1].clone()])))
 }
 
@@ -84,18 +84,18 @@ fn reverse(_: &Engine, a: &[Value]) -> Result {
     Ok(Value::list(items(&a[0], "find reverse")?.iter().rev().cloned()))
 }
 
-fn contains(list: &[Value], wanted: &Value) -> bool {
-    list.iter().any(|item| item.deep_equal(wanted))
+fn contains(list: &[Value], searched: &Value) -> bool {
+    list.iter().any(|item| item.deep_equal(searched))
 }
 
 fn uniq(_: &Engine, a: &[Value]) -> Result {
-    let mut kept: Vec<Value> = Vec::new();
+    let mut unique: Vec<Value> = Vec::new();
     for item in items(&a[0], "find uniq")?.iter() {
-        if !contains(&kept, item) {
-            kept.push(item.clone());
+        if !contains(&unique, item) {
+            unique.push(item.clone());
         }
     }
-    Ok(Value::list(kept))
+    Ok(Value::list(unique))
 }
 
 fn compact(_: &Engine, a: &[Value]) -> Result {
@@ -146,7 +146,7 @@ fn chunk(_: &Engine, a: &[Value]) -> Result {
     Ok(Value::list(items(&a[1], "chunk")?.chunks(size).map(|chunk| Value::list(chunk.iter().cloned()))))
 }
 
-/// A list as texts, for what wants to see them (`pick` and its kin).
+/// Converts values to texts, such as the keys of `pick` and `omit`.
 pub fn texts(values: &[Value]) -> Vec<String> {
     values.iter().map(strval).collect()
 }

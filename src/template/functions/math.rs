@@ -3,7 +3,7 @@
 use super::{Result, Row, int, strval, text};
 use crate::template::{Engine, Value, integer};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("int", "a", |_, a| Ok(Value::Int(to_int(&a[0])))),
     ("int64", "a", |_, a| Ok(Value::Int64(to_int(&a[0])))),
@@ -34,11 +34,11 @@ pub const TABLE: &[Row] = &[
     ("seq", "i*", seq),
 ];
 
-/// `cast.ToInt64`: what is no number is 0; a float loses its fraction.
+/// Converts as `cast.ToInt64`: what is not a number is 0; a float loses its fraction.
 pub fn to_int(value: &Value) -> i64 {
     match value {
         Value::Int(value) | Value::Int64(value) => *value,
-        // what is no int64 is the least one, as Go converts it on amd64
+        // what does not fit is the smallest int64, as Go converts it on amd64
         Value::Float(value) if value.abs() < 9_223_372_036_854_775_807.0 => *value as i64,
         Value::Float(_) => i64::MIN,
         Value::Bool(value) => i64::from(*value),
@@ -50,7 +50,7 @@ pub fn to_int(value: &Value) -> i64 {
     }
 }
 
-/// `cast.ToFloat64`: what is no number is 0.
+/// Converts as `cast.ToFloat64`: what is not a number is 0.
 pub fn to_float(value: &Value) -> f64 {
     match value {
         Value::Int(value) | Value::Int64(value) => *value as f64,
@@ -72,7 +72,7 @@ fn largest(_: &Engine, a: &[Value]) -> Result {
     Ok(Value::Int64(a.iter().map(to_int).max().unwrap_or(0)))
 }
 
-/// sprig counts in decimals here: what a binary fraction adds at the far end is rounded away.
+/// Computes as sprig, which uses decimals here: the error of binary fractions is rounded away.
 fn decimal(values: &[Value], step: fn(f64, f64) -> f64) -> f64 {
     let Some((first, rest)) = values.split_first() else { return 0.0 };
     let exact = rest.iter().fold(to_float(first), |sum, value| step(sum, to_float(value)));
@@ -96,16 +96,16 @@ fn round(_: &Engine, a: &[Value]) -> Result {
     Ok(Value::Float(rounded / scale))
 }
 
-/// Longer than this no list of numbers is made.
-const LONGEST: usize = 1_000_000;
+/// The limit on the length of a list of numbers.
+const MAX_LENGTH: usize = 1_000_000;
 
 fn numbers(start: i64, stop: i64, step: i64) -> Result<Vec<i64>> {
     let mut all = Vec::new();
     let mut at = start;
     while step > 0 && at < stop || step < 0 && at > stop {
         all.push(at);
-        if all.len() > LONGEST {
-            return Err(format!("more than {LONGEST} numbers"));
+        if all.len() > MAX_LENGTH {
+            return Err(format!("the list would be longer than the limit of {MAX_LENGTH} numbers"));
         }
         at = at.saturating_add(step);
     }

@@ -1,9 +1,9 @@
-//! Paths, after Go's `path`.
+//! Paths with slashes, after Go's `path`.
 
 use super::{Row, string, text};
 use crate::template::Value;
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("base", "s", |_, a| text(base(string(a, 0)))),
     ("osBase", "s", |_, a| text(base(string(a, 0)))),
@@ -17,7 +17,7 @@ pub const TABLE: &[Row] = &[
     ("osIsAbs", "s", |_, a| Ok(Value::Bool(string(a, 0).starts_with('/')))),
 ];
 
-/// `path.Base`
+/// The last element of a path, as `path.Base`.
 pub fn base(path: &str) -> &str {
     match path.trim_end_matches('/') {
         "" if path.is_empty() => ".",
@@ -35,7 +35,7 @@ fn ext(path: &str) -> &str {
     name.rfind('.').map_or("", |at| &name[at..])
 }
 
-/// `path.Clean`
+/// The shortest equivalent path, as `path.Clean`.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

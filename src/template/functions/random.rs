@@ -1,4 +1,4 @@
-//! What is different each time.
+//! Random strings, numbers and UUIDs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,7 +7,7 @@ use rand::Rng as _;
 use super::{Result, Row, int, text};
 use crate::template::{Engine, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("randAlphaNum", "i", |_, a| text(letters(int(a, 0), |c| c.is_ascii_alphanumeric())?)),
     ("randAlpha", "i", |_, a| text(letters(int(a, 0), |c| c.is_ascii_alphabetic())?)),
@@ -21,17 +21,17 @@ pub const TABLE: &[Row] = &[
     ("uuidv4", "", |_, _| text(uuid())),
 ];
 
-/// More is never asked for in earnest.
-const MOST: i64 = 1 << 20;
+/// The limit on the length of a random text, in characters.
+const MAX_LENGTH: i64 = 1 << 20;
 
 fn letters(count: i64, fits: fn(char) -> bool) -> Result<String> {
     let alphabet: Vec<char> = ('\0'..='\u{7f}').filter(|letter| fits(*letter)).collect();
     let mut random = rand::rng();
-    Ok((0..count.clamp(0, MOST)).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect())
+    Ok((0..count.clamp(0, MAX_LENGTH)).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect())
 }
 
 fn random_bytes(_: &Engine, a: &[Value]) -> Result {
-    let mut bytes = vec![0; usize::try_from(int(a, 0).clamp(0, MOST)).unwrap_or(0)];
+    let mut bytes = vec![0; usize::try_from(int(a, 0).clamp(0, MAX_LENGTH)).unwrap_or(0)];
     rand::rng().fill(bytes.as_mut_slice());
     text(BASE64.encode(bytes))
 }

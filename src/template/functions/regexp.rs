@@ -1,4 +1,4 @@
-//! Regular expressions; Go's and Rust's are both RE2.
+//! Regular expressions; Go's and Rust's share the syntax of RE2.
 
 use regex::Regex;
 
@@ -6,9 +6,9 @@ use super::{Result, Row, int, string, text};
 use crate::template::budget;
 use crate::template::{Engine, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
-    // what is no pattern matches nothing, as in sprig
+    // an invalid pattern matches nothing, as in sprig
     ("regexMatch", "ss", |engine, a| is_match(engine, a).or(Ok(Value::Bool(false)))),
     ("mustRegexMatch", "ss", is_match),
     ("regexFind", "ss", find),
@@ -36,18 +36,18 @@ fn find(_: &Engine, a: &[Value]) -> Result {
     text(compiled(a)?.find(string(a, 1)).map_or("", |found| found.as_str()))
 }
 
-/// At most so many; all where the number is negative.
-fn most(count: i64) -> usize {
+/// The limit on matches; a negative number means all.
+fn match_limit(count: i64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn find_all(_: &Engine, a: &[Value]) -> Result {
-    Ok(Value::texts(compiled(a)?.find_iter(string(a, 1)).take(most(int(a, 2))).map(|found| found.as_str())))
+    Ok(Value::texts(compiled(a)?.find_iter(string(a, 1)).take(match_limit(int(a, 2))).map(|found| found.as_str())))
 }
 
 fn replace(_: &Engine, a: &[Value]) -> Result {
     let pattern = compiled(a)?;
-    // each `$` may stand for all that was found
+    // each `$` may stand for the whole match
     let dollars = string(a, 2).matches('$').count();
     for found in pattern.find_iter(string(a, 1)) {
         budget::spend(string(a, 2).len().saturating_add(dollars.saturating_mul(found.len())))?;
@@ -65,7 +65,7 @@ fn split(_: &Engine, a: &[Value]) -> Result {
     let pattern = compiled(a)?;
     match int(a, 2) {
         0 => Ok(Value::list([])),
-        count if count > 0 => Ok(Value::texts(pattern.splitn(string(a, 1), most(count)))),
+        count if count > 0 => Ok(Value::texts(pattern.splitn(string(a, 1), match_limit(count)))),
         _ => Ok(Value::texts(pattern.split(string(a, 1)))),
     }
 }

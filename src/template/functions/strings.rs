@@ -4,11 +4,11 @@ use super::{Result, Row, int, string, strslice, strval, text};
 use crate::template::budget;
 use crate::template::{Value, quote};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("hello", "", |_, _| text("Hello!")),
-    ("upper", "s", |_, a| text(string(a, 0).chars().map(|letter| one(letter, letter.to_uppercase())).collect::<String>())),
-    ("lower", "s", |_, a| text(string(a, 0).chars().map(|letter| one(letter, letter.to_lowercase())).collect::<String>())),
+    ("upper", "s", |_, a| text(string(a, 0).chars().map(|letter| simple_case(letter, letter.to_uppercase())).collect::<String>())),
+    ("lower", "s", |_, a| text(string(a, 0).chars().map(|letter| simple_case(letter, letter.to_lowercase())).collect::<String>())),
     ("trim", "s", |_, a| text(string(a, 0).trim())),
     ("trimall", "ss", trim_all),
     ("trimAll", "ss", trim_all),
@@ -18,9 +18,9 @@ pub const TABLE: &[Row] = &[
     ("contains", "ss", |_, a| Ok(Value::Bool(string(a, 1).contains(string(a, 0))))),
     ("hasPrefix", "ss", |_, a| Ok(Value::Bool(string(a, 1).starts_with(string(a, 0))))),
     ("hasSuffix", "ss", |_, a| Ok(Value::Bool(string(a, 1).ends_with(string(a, 0))))),
-    ("quote", "a*", |_, a| text(each_quoted(a, |word| quote(&word)))),
-    ("squote", "a*", |_, a| text(each_quoted(a, |word| format!("'{word}'")))),
-    ("cat", "a*", |_, a| text(super::builtin::joined(a))),
+    ("quote", "a*", |_, a| text(join_quoted(a, |word| quote(&word)))),
+    ("squote", "a*", |_, a| text(join_quoted(a, |word| format!("'{word}'")))),
+    ("cat", "a*", |_, a| text(super::builtin::cat(a))),
     ("indent", "is", |_, a| text(indent(int(a, 0), string(a, 1))?)),
     ("nindent", "is", |_, a| text(format!("\n{}", indent(int(a, 0), string(a, 1))?))),
     ("replace", "sss", |_, a| text(replace(string(a, 2), string(a, 0), string(a, 1))?)),
@@ -32,7 +32,7 @@ pub const TABLE: &[Row] = &[
     ("abbrevboth", "iis", |_, a| text(abbrev(int(a, 0), int(a, 1), string(a, 2)))),
     ("split", "ss", |_, a| Ok(numbered(string(a, 1).split(string(a, 0))))),
     ("splitn", "sis", splitn),
-    ("splitList", "ss", |_, a| Ok(Value::texts(pieces(string(a, 1), string(a, 0))))),
+    ("splitList", "ss", |_, a| Ok(Value::texts(split_list(string(a, 1), string(a, 0))))),
     ("join", "sa", join),
     ("sortAlpha", "a", |_, a| {
         let mut words = strslice(&a[0]);
@@ -43,11 +43,11 @@ pub const TABLE: &[Row] = &[
     ("toStrings", "a", |_, a| Ok(Value::texts(strslice(&a[0])))),
 ];
 
-/// Longer than this no function makes a text.
-const LONGEST: usize = 64 << 20;
+/// The limit on a text that a function makes, in bytes.
+const MAX_BYTES: usize = 64 << 20;
 
-/// A letter in another case where that is one letter, as Go has it.
-fn one(letter: char, mut cased: impl ExactSizeIterator<Item = char>) -> char {
+/// Changes the case of a letter if the result is one letter, as Go does.
+fn simple_case(letter: char, mut cased: impl ExactSizeIterator<Item = char>) -> char {
     cased.next().filter(|_| cased.len() == 0).unwrap_or(letter)
 }
 
@@ -66,27 +66,27 @@ fn trim_all(_: &crate::template::Engine, a: &[Value]) -> Result {
     text(string(a, 1).trim_matches(|character| string(a, 0).contains(character)))
 }
 
-fn each_quoted(values: &[Value], quoted: impl Fn(String) -> String) -> String {
+fn join_quoted(values: &[Value], quoted: impl Fn(String) -> String) -> String {
     values.iter().filter(|value| !value.is_nil()).map(|value| quoted(strval(value))).collect::<Vec<_>>().join(" ")
 }
 
 fn indent(spaces: i64, words: &str) -> Result<String> {
     let pad = repeat(" ", spaces)?;
-    if pad.len().saturating_mul(words.matches('\n').count() + 1) > LONGEST {
-        return Err("the text grows too long".to_owned());
+    if pad.len().saturating_mul(words.matches('\n').count() + 1) > MAX_BYTES {
+        return Err(format!("the result is larger than the limit of {} MiB", MAX_BYTES >> 20));
     }
     Ok(format!("{pad}{}", words.replace('\n', &format!("\n{pad}"))))
 }
 
 fn repeat(word: &str, count: i64) -> Result<String> {
     let count = usize::try_from(count).map_err(|_| "strings: negative Repeat count".to_owned())?;
-    if word.len().saturating_mul(count) > LONGEST {
+    if word.len().saturating_mul(count) > MAX_BYTES {
         return Err("strings: Repeat count causes overflow".to_owned());
     }
     Ok(word.repeat(count))
 }
 
-/// Bytes of a text; half a character is lost.
+/// A range of bytes of a text; half a character becomes U+FFFD.
 fn bytes(word: &str, from: usize, to: usize) -> String {
     String::from_utf8_lossy(&word.as_bytes()[from..to]).into_owned()
 }
@@ -127,7 +127,7 @@ fn abbrev(offset: i64, width: i64, word: &str) -> String {
     format!("...{}", bytes(word, at(len - (width - 3)), word.len()))
 }
 
-fn pieces<'a>(word: &'a str, separator: &str) -> Vec<&'a str> {
+fn split_list<'a>(word: &'a str, separator: &str) -> Vec<&'a str> {
     if separator.is_empty() {
         return word.char_indices().map(|(at, character)| &word[at..at + character.len_utf8()]).collect();
     }

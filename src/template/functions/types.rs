@@ -3,7 +3,7 @@
 use super::{Row, string, text};
 use crate::template::Value;
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("typeOf", "a", |_, a| text(a[0].type_name())),
     ("typeIs", "sa", |_, a| Ok(Value::Bool(a[1].type_name() == string(a, 0)))),
@@ -23,7 +23,7 @@ pub const TABLE: &[Row] = &[
     ("fail", "s", |_, a| Err(string(a, 0).to_owned())),
 ];
 
-/// What sprig calls empty: nil, false, 0, and what has no length. A struct never is.
+/// Whether a value is empty for sprig: nil, false, 0, or of length 0. A struct never is.
 pub fn empty(value: &Value) -> bool {
     !value.is_true()
 }

@@ -3,10 +3,10 @@
 use super::{Result, Row, strval, text};
 use crate::template::{Engine, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[("urlParse", "s", parse), ("urlJoin", "m", join)];
 
-/// `url.QueryEscape`
+/// Escapes for a query, as `url.QueryEscape`.
 pub fn escape(word: &str) -> String {
     let mut out = String::new();
     for byte in word.bytes() {

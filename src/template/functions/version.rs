@@ -6,13 +6,13 @@ use std::fmt;
 use super::{Result, Row, string};
 use crate::template::{Object, Value};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("semver", "s", |_, a| Version::parse(string(a, 0)).map(Value::object)),
     ("semverCompare", "ss", |_, a| Ok(Value::Bool(satisfies(string(a, 0), string(a, 1))?))),
 ];
 
-/// A version as written, with what it says.
+/// A semantic version, and how it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     numbers: [u64; 3],
@@ -22,10 +22,10 @@ pub struct Version {
 }
 
 impl Version {
-    /// Reads a version; parts may be missing, a `v` may stand before it.
+    /// Reads a version; minor and patch may be missing, and it may start with `v`.
     ///
     /// # Errors
-    /// Fails with the message of Masterminds where it is none.
+    /// Fails with the message of Masterminds/semver.
     pub fn parse(original: &str) -> Result<Version> {
         let invalid = || "Invalid Semantic Version".to_owned();
         let text = original.strip_prefix('v').unwrap_or(original);
@@ -51,7 +51,7 @@ impl Version {
         Ok(Version { numbers, pre: pre.to_owned(), meta: meta.to_owned(), original: original.to_owned() })
     }
 
-    /// Which comes first; metadata does not count.
+    /// Compares by precedence: build metadata does not count.
     fn compare(&self, other: &Version) -> Ordering {
         self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
             (true, true) => Ordering::Equal,
@@ -123,9 +123,9 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [major, minor, patch] = self.numbers;
         write!(f, "{major}.{minor}.{patch}")?;
-        for (sign, part) in [('-', &self.pre), ('+', &self.meta)] {
+        for (operator, part) in [('-', &self.pre), ('+', &self.meta)] {
             if !part.is_empty() {
-                write!(f, "{sign}{part}")?;
+                write!(f, "{operator}{part}")?;
             }
         }
         Ok(())
@@ -135,25 +135,25 @@ impl fmt::Display for Version {
 /// Whether a version satisfies a constraint such as `>=1.19-0, <2 || ^3.1`.
 ///
 /// # Errors
-/// Fails where either is none.
+/// Fails where the constraint or the version is invalid.
 pub fn satisfies(constraint: &str, version: &str) -> Result<bool> {
     let mut any = Vec::new();
     for alternative in constraint.split("||") {
         any.push(conditions(alternative).ok_or_else(|| format!("improper constraint: {constraint}"))?);
     }
     let version = Version::parse(version)?;
-    Ok(any.iter().any(|all| all.iter().all(|one| one.admits(&version))))
+    Ok(any.iter().any(|all| all.iter().all(|condition| condition.admits(&version))))
 }
 
 /// One comparison of a constraint.
 struct Condition {
-    sign: String,
+    operator: String,
     version: Version,
-    /// How many of major, minor and patch are given; the rest are wildcards.
-    given: usize,
+    /// How many of major, minor and patch are specified; the rest are wildcards.
+    specified: usize,
 }
 
-/// The comparisons of one alternative, by blanks or commas; `None` if it is none. `1.2 - 1.4` is a range.
+/// Reads the comparisons of one alternative, separated by spaces or commas; `None` if one is invalid. `1.2 - 1.4` is a range.
 fn conditions(text: &str) -> Option<Vec<Condition>> {
     let ranged = text.trim();
     if let Some((low, high)) = ranged.split_once(" - ") {
@@ -163,64 +163,64 @@ fn conditions(text: &str) -> Option<Vec<Condition>> {
     let mut rest = ranged;
     while !rest.is_empty() {
         rest = rest.trim_start_matches([' ', ',', '\t']);
-        let sign = rest.find(|c: char| !"=!<>~^".contains(c)).unwrap_or(rest.len());
-        let (sign, after) = rest.split_at(sign);
+        let operator = rest.find(|c: char| !"=!<>~^".contains(c)).unwrap_or(rest.len());
+        let (operator, after) = rest.split_at(operator);
         let after = after.trim_start();
         let end = after.find([' ', ',', '\t']).unwrap_or(after.len());
         if end == 0 {
-            return if sign.is_empty() && !all.is_empty() { Some(all) } else { None };
+            return if operator.is_empty() && !all.is_empty() { Some(all) } else { None };
         }
         // `>=1.2<2` without a blank
         let end = after[..end].find(['<', '>', '=', '!', '~', '^']).unwrap_or(end);
-        all.push(condition(sign, &after[..end])?);
+        all.push(condition(operator, &after[..end])?);
         rest = after[end..].trim_start();
     }
     (!all.is_empty()).then_some(all)
 }
 
-fn condition(sign: &str, text: &str) -> Option<Condition> {
-    let sign = match sign {
-        "" | "=" | "!=" | ">" | "<" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^" => sign,
+fn condition(operator: &str, text: &str) -> Option<Condition> {
+    let operator = match operator {
+        "" | "=" | "!=" | ">" | "<" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^" => operator,
         _ => return None,
     };
     let plain = text.strip_prefix('v').unwrap_or(text);
     let core_end = plain.find(['-', '+']).unwrap_or(plain.len());
     let parts: Vec<&str> = plain[..core_end].split('.').collect();
-    let given = parts.iter().position(|part| matches!(*part, "x" | "X" | "*")).unwrap_or(parts.len());
+    let specified = parts.iter().position(|part| matches!(*part, "x" | "X" | "*")).unwrap_or(parts.len());
     if parts.len() > 3 {
         return None;
     }
     let whole: Vec<String> =
-        parts.iter().enumerate().map(|(at, part)| if at < given { (*part).to_owned() } else { "0".to_owned() }).collect();
+        parts.iter().enumerate().map(|(at, part)| if at < specified { (*part).to_owned() } else { "0".to_owned() }).collect();
     let version = Version::parse(&format!("{}{}", whole.join("."), &plain[core_end..])).ok()?;
-    Some(Condition { sign: sign.to_owned(), version, given })
+    Some(Condition { operator: operator.to_owned(), version, specified })
 }
 
 impl Condition {
     fn admits(&self, version: &Version) -> bool {
         let order = version.compare(&self.version);
-        let dirty = self.given < 3;
-        // a version before a release fits only a constraint that names one too
-        if !version.pre.is_empty() && self.version.pre.is_empty() && self.sign != "!=" {
+        let dirty = self.specified < 3;
+        // a prerelease satisfies only a constraint that has one too
+        if !version.pre.is_empty() && self.version.pre.is_empty() && self.operator != "!=" {
             return false;
         }
         let same = |count: usize| version.numbers[..count] == self.version.numbers[..count];
-        match self.sign.as_str() {
+        match self.operator.as_str() {
             "" | "=" if dirty => self.tilde(version),
             "" | "=" => order.is_eq(),
             "!=" if dirty => {
                 if !version.pre.is_empty() && self.version.pre.is_empty() {
                     return false;
                 }
-                !same(self.given)
+                !same(self.specified)
             }
             "!=" => !order.is_eq(),
-            ">" if dirty && self.given > 0 => order.is_gt() && !same(self.given),
+            ">" if dirty && self.specified > 0 => order.is_gt() && !same(self.specified),
             ">" if dirty => false,
             ">" => order.is_gt(),
             "<" => order.is_lt(),
             ">=" | "=>" => order.is_ge(),
-            "<=" | "=<" if dirty => order.is_lt() || same(self.given),
+            "<=" | "=<" if dirty => order.is_lt() || same(self.specified),
             "<=" | "=<" => order.is_le(),
             "~" | "~>" => self.tilde(version),
             _ => self.caret(version),
@@ -228,8 +228,9 @@ impl Condition {
     }
 
     fn tilde(&self, version: &Version) -> bool {
-        let kept = self.given.min(2);
-        !version.compare(&self.version).is_lt() && (kept == 0 || version.numbers[..kept] == self.version.numbers[..kept])
+        let significant = self.specified.min(2);
+        !version.compare(&self.version).is_lt()
+            && (significant == 0 || version.numbers[..significant] == self.version.numbers[..significant])
     }
 
     fn caret(&self, version: &Version) -> bool {
@@ -237,13 +238,13 @@ impl Condition {
             return false;
         }
         let [major, minor, patch] = self.version.numbers;
-        let kept = match self.given {
+        let significant = match self.specified {
             0 => 0,
-            _ if major > 0 || self.given == 1 => 1,
-            _ if minor > 0 || self.given == 2 => 2,
+            _ if major > 0 || self.specified == 1 => 1,
+            _ if minor > 0 || self.specified == 2 => 2,
             _ if patch > 0 || version.numbers[2] == 0 => 3,
             _ => 3,
         };
-        version.numbers[..kept] == self.version.numbers[..kept]
+        version.numbers[..significant] == self.version.numbers[..significant]
     }
 }
