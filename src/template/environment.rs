@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use anyhow::Result;
 
 use super::exec::Unset;
-use super::functions::{self, Functions, HERMETIC, Row, decode_base64, rows, string, text};
+use super::functions::{Functions, HERMETIC, Row, decode_base64_text, rows, string, text};
 use super::{Engine, Value, budget};
 use crate::error::Failure;
 
 /// Where sprig prints the message of an error instead of the text, an image's file must not get it.
-const TABLE: &[Row] = &[("b64dec", "s", |_, a| b64dec(string(a, 0)))];
+const TABLE: &[Row] = &[("b64dec", "s", |_, a| text(decode_base64_text(string(a, 0).trim())?))];
 
 static FUNCTIONS: LazyLock<Functions> =
     LazyLock::new(|| HERMETIC.iter().map(|(name, function)| (*name, *function)).chain(rows(TABLE)).collect());
@@ -41,11 +41,6 @@ fn render_within(units: u64, file: &str, template: &str, env: &BTreeMap<String, 
         Ok(Err(unset)) => Err(not_set(file, &unset).into()),
         Err(message) => Err(Failure::usage(located(file, &message)).into()),
     }
-}
-
-fn b64dec(word: &str) -> functions::Result {
-    let bytes = decode_base64(word.trim())?;
-    text(String::from_utf8(bytes).map_err(|_| "the decoded bytes are not text")?)
 }
 
 /// Go's message, which starts with the file where there is a place.

@@ -3,7 +3,7 @@
 use super::{Result, Row, strval, text};
 use crate::template::{Value, sprint, sprintf};
 
-/// Functions by name.
+/// The functions with their parameters (see [`Function`](super::Function)); the engine itself evaluates comparisons, `and` and `or`.
 pub const TABLE: &[Row] = &[
     ("and", "aa*", |_, _| Ok(Value::Absent)),
     ("or", "aa*", |_, _| Ok(Value::Absent)),

@@ -84,8 +84,8 @@ fn ec_key() -> String {
 
 /// Returns a certificate and a key that the chart contains, each in base64.
 fn custom_certificate(certificate: &str, key: &str) -> Result {
-    let certificate = super::crypto::decode_base64_text(certificate).map_err(|_| "unable to decode base64 certificate")?;
-    let key = super::crypto::decode_base64_text(key).map_err(|_| "unable to decode base64 private key")?;
+    let certificate = super::encode::decode_base64_text(certificate).map_err(|_| "unable to decode base64 certificate")?;
+    let key = super::encode::decode_base64_text(key).map_err(|_| "unable to decode base64 private key")?;
     common_name(&certificate).map_err(|_| "unable to decode certificate")?;
     x509_parser::pem::parse_x509_pem(key.as_bytes()).map_err(|_| "unable to decode key")?;
     Ok(pair(certificate, key))

@@ -189,15 +189,6 @@ fn derive_password(counter: i64, kind: &str, password: &str, user: &str, site: &
     text(letters.collect::<String>())
 }
 
-/// Decodes a text in base64.
-///
-/// # Errors
-/// Fails where it is not base64, or not text.
-pub fn decode_base64_text(word: &str) -> Result<String> {
-    let bytes = BASE64.decode(word).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

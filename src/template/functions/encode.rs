@@ -22,16 +22,21 @@ pub const TABLE: &[Row] = &[
     ("mustFromJson", "s", |_, a| json::read(string(a, 0))),
 ];
 
-/// Decodes standard base64; line breaks are ignored.
-///
-/// # Errors
-/// Fails with Go's message, which names the first invalid byte.
-pub fn decode_base64(word: &str) -> Result<Vec<u8>> {
+/// Decodes as Go's `base64.StdEncoding`; the message of an error names the first invalid byte.
+fn decode_base64(word: &str) -> Result<Vec<u8>> {
     let plain: String = word.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
     BASE64.decode(&plain).map_err(|_| {
         let good = plain.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(byte)).count();
         format!("illegal base64 data at input byte {good}")
     })
+}
+
+/// Decodes a text in standard base64; line breaks are ignored.
+///
+/// # Errors
+/// Fails with Go's message where it is not base64, and where the decoded bytes are not UTF-8.
+pub fn decode_base64_text(word: &str) -> Result<String> {
+    String::from_utf8(decode_base64(word)?).map_err(|_| "the decoded bytes are not text".to_owned())
 }
 
 /// sprig returns the message of an error as if it were the text.

@@ -6,7 +6,7 @@ use super::types::empty;
 use super::{Result, Row, int, strval};
 use crate::template::{Engine, Value};
 
-/// Functions by name
+/// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
     ("list", "a*", |_, a| Ok(Value::list(a.iter().cloned()))),
     ("tuple", "a*", |_, a| Ok(Value::list(a.iter().cloned()))),

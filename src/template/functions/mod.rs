@@ -22,7 +22,7 @@ use std::sync::LazyLock;
 
 use super::{Engine, Value, display};
 
-pub use encode::decode_base64;
+pub use encode::decode_base64_text;
 pub use path::base;
 
 /// What a function does: values to a value, or to the message of an error.
@@ -63,8 +63,8 @@ impl Function {
     }
 }
 
-/// Tables whose functions always return the same for the same arguments.
-const REPEATABLE: [&[Row]; 13] = [
+/// Tables whose functions depend on nothing but their arguments.
+const HERMETIC_TABLES: [&[Row]; 13] = [
     builtin::TABLE,
     crypto::TABLE,
     dict::TABLE,
@@ -81,18 +81,18 @@ const REPEATABLE: [&[Row]; 13] = [
 ];
 
 /// Tables whose functions depend on the time or on random numbers.
-const CHANGING: [&[Row]; 3] = [certificate::TABLE, date::TABLE, random::TABLE];
+const NONHERMETIC_TABLES: [&[Row]; 3] = [certificate::TABLE, date::TABLE, random::TABLE];
 
-/// Functions of the repeatable tables that use random numbers all the same.
-const RANDOM: [&str; 4] = ["bcrypt", "encryptAES", "htpasswd", "shuffle"];
+/// Functions of the hermetic tables that use random numbers all the same.
+const NONHERMETIC: [&str; 4] = ["bcrypt", "encryptAES", "htpasswd", "shuffle"];
 
 /// Go's own functions and sprig's, without `env` and `expandenv`, which Helm takes away as well.
-pub static SPRIG: LazyLock<Functions> = LazyLock::new(|| REPEATABLE.into_iter().chain(CHANGING).flat_map(rows).collect());
+pub static SPRIG: LazyLock<Functions> = LazyLock::new(|| HERMETIC_TABLES.into_iter().chain(NONHERMETIC_TABLES).flat_map(rows).collect());
 
 /// Those of [`SPRIG`] that depend on nothing but their arguments: sprig's `HermeticTxtFuncMap`.
 pub static HERMETIC: LazyLock<Functions> = LazyLock::new(|| {
-    let all = REPEATABLE.into_iter().flat_map(rows);
-    all.filter(|(name, _)| !RANDOM.contains(name)).collect()
+    let all = HERMETIC_TABLES.into_iter().flat_map(rows);
+    all.filter(|(name, _)| !NONHERMETIC.contains(name)).collect()
 });
 
 /// The functions of a table by their names.
