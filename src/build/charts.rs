@@ -224,10 +224,10 @@ impl ChartRenderer<'_> {
             };
             match path.strip_prefix(&chart.path) {
                 Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
-                _ => return chart::archive(&bytes).with_context(|| path.display().to_string()),
+                _ => return chart::load_archive(&bytes).with_context(|| path.display().to_string()),
             }
         }
-        chart::ignore(&mut files).with_context(|| chart.path.display().to_string())?;
+        chart::apply_helmignore(&mut files).with_context(|| chart.path.display().to_string())?;
         Ok(files)
     }
 }
@@ -270,7 +270,7 @@ fn no_values() -> serde_json::Value {
 
 fn render_with_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
     let mut rendered = chart::render(files, &no_values(), release).map_err(chart::failure)?;
-    let definitions = rendered.definitions.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
+    let definitions = rendered.crds.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
     let texts = rendered.files.into_iter().map(|(template, text)| Text { lines: rendered.lines.remove(&template), template, text });
     Ok(texts.chain(definitions).collect())
 }

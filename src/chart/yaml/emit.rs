@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::resolve::{Scalar, is_base60, resolve};
-use crate::chart::template::{Value, float};
-use crate::chart::{budget, json};
+use crate::template::{Value, float};
+use crate::template::{budget, json};
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 500;
@@ -98,7 +98,7 @@ impl Emitter {
                     self.value(item, Place { indent: indent + 2, inside_map: false, depth: place.depth + 1, root: false })?;
                 }
             }
-            Value::Object(object) => self.value(&object.to_map(), Place { depth: place.depth + 1, ..place })?,
+            Value::Object(object) => self.value(&object.to_plain(), Place { depth: place.depth + 1, ..place })?,
             Value::Text(text) => {
                 self.word(place, "");
                 // what follows a dash is already indented; what follows a key, or stands alone, is indented by two
@@ -112,7 +112,7 @@ impl Emitter {
             }
             Value::Float(number) => self.word(place, &number_text(*number)?),
             Value::Absent | Value::Nil => self.word(place, "null"),
-            other => self.word(place, &crate::chart::template::display(other)),
+            other => self.word(place, &crate::template::display(other)),
         }
         Ok(())
     }

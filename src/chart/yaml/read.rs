@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use granit_parser::{Event, Parser, ScalarStyle, StrInput};
 
 use super::resolve::{Scalar, resolve};
-use crate::chart::json;
-use crate::chart::template::{Value, new_map};
+use crate::template::json;
+use crate::template::{Value, new_map};
 
 /// Documents go this deep.
 const DEEPEST: usize = 500;
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
             Scalar::Bool(value) => Value::Bool(value),
             Scalar::Int(value) => Value::Float(value as f64),
             Scalar::Float(value) if tag == Some("float") || value.is_finite() => Value::Float(value),
-            Scalar::Float(value) => return Err(format!("json: unsupported value: {}", crate::chart::template::float(value, 'g', None))),
+            Scalar::Float(value) => return Err(format!("json: unsupported value: {}", crate::template::float(value, 'g', None))),
         })
     }
 
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
             Value::Bool(value) => Ok(Some(value.to_string())),
             Value::Float(value) => json::number(value).map(Some),
             Value::Nil => Ok(Some("null".to_owned())),
-            other => Err(format!("yaml: invalid map key: {}", crate::chart::template::display(&other))),
+            other => Err(format!("yaml: invalid map key: {}", crate::template::display(&other))),
         }
     }
 }
@@ -210,7 +210,7 @@ fn as_text(scalar: &Scalar) -> Parsed<String> {
         Scalar::Int(value) => value.to_string(),
         Scalar::Float(value) => {
             let short: f64 = (*value as f32).to_string().parse().unwrap_or(*value);
-            crate::chart::template::float(short, 'g', None)
+            crate::template::float(short, 'g', None)
         }
         _ => String::new(),
     })
