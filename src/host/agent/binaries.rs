@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 
 use crate::error::Failure;
-use crate::image::{Blob, Hasher};
+use crate::image::{Blob, Hasher, uname_arch};
 
 /// Which file is the agent for which architecture. Clones share what they have hashed.
 #[derive(Debug, Clone, Default)]
@@ -23,15 +23,15 @@ impl AgentBinaries {
         Ok(AgentBinaries::default().with(std::env::consts::ARCH, own))
     }
 
-    /// Adds the file for an architecture, named as `uname -m` (`x86_64`, `aarch64`) or OCI (`amd64`, `arm64`) do.
+    /// Adds the file for an architecture, by any name that [`uname_arch`] knows: `x86_64`, `amd64`.
     pub fn with(mut self, arch: &str, file: impl Into<PathBuf>) -> Self {
-        self.files.insert(machine(arch).to_owned(), file.into());
+        self.files.insert(uname_arch(arch).to_owned(), file.into());
         self
     }
 
     /// The file for an architecture, its digest and size. Blocks while the file is hashed, once.
     pub(super) fn find(&self, arch: &str) -> Result<(PathBuf, Blob)> {
-        let file = self.files.get(machine(arch)).ok_or_else(|| {
+        let file = self.files.get(uname_arch(arch)).ok_or_else(|| {
             let have: Vec<&str> = self.files.keys().map(String::as_str).collect();
             Failure::failed(format!("no sealift binary for architecture {arch} (there is one for {})", have.join(", ")))
                 .hint(format!("run sealift on a machine of that architecture: it brings its own executable to hosts ({arch})"))
@@ -51,14 +51,6 @@ pub(super) fn blob_of(file: &Path) -> Result<Blob> {
     let mut hasher = Hasher::new(std::io::sink());
     std::io::copy(&mut fs_err::File::open(file)?, &mut hasher).with_context(|| file.display().to_string())?;
     Ok(hasher.finish().0)
-}
-
-fn machine(arch: &str) -> &str {
-    match arch {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        other => other,
-    }
 }
 
 #[cfg(test)]
