@@ -27,3 +27,4 @@ pub mod store;
 pub mod template;
 pub mod trust;
 pub mod workloads;
+pub mod yaml;

@@ -21,7 +21,7 @@ use crate::image::{ClusterConfig, Digest, Reference};
 use crate::layer::{Source, Tree, flatten};
 use crate::store::Store;
 use crate::template;
-use crate::workloads::{Doubt, Finds, Kind, Place, RequiredImages, app_of, in_manifests};
+use crate::workloads::{FileKind, FoundImages, RequiredImages, SourceLocation, UndecidedImage, app_of, find_in_manifests};
 
 /// A chart in a rootfs.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ type Env = BTreeMap<String, String>;
 #[derive(Debug, Serialize, Deserialize)]
 struct Asks {
     templates: Vec<Template>,
-    doubts: Vec<Doubt>,
+    doubts: Vec<UndecidedImage>,
 }
 
 /// What one of its templates names.
@@ -68,7 +68,7 @@ struct Asks {
 struct Template {
     /// Where it is in the rootfs.
     path: String,
-    finds: Finds,
+    finds: FoundImages,
     /// Whether lines are those of what it makes.
     rendered: bool,
 }
@@ -179,7 +179,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    fn values(&self, image: &Reference, place: &Place, chart: &Chart, helm: Option<&Path>) -> Result<Vec<Place>> {
+    fn values(&self, image: &Reference, place: &SourceLocation, chart: &Chart, helm: Option<&Path>) -> Result<Vec<SourceLocation>> {
         let mut files = self.files(chart)?;
         let lines = |files: &Files, name: &str| files.get(name).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
         let before = files.clone();
@@ -193,10 +193,12 @@ impl Launch<'_> {
             let source = format!("{}.tmpl", given.file);
             let path = |file: &str| chart.path.join(file).display().to_string();
             match lines(&before, &source) {
-                None => Place::line(path(&given.file), given.line),
+                None => SourceLocation::line(path(&given.file), given.line),
                 // lines may have come and gone
-                count if count != lines(&files, &given.file) => Place { rendered: true, ..Place::line(path(&source), given.line) },
-                _ => Place::line(path(&source), given.line),
+                count if count != lines(&files, &given.file) => {
+                    SourceLocation { rendered: true, ..SourceLocation::line(path(&source), given.line) }
+                }
+                _ => SourceLocation::line(path(&source), given.line),
             }
         };
         Ok(values_of(image, &files, asks).into_iter().map(shown).collect())
@@ -245,7 +247,7 @@ struct Text {
 impl Text {
     /// What it names, with the lines of the template where those are known.
     fn read(self, chart: &Path) -> Template {
-        let mut finds = in_manifests(&self.text, false);
+        let mut finds = find_in_manifests(&self.text, false);
         if let Some(lines) = &self.lines {
             let places = finds.images.iter_mut().map(|found| &mut found.line).chain(finds.undecided.iter_mut().map(|one| &mut one.line));
             places.for_each(|line| *line = lines.get(line.saturating_sub(1)).copied().unwrap_or(*line));
@@ -275,12 +277,12 @@ fn by_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec<Text>> {
     Ok(documents.into_iter().map(text).collect())
 }
 
-fn doubt(path: &Path, why: String) -> Doubt {
-    Doubt { place: Place::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
+fn doubt(path: &Path, why: String) -> UndecidedImage {
+    UndecidedImage { place: SourceLocation::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
 }
 
 /// Renders the chart's `*.tmpl` with the environment, as the launch does; what needs more than is known now is told.
-fn fill(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
+fn fill(path: &Path, files: &mut Files, env: &Env) -> Vec<UndecidedImage> {
     let mut doubts = Vec::new();
     let templates: Vec<String> = files.keys().filter(|name| name.ends_with(".tmpl")).cloned().collect();
     for name in templates {
@@ -298,9 +300,9 @@ fn fill(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
 pub fn among<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in paths {
-        let chart = match Kind::of(path) {
-            Some(Kind::Chart) => path.parent().map(Path::to_path_buf),
-            Some(Kind::PackedChart) => Some(path.to_path_buf()),
+        let chart = match FileKind::of(path) {
+            Some(FileKind::Chart) => path.parent().map(Path::to_path_buf),
+            Some(FileKind::PackedChart) => Some(path.to_path_buf()),
             _ => None,
         };
         found.extend(chart);

@@ -14,7 +14,7 @@ use crate::atomic_file;
 use crate::image::{Blob, Digest, Reference};
 use crate::layer::Layer;
 use crate::store::Store;
-use crate::workloads::{Finds, Kind};
+use crate::workloads::{FileKind, FoundImages};
 
 /// The memory of builds in a store: in its `build/` directory, safe to delete.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl InstructionCache {
     }
 
     /// What a file with this content names.
-    pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
+    pub fn finds(&self, content: &Digest, kind: FileKind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<FoundImages> {
         let place = self.place("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
         // what content says is the same in every build
         if let Some(finds) = read_json(&place) {

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::image::{ClusterConfig, Digest, RuntimeKind, platform_string};
 use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Mode, Pair, Run, Stage, Step, Word, expand};
-use crate::workloads::{Finds, Found};
+use crate::workloads::{FoundImage, FoundImages};
 
 /// A checked build.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct PlannedStage {
     /// Its environment.
     pub env: BTreeMap<String, String>,
     /// What IMAGES names.
-    pub images: Finds,
+    pub images: FoundImages,
 }
 
 /// Something that a plan wants to have a look at, and is not here yet.
@@ -214,7 +214,7 @@ impl<'a> Planner<'a> {
                 stage(*number).map(|stage| (stage.cluster.clone(), stage.env.clone(), stage.images.clone())).unwrap_or_default()
             }
             FileSource::Image(image) => {
-                known.bases.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
+                known.bases.get(image).map(|base| (base.cluster.clone(), base.env(), FoundImages::default())).unwrap_or_default()
             }
         };
         let base_is_known = known.origins.root(number).is_none_or(|image| known.bases.contains_key(image));
@@ -363,7 +363,7 @@ impl Planner<'_> {
     fn images(&mut self, images: &[Word], line: usize) {
         for word in images {
             match self.word(word).parse() {
-                Ok(image) => self.plan.images.images.push(Found { image, line, in_container: false }),
+                Ok(image) => self.plan.images.images.push(FoundImage { image, line, in_container: false }),
                 Err(error) => {
                     self.error(&word.span, format!("{error:#}"));
                 }

@@ -26,7 +26,7 @@ use crate::events::{Context, Unit};
 use crate::image::{ClusterConfig, Digest};
 use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, flatten, pack, pack_anew};
 use crate::store::Store;
-use crate::workloads::Kind;
+use crate::workloads::FileKind;
 
 /// An image has at most this many layers; some unpackers take no more than 127.
 const MOST_LAYERS: usize = 100;
@@ -345,7 +345,7 @@ impl<'a> Stage<'a> {
         let layers: Vec<Layer> = lent.iter().cloned().map(Layer::from).collect();
         let changes = changes(self.store, &layers, self.ctx)?;
         let newest = changes.values().map(|entry| entry.mtime).max().unwrap_or(0);
-        let may_name = |path: &Path| Kind::of(path).is_some();
+        let may_name = |path: &Path| FileKind::of(path).is_some();
         let files = match changes.keys().any(|path| may_name(path)) {
             true => flatten(self.store, &layers, may_name, self.site.workdir.path()?, self.ctx)?,
             false => Tree::new(),

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::chart::{Files, archive, scalars};
+use crate::chart::{Files, archive};
 use crate::image::Reference;
+use crate::yaml::scalars;
 
 /// A value in a file of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,4 +27,3 @@ pub use files::{Files, archive, ignore, load};
 pub use helm_program::{Document, Engine, helm_template};
 pub use install_order::{Hook, Manifest};
 pub use render::{Release, Rendered, failure, render};
-pub use yaml::scalars;

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{
     ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Part, Reference, children, content_of, host_platform,
-    platform_string,
+    oci_arch, platform_string,
 };
 use crate::layer;
 use crate::store::Store;
@@ -87,12 +87,8 @@ impl ImageContent {
 
     /// What it brings for hosts of this architecture, named as `uname -m` does.
     pub fn part(&self, machine: &str) -> Result<&ImagePart> {
-        let wanted = match machine {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        self.parts.iter().find(|part| part.platform.architecture().to_string() == wanted).ok_or_else(|| {
+        let wanted = oci_arch(machine);
+        self.parts.iter().find(|part| *part.platform.architecture() == wanted).ok_or_else(|| {
             let have: Vec<String> = self.parts.iter().map(|part| platform_string(&part.platform)).collect();
             Failure::usage(format!("image {} is not built for {wanted} (the store has {})", self.name.familiar(), have.join(", ")))
                 .hint(format!("build it with `--platform linux/{wanted}`, or pull that platform"))
@@ -127,7 +123,7 @@ fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, ctx: &Contex
     let mut manifests = Vec::new();
     let mut changed = false;
     for part in &parts {
-        let tags = workloads::tags(&small_files(store, &document(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
+        let tags = workloads::read_tags(&small_files(store, &document(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
         if tags.is_empty() {
             manifests.push(part.rootfs.clone());
             manifests.extend(part.workloads.clone());
@@ -136,8 +132,8 @@ fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, ctx: &Contex
         let digests = std::iter::once(&part.rootfs).chain(&part.workloads).map(|of| Ok(Blob::try_from(of)?.digest.hex()));
         let name = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
         let whole = |[rootfs, workloads]: &[Descriptor; 2]| is_whole(store, rootfs) && is_whole(store, workloads);
-        let adopt = || workloads::adopt(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
-        manifests.extend(remembered(store, &name, whole, adopt)?);
+        let convert = || workloads::convert_sealer_image(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
+        manifests.extend(remembered(store, &name, whole, convert)?);
         changed = true;
     }
     if !changed {
@@ -231,7 +227,7 @@ pub(super) fn is_looked_at(path: &Path) -> bool {
         Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {
             within(&["application/apps", "charts", "etc", "host/etc", "manifests", "scripts", "statics"])
         }
-        None => within(&["etc", "host/etc"]) || workloads::is_tag(path),
+        None => within(&["etc", "host/etc"]) || workloads::is_tag_path(path),
         Some(_) => within(&["etc"]),
     }
 }

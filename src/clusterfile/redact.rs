@@ -1,8 +1,7 @@
 //! A Clusterfile's text with its passwords struck out, so that messages can show the lines around a mistake.
 
 use crate::diagnostic::Span;
-
-use super::node::{Content, Node};
+use crate::yaml::{Content, Node, read_documents};
 
 /// The fields that hold secrets.
 const SECRET: [&str; 3] = ["passwd", "pkpasswd", "password"];
@@ -10,7 +9,7 @@ const SECRET: [&str; 3] = ["passwd", "pkpasswd", "password"];
 /// The text with every password replaced by as many bytes of `*`: places stay what they are.
 pub fn masked(text: &str) -> String {
     let mut spans = Vec::new();
-    match Node::parse_stream(text) {
+    match read_documents(text) {
         Ok(nodes) => nodes.iter().for_each(|node| find(node, &mut spans)),
         Err(_) => find_in_lines(text, &mut spans),
     }
@@ -30,7 +29,7 @@ fn within(span: &Span, length: usize) -> Span {
 fn find(node: &Node, spans: &mut Vec<Span>) {
     for (key, value) in node.entries() {
         match &value.content {
-            Content::Plain(..) | Content::Text(_) if is_secret(&key.text) => spans.push(value.span.clone()),
+            Content::Scalar(_) if value.text().is_some() && key.text().is_some_and(is_secret) => spans.push(value.span.clone()),
             _ => find(value, spans),
         }
     }

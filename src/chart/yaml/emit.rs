@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::resolve::{Scalar, is_base60, resolve};
 use crate::chart::template::{Value, float};
 use crate::chart::{budget, json};
+use crate::yaml::{Resolved, is_base60, resolve};
 
 /// Deeper than this nothing is written: a map may hold itself.
 const DEEPEST: usize = 500;
@@ -126,7 +126,7 @@ impl Emitter {
 
     fn text(&mut self, text: &str, indent: usize, is_key: bool) {
         let shape = Shape::of(text);
-        let plain = resolve(text) == Scalar::Text && !is_base60(text);
+        let plain = resolve(text) == Resolved::Text && !is_base60(text);
         if text.contains('\n') && shape.block && !is_key {
             self.literal(text, indent);
         } else if !text.contains('\n') && plain && shape.plain {
@@ -210,7 +210,7 @@ impl Emitter {
 fn number_text(number: f64) -> Result<String, String> {
     let text = json::number(number)?;
     Ok(match resolve(&text) {
-        Scalar::Float(value) => float(value, 'g', None),
+        Resolved::Float(value) => float(value, 'g', None),
         _ => text,
     })
 }
