@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import urllib.parse
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -84,15 +85,19 @@ def licences(target):
         print(f"\n{LINE}\n" + "\n".join(where[key]) + f"\n{LINE}\n\n{text}")
 
 
+def purl(package):
+    return f"pkg:cargo/{package['name']}@{urllib.parse.quote(package['version'])}"
+
+
 def component(package, kind, checksums):
     name, version = package["name"], package["version"]
-    made = {"type": kind, "bom-ref": f"pkg:cargo/{name}@{version}", "name": name, "version": version}
+    made = {"type": kind, "bom-ref": purl(package), "name": name, "version": version}
     if package["description"]:
         made["description"] = " ".join(package["description"].split())
     if (name, version) in checksums:
         made["hashes"] = [{"alg": "SHA-256", "content": checksums[name, version]}]
     made["licenses"] = [{"expression": licence(package)}]
-    made["purl"] = f"pkg:cargo/{name}@{version}"
+    made["purl"] = purl(package)
     links = [("website", package["homepage"]), ("vcs", package["repository"]), ("documentation", package["documentation"])]
     links = [{"type": kind, "url": url} for kind, url in links if url]
     return made | ({"externalReferences": links} if links else {})
@@ -103,7 +108,7 @@ def bom(target):
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
     checksums = {(one["name"], one["version"]): one["checksum"] for one in lock["package"] if "checksum" in one}
     made = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), datetime.UTC)
-    refs = {package["id"]: f"pkg:cargo/{package['name']}@{package['version']}" for package in packages}
+    refs = {package["id"]: purl(package) for package in packages}
     bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",

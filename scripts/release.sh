@@ -19,7 +19,6 @@ here=$(dirname "$(readlink -f "$0")")
 start=$PWD
 cd "$here/.."
 
-cargo_deb_version=3.8.0
 out=target/release-files key='' public='' password=() dirty=no built=${SEALIFT:-}
 
 # from_start PATH: a path that was given, as it is from here.
@@ -70,21 +69,6 @@ name=sealift-$version-linux-$arch
 deb=sealift_${version}-1_$arch.deb
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-
-# cargo_deb: the path of cargo-deb, which packs the Debian package; compiled once and kept in the cache.
-cargo_deb() {
-  local root=$cache/cargo-deb/$cargo_deb_version
-  if [ ! -x "$root/bin/cargo-deb" ]; then
-    say "==> compiling cargo-deb $cargo_deb_version, once"
-    (
-      locked "$cache/cargo-deb/lock"
-      # in /, since this project's settings of cargo are not for its tools
-      cd / && cargo install --quiet --locked --no-default-features --version "$cargo_deb_version" --target-dir "$work/cargo-deb" \
-        --root "$root" cargo-deb >&2
-    ) || die "cargo-deb $cargo_deb_version cannot be installed: see above"
-  fi
-  echo "$root/bin/cargo-deb"
-}
 
 # build: the path of the binary. Paths of this machine stay out of it, and out of the messages of a panic.
 build() {
@@ -140,7 +124,7 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 files=("$name.tar.gz" "$deb" "$name.cdx.json")
 rm -f "${files[@]/#/$out/}" "$out"/SHA256SUMS{,.oci.tar}
-packer=$(cargo_deb)
+packer=$("$here/cargo-deb.sh")
 if [ -z "$built" ]; then
   say "==> compiling sealift $version"
   built=$(build)

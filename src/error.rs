@@ -80,6 +80,11 @@ impl Failure {
         Self::new(Kind::Verification, message)
     }
 
+    /// A failure to lay over `error` as its context: it says where or during what, and keeps the kind and the hints.
+    pub fn over(error: &anyhow::Error, message: impl Into<String>) -> Self {
+        Failure { kind: kind_of(error), message: message.into(), hints: hints_of(error).to_vec() }
+    }
+
     /// Adds what the user can do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -1,6 +1,6 @@
 //! sealift builds, shares and runs cluster images: one OCI image holds a whole Kubernetes cluster and its applications.
 //!
-//! The map of the house; `docs/architecture.md` says which room may use which.
+//! `docs/architecture.md` has the map of the modules, and says which may use which.
 
 pub mod app;
 pub mod archive;
@@ -19,6 +19,7 @@ pub mod host;
 pub mod image;
 pub mod kubefile;
 pub mod layer;
+pub mod paths;
 pub mod program_output;
 pub mod registry;
 pub mod resource;

@@ -1,21 +1,21 @@
-//! Holds the arrows of `docs/architecture.md`: a room uses rooms of its own floor or below, never above.
+//! Holds the direction of dependencies of `docs/architecture.md`: a module uses modules of its own layer or below, never above.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The floor of each room, as `docs/architecture.md` says.
-fn floors() -> BTreeMap<String, u32> {
+/// The layer of each module, as `docs/architecture.md` says.
+fn layers() -> BTreeMap<String, u32> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/architecture.md")).unwrap();
-    let mut floors = BTreeMap::new();
+    let mut layers = BTreeMap::new();
     for row in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let Ok(floor) = cells[cells.len() - 2].parse() else { continue };
-        for room in cells[1].split('`').filter(|part| !part.trim().is_empty()) {
-            floors.insert(room.trim_end_matches('/').trim_end_matches(".rs").to_owned(), floor);
+        let Ok(layer) = cells[cells.len() - 2].parse() else { continue };
+        for module in cells[1].split('`').filter(|part| !part.trim().is_empty()) {
+            layers.insert(module.trim_end_matches('/').trim_end_matches(".rs").to_owned(), layer);
         }
     }
-    floors
+    layers
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -29,44 +29,44 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a line uses: `use crate::store::Store`, `crate::{error::Failure, events}`.
+/// The modules that a line uses: `use crate::store::Store`, `crate::{error::Failure, events}`.
 fn used(line: &str) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut rooms = Vec::new();
+    let mut modules = Vec::new();
     for (at, _) in line.match_indices("crate::") {
         let rest = &line[at + "crate::".len()..];
         if let Some(group) = rest.strip_prefix('{') {
             let mut depth = 0;
             for part in group.split_inclusive([',', '{', '}']) {
                 if depth == 0 {
-                    rooms.push(word(part.trim()));
+                    modules.push(word(part.trim()));
                 }
                 depth += i32::from(part.ends_with('{')) - i32::from(part.ends_with('}'));
             }
         } else {
-            rooms.push(word(rest));
+            modules.push(word(rest));
         }
     }
-    rooms.retain(|room| !room.is_empty());
-    rooms
+    modules.retain(|module| !module.is_empty());
+    modules
 }
 
 #[test]
-fn arrows_point_down() {
+fn dependencies_point_down() {
     let src = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
-    let floors = floors();
-    assert!(floors.len() > 15, "docs/architecture.md has lost its table of rooms: {floors:?}");
+    let layers = layers();
+    assert!(layers.len() > 15, "docs/architecture.md has lost its table of modules: {layers:?}");
     let mut files = Vec::new();
     sources(src, &mut files);
     let mut wrong = Vec::new();
     for file in &files {
         let relative = file.strip_prefix(src).unwrap();
-        let room = relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-        if matches!(room.as_str(), "lib" | "main") {
+        let module = relative.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+        if matches!(module.as_str(), "lib" | "main") {
             continue;
         }
-        let Some(floor) = floors.get(&room) else {
-            wrong.push(format!("{room} is not in the table of docs/architecture.md"));
+        let Some(layer) = layers.get(&module) else {
+            wrong.push(format!("{module} is not in the table of docs/architecture.md"));
             continue;
         };
         for (number, line) in std::fs::read_to_string(file).unwrap().lines().enumerate() {
@@ -74,8 +74,8 @@ fn arrows_point_down() {
                 continue;
             }
             for other in used(line) {
-                if floors.get(&other).is_some_and(|above| above > floor) {
-                    wrong.push(format!("src/{}:{}: `{room}` (floor {floor}) uses `{other}` above it", relative.display(), number + 1));
+                if layers.get(&other).is_some_and(|above| above > layer) {
+                    wrong.push(format!("src/{}:{}: `{module}` (layer {layer}) uses `{other}` above it", relative.display(), number + 1));
                 }
             }
         }
@@ -84,9 +84,9 @@ fn arrows_point_down() {
 }
 
 #[test]
-fn every_room_is_in_the_map_of_the_house() {
+fn every_module_is_in_the_map() {
     let map = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
-    for room in floors().keys() {
-        assert!(map.contains(&format!("pub mod {room};")), "{room} stands in docs/architecture.md and not in src/lib.rs");
+    for module in layers().keys() {
+        assert!(map.contains(&format!("pub mod {module};")), "{module} stands in docs/architecture.md and not in src/lib.rs");
     }
 }

@@ -98,7 +98,7 @@ fn wrong_archives_are_told_apart() {
     for (case, content, code, says) in [
         ("a letter", b"Dear reader, ".repeat(100), 6, "no tar archive"),
         ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "cut off"),
-        ("empty", Vec::new(), 2, "it is empty"),
+        ("empty", Vec::new(), 2, "the file is empty"),
         ("compressed", common::images::gzip(&bytes), 2, "`gunzip -c FILE | sealift load`"),
     ] {
         std::fs::write(&file, content).unwrap();

@@ -37,7 +37,7 @@ fn a_delta_has_the_changed_blobs_and_little_else() {
     let before: u64 = one.store().blobs().unwrap().iter().map(|blob| blob.size).sum();
     let other = Sealift::new();
     let refused = other.fails(1, &["load", "-i", text(&delta)]);
-    assert_says(&refused, &["leans on shop:1 (sha256:", "not in the store", "hint: load or pull shop:1"]);
+    assert_says(&refused, &["depends on shop:1 (sha256:", "not in the store", "hint: load or pull shop:1"]);
     assert_eq!(other.ok(&["images", "-q"]), "", "nothing is named");
     other.ok(&["load", "-i", text(&base)]);
     let after: u64 = other.store().blobs().unwrap().iter().map(|blob| blob.size).sum();
@@ -62,9 +62,9 @@ fn an_inventory_says_what_a_delta_leaves_out() {
     site.ok(&["fsck"]);
     // a site that has lost what it had
     let empty = Sealift::new();
-    assert_says(&empty.fails(1, &["load", "-i", text(&delta)]), &["when the inventory was written", "hint: write a new one"]);
+    assert_says(&empty.fails(1, &["load", "-i", text(&delta)]), &["when the inventory was written", "hint: write a new inventory"]);
     std::fs::write(&inventory, "{}").unwrap();
-    assert_says(&one.fails(2, &["save", "-o", text(&delta), "--for", text(&inventory), "shop:2"]), &["site.json", "no inventory"]);
+    assert_says(&one.fails(2, &["save", "-o", text(&delta), "--for", text(&inventory), "shop:2"]), &["site.json", "not an inventory"]);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_all_hosts_have_is_left_out_where_the_store_has_lost_it() {
     std::fs::write(&inventory, known.to_string()).unwrap();
     one.ok(&["save", "-o", text(&delta), "--for", text(&inventory), "shop:1"]);
     let said = site.run(&["load", "-i", text(&delta)]).expect_code(0).stderr;
-    assert_says(&said, &["1 blobs are on the hosts only"]);
+    assert_says(&said, &["1 blobs are only on the hosts"]);
     assert!(site.store().has(layer), "a run looks into the rootfs");
     assert!(!site.store().has(workload) && site.json(&["inspect", "shop:1"])["digest"] == one.json(&["inspect", "shop:1"])["digest"]);
     assert_says(&site.run(&["fsck"]).expect_code(6).stdout, &[&workload.digest.to_string(), "missing"]);
@@ -144,7 +144,7 @@ fn a_broken_part_is_named_and_only_it_is_copied_again() {
     assert_says(&other.fails(6, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004`", "copy these parts again"]);
     assert_eq!(other.ok(&["images", "-q"]), "");
     std::fs::remove_file(part(&whole, "004")).unwrap();
-    assert_says(&other.fails(1, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004` is missing", "5 of 6 parts are in"]);
+    assert_says(&other.fails(1, &["load", "-i", text(&part(&whole, "001"))]), &["`shop.tar.004` is missing", "5 of 6 parts are loaded"]);
     std::fs::write(part(&whole, "004"), good).unwrap();
     for number in [1, 2, 3, 5, 6] {
         std::fs::remove_file(part(&whole, &format!("{number:03}"))).unwrap();
@@ -166,7 +166,7 @@ fn parts_come_on_one_disk_after_another_in_any_order() {
             std::fs::copy(part(&whole, ending), disk.join(format!("shop.tar.{ending}"))).unwrap();
         }
         let said = other.fails(1, &["load", "-i", text(&disk.join(format!("shop.tar.{ending}")))]);
-        assert_says(&said, &["missing", &format!("{} of 6 parts are in", 6 - left), "from the next disk", "`shop.tar.004`"]);
+        assert_says(&said, &["missing", &format!("{} of 6 parts are loaded", 6 - left), "from the next disk", "`shop.tar.004`"]);
         assert!(!said.contains(&format!("`shop.tar.{ending}`")), "{said}");
         assert_eq!(other.ok(&["images", "-q"]), "", "nothing is named before all is in");
         std::fs::remove_dir_all(disk).unwrap();
@@ -189,7 +189,7 @@ fn as_many_parts_may_be_lost_or_broken_as_there_are_parity_parts() {
     std::fs::remove_file(&first).unwrap();
     let other = Sealift::new();
     let said = other.run(&["load", "-i", text(&first)]).expect_code(0).stderr;
-    assert_says(&said, &["made up for by parity: `shop.tar.001`"]);
+    assert_says(&said, &["rebuilt from parity, missing or damaged: `shop.tar.001`"]);
     other.ok(&["fsck"]);
     damage(&part(&whole, "003"));
     let other = Sealift::new();
@@ -220,5 +220,5 @@ fn a_smaller_archive_of_the_same_name_leaves_no_parts_of_the_larger_one() {
     assert_says(&one.fails(2, &["save", "-o", "-", "--split", "1M", "shop:1"]), &["stdout"]);
     assert_says(&one.fails(2, &["save", "-o", text(&whole), "--split", "1X", "shop:1"]), &["unit"]);
     std::fs::write(part(&whole, "parts"), noise(1, 100)).unwrap();
-    assert_says(&one.fails(6, &["load", "-i", text(&part(&whole, "001"))]), &["shop.tar.parts", "no list of parts"]);
+    assert_says(&one.fails(6, &["load", "-i", text(&part(&whole, "001"))]), &["shop.tar.parts", "not a list of parts"]);
 }

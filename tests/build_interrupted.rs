@@ -135,14 +135,14 @@ fn no_room_and_no_right_to_write_are_told_and_leave_the_store_whole() {
     assert_says(
         &said,
         &[
-            "Kubefile:2: COPY tree /: no room for blobs",
+            "Kubefile:2: COPY tree /: no disk space for blobs",
             "hint: `sealift prune`",
             "code 1\n✓ pack",
             "built shop:1",
             "unchanged shop:1",
             "Kubefile:3: COPY web.yaml /: store ",
             "Read-only file system",
-            "name a store of your own with `--store DIR`",
+            "use a writable store with `--store DIR`",
             "code 1\n1\n",
         ],
     );

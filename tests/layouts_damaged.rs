@@ -339,9 +339,9 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     let says_plain = |manifest: &mut Value| manifest["layers"][0]["mediaType"] = json!(PLAIN);
     let md5_layer = |manifest: &mut Value| manifest["layers"][0]["digest"] = json!(md5);
     for (name, change, blob, says, served) in [
-        ("layer size", &layer_size as &dyn Fn(&mut Value), layer.as_str(), "lacks blob", Otherwise),
-        ("config size", &config_size, "", "lacks blob", Otherwise),
-        ("schema version 1", &version_1, "", "schema version 1", Otherwise),
+        ("layer size", &layer_size as &dyn Fn(&mut Value), layer.as_str(), "is missing blob", Otherwise),
+        ("config size", &config_size, "", "is missing blob", Otherwise),
+        ("schema version 1", &version_1, "", "schemaVersion 1", Otherwise),
         ("unknown media type", &unknown_type, &layer, "tar+foo", Alike),
         ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed", Alike),
         ("a layer of md5", &md5_layer, &md5, "only sha256 and sha512", Otherwise),
@@ -393,11 +393,11 @@ fn damaged_bytes_are_refused_when_they_arrive() {
     for (name, change, blob, says, served) in [
         ("layer bit flip", &flip as &dyn Fn(&mut Layout), layer.as_str(), "damaged", Alike),
         ("layer truncated", &truncate, &layer, "damaged", Otherwise),
-        ("layer missing", &drop_layer, &layer, "lacks blob", Otherwise),
-        ("config missing", &drop_config, "sha256:", "lacks blob", Otherwise),
+        ("layer missing", &drop_layer, &layer, "is missing blob", Otherwise),
+        ("config missing", &drop_config, "sha256:", "is missing blob", Otherwise),
         ("config tampered", &tamper_config, "sha256:", "damaged", Alike),
         ("manifest tampered", &tamper_manifest, "sha256:", "damaged", Otherwise),
-        ("manifest size in the index", &index_size, "sha256:", "bytes, not", Not),
+        ("manifest size in the index", &index_size, "sha256:", "bytes, expected", Not),
         ("another media type in the index", &index_type, "sha256:", "is a `application/vnd.oci.image.manifest", Not),
         ("no oci-layout", &no_layout, "", "oci-layout", Not),
         ("layout version", &new_layout, "", "9.9.9", Not),

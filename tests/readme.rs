@@ -81,6 +81,36 @@ fn what_the_readme_builds_and_shares_is_built_and_shared() {
     assert!(registry.log().contains("/v2/team/shop/manifests/1.0"), "{}", registry.log());
 }
 
+#[test]
+fn what_the_readme_installs_is_installed() {
+    let desk = tempfile::tempdir().expect("a directory");
+    let (clone, system, bin) = (desk.path().join("sealift"), desk.path().join("system"), desk.path().join("bin"));
+    common::run("git", &["clone", "--quiet", root().to_str().expect("UTF-8"), clone.to_str().expect("UTF-8")]);
+    // the packages are those of the binary under test, without what debuggers read
+    let built = desk.path().join("built");
+    common::run("strip", &["-o", built.to_str().expect("UTF-8"), env!("CARGO_BIN_EXE_sealift")]);
+    // `dpkg` installs below a directory: this machine's programs stay what they are
+    for directory in ["var/lib/dpkg/updates", "var/lib/dpkg/info"] {
+        fs::create_dir_all(system.join(directory)).expect("a directory for dpkg");
+    }
+    fs::write(system.join("var/lib/dpkg/status"), "").expect("an empty list of packages");
+    fs::create_dir_all(&bin).expect("a directory for programs");
+    let dpkg = format!("#!/bin/sh\nexec /usr/bin/dpkg --root={} \"$@\"\n", system.display());
+    fs::write(bin.join("dpkg"), dpkg).expect("a program");
+    fs::set_permissions(bin.join("dpkg"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a program");
+    let path = format!("{}:{}:{}", bin.display(), system.join("usr/bin").display(), std::env::var("PATH").unwrap_or_default());
+    let mut said = String::new();
+    for line in typed_in("Install") {
+        let mut command = Command::new("bash");
+        command.args(["-euc", &line]).current_dir(&clone).env("PATH", &path).env("SEALIFT", &built).stdin(Stdio::null());
+        said = succeeds(command, &line);
+    }
+    assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+    for file in ["usr/bin/sealift", "usr/share/man/man1/sealift.1.gz", "usr/share/bash-completion/completions/sealift"] {
+        assert!(system.join(file).is_file(), "the package has no {file}");
+    }
+}
+
 /// A directory with an `/etc/hosts` that knows where the registry is.
 fn names(registry: &DockerRegistry) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");

@@ -145,7 +145,7 @@ fn a_blob_broken_in_the_registry_is_caught_by_name() {
     bytes[500_000] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     let said = there.fails(6, &["pull", &name]);
-    assert_says(&said, &[&format!("blob {} from {}/shop is broken", blob.digest, registry.host()), "trying once more", "hint:"]);
+    assert_says(&said, &[&format!("blob {} from {}/shop is damaged", blob.digest, registry.host()), "trying again", "hint:"]);
     assert!(there.store().names().unwrap().is_empty(), "an image that is not whole has no name");
     assert!(!there.store().has(&blob));
 }
@@ -161,7 +161,7 @@ fn a_byte_that_changes_on_the_wire_is_noticed_and_fetched_again() {
     proxy.flip_at(2_000_000);
     let ended = there.run(&["pull", &proxy.name("shop:1")]).expect_code(0);
     assert_eq!(ended.stdout.trim(), digest);
-    assert_says(&ended.stderr, &[&format!("blob {} from {}/shop is broken", blob.digest, proxy.host()), "trying once more"]);
+    assert_says(&ended.stderr, &[&format!("blob {} from {}/shop is damaged", blob.digest, proxy.host()), "trying again"]);
 }
 
 #[test]
@@ -241,5 +241,5 @@ fn a_pull_that_does_not_fit_is_refused_before_it_begins() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_says(&said, &["no room in", "MiB to pull", "sealift prune"]);
+    assert_says(&said, &["not enough disk space in", "MiB to pull", "sealift prune"]);
 }

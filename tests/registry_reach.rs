@@ -110,7 +110,7 @@ fn a_certificate_of_ours_is_shown_to_registries_that_want_one() {
     let (ca, dir) = (registry.ca_file().display().to_string(), registry.client_dir().display().to_string());
     let refused = here.run(&["push", &name, "--ca-file", &ca]);
     assert_ne!(refused.code, 0);
-    assert_says(&refused.stderr, &["wants to see a certificate of ours", "--cert-dir"]);
+    assert_says(&refused.stderr, &["requires a client certificate", "--cert-dir"]);
     assert_eq!(here.ok(&["push", &name, "--cert-dir", &dir]).trim(), digest);
     // found by itself where podman keeps it
     let certs_d = here.home().join(".config/containers/certs.d");

@@ -69,7 +69,7 @@ fn with_tls_and_users_the_authority_and_the_password_are_needed() {
     let host = registry.host();
 
     assert_says(&here.fails(1, &["push", &name]), &["its certificate is not trusted: signed by an unknown authority", "--ca-file"]);
-    assert_says(&here.fails(1, &["push", &name, "--plain-http"]), &["speaks HTTPS", "leave out `--plain-http`"]);
+    assert_says(&here.fails(1, &["push", &name, "--plain-http"]), &["requires HTTPS", "leave out `--plain-http`"]);
     assert_says(&here.fails(1, &["push", &name, "--ca-file", ca]), &["401", &format!("sealift login {host}")]);
     let wrong = here.run_with_stdin(&["login", &host, "-u", "ann", "--password-stdin", "--ca-file", ca], "wrong\n").expect_code(1);
     assert_says(&wrong.stderr, &[&format!("log in to {host} as ann"), "(401)"]);

@@ -84,6 +84,6 @@ fn a_store_that_may_only_be_read_is_read_and_refuses_what_writes() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
-    assert_eq!(said.matches("cannot be written: Read-only file system").count(), 4, "{said}");
-    assert_says(&said, &["hint: name a store of your own with `--store DIR`"]);
+    assert_eq!(said.matches("is not writable: Read-only file system").count(), 4, "{said}");
+    assert_says(&said, &["hint: use a writable store with `--store DIR`"]);
 }

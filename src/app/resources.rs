@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::clusterfile::{Application, Env};
 use crate::image::{App, AppKind, ClusterConfig, Digest, Role, RuntimeKind};
+use crate::paths::ROOTFS_CURRENT;
 use crate::resource::{Command, KubeApp, Resource, is_manifest};
 
 /// The root file system in use on a host.
-const ROOTFS: &str = "/var/lib/sealift/rootfs/current";
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// How long the workloads of an application may take, in seconds.
 const PATIENCE: u64 = 300;
@@ -41,7 +41,7 @@ impl Applications<'_> {
         match self.launched() {
             Launched::Commands(lines) => {
                 let env = self.environment(None);
-                all.extend(numbered("launch", lines).map(|(name, line)| self.command(&name, ROOTFS.into(), line, &env)));
+                all.extend(numbered("launch", lines).map(|(name, line)| self.command(&name, ROOTFS_CURRENT.into(), line, &env)));
             }
             Launched::Apps(names) => {
                 let apps = names.iter().filter_map(|name| self.config.app(name)).filter(|app| app.role.is_none());
@@ -73,7 +73,7 @@ impl Applications<'_> {
     }
 
     fn resources(&self, app: &App) -> Vec<Resource> {
-        let directory = PathBuf::from(ROOTFS).join(app.root());
+        let directory = PathBuf::from(ROOTFS_CURRENT).join(app.root());
         let env = self.environment(Some(app));
         let name = format!("app {}", app.name);
         let run = |line: &str| self.command(&name, directory.clone(), line, &env);

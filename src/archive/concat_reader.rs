@@ -20,7 +20,7 @@ impl Joined {
 
 fn unreadable(path: &std::path::Path, error: &io::Error) -> io::Error {
     let failure = Failure::verification(format!("part `{}` cannot be read: {error}", path.display()))
-        .hint("copy this part again, the others may stay; what arrived whole is kept");
+        .hint("copy this part again; what is already loaded is kept");
     io::Error::new(io::ErrorKind::InvalidData, failure)
 }
 

@@ -84,11 +84,11 @@ impl Known {
 impl Delta {
     /// Reads the file of an archive.
     pub fn parse(bytes: &[u8]) -> Result<Delta> {
-        let delta: Delta =
-            serde_json::from_slice(bytes).map_err(|error| Failure::verification(format!("the archive's sealift-delta.json: {error}")))?;
+        let delta: Delta = serde_json::from_slice(bytes)
+            .map_err(|error| Failure::verification(format!("sealift-delta.json in the archive is damaged: {error}")))?;
         ensure!(
             delta.version == VERSION,
-            Failure::usage(format!("the archive is a delta of version {}, not {VERSION}", delta.version))
+            Failure::usage(format!("unsupported delta archive version {}: expected {VERSION}", delta.version))
                 .hint("load it with the version of sealift that saved it")
         );
         Ok(delta)
@@ -104,19 +104,19 @@ impl Delta {
         let missing: Vec<&Blob> = self.blobs.iter().filter(|blob| !store.has(blob)).collect();
         let Some(first) = missing.first() else { return Ok(()) };
         let size = missing.iter().fold(0u64, |sum, blob| sum.saturating_add(blob.size));
-        let what = format!("{} blobs ({}) that are not here, the first is {}", missing.len(), BinaryBytes(size), first.digest);
+        let what = format!("{} blobs ({}) are not in the store, first {}", missing.len(), BinaryBytes(size), first.digest);
         let missing_bases: Vec<&Base> = self.bases.iter().filter(|base| store.size_of(&base.digest).is_none()).collect();
         let suspects: Vec<&Base> = if missing_bases.is_empty() { self.bases.iter().collect() } else { missing_bases };
         if suspects.is_empty() {
             bail!(
-                Failure::failed(format!("the archive leaves out {what}: they were here when the inventory was written"))
-                    .hint("write a new one with `sealift inventory` and save with `--for` again")
+                Failure::failed(format!("incomplete base for a delta archive: {what}, though they were when the inventory was written"))
+                    .hint("write a new inventory with `sealift inventory`, then save again with `--for`")
             );
         }
         let names: Vec<String> = suspects.iter().map(|base| format!("{} ({})", base.name.familiar(), base.digest)).collect();
         let names = names.join(", ");
         bail!(
-            Failure::failed(format!("the archive leans on {names}, which is not in the store as a whole: it leaves out {what}"))
+            Failure::failed(format!("the archive depends on {names}, which is incomplete: {what}"))
                 .hint(format!("load or pull {names} first, or save again without `--base`"))
         )
     }

@@ -54,8 +54,12 @@ impl Inventory {
     /// Reads an inventory.
     pub fn parse(bytes: &[u8]) -> Result<Inventory> {
         let inventory: Inventory = serde_json::from_slice(bytes)
-            .map_err(|error| Failure::usage(format!("no inventory: {error}")).hint("`sealift inventory -o FILE` writes one"))?;
-        ensure!(inventory.version == VERSION, Failure::usage(format!("an inventory of version {}, not {VERSION}", inventory.version)));
+            .map_err(|error| Failure::usage(format!("not an inventory: {error}")).hint("`sealift inventory -o FILE` writes one"))?;
+        ensure!(
+            inventory.version == VERSION,
+            Failure::usage(format!("unsupported inventory version {}: expected {VERSION}", inventory.version))
+                .hint("write it again with `sealift inventory -o FILE`, by this version of sealift")
+        );
         Ok(inventory)
     }
 

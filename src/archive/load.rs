@@ -114,11 +114,14 @@ impl Head {
     fn index(&self) -> Result<ImageIndex> {
         if !self.is_layout {
             bail!(
-                Failure::usage("not an OCI archive: it has no file `oci-layout`")
-                    .hint("`skopeo copy docker-archive:FILE oci-archive:NEW` turns an archive of old docker versions into one")
+                Failure::usage("not an OCI archive: it has no `oci-layout` file")
+                    .hint("convert an archive of an old `docker save` with `skopeo copy docker-archive:FILE oci-archive:NEW`")
             );
         }
-        let index = self.index.as_ref().with_context(|| Failure::verification("the archive has no index.json"))?;
+        let index = self
+            .index
+            .as_ref()
+            .with_context(|| Failure::verification("the archive has no index.json").hint("save or copy the archive again"))?;
         serde_json::from_slice(index).map_err(|error| Failure::verification(format!("the archive's index.json is damaged: {error}")).into())
     }
 }
@@ -162,7 +165,7 @@ pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, ctx: &Context) 
     };
     collection.take_all(&mut loaded, &mut read_head)?;
     read_head(&collection)?;
-    let head = head.with_context(|| Failure::verification("the head of the archive is missing"))?;
+    let head = head.with_context(|| Failure::verification("the archive has no index.json"))?;
     loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), ctx)?;
     collection.finish()?;
     Ok(loaded)
@@ -170,14 +173,14 @@ pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, ctx: &Context) 
 
 /// Refuses what is plainly no archive by its first bytes.
 fn ensure_plain(start: &[u8]) -> Result<()> {
-    ensure!(!start.is_empty(), Failure::usage("not an OCI archive: it is empty"));
+    ensure!(!start.is_empty(), Failure::usage("not an OCI archive: the file is empty"));
     let unpack = match start {
         [0x1f, 0x8b, ..] => "gunzip -c",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd -dc",
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz -dc",
         _ => return Ok(()),
     };
-    bail!(Failure::usage("the archive is compressed").hint(format!("`{unpack} FILE | sealift load` loads it")))
+    bail!(Failure::usage("the archive is compressed").hint(format!("decompress it first: `{unpack} FILE | sealift load`")))
 }
 
 /// Refuses layouts of a version that nobody knows yet.
@@ -185,14 +188,14 @@ fn check_layout(text: &[u8]) -> Result<()> {
     let damaged = |error| Failure::verification(format!("the archive's oci-layout is damaged: {error}"));
     let layout: oci_spec::image::OciLayout = serde_json::from_slice(text).map_err(damaged)?;
     let version = layout.image_layout_version();
-    ensure!(version == "1.0.0", Failure::usage(format!("the archive's oci-layout has version {version}, not 1.0.0")));
+    ensure!(version == "1.0.0", Failure::usage(format!("unsupported image layout version {version} in the archive: expected 1.0.0")));
     Ok(())
 }
 
 fn document(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
     // what a delta leaves out may be many blobs
     let limit = if name == DELTA_FILE { 16 * MAX_DOCUMENT } else { MAX_DOCUMENT };
-    ensure!(size <= limit, Failure::verification(format!("the archive's {name} is larger than {} MiB", limit >> 20)));
+    ensure!(size <= limit, Failure::verification(format!("{name} in the archive is too large: limit {} MiB", limit >> 20)));
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -241,11 +244,14 @@ fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option
     let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
     let named: Vec<(Reference, &Descriptor)> = match (&naming.tag, images.as_slice()) {
         (Some(tag), [only]) => vec![(tag.clone(), *only)],
-        (Some(_), several) => bail!(Failure::usage(format!("the archive has {} images: `--tag` can name one only", several.len()))),
+        (Some(_), several) => bail!(
+            Failure::usage(format!("the archive has {} images: `--tag` works with one only", several.len()))
+                .hint("load without `--tag`, then name an image with `sealift tag`")
+        ),
         (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, *entry))).collect(),
     };
     if named.is_empty() {
-        bail!(Failure::usage("the archive does not say what its image is called").hint("name it with `--tag NAME`"));
+        bail!(Failure::usage("the archive has no image name").hint("set one with `--tag NAME`"));
     }
     let mut on_hosts = 0;
     for (name, descriptor) in &named {
@@ -255,10 +261,10 @@ fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option
             .with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
     for referrer in &referrers {
-        whole(store, referrer, &format!("document {} about an image", referrer.digest()), delta)?;
+        whole(store, referrer, &format!("referrer {}", referrer.digest()), delta)?;
     }
     if on_hosts > 0 {
-        ctx.warn(format!("{on_hosts} blobs are on the hosts only: these images run there, but cannot be pushed or saved from this store"));
+        ctx.warn(format!("{on_hosts} blobs are only on the hosts: the images run there, but cannot be pushed or saved from this store"));
     }
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
     for (name, descriptor) in &named {
@@ -273,7 +279,10 @@ fn whole(store: &Store, root: &Descriptor, what: &str, delta: Option<&Delta>) ->
     let nodes = store.walk(root).with_context(|| format!("{what} in the archive"))?;
     let lacking: Vec<Blob> = nodes.iter().map(|node| node.blob).filter(|blob| !store.has(blob)).collect();
     if let Some(blob) = lacking.iter().find(|blob| !delta.is_some_and(|delta| delta.is_on_hosts(blob))) {
-        bail!(Failure::verification(format!("the archive is not whole: {what} lacks blob {}", blob.digest)));
+        bail!(
+            Failure::verification(format!("the archive is incomplete: {what} is missing blob {}", blob.digest))
+                .hint("save or copy the archive again")
+        );
     }
     Ok(lacking.len())
 }

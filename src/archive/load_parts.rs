@@ -129,7 +129,7 @@ impl<'a> Collection<'a> {
                 let path = self.parts.path(&self.parts.parts[number]);
                 Box::new(File::open(&path).with_context(|| path.display().to_string())?)
             } else if self.parts.can_rebuild(&self.broken) {
-                self.ctx.warn(format!("missing or broken, made up for by parity: {}", self.parts.names(&self.broken)));
+                self.ctx.warn(format!("rebuilt from parity, missing or damaged: {}", self.parts.names(&self.broken)));
                 Box::new(Rebuilt::new(self.parts.clone(), self.broken.clone(), number))
             } else {
                 self.lost.insert(number);
@@ -151,7 +151,7 @@ impl<'a> Collection<'a> {
             ensure!(
                 !std::mem::replace(&mut self.searched, true) || !rebuilt,
                 Failure::verification(format!("part `{}` cannot be rebuilt: {error:#}", self.parts.part(number).file))
-                    .hint("copy this part again, the others may stay; what arrived whole is kept")
+                    .hint("copy this part again; what is already loaded is kept")
             );
             self.broken.extend(self.parts.broken(self.ctx)?);
         }
@@ -181,7 +181,10 @@ impl<'a> Collection<'a> {
         }
         reader.copy(self.ctx, u64::MAX, &mut io::sink())?;
         let (found, _) = reader.hasher.finish();
-        ensure!(part.blob == Some(found), Failure::verification(format!("part `{}` is broken: its bytes have another digest", part.file)));
+        ensure!(
+            part.blob == Some(found),
+            Failure::verification(format!("part `{}` is damaged: its content does not match the digest", part.file))
+        );
         pieces.into_iter().try_for_each(|(span, piece)| {
             piece.keep()?;
             self.join(span.of)
@@ -220,18 +223,18 @@ impl<'a> Collection<'a> {
         if parity == 0 && self.lost.iter().all(|&number| !self.parts.path(self.parts.part(number)).exists()) {
             let (some, verb) = (self.parts.names(&self.lost), if self.lost.len() == 1 { "is" } else { "are" });
             bail!(
-                Failure::failed(format!("{some} {verb} missing, {} of {all} parts are in", all - self.lost.len()))
-                    .hint("load what is missing from the next disk: the parts that are in need not be there again")
+                Failure::failed(format!("{some} {verb} missing: {} of {all} parts are loaded", all - self.lost.len()))
+                    .hint("load the missing parts from the next disk; parts already loaded are not needed again")
             );
         }
         let useless = self.broken.iter().filter(|&&number| number >= all);
         let some = self.parts.names(&self.lost.iter().chain(useless).copied().collect());
         let noun = if self.lost.len() == 1 && parity == 0 { "part" } else { "parts" };
         let failure = Failure::verification(match parity {
-            0 => format!("{noun} {some} missing or broken"),
-            _ => format!("{noun} {some} missing or broken, more than {parity} parity parts can replace"),
+            0 => format!("{noun} {some} missing or damaged"),
+            _ => format!("{noun} {some} missing or damaged, more than {parity} parity parts can rebuild"),
         });
-        bail!(failure.hint("copy these parts again, the others need not be there: what arrived whole is kept"))
+        bail!(failure.hint("copy these parts again; what is already loaded is kept"))
     }
 }
 

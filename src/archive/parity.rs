@@ -29,8 +29,8 @@ pub(super) fn parity_size(longest: u64) -> u64 {
 pub(super) fn check_counts(pieces: usize, parity: usize) -> Result<()> {
     ensure!(
         parity == 0 || ReedSolomonEncoder::supports(pieces, parity),
-        Failure::usage(format!("{parity} parity parts for {pieces} parts are too many"))
-            .hint("split into fewer parts with a larger `--split`")
+        Failure::usage(format!("too many parts for Reed-Solomon coding: {pieces} parts and {parity} parity parts"))
+            .hint("make fewer parts with a larger `--split`, or fewer parity parts with `--parity`")
     );
     Ok(())
 }
@@ -130,7 +130,7 @@ impl Read for Rebuilt {
             if self.done == self.size {
                 return Ok(0);
             }
-            self.advance().map_err(|error| io::Error::other(format!("it cannot be rebuilt: {error:#}")))?;
+            self.advance().map_err(|error| io::Error::other(format!("cannot rebuild it from parity: {error:#}")))?;
         }
         let count = into.len().min(self.stripe.len() - self.place);
         into[..count].copy_from_slice(&self.stripe[self.place..self.place + count]);

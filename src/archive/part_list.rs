@@ -110,21 +110,25 @@ impl Parts {
     /// Reads a list.
     pub fn read(list: &Path) -> Result<Parts> {
         let damaged = |why: String| {
-            Failure::verification(format!("{}: {why}", list.display())).hint("copy it again, or delete it and load what ends in `.001`")
+            Failure::verification(format!("{}: {why}", list.display()))
+                .hint("copy it again, or delete it and load the file that ends in `.001`")
         };
         let mut bytes = Vec::new();
         fs_err::File::open(list)?.take(MAX_LIST).read_to_end(&mut bytes)?;
-        let no_list = |error| damaged(format!("no list of parts: {error}"));
+        let no_list = |error| damaged(format!("not a list of parts: {error}"));
         let version: Version = serde_json::from_slice(&bytes).map_err(no_list)?;
-        ensure!(version.version == VERSION, damaged(format!("a list of version {}, not {VERSION}", version.version)));
+        ensure!(
+            version.version == VERSION,
+            damaged(format!("unsupported version {} of the list of parts: expected {VERSION}", version.version))
+        );
         let mut parts: Parts = serde_json::from_slice(&bytes).map_err(no_list)?;
         for part in parts.parts.iter().chain(&parts.parity) {
             let plain = Path::new(&part.file).file_name().is_some_and(|name| name == part.file.as_str());
-            ensure!(plain, damaged(format!("`{}` is no file's name", part.file)));
-            ensure!(part.blob.is_some(), damaged(format!("it does not say what `{}` is", part.file)));
+            ensure!(plain, damaged(format!("`{}` is not a file name", part.file)));
+            ensure!(part.blob.is_some(), damaged(format!("no digest and size for part `{}`", part.file)));
         }
-        ensure!(!parts.parts.is_empty(), damaged("it lists no part".to_owned()));
-        ensure!(parts.contents_fit(), damaged("what it says of the blobs' places cannot be".to_owned()));
+        ensure!(!parts.parts.is_empty(), damaged("it lists no parts".to_owned()));
+        ensure!(parts.contents_fit(), damaged("the offsets of the blobs do not fit the parts".to_owned()));
         parts.directory = list.parent().map(Path::to_owned).unwrap_or_default();
         Ok(parts)
     }

@@ -20,7 +20,7 @@ pub const SMALLEST_PART: u64 = 64 << 10;
 
 /// How many bytes an archive takes in parts of `part_size` bytes, with parity. Fails if that cannot be done.
 pub fn check_split(archive_size: u64, part_size: u64, parity: usize) -> Result<u64> {
-    ensure!(part_size >= SMALLEST_PART, Failure::usage(format!("parts of {part_size} bytes are too small: want at least 64K")));
+    ensure!(part_size >= SMALLEST_PART, Failure::usage(format!("`--split {part_size}` is too small")).hint("use at least 64K"));
     let pieces = usize::try_from(archive_size.div_ceil(part_size))?;
     check_counts(pieces, parity)?;
     Ok(archive_size + parity as u64 * parity_size(archive_size.min(part_size)))
@@ -135,6 +135,7 @@ fn put_in_place(whole: &Path, pieces: Vec<Written>, parity: Vec<Written>, conten
 
 fn finish_part(part: Written, path: &Path) -> Result<Part> {
     part.path.persist(path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
-    let file = path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{}: the name is not UTF-8", path.display()))?;
+    let file =
+        path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{}: the file name is not UTF-8", path.display()))?;
     Ok(Part { file: file.to_owned(), blob: Some(part.blob) })
 }

@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(long)]
     owner: String,
     /// The file that the lease is kept in
-    #[arg(long, default_value = "/var/lib/sealift/lease.json")]
+    #[arg(long, default_value = crate::paths::LEASE)]
     file: PathBuf,
     #[command(subcommand)]
     request: Request,

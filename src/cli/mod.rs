@@ -249,7 +249,7 @@ pub fn state_root() -> Result<PathBuf> {
         return Ok(PathBuf::from(home));
     }
     if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/sealift"));
+        return Ok(PathBuf::from(crate::paths::HOME));
     }
     std::env::var_os("XDG_DATA_HOME")
         .map(PathBuf::from)

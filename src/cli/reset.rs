@@ -11,9 +11,9 @@ use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
 use crate::cluster::{Hosts, LeaseGuard};
 use crate::clusterfile::Clusterfile;
-use crate::error::{Failure, Kind, kind_of};
+use crate::error::Failure;
 use crate::events::Unit;
-use crate::host::{AgentBinaries, Host};
+use crate::host::{AgentBinaries, Host, combine};
 
 /// Take a cluster down: hosts go back to what they were before
 ///
@@ -57,7 +57,14 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let hosts = targets.len() - failed.len();
     let answer = json!({ "cluster": name, "hosts": hosts, "undone": undone, "failed": failed.iter().map(|(address, _)| address).collect::<Vec<_>>() });
     cmd.console.answer(&answer, || format!("cluster {name}: {undone} changes taken back on {hosts} hosts\n"))?;
-    refuse(&failed, hosts)
+    let errors: Vec<anyhow::Error> = failed.into_iter().map(|(_, error)| error).collect();
+    match combine(&errors, targets.len()) {
+        None => Ok(()),
+        Some(error) => {
+            let failure = Failure::over(&error, format!("cluster {name} is not reset on all hosts"));
+            Err(error.context(failure.hint("run the same command again when they answer")))
+        }
+    }
 }
 
 type Results = Vec<(IpAddr, Result<usize>)>;
@@ -105,13 +112,4 @@ fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
-}
-
-fn refuse(failed: &[(IpAddr, anyhow::Error)], others: usize) -> Result<()> {
-    let Some((_, first)) = failed.first() else { return Ok(()) };
-    let lines: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect();
-    let kind = if others == 0 && failed.len() == 1 { kind_of(first) } else { Kind::SomeHosts };
-    Err(Failure::new(kind, format!("{} hosts are not reset:\n  {}", failed.len(), lines.join("\n  ")))
-        .hint("run the same command again when they answer")
-        .into())
 }

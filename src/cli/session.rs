@@ -8,7 +8,7 @@ use super::trust_args::PolicyArgs;
 use super::{CommandContext, RegistryArgs};
 use crate::cluster::{ImageContent, LeaseOptions, Plan, Session};
 use crate::clusterfile::Clusterfile;
-use crate::error::{Failure, hints_of, kind_of};
+use crate::error::Failure;
 use crate::host::AgentBinaries;
 use crate::image::Reference;
 use crate::store::Store;
@@ -74,7 +74,7 @@ impl SiteArgs {
 /// Says that an image is neither in the store nor to be had; why, of which kind and what helps is as the registry client says.
 fn not_pulled(error: anyhow::Error, name: &Reference) -> anyhow::Error {
     let message = format!("image {} is not in the store and cannot be pulled", name.familiar());
-    let failure = Failure { kind: kind_of(&error), message, hints: hints_of(&error).to_vec() };
+    let failure = Failure::over(&error, message);
     error.context(failure)
 }
 
@@ -101,7 +101,7 @@ pub fn owner() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::{Kind, hints_of, kind_of};
 
     #[test]
     fn an_image_that_cannot_be_pulled_tells_kind_and_hints_of_the_cause() {

@@ -155,7 +155,7 @@ fn by_host(wants: Vec<DesiredResource>) -> Vec<(IpAddr, Vec<Action>)> {
 
 /// The resource's name goes over its error; kind and hints stay.
 fn labelled(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
-    let failure = Failure { kind: kind_of(&error), message: resource.title(), hints: crate::error::hints_of(&error).to_vec() };
+    let failure = Failure::over(&error, resource.title());
     error.context(failure)
 }
 
@@ -164,8 +164,7 @@ fn gather_named(stage: &Stage, results: Vec<(IpAddr, Result<usize>)>) -> Result<
     let results = results.into_iter().map(|(address, result)| {
         let named = result.map_err(|error| {
             let kind = if stage.verifies && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };
-            let hints = crate::error::hints_of(&error).to_vec();
-            Failure { kind, message: format!("{}: {error:#}", stage.name), hints }.into()
+            Failure { kind, ..Failure::over(&error, format!("{}: {error:#}", stage.name)) }.into()
         });
         (address, named)
     });

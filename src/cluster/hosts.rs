@@ -7,9 +7,9 @@ use anyhow::Result;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::error::{Failure, Kind, hints_of, kind_of};
+use crate::error::Failure;
 use crate::events::Context;
-use crate::host::{AgentBinaries, Host, Target};
+use crate::host::{AgentBinaries, Host, Target, combine};
 
 /// So many hosts at once; the operator's machine has one connection to each.
 const AT_ONCE: usize = 64;
@@ -24,7 +24,8 @@ impl Hosts {
     pub async fn connect(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> Result<Hosts> {
         let (fleet, failed) = Hosts::connect_some(targets, agents, ctx).await;
         ctx.check()?;
-        match together(failed, fleet.hosts.len()) {
+        let errors: Vec<anyhow::Error> = failed.into_iter().map(|(_, error)| error).collect();
+        match combine(&errors, targets.len()) {
             None => Ok(fleet),
             Some(error) => {
                 fleet.close().await;
@@ -93,56 +94,11 @@ pub fn gather<T>(results: Vec<(IpAddr, Result<T>)>) -> Result<BTreeMap<IpAddr, T
     for (address, result) in results {
         match result {
             Ok(value) => drop(done.insert(address, value)),
-            Err(error) => failed.push((address, error)),
+            Err(error) => failed.push(error),
         }
     }
-    match together(failed, done.len()) {
+    match combine(&failed, done.len() + failed.len()) {
         None => Ok(done),
         Some(error) => Err(error),
-    }
-}
-
-/// One error for the failures of several hosts. Where all of them failed alike it is of their kind, else of
-/// [`Kind::SomeHosts`].
-pub fn together(failed: Vec<(IpAddr, anyhow::Error)>, others: usize) -> Option<anyhow::Error> {
-    let (_, first) = failed.first()?;
-    let kind = kind_of(first);
-    let alike = failed.iter().all(|(_, error)| kind_of(error) == kind);
-    let kind = if kind == Kind::Interrupted || (alike && others == 0) { kind } else { Kind::SomeHosts };
-    let lines: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect(); // they name their hosts
-    let message = match lines.as_slice() {
-        [only] => only.clone(),
-        _ => format!("{} of {} hosts failed:\n  {}", failed.len(), failed.len() + others, lines.join("\n  ")),
-    };
-    let mut hints: Vec<&String> = Vec::new();
-    for hint in failed.iter().flat_map(|(_, error)| hints_of(error)) {
-        if !hints.contains(&hint) {
-            hints.push(hint);
-        }
-    }
-    Some(hints.into_iter().fold(Failure::new(kind, message), |failure, hint| failure.hint(hint)).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_of_hosts_are_told_together() {
-        let error = |last: u8, kind| (IpAddr::from([10, 0, 0, last]), Failure::new(kind, format!("h{last}: no")).hint("try").into());
-        let cases = [
-            (vec![], 3, None),
-            (vec![error(1, Kind::Network)], 0, Some((Kind::Network, "h1: no"))),
-            (vec![error(1, Kind::Network)], 2, Some((Kind::SomeHosts, "h1: no"))),
-            (vec![error(1, Kind::Network), error(2, Kind::Failed)], 0, Some((Kind::SomeHosts, "2 of 2 hosts failed:\n  h1: no\n  h2: no"))),
-        ];
-        for (failed, others, expected) in cases {
-            let error = together(failed, others);
-            assert_eq!(
-                error.as_ref().map(|error| (kind_of(error), error.to_string())),
-                expected.map(|(kind, text)| (kind, text.to_owned()))
-            );
-            assert!(error.is_none_or(|error| hints_of(&error) == ["try"]));
-        }
     }
 }

@@ -7,9 +7,10 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{Lease, TERM};
-use super::{lease_holder, paths};
+use super::lease_holder;
 use crate::events::Context;
 use crate::host::{Exec, Host};
+use crate::paths;
 
 /// Between two looks at a lease that another run holds.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -82,7 +83,7 @@ impl LeaseGuard {
     }
 
     async fn ask(&self, host: &Host, request: &[&str], ctx: &Context) -> Result<()> {
-        let base = [paths::SEALIFT, "lease", "--holder", &self.holder, "--owner", &self.owner];
+        let base = [paths::EXECUTABLE, "lease", "--holder", &self.holder, "--owner", &self.owner];
         let command = Exec::new(base.into_iter().chain(request.iter().copied())).quiet();
         let output = host.exec(&command, ctx).await?;
         if output.status == 0 {

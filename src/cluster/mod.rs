@@ -8,6 +8,7 @@
 //! Stages are pure: they say which resources which hosts shall have, in which order. Nothing is remembered that can be
 //! observed, so a run that was killed goes on where it was, and a second one changes nothing.
 
+mod api_server;
 mod desired_state;
 mod etcd_member;
 mod executor;
@@ -21,7 +22,6 @@ mod lease_guard;
 mod lease_holder;
 mod node_status;
 mod observed_state;
-mod paths;
 mod plan;
 pub mod preflight;
 mod registry_certificate;

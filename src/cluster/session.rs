@@ -16,7 +16,7 @@ use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{AgentBinaries, Target};
 use crate::image::RuntimeKind;
-use crate::resource::HOME;
+use crate::paths::HOME;
 use crate::store::Store;
 
 /// A cluster with its hosts connected and looked at. Nothing is changed yet.

@@ -78,7 +78,7 @@ impl Cluster {
     /// The name of clusters that have none.
     pub const DEFAULT_NAME: &'static str = "my-cluster";
     /// Where clusters keep their data on hosts unless the Clusterfile says otherwise.
-    pub const DEFAULT_DATA_ROOT: &'static str = "/var/lib/sealift/data";
+    pub const DEFAULT_DATA_ROOT: &'static str = crate::paths::DATA;
 
     /// The hosts with the role [`MASTER`], in order.
     pub fn masters(&self) -> impl Iterator<Item = &HostSpec> {

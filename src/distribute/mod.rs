@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::{Context, Unit};
-use crate::host::Host;
+use crate::host::{Host, combine};
 use crate::image::Blob;
 use crate::store::Store;
 
@@ -56,7 +55,7 @@ pub async fn ship(shipments: &[Distribution<'_>], from: &Store, ctx: &Context) -
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(sum) } else { Err(all(errors, shipments.len())) }
+    combine(&errors, shipments.len()).map_or(Ok(sum), Err)
 }
 
 async fn missing_on(shipment: &Distribution<'_>) -> Result<Distributed> {
@@ -92,41 +91,9 @@ fn amount(missing: &[(Blob, u64)]) -> Distributed {
     Distributed { blobs: missing.len(), bytes: missing.iter().map(|(blob, offset)| blob.size.saturating_sub(*offset)).sum() }
 }
 
-/// One error for those of several hosts. Where all hosts failed alike it is of their kind.
-fn all(errors: Vec<anyhow::Error>, hosts: usize) -> anyhow::Error {
-    let kind = match errors.first().map(kind_of) {
-        Some(kind) if errors.len() == hosts && errors.iter().all(|error| kind_of(error) == kind) => kind,
-        _ => Kind::SomeHosts,
-    };
-    let texts: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
-    let hints: BTreeSet<&String> = errors.iter().flat_map(hints_of).collect();
-    let message = match &texts[..] {
-        [one] => one.clone(),
-        many => format!("{} of {hosts} hosts got not all they need:\n  {}", many.len(), many.join("\n  ")),
-    };
-    Failure { kind, message, hints: hints.into_iter().cloned().collect() }.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_of_several_hosts_become_one() {
-        let network = || anyhow::Error::from(Failure::network("h1: connection lost").hint("again"));
-        let damaged = || anyhow::Error::from(Failure::verification("h2: damaged"));
-        for (name, errors, hosts, kind) in [
-            ("the only host", vec![network()], 1, Kind::Network),
-            ("one of two", vec![network()], 2, Kind::SomeHosts),
-            ("all alike", vec![damaged(), damaged()], 2, Kind::Verification),
-            ("all, but not alike", vec![network(), damaged()], 2, Kind::SomeHosts),
-        ] {
-            let error = all(errors, hosts);
-            assert_eq!(kind_of(&error), kind, "{name}");
-        }
-        assert_eq!(all(vec![network(), network()], 3).to_string().lines().count(), 3);
-        assert_eq!(hints_of(&all(vec![network(), network()], 3)), ["again"]);
-    }
 
     #[test]
     fn a_blob_is_asked_for_once() {

@@ -2,6 +2,7 @@
 
 mod agent;
 pub mod facts;
+mod failures;
 mod ssh;
 mod target;
 
@@ -11,9 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
+pub use failures::combine;
 pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 
-use crate::error::{Failure, Kind, hints_of, kind_of};
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Task};
 use crate::image::Blob;
 use crate::resource::{Resource, State};
@@ -146,9 +148,6 @@ impl Host {
 
     /// Errors say which host; kind and hints stay on top.
     fn named<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| {
-            let message = format!("{} ({}): {error:#}", self.name, self.address);
-            Failure { kind: kind_of(&error), message, hints: hints_of(&error).to_vec() }.into()
-        })
+        result.map_err(|error| Failure::over(&error, format!("{} ({}): {error:#}", self.name, self.address)).into())
     }
 }

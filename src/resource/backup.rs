@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::System;
 use crate::atomic_file;
 use crate::image::{Digest, Hasher};
-
-/// Where contents of replaced files are kept until `undo`.
-const SAVED: &str = "/var/lib/sealift/undo/saved";
+use crate::paths::UNDO_BACKUPS;
 
 /// Permission bits and owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +105,7 @@ impl Backup {
                 if meta(&place)?.is_some_and(|meta| !meta.is_file()) {
                     remove(&place)?;
                 }
-                copy_whole(&system.path(SAVED).join(saved.hex()), &place, rights.mode)?;
+                copy_whole(&system.path(UNDO_BACKUPS).join(saved.hex()), &place, rights.mode)?;
                 set_rights(&place, *rights)
             }
             Backup::Directory { rights } => {
@@ -123,7 +121,7 @@ impl Backup {
 
 /// Copies a file to where replaced ones are kept, and gives its digest.
 fn save(system: &System, place: &Path) -> Result<Digest> {
-    let dir = system.path(SAVED);
+    let dir = system.path(UNDO_BACKUPS);
     fs_err::create_dir_all(&dir)?;
     let new = tempfile::NamedTempFile::new_in(&dir)?;
     let mut hasher = Hasher::new(new);

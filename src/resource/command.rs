@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::system::run;
-use super::{HOME, Reconcile, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
+use crate::paths::STAMPS;
 
 /// A line for the shell. It is run again when it, its environment or what it belongs to changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct Command {
 
 impl Command {
     fn stamp(&self) -> PathBuf {
-        Path::new(HOME).join("stamps").join(Digest::of(self.title().as_bytes()).short())
+        Path::new(STAMPS).join(Digest::of(self.title().as_bytes()).short())
     }
 
     fn digest(&self) -> Result<String> {

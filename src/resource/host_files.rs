@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup, FileMode};
 use super::rootfs::path_of;
-use super::{ROOTFS, Reconcile, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
+use crate::paths::ROOTFS;
 
 /// The files of an image that are for the host itself. Programs and shared libraries are links into the current root file system, so
 /// that a release is switched at once; other files are copied; `*.tmpl` are rendered with the environment.

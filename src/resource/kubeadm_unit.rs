@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::{HOME, PATH, System};
+use super::{PATH, System};
 use crate::atomic_file;
 use crate::error::Failure;
+use crate::paths::KUBEADM_BEGUN;
 
 const UNIT: &str = "sealift-kubeadm.service";
 const CONFIG: &str = "/run/sealift/kubeadm.yaml";
@@ -18,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Says that kubeadm was begun; it goes when kubeadm ends well.
-fn begun() -> std::path::PathBuf {
-    Path::new(HOME).join("kubeadm/begun")
+fn begun() -> &'static Path {
+    Path::new(KUBEADM_BEGUN)
 }
 
 /// Whether kubeadm was begun and did not end well.
@@ -50,7 +51,7 @@ pub fn run(system: &System, arguments: &[String], config: &[u8], say: &mut dyn F
     system.write_text(begun(), "begun\n")?;
     system.run(&["systemctl", "reset-failed", UNIT], &mut |_| ()).ok();
     let line = format!(
-        "export PATH={PATH}; kubeadm {} --config {CONFIG} >{LOG} 2>&1 && rm -f {HOME}/kubeadm/begun; status=$?; rm -f {CONFIG}; exit $status",
+        "export PATH={PATH}; kubeadm {} --config {CONFIG} >{LOG} 2>&1 && rm -f {KUBEADM_BEGUN}; status=$?; rm -f {CONFIG}; exit $status",
         arguments.join(" ")
     );
     system.run(&["systemd-run", "--quiet", "--unit", UNIT, "--description=kubeadm, run by sealift", "/bin/sh", "-c", &line], say)?;

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{HOME, Resource, Snapshot, State, System};
+use super::{Resource, Snapshot, State, System};
 use crate::atomic_file;
 use crate::error::Failure;
+use crate::paths::UNDO_LEDGER;
 
 /// A change of another process is awaited this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +48,7 @@ struct Entry {
 impl<'a> Ledger<'a> {
     /// Opens the ledger, waiting for another process that has it open.
     pub fn open(system: &'a System) -> Result<Self> {
-        let path = system.path(HOME).join("undo/ledger.jsonl");
+        let path = system.path(UNDO_LEDGER);
         let parent = path.parent().unwrap_or(Path::new("/"));
         fs_err::create_dir_all(parent)?;
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path).context("undo ledger")?;
@@ -138,7 +139,7 @@ fn read(bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
                 break;
             }
             return Err(Failure::verification(format!("undo ledger: line {} is damaged", number + 1))
-                .hint(format!("look at {HOME}/undo/ledger.jsonl on the host; without that line the rest can be undone"))
+                .hint(format!("look at {UNDO_LEDGER} on the host; without that line the rest can be undone"))
                 .into());
         };
         match parsed {

@@ -68,13 +68,6 @@ pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
 pub use systemd_unit::SystemdUnit;
 
-/// Where sealift keeps what it needs on a host.
-pub const HOME: &str = "/var/lib/sealift";
-/// The host's own store.
-pub const STORE: &str = "/var/lib/sealift/store";
-/// Where root file systems are unpacked, each under its digest; `current` points at the one in use.
-pub const ROOTFS: &str = "/var/lib/sealift/rootfs";
-
 /// How a resource is found on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]

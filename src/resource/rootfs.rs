@@ -7,10 +7,11 @@ use oci_spec::image::ImageManifest;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup};
-use super::{ROOTFS, Reconcile, STORE, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::atomic_file;
 use crate::image::{Blob, Digest};
 use crate::layer::{self, UnpackOptions};
+use crate::paths::{ROOTFS, STORE};
 use crate::store::Store;
 
 /// A root file system, unpacked to `/var/lib/sealift/rootfs/<digest>`, with `current` pointing at it. It is there whole or

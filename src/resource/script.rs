@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::system::run;
-use super::{HOME, Reconcile, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::{Digest, Hasher};
+use crate::paths::STAMPS;
 
 /// A script with its counterparts that check and undo. Without one that checks, it is run again when it or its environment
 /// changed.
@@ -60,7 +61,7 @@ impl Script {
     }
 
     fn stamp(&self) -> PathBuf {
-        Path::new(HOME).join("stamps").join(Digest::of(self.name.as_bytes()).short())
+        Path::new(STAMPS).join(Digest::of(self.name.as_bytes()).short())
     }
 
     /// What the stamp says after it ran: a digest of the script and its environment.

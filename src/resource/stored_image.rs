@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
-use super::{Reconcile, STORE, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::image::{Blob, Reference};
+use crate::paths::STORE;
 use crate::store::Store;
 
 /// A cluster image under its name in the host's store, where the registry on site finds its container images.

@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup, FileMode};
-use super::{ROOTFS, Reconcile, Snapshot, State, System};
+use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::Hasher;
+use crate::paths::ROOTFS;
 
 /// The variable that tells a running unit's inputs.
 const INPUTS: &str = "SEALIFT_INPUTS";

@@ -64,17 +64,18 @@ impl Read for BlobReader {
     }
 }
 
-fn missing(blob: &Blob) -> Failure {
+pub(super) fn missing(blob: &Blob) -> Failure {
     Failure::verification(format!("blob {} is not in the store", blob.digest)).hint("pull, load or build the image again")
 }
 
 pub(super) fn damaged(blob: &Blob) -> Failure {
-    Failure::verification(format!("blob {} is damaged: its bytes have another digest", blob.digest))
+    Failure::verification(format!("blob {} is damaged: its content does not match the digest", blob.digest))
         .hint("`sealift fsck` checks the whole store")
 }
 
 pub(super) fn wrong_size(blob: &Blob, found: u64) -> Failure {
-    Failure::verification(format!("blob {} has {found} bytes, not {}", blob.digest, blob.size))
+    Failure::verification(format!("blob {} is damaged: {found} bytes, expected {}", blob.digest, blob.size))
+        .hint("`sealift fsck` checks the whole store")
 }
 
 /// An error of writing into `dir`; a full disk with what helps.
@@ -82,8 +83,8 @@ pub(super) fn cannot_write(dir: &Path, error: io::Error) -> io::Error {
     if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return error;
     }
-    let failure = Failure::failed(format!("no room for blobs in {}: {error}", dir.display()))
-        .hint("`sealift prune` deletes what no name reaches; `--store DIR` keeps images on another disk");
+    let failure = Failure::failed(format!("no disk space for blobs in {}: {error}", dir.display()))
+        .hint("`sealift prune` frees space; `--store DIR` uses another disk");
     io::Error::new(error.kind(), failure)
 }
 

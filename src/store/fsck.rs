@@ -85,8 +85,10 @@ impl Store {
             match self.size_of(&blob.digest) {
                 None => found.add(Some(blob.digest), format!("blob {} is missing", blob.digest)),
                 Some(size) if size != blob.size => {
-                    found
-                        .add(Some(blob.digest), format!("blob {} has {size} bytes, its manifest {digest} says {}", blob.digest, blob.size));
+                    found.add(
+                        Some(blob.digest),
+                        format!("blob {} has {size} bytes, expected {} by manifest {digest}", blob.digest, blob.size),
+                    );
                 }
                 Some(_) => {}
             }
@@ -104,10 +106,14 @@ impl Store {
         match serde_json::from_slice::<ImageConfiguration>(&bytes) {
             Ok(config) if config.rootfs().diff_ids().len() != manifest.layers().len() => found.add(
                 Some(digest),
-                format!("manifest {digest} has {} layers, its config {}", manifest.layers().len(), config.rootfs().diff_ids().len()),
+                format!(
+                    "manifest {digest} has {} layers, its config has {} diff IDs",
+                    manifest.layers().len(),
+                    config.rootfs().diff_ids().len()
+                ),
             ),
             Ok(_) => {}
-            Err(error) => found.add(Some(digest), format!("config of manifest {digest}: {error}")),
+            Err(error) => found.add(Some(digest), format!("config of manifest {digest} is invalid: {error}")),
         }
     }
 

@@ -36,19 +36,20 @@ impl Store {
     /// does, or is of another schema version than 2, is an error of kind `Verification`.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Content> {
         let blob = Blob::try_from(descriptor)?;
-        let wrong = |what: String| Failure::verification(format!("blob {} {what}", blob.digest));
+        let wrong =
+            |what: String| Failure::verification(format!("blob {} {what}", blob.digest)).hint("pull, load or build the image again");
         let content = content_of(descriptor.media_type(), &self.read(&blob)?)
-            .with_context(|| wrong(format!("is no `{}`", descriptor.media_type())))?;
+            .with_context(|| wrong(format!("is not a valid `{}`", descriptor.media_type())))?;
         let (version, itself) = match &content {
             Content::Index(index) => (index.schema_version(), index.media_type()),
             Content::Manifest(manifest) => (manifest.schema_version(), manifest.media_type()),
             Content::Leaf => return Ok(content),
         };
-        ensure!(version == 2, wrong(format!("has schema version {version}, not 2")));
+        ensure!(version == 2, wrong(format!("has schemaVersion {version}, expected 2")));
         if let Some(itself) = itself
             && itself != descriptor.media_type()
         {
-            bail!(wrong(format!("is a `{itself}`, not a `{}`", descriptor.media_type())));
+            bail!(wrong(format!("has media type `{itself}`, expected `{}`", descriptor.media_type())));
         }
         Ok(content)
     }
@@ -116,7 +117,8 @@ impl Walk<'_> {
     }
 
     fn add(&mut self, descriptor: &Descriptor, content: Content) -> Result<()> {
-        let blob = Blob::try_from(descriptor).with_context(|| Failure::verification("a manifest names a blob that cannot be here"))?;
+        let blob = Blob::try_from(descriptor)
+            .with_context(|| Failure::verification("a manifest refers to a blob with an unsupported digest or size"))?;
         if self.seen.insert(blob.digest) {
             self.nodes.push(Node { descriptor: descriptor.clone(), blob, content });
         }

@@ -47,7 +47,9 @@ impl Store {
             Content::Index(index) => self.inspect_index(&index),
             Content::Manifest(manifest) => Ok(vec![self.inspect_manifest(descriptor, *manifest, None, None)?]),
             Content::Leaf => {
-                Err(Failure::failed(format!("{} is no image: its media type is `{}`", descriptor.digest(), descriptor.media_type())).into())
+                Err(Failure::failed(format!("{} is not an image: media type `{}`", descriptor.digest(), descriptor.media_type()))
+                    .hint("`sealift images` lists the images in the store")
+                    .into())
             }
         }
     }
@@ -64,7 +66,7 @@ impl Store {
         parts.into_iter().find(|part| alone || serves(&part.platform, &wanted)).ok_or_else(|| {
             let wanted = platform_string(&wanted);
             Failure::usage(format!("image {} is not built for {wanted}", name.familiar()))
-                .hint(format!("choose with `--platform` from what there is: {}", there.join(", ")))
+                .hint(format!("choose one with `--platform`: {}", there.join(", ")))
                 .into()
         })
     }

@@ -27,8 +27,8 @@ pub(super) fn open_or_make(root: &Path) -> Result<()> {
     // `lock` is our own file: a directory with it is a store that another process makes or was killed making
     // (looked for last: one that is being made begins with it)
     if fs_err::read_dir(root)?.next().is_some() && !root.join("lock").exists() {
-        return Err(Failure::usage("not an image store: the directory is not empty and has no file `oci-layout`")
-            .hint("name an empty or new directory with `--store`")
+        return Err(Failure::usage("not an image store: the directory is not empty and has no `oci-layout` file")
+            .hint("use an empty or new directory with `--store DIR`")
             .into());
     }
     make(root)
@@ -57,7 +57,13 @@ fn check_version(root: &Path) -> Result<bool> {
     };
     match serde_json::from_slice::<OciLayout>(&text) {
         Ok(layout) if layout.image_layout_version == "1.0.0" => Ok(true),
-        Ok(layout) => bail!(Failure::usage(format!("image layout version {} is not 1.0.0", layout.image_layout_version))),
-        Err(error) => bail!(Failure::verification(format!("oci-layout is damaged: {error}"))),
+        Ok(layout) => bail!(
+            Failure::usage(format!("unsupported image layout version {}: expected 1.0.0", layout.image_layout_version))
+                .hint("use another store with `--store DIR`")
+        ),
+        Err(error) => bail!(
+            Failure::verification(format!("oci-layout is damaged: {error}"))
+                .hint(r#"write `{"imageLayoutVersion":"1.0.0"}` to it, or use another store with `--store DIR`"#)
+        ),
     }
 }

@@ -35,7 +35,7 @@ impl Store {
                 return Ok(lock);
             }
             if !std::mem::replace(&mut told, true) {
-                ctx.note("waiting for other commands that use the store");
+                ctx.note("waiting for other commands to release the store");
             }
             ctx.check()?;
             std::thread::sleep(Duration::from_millis(100));

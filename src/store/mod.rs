@@ -94,7 +94,7 @@ impl Store {
     pub fn read(&self, blob: &Blob) -> Result<Vec<u8>> {
         ensure!(
             blob.size <= MAX_DOCUMENT,
-            Failure::verification(format!("blob {} is no document: {} bytes are more than 4 MiB", blob.digest, blob.size))
+            Failure::verification(format!("blob {} is too large for a manifest or config: {} bytes, limit 4 MiB", blob.digest, blob.size))
         );
         let mut bytes = Vec::with_capacity(usize::try_from(blob.size)?);
         self.reader(blob)?.read_to_end(&mut bytes)?;
@@ -104,8 +104,8 @@ impl Store {
     /// Fails where the store may only be read.
     fn ensure_writable(&self) -> Result<()> {
         let denied = |error| {
-            Failure::failed(format!("store {} cannot be written: {error}", self.root.display()))
-                .hint("name a store of your own with `--store DIR`; reading from this one works")
+            Failure::failed(format!("store {} is not writable: {error}", self.root.display()))
+                .hint("use a writable store with `--store DIR`; this one can still be read")
         };
         Ok(rustix::fs::access(&self.root, rustix::fs::Access::WRITE_OK).map_err(denied)?)
     }
@@ -114,12 +114,10 @@ impl Store {
     pub fn ensure_room(&self, needed: u64, purpose: &str) -> Result<()> {
         let Ok(filesystem) = rustix::fs::statvfs(&self.root) else { return Ok(()) };
         let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
-        let message = || format!("no room in {}: {} MiB {purpose}, {} MiB free", self.root.display(), needed.div_ceil(1 << 20), free >> 20);
-        ensure!(
-            needed <= free,
-            Failure::failed(message())
-                .hint("make room (`sealift prune` deletes what no name reaches), or name another place with `--store DIR`")
-        );
+        let message = || {
+            format!("not enough disk space in {}: {} MiB {purpose}, {} MiB free", self.root.display(), needed.div_ceil(1 << 20), free >> 20)
+        };
+        ensure!(needed <= free, Failure::failed(message()).hint("`sealift prune` frees space; `--store DIR` uses another disk"));
         Ok(())
     }
 

@@ -29,7 +29,7 @@ impl Store {
     /// Waits until no other process uses the store.
     pub fn prune(&self, dry_run: bool, ctx: &Context) -> Result<Pruned> {
         let _alone = self.lock_exclusive(ctx)?;
-        let (kept, orphans) = self.kept().context("nothing was deleted: what a damaged document keeps is not known")?;
+        let (kept, orphans) = self.kept().context("nothing was deleted: a damaged manifest hides which blobs are in use")?;
         if !dry_run {
             self.change_entries(|entries| entries.retain(|entry| !orphans.contains(entry)))?;
         }
@@ -59,7 +59,9 @@ impl Store {
     /// an error of kind `Network`: later it may do.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
         let Some(_alone) = self.try_lock_exclusive()? else {
-            return Err(Failure::network(format!("the store {} is in use", self.root.display())).into());
+            return Err(Failure::network(format!("store {} is locked by another command", self.root.display()))
+                .hint("try again when that command has ended")
+                .into());
         };
         if self.reachable(&self.roots()?)?.contains(digest) {
             return Ok(false);

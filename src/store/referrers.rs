@@ -21,7 +21,7 @@ impl Store {
     pub fn attach(&self, descriptor: &Descriptor) -> Result<()> {
         let content = self.document(descriptor)?;
         let subject =
-            subject_of(&content)?.with_context(|| Failure::verification(format!("{} refers to no image", descriptor.digest())))?;
+            subject_of(&content)?.with_context(|| Failure::verification(format!("manifest {} has no `subject`", descriptor.digest())))?;
         let mut entry = referrer(descriptor, &content);
         let mut annotations = entry.annotations().clone().unwrap_or_default();
         annotations.insert(ANNOTATION_SUBJECT.to_owned(), subject.to_string());

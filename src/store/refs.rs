@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::Store;
+use super::blob::missing;
 use crate::atomic_file;
 use crate::error::Failure;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Reference};
@@ -33,7 +34,7 @@ impl Store {
         let near = near(name, &self.names()?);
         let failure = Failure::failed(format!("no such image: {} (not in the store)", name.familiar()));
         Err(match near.as_slice() {
-            [] => failure.hint("`sealift images` lists what is there, `sealift pull` gets one from a registry"),
+            [] => failure.hint("`sealift images` lists the images in the store; `sealift pull` gets one from a registry"),
             near => failure.hint(format!("did you mean {}?", near.join(" or "))),
         }
         .into())
@@ -42,7 +43,7 @@ impl Store {
     /// Points a name at a document that is in the store.
     pub fn tag(&self, name: &Reference, descriptor: &Descriptor) -> Result<()> {
         let blob = Blob::try_from(descriptor)?;
-        ensure!(self.has(&blob), Failure::verification(format!("blob {} is not in the store", blob.digest)));
+        ensure!(self.has(&blob), missing(&blob));
         let mut named = descriptor.clone();
         let mut annotations: HashMap<String, String> = named.annotations().clone().unwrap_or_default();
         annotations.remove(ANNOTATION_CONTAINERD_NAME);
@@ -93,7 +94,10 @@ impl Store {
     fn index(&self) -> Result<ImageIndex> {
         let text = fs_err::read(self.index_path())?;
         serde_json::from_slice(&text)
-            .map_err(|error| Failure::verification(format!("index.json is damaged: {error}")))
+            .map_err(|error| {
+                Failure::verification(format!("index.json is damaged: {error}"))
+                    .hint("restore it from a backup, or use another store with `--store DIR`")
+            })
             .with_context(|| format!("store {}", self.root.display()))
     }
 

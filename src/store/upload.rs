@@ -59,7 +59,7 @@ impl Upload {
         // nobody told beforehand: other digests than the usual ones cost a second look
         self.part.hashed_by(expected.algorithm())?.finish(|found| {
             if found.digest != *expected {
-                bail!(Failure::verification(format!("the bytes that came have the digest {}, not {expected}", found.digest)));
+                bail!(Failure::verification(format!("the uploaded bytes have digest {}, expected {expected}", found.digest)));
             }
             Ok(blobs.join(expected.place()))
         })

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
 use super::sealer;
-use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, file_overrides, paths};
+use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, api_server, file_overrides};
 use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
 use crate::error::Failure;
 use crate::kubefile::VersionRange;
@@ -34,7 +34,7 @@ fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resour
         return Resource::KubeadmInit(KubeadmInit { node, config, skip_phases: without_dns("addon/coredns"), ignore });
     }
     let master = host.spec.is_master();
-    let meanwhile = master.then(|| (paths::API_SERVER.to_owned(), desired.first_master().address()));
+    let meanwhile = master.then(|| (api_server::NAME.to_owned(), desired.first_master().address()));
     Resource::KubeadmJoin(KubeadmJoin { node, master, config, meanwhile, ignore })
 }
 
@@ -127,7 +127,7 @@ fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result
     Ok(ClusterValues {
         version: version(desired, defaults)?,
         name: desired.name().to_owned(),
-        endpoint: format!("{}:{}", paths::API_SERVER, paths::API_PORT),
+        endpoint: format!("{}:{}", api_server::NAME, api_server::PORT),
         cert_sans: masters.chain(cluster.cert_sans.iter().cloned()).collect(),
         networks: cluster.networks.clone(),
         image_repository: None,

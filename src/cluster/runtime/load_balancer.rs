@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::{DesiredState, paths};
+use crate::cluster::{DesiredState, api_server};
 use crate::events::Context;
+use crate::paths;
 use crate::resource::{File, Resource, SystemdUnit};
 
 const UNIT: &str = "sealift-apiserver-balancer.service";
@@ -18,14 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The balancer on a worker.
 pub fn resources(desired: &DesiredState) -> Vec<Resource> {
     let path = format!("/etc/systemd/system/{UNIT}");
-    let masters: Vec<String> = desired.masters().map(|master| SocketAddr::new(master.address(), paths::API_PORT).to_string()).collect();
+    let masters: Vec<String> = desired.masters().map(|master| SocketAddr::new(master.address(), api_server::PORT).to_string()).collect();
     let text = format!(
         "# written by sealift\n\
         [Unit]\nDescription=way to the API servers\nAfter=network.target\n\n\
         [Service]\nExecStart={} balance --listen 127.0.0.1:{} {}\nRestart=always\nRestartSec=1\nLimitNOFILE=65536\n\n\
         [Install]\nWantedBy=multi-user.target\n",
-        paths::SEALIFT,
-        paths::API_PORT,
+        paths::EXECUTABLE,
+        api_server::PORT,
         masters.join(" ")
     );
     vec![Resource::File(File::new(path.as_str(), text, 0o644)), Resource::Unit(SystemdUnit::running(UNIT, [path.as_str()]))]

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{DesiredHost, DesiredState, paths};
+use crate::cluster::{DesiredHost, DesiredState};
 use crate::clusterfile::Env;
+use crate::paths;
 use crate::resource::{Resource, Script};
 
 /// What sealift computes: no secrets.
@@ -41,10 +42,10 @@ pub fn verify(desired: &DesiredState, host: &DesiredHost) -> Option<Resource> {
 pub(super) fn script(desired: &DesiredState, host: &DesiredHost, apply: &str, check: Option<&str>, undo: Option<&str>) -> Option<Resource> {
     let apply = find(desired, host, apply)?;
     let mut env = host.env.clone();
-    env.insert("Rootfs".to_owned(), paths::ROOTFS.to_owned());
+    env.insert("Rootfs".to_owned(), paths::ROOTFS_CURRENT.to_owned());
     Some(Resource::Script(Script {
         name: apply.clone(),
-        directory: paths::ROOTFS.into(),
+        directory: paths::ROOTFS_CURRENT.into(),
         apply: apply.into(),
         check: check.and_then(|name| find(desired, host, name)).map(Into::into),
         undo: undo.and_then(|name| find(desired, host, name)).map(Into::into),

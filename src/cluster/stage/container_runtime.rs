@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::runtime::sealer;
-use crate::cluster::{DesiredHost, DesiredState, paths};
+use crate::cluster::{DesiredHost, DesiredState};
+use crate::paths;
 use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
 
 pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::{DesiredResource, Stage, on};
-use crate::cluster::{DesiredHost, DesiredState, paths, tuning};
+use crate::cluster::{DesiredHost, DesiredState, api_server, tuning};
+use crate::paths;
 use crate::resource::{Directory, HostsEntry, Resource};
 
 pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, wants };
@@ -32,7 +33,7 @@ fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
     if desired.is_kubernetes() {
         entries.extend(desired.hosts.iter().map(|other| entry(&other.name, other.address())));
         let api = if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() };
-        entries.push(entry(paths::API_SERVER, api));
+        entries.push(entry(api_server::NAME, api));
     }
     let registries = desired.registry_hosts();
     if let (Some(first), Some(local)) = (registries.first(), &desired.clusterfile.cluster.registry.local) {

@@ -3,10 +3,11 @@
 use super::{DesiredResource, Stage, on};
 use secrecy::ExposeSecret as _;
 
-use crate::cluster::{DesiredHost, DesiredState, paths};
+use crate::cluster::{DesiredHost, DesiredState};
 use crate::clusterfile::LocalRegistry;
 use crate::image::DROPPED_REGISTRY;
-use crate::resource::{File, Htpasswd, Resource, STORE, StoredImage, SystemdUnit};
+use crate::paths;
+use crate::resource::{File, Htpasswd, Resource, StoredImage, SystemdUnit};
 
 pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
 
@@ -46,8 +47,9 @@ fn unit(port: u16, options: &str) -> String {
     format!(
         "# written by sealift\n\
         [Unit]\nDescription=container images of the cluster\nAfter=network-online.target\nWants=network-online.target\n\n\
-        [Service]\nExecStart={sealift} --store {STORE} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
+        [Service]\nExecStart={sealift} --store {store} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
         [Install]\nWantedBy=multi-user.target\n",
-        sealift = paths::SEALIFT
+        sealift = paths::EXECUTABLE,
+        store = paths::STORE
     )
 }

@@ -1,8 +1,9 @@
 //! The cluster as a whole, and its state for whoever comes next.
 
 use super::{DesiredResource, Stage, on};
+use crate::cluster::DesiredState;
 use crate::cluster::runtime::none;
-use crate::cluster::{DesiredState, paths};
+use crate::paths;
 use crate::resource::{File, KubeHealth, Resource};
 
 pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, wants };

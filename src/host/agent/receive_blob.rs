@@ -9,7 +9,8 @@ use super::protocol::Chunk;
 use super::server::Responder;
 use crate::error::Failure;
 use crate::image::Blob;
-use crate::resource::{STORE, System};
+use crate::paths::STORE;
+use crate::resource::System;
 use crate::store::Store;
 
 /// Writes the pieces of a blob as they come, from `offset` on, and verifies the whole. What arrived is kept when the stream

@@ -19,7 +19,8 @@ use super::{frame, receive_blob, spawn};
 use crate::error::Failure;
 use crate::host::facts;
 use crate::image::{Blob, Digest};
-use crate::resource::{HOME, Ledger, Resource, STORE, State, System};
+use crate::paths::{HOME, STORE};
+use crate::resource::{Ledger, Resource, State, System};
 use crate::store::Store;
 
 /// Files that are read as a whole are no longer, in bytes.

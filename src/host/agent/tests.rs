@@ -10,7 +10,8 @@ use super::*;
 use crate::error::{Kind, kind_of};
 use crate::events::{Context, Unit};
 use crate::image::{Blob, Digest};
-use crate::resource::{STORE, System};
+use crate::paths::STORE;
+use crate::resource::System;
 use crate::store::Store;
 
 struct Lab {

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::paths::{CLUSTERS, HOME, REGISTRY_TLS, UNDO_LEDGER};
 use crate::resource::System;
 
-/// Where sealift keeps things on a host.
-const HOME: &str = "/var/lib/sealift";
 /// Programs that fight with ours over sockets, cgroups and iptables.
 const PROGRAMS: [&str; 8] = ["containerd", "dockerd", "crio", "kubelet", "k3s", "rke2", "k0s", "podman"];
 /// The directories programs are in.
@@ -139,11 +138,11 @@ pub fn leftovers(system: &System) -> Vec<String> {
 
 /// What sealift did here earlier.
 pub fn installed(system: &System) -> Installed {
-    let ledger = std::fs::metadata(system.path(format!("{HOME}/undo/ledger.jsonl")));
-    let clusters = std::fs::read_dir(system.path(format!("{HOME}/clusters"))).into_iter().flatten().flatten();
+    let ledger = std::fs::metadata(system.path(UNDO_LEDGER));
+    let clusters = std::fs::read_dir(system.path(CLUSTERS)).into_iter().flatten().flatten();
     let mut clusters: Vec<String> = clusters.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     clusters.sort();
-    let registry_certificate = std::fs::read_to_string(system.path(format!("{HOME}/registry/tls.pem"))).ok().and_then(certificate_of);
+    let registry_certificate = std::fs::read_to_string(system.path(REGISTRY_TLS)).ok().and_then(certificate_of);
     Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters, registry_certificate }
 }
 

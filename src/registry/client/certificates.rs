@@ -35,7 +35,7 @@ impl Certificates {
     /// first by name is shown.
     fn read(directory: &Path) -> Result<Certificates> {
         let listing = fs_err::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let listing = listing.with_context(|| Failure::usage(format!("{}: not read", directory.display())))?;
+        let listing = listing.with_context(|| Failure::usage(format!("{}: cannot be read", directory.display())))?;
         let mut files: Vec<PathBuf> = listing.iter().map(|entry| entry.path()).collect();
         files.sort();
         let ends = |file: &Path, extension: &str| file.extension().is_some_and(|found| found == extension);
@@ -47,8 +47,8 @@ impl Certificates {
             certificates.identity = Some(identity(certificate)?);
         }
         if let Some(key) = files.iter().find(|file| ends(file, "key") && !file.with_extension("cert").exists()) {
-            let message = format!("{}: there is no certificate {} for it", key.display(), key.with_extension("cert").display());
-            return Err(Failure::usage(message).hint("authorities end in `.crt`, our own certificate in `.cert`").into());
+            let message = format!("{}: client key without its certificate {}", key.display(), key.with_extension("cert").display());
+            return Err(Failure::usage(message).hint("name CA certificates `*.crt`, client certificates `*.cert`").into());
         }
         Ok(certificates)
     }
@@ -60,9 +60,9 @@ fn directory(host: &str, options: &Options) -> Option<PathBuf> {
 }
 
 fn authorities(file: &Path) -> Result<Vec<Certificate>> {
-    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("certificates of authorities are wanted as PEM");
-    let wrong = || refuse("no certificate in it");
-    let pem = fs_err::read(file).with_context(|| refuse("not read"))?;
+    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("use a file of CA certificates in PEM format");
+    let wrong = || refuse("no PEM certificate in it");
+    let pem = fs_err::read(file).with_context(|| refuse("cannot be read"))?;
     let certificates = Certificate::from_pem_bundle(&pem).with_context(wrong)?;
     if certificates.is_empty() {
         return Err(wrong().into());
@@ -73,12 +73,12 @@ fn authorities(file: &Path) -> Result<Vec<Certificate>> {
 fn identity(certificate: &Path) -> Result<Identity> {
     let key = certificate.with_extension("key");
     let refuse = |file: &Path, why: &str| Failure::usage(format!("{}: {why}", file.display()));
-    let mut pem = fs_err::read(certificate).with_context(|| refuse(certificate, "not read"))?;
+    let mut pem = fs_err::read(certificate).with_context(|| refuse(certificate, "cannot be read"))?;
     let secret = fs_err::read(&key)
-        .with_context(|| refuse(&key, "the key of our certificate is not read").hint("it lies beside the certificate as NAME.key"))?;
+        .with_context(|| refuse(&key, "client key cannot be read").hint("put it beside the client certificate, as NAME.key"))?;
     pem.push(b'\n');
     pem.extend(secret);
-    Identity::from_pem(&pem).with_context(|| refuse(certificate, "no certificate with its key in PEM"))
+    Identity::from_pem(&pem).with_context(|| refuse(certificate, "no client certificate and key in PEM format"))
 }
 
 #[cfg(test)]
@@ -117,9 +117,9 @@ mod tests {
             ("reg.example:5000", Ok((1, false))),
             ("other.example", Ok((2, true))),
             ("reg.example", Ok((0, false))),
-            ("lonely.example", Err("there is no certificate")),
+            ("lonely.example", Err("without its certificate")),
             ("keyless.example", Err("client.key")),
-            ("broken.example", Err("no certificate in it")),
+            ("broken.example", Err("no PEM certificate in it")),
         ] {
             let found = Certificates::of(host, &options);
             match (found, expected) {

@@ -48,7 +48,7 @@ pub fn find(files: &[PathBuf], registry: &str, repository: &str) -> Result<Optio
 }
 
 fn unreadable(file: &Path) -> Failure {
-    Failure::failed(format!("credentials in {}", file.display())).hint("log in again with `sealift login HOST`")
+    Failure::failed(format!("cannot read credentials in {}", file.display())).hint("log in again with `sealift login HOST`")
 }
 
 fn read(file: &Path) -> Result<Option<String>> {
@@ -138,7 +138,7 @@ fn helper(document: &Map<String, Value>, registry: &str) -> Option<String> {
 
 fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<()> {
     let program = format!("docker-credential-{helper}");
-    let missing = || Failure::failed(format!("credential helper `{program}` does not run")).hint("install it, or use `--authfile FILE`");
+    let missing = || Failure::failed(format!("cannot run credential helper `{program}`")).hint("install it, or use `--authfile FILE`");
     let mut child = Command::new(&program)
         .arg(verb)
         .stdin(Stdio::piped())

@@ -99,10 +99,10 @@ impl Download<'_> {
             }
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 ingest.restart()?;
-                Err(Failure::network(format!("{what}: the registry cannot go on from byte {offset}")).into())
+                Err(Failure::network(format!("{what}: the registry cannot resume at byte {offset}")).into())
             }
-            StatusCode::NOT_FOUND => Err(Failure::failed(format!("{what}: not there (404)"))
-                .hint("the registry has lost a part of the image: push it there again")
+            StatusCode::NOT_FOUND => Err(Failure::failed(format!("{what}: not found (404)"))
+                .hint("the image in the registry is incomplete: push it again")
                 .into()),
             _ => Err(self.session.refuse(response, what).await),
         }
@@ -146,19 +146,19 @@ impl Download<'_> {
         }
         if place > end {
             ingest.restart()?;
-            return Err(self.mismatch(format!("it is longer than {end} bytes")));
+            return Err(self.mismatch(format!("more than {end} bytes")));
         }
         if place < end {
             *self.open.lock().await = Some(ingest);
-            return Err(Failure::network(format!("{what}: the answer ended after {place} of {end} bytes")).into());
+            return Err(Failure::network(format!("{what}: the response ended after {place} of {end} bytes")).into());
         }
         Ok(ingest)
     }
 
     /// A blob whose bytes do not fit its digest is named, with the registry that it came from.
     fn mismatch(&self, why: String) -> anyhow::Error {
-        let failure = Failure::verification(format!("blob {} from {} is broken", self.blob.digest, self.session.place()))
-            .hint("the registry's copy is broken, or what is between changes bytes: push the image there again");
+        let failure = Failure::verification(format!("blob {} from {} is damaged", self.blob.digest, self.session.place()))
+            .hint("the copy in the registry is damaged, or a proxy changes the bytes: push the image again");
         anyhow::Error::from(Mismatch(why)).context(failure)
     }
 }

@@ -81,7 +81,9 @@ impl Endpoint {
             StatusCode::UNAUTHORIZED | StatusCode::OK | StatusCode::FORBIDDEN => {
                 Ok(Asked::Reached(Endpoint { host: host.to_owned(), base, http, challenge }))
             }
-            StatusCode::NOT_FOUND => Err(Failure::failed(format!("{host} is not a registry: it has no /v2/ (404)")).into()),
+            StatusCode::NOT_FOUND => Err(Failure::failed(format!("{host} is not a registry: it has no /v2/ (404)"))
+                .hint("check the registry's name and port")
+                .into()),
             _ => Err(refuse(response, host, &format!("registry {host}")).await),
         }
     }

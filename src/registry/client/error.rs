@@ -30,18 +30,18 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: 
     let login = format!("log in with `sealift login {host}`");
     match status.as_u16() {
         401 => Failure::failed(message).hint(login).into(),
-        403 => Failure::failed(message).hint(format!("the user has no right to do this; {login} as another user")).into(),
-        413 => Failure::failed(message).hint("the registry, or a proxy before it, refuses bodies of this size: raise its limit").into(),
-        429 => anyhow::Error::from(RetryAfter(asked_wait(headers))).context(
-            Failure::network(message)
-                .hint(format!("the registry limits how often it is asked: {login} for a higher limit, or name a `--mirror`")),
-        ),
+        403 => Failure::failed(message).hint(format!("this user lacks the permission; {login} as another user")).into(),
+        413 => {
+            Failure::failed(message).hint("the registry, or a proxy in front of it, limits the size of requests: raise that limit").into()
+        }
+        429 => anyhow::Error::from(RetryAfter(asked_wait(headers)))
+            .context(Failure::network(message).hint(format!("rate limit reached: {login} for a higher limit, or use a `--mirror`"))),
         408 | 500 | 502..=599 => match asked_wait(headers) {
             Duration::ZERO => Failure::network(message).into(),
             wait => anyhow::Error::from(RetryAfter(wait)).context(Failure::network(message)),
         },
         400 if body.contains("HTTP request to an HTTPS server") || body.contains("plain HTTP request was sent to HTTPS port") => {
-            Failure::failed(format!("{what}: {host} speaks HTTPS")).hint("leave out `--plain-http`").into()
+            Failure::failed(format!("{what}: {host} requires HTTPS")).hint("leave out `--plain-http`").into()
         }
         _ => Failure::failed(message).into(),
     }
@@ -77,7 +77,7 @@ pub fn asked_wait(headers: &HeaderMap) -> Duration {
 
 /// The other end closed the connection in the middle of a request.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection broke")]
+#[error("the connection was closed")]
 pub struct ConnectionClosed;
 
 /// The failure of a request that got no answer.
@@ -117,16 +117,16 @@ pub fn speaks_no_tls(error: &reqwest::Error) -> bool {
 
 fn tls_failure(tls: &rustls::Error, host: &str) -> Failure {
     match tls {
-        rustls::Error::InvalidMessage(_) => Failure::failed(format!("registry {host} does not speak HTTPS"))
-            .hint("talk HTTP to it with `--plain-http`, if the network between is trusted"),
+        rustls::Error::InvalidMessage(_) => Failure::failed(format!("registry {host} does not support HTTPS"))
+            .hint("use HTTP with `--plain-http`, if the network to it is trusted"),
         rustls::Error::InvalidCertificate(reason) => {
             Failure::failed(format!("registry {host}: its certificate is not trusted: {}", certificate_reason(reason)))
-                .hint("name the authority that signed it with `--ca-file FILE`")
-                .hint("or do not check it with `--insecure-skip-tls-verify`")
+                .hint("trust its CA with `--ca-file FILE`")
+                .hint("or skip the check with `--insecure-skip-tls-verify`")
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::BadCertificate) => {
-            Failure::failed(format!("registry {host} wants to see a certificate of ours that it trusts"))
-                .hint("name a directory with it (NAME.cert and NAME.key) with `--cert-dir DIR`")
+            Failure::failed(format!("registry {host} requires a client certificate that it trusts"))
+                .hint("put NAME.cert and NAME.key into a directory and use `--cert-dir DIR`")
         }
         other => Failure::failed(format!("registry {host}: TLS: {other}")),
     }
@@ -159,7 +159,7 @@ mod tests {
             (403, "", denied, Kind::Failed, "denied: requested access to the resource is denied (403)", "as another user"),
             (404, "", "", Kind::Failed, "404 not found", ""),
             (413, "", "<html>", Kind::Failed, "413 payload too large", "limit"),
-            (400, "", "Client sent an HTTP request to an HTTPS server.\n", Kind::Failed, "h:1 speaks HTTPS", "--plain-http"),
+            (400, "", "Client sent an HTTP request to an HTTPS server.\n", Kind::Failed, "h:1 requires HTTPS", "--plain-http"),
             (429, "7", "", Kind::Network, "429 too many requests", "--mirror"),
             (429, "soon", "", Kind::Network, "429 too many requests", "--mirror"),
             (500, "", r#"{"errors":[{"code":"UNKNOWN"}]}"#, Kind::Network, "UNKNOWN (500)", ""),

@@ -90,14 +90,14 @@ async fn receive(mut response: Response, dir: &Path, shown: &str, advance: impl 
     let pulse = IdleTimeout::new(IDLE);
     loop {
         let chunk = pulse.watch(shown, response.chunk()).await?;
-        let Some(bytes) = chunk.with_context(|| Failure::network(format!("{shown}: the connection broke")))? else { break };
+        let Some(bytes) = chunk.with_context(|| Failure::network(format!("{shown}: the connection was closed")))? else { break };
         pulse.beat();
         hasher.write_all(&bytes).with_context(|| dir.display().to_string())?;
         advance(bytes.len() as u64);
     }
     let (blob, file) = hasher.finish();
     if expected.is_some_and(|size| size != blob.size) {
-        return Err(Failure::network(format!("{shown}: the answer ended after {} bytes", blob.size)).into());
+        return Err(Failure::network(format!("{shown}: the response ended after {} bytes", blob.size)).into());
     }
     Ok(HttpFile { file, blob, version })
 }
@@ -106,7 +106,7 @@ fn refused(status: StatusCode, headers: &HeaderMap, shown: &str) -> anyhow::Erro
     let message = format!("{shown}: {}", status.to_string().to_lowercase());
     match status.as_u16() {
         408 | 429 | 500..=599 => anyhow::Error::from(RetryAfter(asked_wait(headers))).context(Failure::network(message)),
-        401 | 403 => Failure::failed(message).hint("the server wants to know who asks: put the file into the build context instead").into(),
+        401 | 403 => Failure::failed(message).hint("the server requires a login: put the file into the build context instead").into(),
         _ => Failure::failed(message).hint("check the URL").into(),
     }
 }

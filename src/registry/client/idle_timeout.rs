@@ -37,7 +37,7 @@ impl IdleTimeout {
         tokio::select! {
             done = work => Ok(done),
             () = self.silence() => {
-                Err(Failure::network(format!("{what}: nothing came for {} s", self.patience.as_secs())).into())
+                Err(Failure::network(format!("{what}: no data for {} s", self.patience.as_secs())).into())
             }
         }
     }

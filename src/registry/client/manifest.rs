@@ -37,7 +37,9 @@ impl Manifest {
         let content = content_of(descriptor.media_type(), &bytes).with_context(|| descriptor.digest().to_string())?;
         if matches!(content, Content::Leaf) {
             let media_type = descriptor.media_type();
-            return Err(Failure::failed(format!("{}: `{media_type}` is not an image's manifest or index", descriptor.digest())).into());
+            return Err(
+                Failure::failed(format!("{}: `{media_type}` is not the media type of a manifest or index", descriptor.digest())).into()
+            );
         }
         Ok(Manifest { descriptor, bytes, content })
     }
@@ -63,8 +65,9 @@ async fn get_once(session: &Session, version: &str, expected: Option<Digest>, wh
     let want = expected.or_else(|| promised.and_then(|text| text.parse::<Digest>().ok()));
     let got = want.map_or_else(|| Blob::of(&bytes), |want| Blob::like(&want, &bytes));
     if let Some(want) = want.filter(|want| *want != got.digest) {
-        let message = format!("manifest {want} from {}: its bytes have the digest {} instead", session.place(), got.digest);
-        let failure = Failure::verification(message).hint("the registry's copy is broken, or what is between changes bytes");
+        let message = format!("manifest {want} from {} is damaged: its content has digest {}", session.place(), got.digest);
+        let failure =
+            Failure::verification(message).hint("the copy in the registry is damaged, or a proxy changes the bytes: push the image again");
         return Err(anyhow::Error::from(Mismatch("another digest".to_owned())).context(failure));
     }
     let descriptor = describe(media_type(content_type.as_deref(), &bytes), got)?;
@@ -118,7 +121,7 @@ pub async fn body(mut response: Response, session: &Session, what: &str) -> Resu
         pulse.beat();
         bytes.extend_from_slice(&chunk);
         if bytes.len() > LARGEST {
-            return Err(Failure::failed(format!("{what}: more than {} MiB", LARGEST >> 20)).into());
+            return Err(Failure::failed(format!("{what}: the response is too large, limit {} MiB", LARGEST >> 20)).into());
         }
     }
     Ok(bytes)

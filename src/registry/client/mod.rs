@@ -155,7 +155,7 @@ impl Client {
         let credential = Credential::Password { user: user.to_owned(), password: password.clone() };
         let base = endpoint.base.clone();
         if endpoint.challenge.is_none() {
-            ctx.warn(format!("{registry} asks nobody for a password: it was not checked"));
+            ctx.warn(format!("{registry} requires no login: the password was not checked"));
         }
         let session = Session::new(endpoint, "", Vec::new(), Some(credential));
         let what = format!("log in to {registry} as {user}");
@@ -187,7 +187,7 @@ impl Client {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
                 Err(error) if kind_of(&error) == Kind::Interrupted => return Err(error),
-                Err(error) => ctx.warn(format!("mirror {mirror}: {error:#}")),
+                Err(error) => ctx.warn(format!("mirror {mirror} is skipped: {error:#}")),
             }
         }
         ask(self.session(name.registry(), name, scopes(), ctx).await?).await

@@ -115,8 +115,8 @@ impl Pull<'_> {
         let found = manifest::get(self.session, &version, Some(blob.digest), self.ctx).await?;
         self.count(found.as_ref());
         let found = found.with_context(|| {
-            Failure::failed(format!("{} lacks {version}, which the image's index names", self.session.place()))
-                .hint("push the image there again, or pull other platforms with `--platform`")
+            Failure::failed(format!("{} has no manifest {version}, which the index of the image lists", self.session.place()))
+                .hint("push the image again, or pull other platforms with `--platform`")
         })?;
         Manifest::new(arm, found.bytes)
     }

@@ -65,7 +65,7 @@ impl Push<'_> {
                     .platform()
                     .as_ref()
                     .map_or_else(String::new, |platform| format!(" for {}", crate::image::platform_string(platform)));
-                let message = format!("{} is here only in part: {}{platform} is missing", name.familiar(), arm.digest());
+                let message = format!("{} is incomplete in the store: manifest {}{platform} is missing", name.familiar(), arm.digest());
                 return Err(Failure::failed(message).hint("pull it again without `--platform`, then push").into());
             }
         }

@@ -53,7 +53,7 @@ async fn asked(session: &Session, subject: &Digest, artifact_type: Option<&str>,
             None => return Ok(Some(found)),
         }
     }
-    Err(Failure::failed(format!("{what}: the list does not end")).into())
+    Err(Failure::failed(format!("{what}: more than {MOST_PAGES} pages")).into())
 }
 
 async fn page(session: &Session, url: &Url, what: &str) -> Result<Option<(ImageIndex, Option<Url>)>> {
@@ -132,7 +132,7 @@ async fn add_to_tag(session: &Session, subject: &Digest, pushed: &Manifest, what
     if tagged(session, subject, ctx).await?.iter().any(is_ours) {
         return Ok(());
     }
-    Err(Failure::network(format!("{what}: somebody else changed the list at the same time")).into())
+    Err(Failure::network(format!("{what}: another client changed the list at the same time")).into())
 }
 
 #[cfg(test)]

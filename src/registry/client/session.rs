@@ -89,8 +89,8 @@ impl Session {
     /// The URL that a `Location` header means.
     pub fn location(&self, response: &Response) -> Result<Url> {
         let text = response.headers().get("location").and_then(|value| value.to_str().ok());
-        let text = text.with_context(|| format!("{}: the answer has no Location", self.place()))?;
-        response.url().join(text).with_context(|| format!("{}: Location `{text}`", self.place()))
+        let text = text.with_context(|| format!("{}: the response has no Location header", self.place()))?;
+        response.url().join(text).with_context(|| format!("{}: invalid Location header `{text}`", self.place()))
     }
 
     /// Sends a request without a body or with a small one, a second time when the registry first wants to be convinced.
@@ -120,7 +120,7 @@ impl Session {
     pub async fn send_once(&self, what: &str, request: RequestBuilder, pulse: &IdleTimeout) -> Result<Response> {
         let response = self.attempt(request, pulse, what).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.convince(&response).await? {
-            return Err(Failure::network(format!("{what}: the authorization ran out")).into());
+            return Err(Failure::network(format!("{what}: the token has expired")).into());
         }
         self.judge(response, what).await
     }
@@ -204,7 +204,7 @@ impl Session {
             return Err(self.refuse(response, &what).await);
         }
         let answer: TokenAnswer = response.json().await.with_context(|| what.clone())?;
-        let secret = answer.token.or(answer.access_token).with_context(|| format!("{what}: there is none in the answer"))?;
+        let secret = answer.token.or(answer.access_token).with_context(|| format!("{what}: the response has no token"))?;
         // a token of unknown life is good for 60 s by the specification; a fifth is kept in reserve
         let life = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 3600));
         Ok(Token { secret: secret.into(), expires: Instant::now() + life.mul_f64(0.8) })

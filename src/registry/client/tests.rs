@@ -258,7 +258,7 @@ async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
     site.push(&there, &root).await.unwrap();
     site.fake.state().manifests.clear();
     let error = site.push(&there, &root).await.unwrap_err();
-    assert!(error.to_string().contains("is here only in part") && error.to_string().contains("linux/amd64 is missing"), "{error:#}");
+    assert!(error.to_string().contains("is incomplete in the store") && error.to_string().contains("linux/amd64 is missing"), "{error:#}");
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn a_registry_that_never_gives_what_was_asked_for_is_given_up() {
     site.fault(at.clone(), Then::Status(404, "", ""));
     let error = site.pull(&site.store("there")).await.unwrap_err();
     assert_eq!((kind_of(&error), site.fake.count(&at)), (Kind::Failed, 1), "{error:#}");
-    assert!(hints_of(&error).concat().contains("push it there again"), "{error:#}");
+    assert!(hints_of(&error).concat().contains("push it again"), "{error:#}");
     for _ in 0..2 {
         site.fault(at.clone(), Then::Flip);
     }

@@ -25,7 +25,7 @@ where
 {
     match attempt().await {
         Err(error) if error.downcast_ref::<Mismatch>().is_some() => {
-            ctx.warn(format!("{error:#}; trying once more"));
+            ctx.warn(format!("{error:#}; trying again"));
             attempt().await
         }
         result => result,

@@ -168,11 +168,11 @@ impl Upload<'_> {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 chunks.give_up();
                 self.discard_session();
-                return Err(Failure::network(format!("{what}: the registry takes no chunks")).into());
+                return Err(Failure::network(format!("{what}: the registry does not accept chunked uploads")).into());
             }
             // the next try asks how far the upload is
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(Failure::network(format!("{what}: the registry does not go on at byte {}", opened.offset)).into());
+                return Err(Failure::network(format!("{what}: the registry cannot resume at byte {}", opened.offset)).into());
             }
             _ => return Err(self.given_up(response, what).await),
         }
@@ -180,7 +180,7 @@ impl Upload<'_> {
         match received(&response) {
             Some(offset) if offset != end && end > 1 => {
                 self.remember(&url)?;
-                Err(Failure::network(format!("{what}: the registry took {offset} of {end} bytes")).into())
+                Err(Failure::network(format!("{what}: the registry received {offset} of {end} bytes")).into())
             }
             _ => Ok(Opened { url, offset: end, least: opened.least.max(least(&response)) }),
         }
@@ -235,8 +235,8 @@ impl Upload<'_> {
         let error = self.session.refuse(response, what).await;
         match status.as_u16() {
             400 if error.to_string().contains("digest") => anyhow::Error::from(Mismatch(format!("{error:#}"))).context(
-                Failure::verification(format!("{what}: other bytes arrived than were sent"))
-                    .hint("what is between here and the registry changes bytes"),
+                Failure::verification(format!("{what}: the registry received different bytes"))
+                    .hint("a proxy in front of the registry changes the bytes: connect without it"),
             ),
             400 | 404 | 409 | 416 => error.context(Failure::network(what.to_owned())),
             _ => error,

@@ -122,7 +122,7 @@ fn broken(error: anyhow::Error, blob: &Blob) -> anyhow::Error {
         Kind::Verification => error,
         _ => error.context(
             Failure::verification(format!("blob {} in the store cannot be read", blob.digest))
-                .hint("`sealift fsck` says what is broken; pull, load or build the image again"),
+                .hint("`sealift fsck` lists damaged blobs; pull, load or build the image again"),
         ),
     }
 }

@@ -67,7 +67,7 @@ impl Auth {
                     hashes.insert(user.to_owned(), hash.to_owned());
                 }
                 _ => bail!(
-                    Failure::usage(format!("{place}:{number}: want USER:HASH with a bcrypt hash"))
+                    Failure::usage(format!("{place}:{number}: expected USER:HASH with a bcrypt hash"))
                         .hint("`htpasswd -Bc FILE USER` writes such a file")
                 ),
             }

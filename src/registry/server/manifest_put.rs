@@ -37,7 +37,7 @@ impl State {
     ) -> Result<Response<Body>> {
         let limit = usize::try_from(MAX_DOCUMENT)?;
         let Ok(bytes) = to_bytes(body, limit).await else {
-            return Ok(response::error(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "a manifest has at most 4 MiB"));
+            return Ok(response::error(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "the manifest is too large: limit 4 MiB"));
         };
         let content_type = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.and_then(|text| text.split(';').next()).map(|text| text.trim().to_owned());
@@ -58,7 +58,7 @@ impl State {
         let digest = Digest::try_from(document.descriptor.digest())?;
         let by_digest = version.contains(':');
         if by_digest && version != digest.to_string() {
-            let message = format!("the manifest that came has the digest {digest}");
+            let message = format!("the manifest has digest {digest}, expected {version}");
             return Ok(response::error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", &message));
         }
         if !by_digest {
@@ -66,12 +66,16 @@ impl State {
         }
         let named: Result<Vec<Reference>> = tags.iter().map(|tag| self.own_name(repository, &format!(":{tag}"))).collect();
         let (Ok(mut named), Ok(bare)) = (named, self.own_name(repository, &format!("@{digest}"))) else {
-            return Ok(response::error(StatusCode::BAD_REQUEST, "NAME_INVALID", "no such repository or tag can be"));
+            return Ok(response::error(StatusCode::BAD_REQUEST, "NAME_INVALID", "invalid repository or tag"));
         };
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let _in_use = self.store.lock_shared()?;
         if let Some(missing) = self.missing(document)? {
-            return Ok(response::error(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", &format!("it names {missing}, which is not here")));
+            return Ok(response::error(
+                StatusCode::NOT_FOUND,
+                "MANIFEST_BLOB_UNKNOWN",
+                &format!("blob {missing} of the manifest is not in this registry"),
+            ));
         }
         self.store.put_known(&Blob::try_from(&document.descriptor)?, &document.bytes)?;
         // what has no tag is kept by its digest
@@ -165,7 +169,7 @@ impl State {
 }
 
 fn still_used() -> Response<Body> {
-    unsupported("an image that has a name needs it")
+    unsupported("a tagged image still uses it")
 }
 
 /// Reads a manifest or index; or the refusal of what is none.
@@ -173,20 +177,20 @@ fn read(content_type: Option<&str>, bytes: Bytes, algorithm: Algorithm) -> Resul
     let invalid = |message: String| Box::new(response::error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", &message));
     let json: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("not JSON: {error}")))?;
     if json["schemaVersion"] != 2 {
-        return Err(invalid(format!("schema version {}, not 2", json["schemaVersion"])));
+        return Err(invalid(format!("schemaVersion {}, expected 2", json["schemaVersion"])));
     }
     let own = media_type_of(&bytes);
     let told = content_type.filter(|text| text.contains("vnd."));
     if let (Some(told), Some(own)) = (told, json["mediaType"].as_str())
         && told != own
     {
-        return Err(invalid(format!("it came as `{told}` and calls itself `{own}`")));
+        return Err(invalid(format!("Content-Type `{told}` does not match mediaType `{own}`")));
     }
-    let media_type = told.map(str::to_owned).or(own).ok_or_else(|| invalid("neither a manifest nor an index".to_owned()))?;
+    let media_type = told.map(str::to_owned).or(own).ok_or_else(|| invalid("not a manifest or index".to_owned()))?;
     let media_type = MediaType::from(media_type.as_str());
     let content = content_of(&media_type, &bytes).map_err(|error| invalid(format!("{error:#}")))?;
     if matches!(content, Content::Leaf) {
-        return Err(invalid(format!("`{media_type}` is not a manifest's or an index's type")));
+        return Err(invalid(format!("`{media_type}` is not the media type of a manifest or index")));
     }
     let subject = subject_of(&content).map_err(|error| invalid(format!("subject: {error:#}")))?;
     for child in children(&content) {

@@ -68,14 +68,14 @@ pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<(
         access.tokens = settings.tokens.then(Tokens::default);
     }
     let acceptor = settings.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
-    let listener = TcpListener::bind(&settings.listen)
-        .await
-        .with_context(|| Failure::failed(format!("listen on {}", settings.listen)).hint("`ss -ltnp` shows who has the port"))?;
+    let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
+        Failure::failed(format!("cannot listen on {}", settings.listen)).hint("`ss -ltnp` shows which process uses the port")
+    })?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     let address = listener.local_addr()?;
     ctx.note(format!("serving {} on {scheme}://{address}", store.root().display()));
     if settings.writable && access.is_none() && !address.ip().is_loopback() {
-        ctx.warn("whoever reaches this address may push: name users with `--htpasswd FILE`");
+        ctx.warn("anyone who reaches this address may push: require a login with `--htpasswd FILE`");
     }
     let site = State {
         pending: UploadGuard::new(store.clone()),

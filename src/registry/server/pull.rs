@@ -22,7 +22,7 @@ impl State {
             match self.names()?.find(self.namespace(query).as_deref(), repository, version) {
                 Found::One(descriptor) => (Digest::try_from(descriptor.digest())?, Some(descriptor.media_type().to_string())),
                 Found::Nothing => return unknown(format!("no such image: {repository}:{version}")),
-                Found::Several(all) => return unknown(format!("{repository}:{version} may be {}: say which", all.join(" or "))),
+                Found::Several(all) => return unknown(format!("{repository}:{version} is ambiguous: use {}", all.join(" or "))),
             }
         };
         let Some(size) = self.store.size_of(&digest).filter(|size| *size <= MAX_DOCUMENT) else {

@@ -55,7 +55,7 @@ pub fn created(location: String, digest: &Digest) -> Response<Body> {
 
 /// The refusal of a digest that cannot be read.
 pub fn bad_digest() -> Response<Body> {
-    error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "want sha256: and 64 hex digits")
+    error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "invalid digest: expected sha256: and 64 hex digits, or sha512: and 128")
 }
 
 /// Why a request was refused; for the log.
@@ -98,7 +98,7 @@ pub async fn blob(method: &Method, headers: &HeaderMap, blob: &Blob, mut file: t
         Range::Whole => (StatusCode::OK, 0, blob.size),
         Range::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         Range::Beyond => {
-            let mut response = error(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", "the blob has no such range");
+            let mut response = error(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", "the range is outside of the blob");
             if let Ok(value) = format!("bytes */{}", blob.size).parse() {
                 response.headers_mut().insert(header::CONTENT_RANGE, value);
             }

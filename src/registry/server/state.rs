@@ -87,7 +87,7 @@ impl State {
             return match request.method {
                 Method::GET => self.token(request).await,
                 // clients that try OAuth2 first then ask with GET
-                _ => Ok(unsupported("tokens are asked for with GET")),
+                _ => Ok(unsupported("request tokens with GET")),
             };
         }
         if let Some(refused) = self.refused(request, &route).await? {
@@ -100,7 +100,7 @@ impl State {
             Route::Catalog if reads => spawn_blocking(move || site.catalog(&query)).await?,
             Route::In { repository, part } if reads => self.read(request, &repository, part).await,
             Route::In { repository, part } => self.write(request, body, &repository, part).await,
-            _ => Ok(unsupported("there is nothing to change at this endpoint")),
+            _ => Ok(unsupported("this endpoint is read-only")),
         }
     }
 
@@ -124,7 +124,7 @@ impl State {
             Part::Tags => spawn_blocking(move || site.tags(&repository, &query)).await?,
             Part::Referrers(subject) => spawn_blocking(move || site.referrers(&repository, &subject, &query)).await?,
             Part::Upload(id) if self.writable => self.upload(request, Body::empty(), &repository, &id).await,
-            Part::Upload(_) | Part::Uploads => Ok(unsupported("there is nothing to read at this endpoint")),
+            Part::Upload(_) | Part::Uploads => Ok(unsupported("this endpoint cannot be read")),
         }
     }
 
@@ -148,10 +148,10 @@ impl State {
         let (site, repository) = (self.clone(), repository.to_owned());
         let deletes = request.method == Method::DELETE && !matches!(part, Part::Upload(_));
         if !self.writable {
-            return Ok(unsupported("this registry is read-only"));
+            return Ok(unsupported("this registry is read-only: start it with `--writable`"));
         }
         if deletes && !self.deletes {
-            return Ok(unsupported("this registry does not delete"));
+            return Ok(unsupported("deletes are disabled: start the registry with `--allow-delete`"));
         }
         match (&request.method, part) {
             (&Method::POST, Part::Uploads) => self.begin(request, body, &repository).await,
@@ -159,7 +159,7 @@ impl State {
             (&Method::PUT, Part::Manifest(version)) => self.put_manifest(request, body, repository, version).await,
             (&Method::DELETE, Part::Manifest(version)) => spawn_blocking(move || site.delete_manifest(&repository, &version)).await?,
             (&Method::DELETE, Part::Blob(digest)) => spawn_blocking(move || site.delete_blob(&digest)).await?,
-            (method, _) => Ok(unsupported(&format!("no {method} at this endpoint"))),
+            (method, _) => Ok(unsupported(&format!("{method} is not allowed at this endpoint"))),
         }
     }
 

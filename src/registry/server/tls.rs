@@ -27,7 +27,7 @@ pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let pem = fs_err::read(key)?;
     let secret = rustls_pemfile::private_key(&mut pem.as_slice()).ok().flatten();
     let secret = secret.with_context(|| Failure::usage(format!("{}: no PEM private key in it", key.display())))?;
-    let mismatch = || Failure::usage(format!("{} and {} do not belong together", certificate.display(), key.display()));
+    let mismatch = || Failure::usage(format!("certificate {} and key {} do not match", certificate.display(), key.display()));
     let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret).with_context(mismatch)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -64,7 +64,7 @@ impl Tokens {
         let mut grants = self.grants();
         grants.retain(|_, grant| grant.until > Instant::now());
         if grants.len() >= MOST {
-            return response::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many tokens are in use");
+            return response::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many tokens in use: try again later");
         }
         grants.insert(Digest::of(token.as_bytes()), Grant { until: Instant::now() + LIFE, user, scopes });
         let answer = json!({"token": token, "access_token": token, "expires_in": LIFE.as_secs()});

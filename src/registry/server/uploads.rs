@@ -97,7 +97,7 @@ impl State {
         let Some(upload) = self.opened(held.take(), id).await? else {
             self.uploads.remove(id);
             self.pending.done([id]);
-            return Ok(response::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload; begin it anew"));
+            return Ok(response::error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "no such upload: start a new one"));
         };
         self.hold(id).await?;
         let digest = parameter(query(request), "digest").filter(|text| text.parse::<Digest>().is_ok());
@@ -173,8 +173,8 @@ async fn receive(body: Body, upload: Upload) -> Result<(Upload, Option<Response<
                 }
             }
             Ok(None) => break None,
-            Ok(Some(Err(_))) => break refuse(StatusCode::BAD_REQUEST, "the body broke off"),
-            Err(_) => break refuse(StatusCode::REQUEST_TIMEOUT, "nothing more came"),
+            Ok(Some(Err(_))) => break refuse(StatusCode::BAD_REQUEST, "the request body ended early"),
+            Err(_) => break refuse(StatusCode::REQUEST_TIMEOUT, "no data for 60 s"),
         }
     };
     Ok((sink.end().await.context("the registry's store")?, refused))

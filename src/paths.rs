@@ -1,0 +1,60 @@
+//! The paths that sealift uses on hosts: every one below `/var/lib/sealift` stands here, and only here.
+
+/// What sealift keeps on a host, and, for root, on the operator's machine.
+pub const HOME: &str = "/var/lib/sealift";
+/// The executable: the agent, and what units of ours start.
+pub const EXECUTABLE: &str = "/var/lib/sealift/bin/sealift";
+/// The store of images.
+pub const STORE: &str = "/var/lib/sealift/store";
+/// Unpacked root file systems, each in a directory named after its digest.
+pub const ROOTFS: &str = "/var/lib/sealift/rootfs";
+/// A link to the root file system in use.
+pub const ROOTFS_CURRENT: &str = "/var/lib/sealift/rootfs/current";
+/// A directory for each cluster that the host belongs to.
+pub const CLUSTERS: &str = "/var/lib/sealift/clusters";
+/// Application data, where a Clusterfile names no other `dataRoot`.
+pub const DATA: &str = "/var/lib/sealift/data";
+/// The lease on a cluster, on its first master.
+pub const LEASE: &str = "/var/lib/sealift/lease.json";
+/// Key and certificate of the local registry.
+pub const REGISTRY_TLS: &str = "/var/lib/sealift/registry/tls.pem";
+/// Users of the local registry, as `htpasswd -B` writes them.
+pub const REGISTRY_USERS: &str = "/var/lib/sealift/registry/htpasswd";
+/// The certificates of all local registries of a cluster.
+pub const REGISTRY_CA: &str = "/var/lib/sealift/registry/ca.crt";
+/// The undo ledger: what resources found before their first change.
+pub const UNDO_LEDGER: &str = "/var/lib/sealift/undo/ledger.jsonl";
+/// Backups of files that were replaced, named after their digests.
+pub const UNDO_BACKUPS: &str = "/var/lib/sealift/undo/saved";
+/// A file for each command or script that has run, so that it runs once.
+pub const STAMPS: &str = "/var/lib/sealift/stamps";
+/// Is there while kubeadm changes the host, and after it failed.
+pub const KUBEADM_BEGUN: &str = "/var/lib/sealift/kubeadm/begun";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_lies_below_home() {
+        let all = [
+            EXECUTABLE,
+            STORE,
+            ROOTFS,
+            ROOTFS_CURRENT,
+            CLUSTERS,
+            DATA,
+            LEASE,
+            REGISTRY_TLS,
+            REGISTRY_USERS,
+            REGISTRY_CA,
+            UNDO_LEDGER,
+            UNDO_BACKUPS,
+            STAMPS,
+            KUBEADM_BEGUN,
+        ];
+        for path in all {
+            assert!(path.strip_prefix(HOME).is_some_and(|rest| rest.starts_with('/')), "{path}");
+        }
+    }
+}
