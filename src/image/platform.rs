@@ -5,7 +5,7 @@ use oci_spec::image::{Arch, Os, Platform, PlatformBuilder};
 
 use crate::error::Failure;
 
-/// The names of one architecture. No name means another architecture in another column.
+/// The names of one architecture. No name is that of another architecture elsewhere.
 struct ArchNames {
     /// In OCI images: Go's `GOARCH`.
     oci: &'static str,
@@ -17,7 +17,7 @@ struct ArchNames {
     qemu: &'static str,
 }
 
-/// The architectures that are not called the same everywhere. (`powerpc64` is the little-endian one: Kubernetes runs on no other.)
+/// The architectures whose names differ. (Rust's `powerpc64` is taken for the little-endian one: Kubernetes does not run on the other.)
 const ARCHITECTURES: [ArchNames; 6] = [
     ArchNames { oci: "amd64", uname: &["x86_64"], rust: "x86_64", qemu: "x86_64" },
     ArchNames { oci: "arm64", uname: &["aarch64"], rust: "aarch64", qemu: "aarch64" },

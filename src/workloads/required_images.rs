@@ -53,7 +53,7 @@ pub struct RequiredBy {
 /// A text that may name an image and is not used as one, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UndecidedImage {
-    /// Where the text stands.
+    /// The place of the text.
     pub place: SourceLocation,
     /// The text.
     pub text: String,

@@ -1,4 +1,4 @@
-//! Go templates (`*.tmpl`) as YAML, without rendering them: the search for images reads what stands between the actions.
+//! Go templates (`*.tmpl`) as YAML, without rendering them: the search for images reads the text between the actions.
 
 /// What an action (`{{…}}`) is replaced by. No image name can contain it: repositories are lower case.
 pub const PLACEHOLDER: &str = "TEMPLATED";

@@ -1,14 +1,14 @@
-//! YAML, read one way for all: a parser that gives a tree ([`Node`]) which knows where everything stands.
+//! YAML: one parser and one tree ([`Node`]) in which every value has its place, for everything that sealift reads.
 //!
 //! ```text
 //! text ── parser ──> Node ──┬─ to_value ──> serde_json::Value     Clusterfiles, Configs
 //!                           ├─ chart::yaml ──> template values    charts, as helm reads them
 //!                           ├─ Node itself, with its lines        the search for container images
-//!                           └─ scalars ──> values and their bytes the search for the value that makes an image
+//!                           └─ scalars ──> values with byte ranges the values that an image name comes from
 //! ```
 //!
-//! Scalars are kept as written; [`resolve`] says what a plain one means. JSON reads as YAML. Nothing here does I/O, and no text, however
-//! hostile, takes more than [`MAX_NODES`] nodes or [`MAX_DEPTH`] levels.
+//! Scalars are kept as written; [`resolve`] finds the type of a plain one. JSON is read too. Nothing here does I/O. [`MAX_NODES`] and
+//! [`MAX_DEPTH`] bound the work for hostile input.
 
 mod node;
 mod parser;

@@ -7,7 +7,7 @@ use serde_json::{Number, Value};
 use super::resolve::{Resolved, resolve};
 use crate::diagnostic::Span;
 
-/// A value of a YAML document and where it stands.
+/// A value of a YAML document and its place.
 ///
 /// Clones are cheap: an alias shares the content of its anchor.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Node {
     pub span: Span,
     /// The line, counted from 1; of a block scalar (`|`, `>`) that of its first line of text.
     pub line: usize,
-    /// Whether an alias (`*name`) stands here. The content is that of its anchor, and so are the places inside.
+    /// Whether it is written as an alias (`*name`). The content, and the places in it, are those of the anchor.
     pub is_alias: bool,
     /// The value.
     pub content: Content,
@@ -30,7 +30,7 @@ pub enum Content {
     Scalar(Scalar),
     /// A list.
     List(Arc<Vec<Node>>),
-    /// A mapping: keys and values, in the file's order. A key may stand there several times.
+    /// A mapping: keys and values, in the order of the file. A key may occur several times.
     Map(Arc<Vec<(Node, Node)>>),
 }
 
@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    /// The value of a key; the last one if the key stands there several times.
+    /// The value of a key; the last one if the key occurs several times.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().rev().find(|(own, _)| own.text() == Some(key)).map(|(_, value)| value)
     }
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// The items of a list, or the node itself where one item stands in the place of a list. Null has no items.
+    /// The items of a list, or the node itself if it is a single value instead of a list. Null has no items.
     pub fn items(&self) -> &[Node] {
         match &self.content {
             Content::List(items) => items,
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// The value without places. Keys are as written; those that are no text are left out; the last one of the same counts.
+    /// The value without places. Keys are as written; keys that are not text are left out; of duplicate keys the last one wins.
     pub fn to_value(&self) -> Value {
         match &self.content {
             Content::Scalar(scalar) => scalar.to_value(),

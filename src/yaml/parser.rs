@@ -1,4 +1,4 @@
-//! Text to trees: the events of the scanner, put together.
+//! Builds trees from the events of granit-parser.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::diagnostic::Span;
 
 /// Lists and mappings are nested at most this deep.
 pub const MAX_DEPTH: usize = 500;
-/// A stream has at most this many nodes, those of aliases counted wherever they stand ("billion laughs"). A scalar counts as one node,
+/// A stream has at most this many nodes, those of an anchor counted again for each alias ("billion laughs"). A scalar counts as one node,
 /// and as one more for each 100 bytes.
 pub const MAX_NODES: usize = 2_000_000;
 

@@ -19,7 +19,7 @@ pub enum Resolved {
     Text,
 }
 
-/// The type of `word` where it stands without quotes.
+/// The type of `word` if it is written without quotes.
 pub fn resolve(word: &str) -> Resolved {
     match word {
         "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,

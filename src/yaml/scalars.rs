@@ -1,4 +1,4 @@
-//! Where the values of a YAML text stand.
+//! The scalars of a YAML text with their byte ranges, so that one can be replaced.
 
 use super::node::{Content, Node, Style};
 use super::parser::Documents;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_where_they_stand() {
+    fn values_are_found_with_their_byte_ranges() {
         let text = "# é\na: x # c\nb: [1, 'two', {c: \"d\"}]\ne: |\n  block\nf: &g h\ni: *g\n";
         let found: Vec<_> = scalars(text).into_iter().map(|scalar| (scalar.line, scalar.text, text[scalar.span].to_owned())).collect();
         let expected = [(2, "x", "x"), (3, "1", "1"), (3, "two", "'two'"), (3, "d", "\"d\""), (6, "h", "h")];
