@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all: written beside their place, synced, renamed.
+//! Atomic file writes: a temporary file in the same directory, synced, then renamed.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -9,23 +9,23 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tempfile::NamedTempFile;
 
-/// Writes `bytes` to `path` with permission bits `mode`, replacing what is there in one step.
+/// Writes `bytes` to `path` with permission bits `mode`, replacing an existing file in one step.
 ///
-/// Missing parent directories are made. After it returns the content survives a power loss.
+/// Creates missing parent directories. After it returns, the content survives a power loss.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let file = beside(path, mode, |out| out.write_all(bytes))?;
+    let file = write_temporary(path, mode, |out| out.write_all(bytes))?;
     file.as_file().sync_all().with_context(|| path.display().to_string())?;
-    put(file, path)?;
+    rename(file, path)?;
     sync_dir(parent_of(path))
 }
 
-/// Replaces a file as [`write`] does with what `fill` writes, but syncs nothing: after a power loss there may be anything. For what
-/// can be made again and is checked when it is read.
+/// Replaces a file as [`write`] does with what `fill` writes, but without syncing: after a power loss its content is undefined. For
+/// caches, which are checked when they are read.
 pub fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    put(beside(path, mode, fill)?, path)
+    rename(write_temporary(path, mode, fill)?, path)
 }
 
-fn beside(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<NamedTempFile> {
+fn write_temporary(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<NamedTempFile> {
     let place = || path.display().to_string();
     fs_err::create_dir_all(parent_of(path))?;
     let mut out = BufWriter::new(tempfile::Builder::new().prefix(".new-").tempfile_in(parent_of(path)).with_context(place)?);
@@ -35,22 +35,22 @@ fn beside(path: &Path, mode: u32, fill: impl FnOnce(&mut dyn Write) -> io::Resul
     Ok(file)
 }
 
-fn put(file: NamedTempFile, path: &Path) -> Result<()> {
+fn rename(file: NamedTempFile, path: &Path) -> Result<()> {
     file.persist(path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
     Ok(())
 }
 
-/// Begins a file that takes the place of `path` when it is whole; until then it lies beside it, locked, and goes when dropped.
-pub fn draft(path: &Path) -> io::Result<NamedTempFile> {
-    let file = tempfile::Builder::new().prefix(&draft_prefix(path)).tempfile_in(parent_of(path))?;
-    // not all file systems have locks
+/// Creates a temporary file beside `path`, to be renamed to it when complete. It is locked, and deleted when dropped.
+pub fn create_temporary(path: &Path) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new().prefix(&temporary_prefix(path)).tempfile_in(parent_of(path))?;
+    // not all filesystems have locks
     file.as_file().try_lock().ok();
     Ok(file)
 }
 
-/// Deletes what processes that were killed left of [`draft`]s for the same path.
-pub fn sweep(path: &Path) {
-    let prefix = draft_prefix(path);
+/// Deletes temporary files for `path` that killed processes left behind: those that nobody locks.
+pub fn remove_stale_temporaries(path: &Path) {
+    let prefix = temporary_prefix(path);
     for entry in std::fs::read_dir(parent_of(path)).into_iter().flatten().flatten() {
         let is_draft = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
         if is_draft && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
@@ -59,7 +59,7 @@ pub fn sweep(path: &Path) {
     }
 }
 
-fn draft_prefix(path: &Path) -> OsString {
+fn temporary_prefix(path: &Path) -> OsString {
     let mut prefix = OsString::from(".");
     prefix.push(path.file_name().unwrap_or_default());
     prefix.push(".new-");
@@ -70,7 +70,7 @@ fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a rename or removal inside `dir` survive a power loss.
+/// Syncs a directory, so that renames and removals in it survive a power loss.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)
 }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn write_replaces_whole_files_and_leaves_no_others() {
+    fn write_replaces_the_file_and_leaves_no_temporary_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         write(&path, b"one", 0o600).unwrap();
@@ -94,13 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_of_a_draft_is_swept_away() {
+    fn temporary_files_of_killed_processes_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tar");
-        let left = draft(&path).unwrap().into_temp_path().keep().unwrap();
-        let at_work = draft(&path).unwrap();
-        let other = draft(&dir.path().join("b.tar")).unwrap().into_temp_path().keep().unwrap();
-        sweep(&path);
+        let left = create_temporary(&path).unwrap().into_temp_path().keep().unwrap();
+        let at_work = create_temporary(&path).unwrap();
+        let other = create_temporary(&dir.path().join("b.tar")).unwrap().into_temp_path().keep().unwrap();
+        remove_stale_temporaries(&path);
         assert_eq!((left.exists(), at_work.path().exists(), other.exists()), (false, true, true));
     }
 }

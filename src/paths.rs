@@ -1,8 +1,8 @@
-//! The paths that sealift uses on hosts: every one below `/var/lib/sealift` stands here, and only here.
+//! The paths of sealift on hosts. Every path below `/var/lib/sealift` is defined here.
 
-/// What sealift keeps on a host, and, for root, on the operator's machine.
+/// The directory of sealift on a host, and, for root, on the operator's machine.
 pub const HOME: &str = "/var/lib/sealift";
-/// The executable: the agent, and what units of ours start.
+/// The executable of sealift: the agent, and the program of its systemd units.
 pub const EXECUTABLE: &str = "/var/lib/sealift/bin/sealift";
 /// The store of images.
 pub const STORE: &str = "/var/lib/sealift/store";
@@ -16,19 +16,19 @@ pub const CLUSTERS: &str = "/var/lib/sealift/clusters";
 pub const DATA: &str = "/var/lib/sealift/data";
 /// The lease on a cluster, on its first master.
 pub const LEASE: &str = "/var/lib/sealift/lease.json";
-/// Key and certificate of the local registry.
+/// Private key and certificate of the local registry, in one PEM file.
 pub const REGISTRY_TLS: &str = "/var/lib/sealift/registry/tls.pem";
-/// Users of the local registry, as `htpasswd -B` writes them.
+/// The users of the local registry, in the format of `htpasswd -B`.
 pub const REGISTRY_USERS: &str = "/var/lib/sealift/registry/htpasswd";
-/// The certificates of all local registries of a cluster.
+/// The certificates of all local registries of a cluster, which containerd trusts.
 pub const REGISTRY_CA: &str = "/var/lib/sealift/registry/ca.crt";
 /// The undo ledger: what resources found before their first change.
 pub const UNDO_LEDGER: &str = "/var/lib/sealift/undo/ledger.jsonl";
 /// Backups of files that were replaced, named after their digests.
 pub const UNDO_BACKUPS: &str = "/var/lib/sealift/undo/saved";
-/// A file for each command or script that has run, so that it runs once.
+/// A file for each command or script that has run: it is not run again.
 pub const STAMPS: &str = "/var/lib/sealift/stamps";
-/// Is there while kubeadm changes the host, and after it failed.
+/// A marker file that exists while kubeadm changes the host, and after it failed.
 pub const KUBEADM_BEGUN: &str = "/var/lib/sealift/kubeadm/begun";
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::images::{cluster_image, gzip, tar_layer};
-use sealift::archive::{Delta, Inventory, Naming, Parts, load, select};
+use sealift::archive::{Delta, Inventory, LoadOptions, PartList, load, select};
 use sealift::events::Context;
 use sealift::image::{ClusterConfig, ClusterImage, Content, Digest, Reference, children, content_of};
 use sealift::layer::{Compression, UnpackOptions, check_members, unpack};
@@ -158,7 +158,7 @@ fn documents_of_images() {
     let store = Store::open(dir.path()).unwrap();
     cluster_image(&store, "docker.io/library/shop:1", 1, &[1000], &["docker.io/library/nginx:1", "quay.io/a/b:2"]);
     let documents = store.blobs().unwrap().into_iter().filter(|blob| blob.size < 4096).map(|blob| store.read(&blob).unwrap());
-    let inventory = serde_json::to_vec(&Inventory::take(&store).unwrap()).unwrap();
+    let inventory = serde_json::to_vec(&Inventory::create(&store).unwrap()).unwrap();
     let seeds: Vec<Vec<u8>> = documents.chain([inventory, br#"{"version":1,"bases":[],"inventory":true,"blobs":[]}"#.to_vec()]).collect();
     let words = [
         "\"mediaType\":",
@@ -192,7 +192,7 @@ fn documents_of_images() {
         String::from_utf8_lossy(bytes).lines().take(2).for_each(|line| drop(line.parse::<Reference>()));
         if bytes.len() % 16 == 0 {
             std::fs::write(&list, bytes).unwrap();
-            Parts::read(&list).ok();
+            PartList::read(&list).ok();
         }
     });
 }
@@ -232,8 +232,8 @@ fn archives() {
     fuzz("archive", vec![archive], &["index.json", "blobs/sha256/", "\0", "oci-layout", "sealift-delta.json", "{}", "../"], 60, |bytes| {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        if load(&store, bytes, &Naming::default(), &Context::silent()).is_err() {
-            assert_eq!(store.names().unwrap(), [], "what is refused gets no name");
+        if load(&store, bytes, &LoadOptions::default(), &Context::silent()).is_err() {
+            assert_eq!(store.refs().unwrap(), [], "what is refused gets no name");
         }
         assert_eq!(store.fsck(&Context::silent()).unwrap(), [], "nothing damaged comes in");
     });

@@ -1,4 +1,4 @@
-//! Every kind of key, agent, prompt and way through another host that OpenSSH's users have.
+//! SSH logins as OpenSSH's users have them: kinds of keys, ssh-agent, prompts, jump hosts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -44,13 +44,13 @@ async fn connect(target: &Target) -> anyhow::Result<Host> {
     Host::connect(target, &agents, &Context::silent()).await
 }
 
-async fn assert_in(target: &Target, how: &str) {
+async fn assert_connects(target: &Target, how: &str) {
     let host = connect(target).await.unwrap_or_else(|error| panic!("{how}: {error:#}"));
     assert_eq!(host.exec(&Exec::new(["id", "-un"]), &Context::silent()).await.unwrap().text(), "root\n", "{how}");
     host.close().await;
 }
 
-async fn refusal(target: &Target) -> String {
+async fn login_error(target: &Target) -> String {
     match connect(target).await {
         Ok(_) => panic!("let in"),
         Err(error) => format!("{error:#}"),
@@ -90,26 +90,26 @@ async fn all_kinds_of_keys_and_an_agent_log_in() {
     for kind in ["ed25519", "ecdsa -b 256", "ecdsa -b 521", "rsa -b 2048", "rsa -b 2048 -m PEM"] {
         let mut target = lab.target(0);
         target.auth.keys = vec![lab.key(kind, "")];
-        assert_in(&target, kind).await;
+        assert_connects(&target, kind).await;
     }
     let locked = lab.key("ed25519 -a 4", "open sesame");
     let mut target = lab.target(0);
     target.auth.keys = vec![locked];
-    let error = refusal(&target).await;
-    assert!(error.contains("encrypted, no passphrase given"), "{error}");
+    let error = login_error(&target).await;
+    assert!(error.contains("encrypted, no passphrase set"), "{error}");
     target.auth.key_passphrase = Some("wrong".into());
-    let error = refusal(&target).await;
+    let error = login_error(&target).await;
     assert!(error.contains("encrypted, wrong passphrase"), "{error}");
     target.auth.key_passphrase = Some("open sesame".into());
-    assert_in(&target, "a key with a passphrase").await;
+    assert_connects(&target, "a key with a passphrase").await;
 
     let mut target = lab.target(0);
     target.auth.agent = Some(lab.dir.path().join("no-such-socket"));
-    assert!(refusal(&target).await.contains("no-such-socket"));
+    assert!(login_error(&target).await.contains("no-such-socket"));
     let agent = Agent::start(lab.dir.path());
     agent.add(&lab.key("rsa -b 3072", ""));
     target.auth.agent = Some(agent.socket.clone());
-    assert_in(&target, "ssh-agent with an RSA key").await;
+    assert_connects(&target, "ssh-agent with an RSA key").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,14 +120,14 @@ async fn prompts_are_answered_with_the_password() {
     lab.hosts.run("h1", "systemctl restart ssh");
     let mut target = lab.target(0);
     target.auth.password = Some(PASSWORD.into());
-    assert_in(&target, "keyboard-interactive").await;
+    assert_connects(&target, "keyboard-interactive").await;
     target.auth.password = Some("wrong".into());
-    let error = refusal(&target).await;
+    let error = login_error(&target).await;
     assert!(error.contains("tried keyboard-interactive") && !error.contains("tried password"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_is_reached_through_another_one() {
+async fn a_host_is_reached_through_a_jump_host() {
     let lab = Lab::new(2);
     // only h1 gets through to h2
     let first = lab.hosts.addresses()[0];
@@ -147,12 +147,12 @@ async fn a_host_is_reached_through_another_one() {
 
     jump.auth.keys.clear();
     target.jump = Some(Box::new(jump));
-    let error = refusal(&target).await;
-    assert!(error.contains(&format!("jump host {first}")) && error.contains("login refused"), "{error}");
+    let error = login_error(&target).await;
+    assert!(error.contains(&format!("jump host {first}")) && error.contains("permission denied"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strict_accepts_only_recorded_keys() {
+async fn strict_accepts_only_known_keys() {
     let lab = Lab::new(1);
     let mut target = lab.target(0);
     target.auth.keys = vec![lab.hosts.key()];
@@ -161,7 +161,7 @@ async fn strict_accepts_only_recorded_keys() {
     assert_eq!(kind_of(&error), Kind::Verification);
     let public = lab.hosts.run("h1", "cat /etc/ssh/ssh_host_ed25519_key.pub");
     std::fs::write(&target.known_hosts.file, format!("{} {public}", target.address)).unwrap();
-    assert_in(&target, "recorded").await;
+    assert_connects(&target, "recorded").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn noisy_shells_and_other_shells_do_not_matter() {
     lab.hosts.run("h1", "sed -i '1i echo Welcome to this host' /root/.bashrc; echo 'echo hello >&2' >> /etc/bash.bashrc");
     let mut target = lab.target(0);
     target.auth.keys = vec![lab.hosts.key()];
-    assert_in(&target, "a shell that greets").await;
+    assert_connects(&target, "a shell that greets").await;
     lab.hosts.run("h1", "usermod -s /bin/sh root");
-    assert_in(&target, "sh").await;
+    assert_connects(&target, "sh").await;
 }

@@ -1,4 +1,4 @@
-//! What an image brings to a host is installed, kept right, and taken back without a trace.
+//! What an image installs on a host is applied, repaired, upgraded, and undone without a trace.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use common::hosts::Hosts;
 use common::images::put;
 use oci_spec::image::{ImageManifestBuilder, MediaType};
-use sealift::distribute::{Distribution, ship};
+use sealift::distribute::{Distribution, distribute};
 use sealift::events::Context;
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
-    Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, Place, RegistryMirror, Resource, Rootfs, Script, State, Symlink,
+    Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, PathMapping, RegistryMirror, Resource, Rootfs, Script, State, Symlink,
     Sysctl, SystemdUnit,
 };
 use sealift::store::Store;
@@ -81,16 +81,16 @@ fn resources(manifest: Blob) -> Vec<Resource> {
     };
     vec![
         Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1)),
-        Resource::Module(KernelModule::new("overlay")),
+        Resource::KernelModule(KernelModule::new("overlay")),
         Resource::Limit(Limit::new("nofile", 1_048_576)),
         Resource::HostsEntry(HostsEntry { name: "apiserver.cluster.local".into(), address: [10, 0, 0, 1].into() }),
         Resource::Directory(Directory::new("/opt/demo/deep", 0o700)),
         Resource::File(File::new("/etc/motd", "welcome\n", 0o644)),
-        Resource::Link(Symlink::new("/opt/demo/link", "deep")),
-        Resource::Mirror(RegistryMirror::of_all([Endpoint::new("http://10.0.0.1:5000")])),
+        Resource::Symlink(Symlink::new("/opt/demo/link", "deep")),
+        Resource::RegistryMirror(RegistryMirror::all_registries([Endpoint::new("http://10.0.0.1:5000")])),
         Resource::Rootfs(Rootfs { manifest }),
-        Resource::HostTree(HostFiles { manifest: manifest.digest, env, places: Place::host() }),
-        Resource::Unit(SystemdUnit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
+        Resource::HostFiles(HostFiles { manifest: manifest.digest, env, mappings: PathMapping::of_sealift_images() }),
+        Resource::SystemdUnit(SystemdUnit::running("demo.service", ["/etc/systemd/system/demo.service", "/etc/demo/demo.conf", "/usr/bin/demo"])),
         Resource::Script(script),
     ]
 }
@@ -114,9 +114,9 @@ impl Lab {
         Lab { store: Store::open(&dir.path().join("store")).unwrap(), hosts, _dir: dir, host, ctx }
     }
 
-    async fn bring(&self, greeting: &str) -> Vec<Resource> {
+    async fn distribute(&self, greeting: &str) -> Vec<Resource> {
         let (manifest, blobs) = rootfs(&self.store, greeting);
-        ship(&[Distribution { host: &self.host, blobs }], &self.store, &self.ctx).await.unwrap();
+        distribute(&[Distribution { host: &self.host, blobs }], &self.store, &self.ctx).await.unwrap();
         resources(manifest)
     }
 
@@ -138,13 +138,13 @@ impl Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_installed_kept_right_and_taken_back_without_a_trace() {
+async fn everything_is_installed_repaired_and_undone_without_a_trace() {
     let lab = Lab::new().await;
     lab.hosts.run("h1", "echo 0 > /proc/sys/net/ipv4/ip_forward; echo mine > /etc/motd; echo theirs > /usr/bin/demo");
     lab.host.purge(false).await.unwrap();
     let before = lab.hosts.run("h1", &format!("{SNAPSHOT}; true"));
 
-    let resources = lab.bring("hello").await;
+    let resources = lab.distribute("hello").await;
     assert!(lab.states(&resources[4..]).await.iter().all(|state| *state != State::Present));
     lab.apply_all(&resources).await;
     lab.assert_present(&resources).await;
@@ -155,7 +155,7 @@ async fn everything_is_installed_kept_right_and_taken_back_without_a_trace() {
         "enabled\n10.0.0.1\n"
     );
 
-    // what somebody changed is seen and mended, and only that
+    // drift is found and repaired, and nothing else is changed
     let pid = lab.hosts.run("h1", "systemctl show -P MainPID demo.service");
     lab.hosts.run("h1", "echo changed > /etc/demo/demo.conf; rm /opt/demo/link; sed -i /apiserver/d /etc/hosts");
     let wrong: Vec<String> = resources
@@ -170,7 +170,7 @@ async fn everything_is_installed_kept_right_and_taken_back_without_a_trace() {
     assert_eq!(lab.hosts.run("h1", "systemctl show -P MainPID demo.service"), pid, "restarted for nothing");
 
     // a next release: its files change, the unit is restarted
-    let next = lab.bring("good morning").await;
+    let next = lab.distribute("good morning").await;
     lab.apply_all(&next).await;
     lab.assert_present(&next).await;
     assert_eq!(lab.hosts.run("h1", "cat /etc/demo/demo.conf"), "good morning h1\n");
@@ -193,10 +193,10 @@ async fn a_unit_that_does_not_start_says_why() {
     let file = Resource::File(File::new("/etc/systemd/system/broken.service", unit, 0o644));
     lab.host.apply(&file, &lab.ctx).await.unwrap();
     let unit =
-        Resource::Unit(SystemdUnit { enabled: false, ..SystemdUnit::running("broken.service", ["/etc/systemd/system/broken.service"]) });
+        Resource::SystemdUnit(SystemdUnit { enabled: false, ..SystemdUnit::running("broken.service", ["/etc/systemd/system/broken.service"]) });
     let error = format!("{:#}", lab.host.apply(&unit, &lab.ctx).await.unwrap_err());
     assert!(error.contains("broken.service does not start") && error.contains("status=3"), "{error}");
-    let absent = Resource::Unit(SystemdUnit::enabled("no-such.service"));
+    let absent = Resource::SystemdUnit(SystemdUnit::enabled("no-such.service"));
     let error = format!("{:#}", lab.host.apply(&absent, &lab.ctx).await.unwrap_err());
     assert!(error.contains("no such unit file"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Blobs reach hosts whole, once, and go on from where they stopped.
+//! Transfers of blobs to hosts: complete, only what is missing, resumed after a failure.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::hosts::Hosts;
 use common::images::noise;
-use sealift::distribute::{Distributed, Distribution, missing, ship};
+use sealift::distribute::{Distributed, Distribution, missing, distribute};
 use sealift::error::{Kind, kind_of};
 use sealift::events::{Context, Unit};
 use sealift::host::{AgentBinaries, Host, HostKeyPolicy, HostKeys, Target};
@@ -60,28 +60,28 @@ fn bytes_of(blobs: &[Blob]) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_get_what_they_lack_and_nothing_twice() {
+async fn hosts_get_missing_blobs_and_nothing_twice() {
     let lab = Lab::new(2);
     let (first, second) = tokio::join!(lab.connect(0), lab.connect(1));
     let blobs = lab.blobs(&[0, 1, 262_144, 262_145, 9 << 20, 40 << 20]);
     let half = Distribution { host: &first, blobs: blobs[..5].to_vec() };
-    assert_eq!(ship(&[half], &lab.store, &lab.ctx).await.unwrap(), Distributed { blobs: 5, bytes: bytes_of(&blobs[..5]) });
+    assert_eq!(distribute(&[half], &lab.store, &lab.ctx).await.unwrap(), Distributed { blobs: 5, bytes: bytes_of(&blobs[..5]) });
 
     let both = [&first, &second].map(|host| Distribution { host, blobs: blobs.iter().chain(&blobs).copied().collect() });
     let lacking = missing(&both).await.unwrap();
     assert_eq!(lacking, [Distributed { blobs: 1, bytes: blobs[5].size }, Distributed { blobs: 6, bytes: bytes_of(&blobs) }]);
-    let shipped = ship(&both, &lab.store, &lab.ctx).await.unwrap();
+    let shipped = distribute(&both, &lab.store, &lab.ctx).await.unwrap();
     assert_eq!(shipped, Distributed { blobs: 7, bytes: blobs[5].size + bytes_of(&blobs) });
     for host in ["h1", "h2"] {
         for blob in &blobs {
             assert_eq!(lab.digest_on(host, blob), blob.digest.to_string());
         }
     }
-    assert_eq!(ship(&both, &lab.store, &lab.ctx).await.unwrap(), Distributed::default());
+    assert_eq!(distribute(&both, &lab.store, &lab.ctx).await.unwrap(), Distributed::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_transfer_goes_on_where_it_stopped() {
+async fn a_broken_transfer_resumes() {
     let lab = Lab::new(1);
     let blob = lab.blobs(&[64 << 20])[0];
     lab.connect(0).await.close().await; // the agent is there: only the blob is slow
@@ -93,7 +93,7 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
             tokio::time::sleep(Duration::from_millis(700)).await;
             lab.hosts.succeeds("h1", break_off);
         };
-        let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.ctx), broken);
+        let (result, ()) = tokio::join!(distribute(&shipments, &lab.store, &lab.ctx), broken);
         let error = result.unwrap_err();
         assert_eq!(kind_of(&error), Kind::Network, "{error:#}");
         assert!(format!("{error:#}").contains("connection lost"), "{error:#}");
@@ -101,13 +101,13 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
     lab.hosts.rate("h1", "none");
     let host = lab.connect(0).await;
     let shipments = [Distribution { host: &host, blobs: vec![blob] }];
-    let left = ship(&shipments, &lab.store, &lab.ctx).await.unwrap();
+    let left = distribute(&shipments, &lab.store, &lab.ctx).await.unwrap();
     assert!(left.bytes > 0 && left.bytes < blob.size - (10 << 20), "{left:?} of {}", blob.size);
     assert_eq!(lab.digest_on("h1", &blob), blob.digest.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_bytes_are_caught_by_name_here_and_healed_there() {
+async fn damaged_blobs_are_named_on_the_sender_and_repaired_on_the_host() {
     let lab = Lab::new(1);
     let host = lab.connect(0).await;
     let blob = lab.blobs(&[5 << 20])[0];
@@ -116,7 +116,7 @@ async fn damaged_bytes_are_caught_by_name_here_and_healed_there() {
     let whole = std::fs::read(&path).unwrap();
 
     lab.damage(&path);
-    let error = ship(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
+    let error = distribute(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Verification);
     assert!(format!("{error:#}").contains(&blob.digest.to_string()) && format!("{error:#}").contains("local store"), "{error:#}");
     assert!(!lab.hosts.succeeds("h1", &format!("test -e /var/lib/sealift/store/blobs/sha256/{}", blob.digest.hex())));
@@ -131,13 +131,13 @@ async fn damaged_bytes_are_caught_by_name_here_and_healed_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_told_and_does_not_stop_the_others() {
+async fn a_full_disk_is_reported_and_does_not_stop_other_hosts() {
     let lab = Lab::new(2);
     lab.hosts.run("h1", "mkdir -p /var/lib/sealift/store && mount -t tmpfs -o size=3m tmpfs /var/lib/sealift/store");
     let (full, fine) = tokio::join!(lab.connect(0), lab.connect(1));
     let blob = lab.blobs(&[20 << 20])[0];
     let shipments = [&full, &fine].map(|host| Distribution { host, blobs: vec![blob] });
-    let error = ship(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
+    let error = distribute(&shipments, &lab.store, &lab.ctx).await.unwrap_err();
     let text = format!("{error:#}");
     assert_eq!(kind_of(&error), Kind::SomeHosts, "{text}");
     assert!(text.contains("h1") && text.contains("No space left on device") && !text.contains("h2"), "{text}");
@@ -145,7 +145,7 @@ async fn a_full_disk_is_told_and_does_not_stop_the_others() {
 
     let alive = lab.blobs(&[100])[0];
     lab.hosts.run("h1", "umount /var/lib/sealift/store");
-    ship(&[Distribution { host: &full, blobs: vec![alive, blob] }], &lab.store, &lab.ctx).await.unwrap();
+    distribute(&[Distribution { host: &full, blobs: vec![alive, blob] }], &lab.store, &lab.ctx).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ async fn an_interrupted_transfer_stops_at_once() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         cancel.cancel();
     };
-    let (result, ()) = tokio::join!(ship(&shipments, &lab.store, &lab.ctx), interrupt);
+    let (result, ()) = tokio::join!(distribute(&shipments, &lab.store, &lab.ctx), interrupt);
     assert_eq!(kind_of(&result.unwrap_err()), Kind::Interrupted);
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }

@@ -12,7 +12,7 @@ use common::images::gzip;
 use common::registry::DockerRegistry;
 use common::sealift::{Sealift, assert_says};
 use oci_spec::image::Descriptor;
-use sealift::archive::{Naming, load};
+use sealift::archive::{LoadOptions, load};
 use sealift::error::{Kind, kind_of};
 use sealift::events::Context;
 use sealift::image::{Content, Digest};
@@ -202,9 +202,9 @@ fn unpack(store: &Store, root: &Descriptor, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn options() -> Naming {
+fn options() -> LoadOptions {
     let sifting = LayerVerification { max_bytes: LIMIT, ..LayerVerification::default() };
-    Naming { tag: Some(NAME.parse().unwrap()), sifting, ..Naming::default() }
+    LoadOptions { tag: Some(NAME.parse().unwrap()), verification: sifting, ..LoadOptions::default() }
 }
 
 /// Loads, looks into the layers again, and unpacks.
@@ -293,7 +293,7 @@ fn refused(damage: &Damage, registry: &DockerRegistry) {
     let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).expect_err(name);
     assert!(matches!(kind_of(&error), Kind::Verification | Kind::Usage), "{name}: {error:#}");
     tells("load", &format!("{error:#}"));
-    assert_eq!(store.names().unwrap(), [], "{name}: what is refused gets no name");
+    assert_eq!(store.refs().unwrap(), [], "{name}: what is refused gets no name");
 
     let sealift = Sealift::new();
     let dir = sealift.home().join("layout");
@@ -481,9 +481,9 @@ fn decompression_bombs_stop_at_a_limit() {
         let layout = layout(vec![bomb], &Meddle::default());
         let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
         assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than 1048576 bytes"]);
-        assert_eq!((kind_of(&error), store.names().unwrap().len()), (Kind::Verification, 0));
+        assert_eq!((kind_of(&error), store.refs().unwrap().len()), (Kind::Verification, 0));
         // what is remembered of a layer does not lift the limit
-        let larger = Naming { sifting: LayerVerification::default(), ..options() };
+        let larger = LoadOptions { verification: LayerVerification::default(), ..options() };
         load(&store, &layout.tar()[..], &larger, &Context::silent()).unwrap();
         load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
     }

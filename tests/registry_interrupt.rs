@@ -146,7 +146,7 @@ fn a_blob_broken_in_the_registry_is_caught_by_name() {
     std::fs::write(&file, bytes).unwrap();
     let said = there.fails(6, &["pull", &name]);
     assert_says(&said, &[&format!("blob {} from {}/shop is damaged", blob.digest, registry.host()), "trying again", "hint:"]);
-    assert!(there.store().names().unwrap().is_empty(), "an image that is not whole has no name");
+    assert!(there.store().refs().unwrap().is_empty(), "an image that is not whole has no name");
     assert!(!there.store().has(&blob));
 }
 

@@ -27,14 +27,14 @@ fn a_second_apply_changes_nothing_and_a_reset_leaves_nothing() {
     assert_says(&etcd.known(&["reset"]).expect_code(2).stderr, &["--yes"]);
     etcd.known(&["reset", "--yes"]).expect_code(0);
     for (host, before) in ["h1", "h2", "h3"].iter().zip(&before) {
-        similar(before, &etcd.snapshot(host), host);
+        assert_same_snapshot(before, &etcd.snapshot(host), host);
     }
     assert!(etcd.run() > 0, "a reset cluster comes up again");
     etcd.assert_healthy();
 }
 
-/// Panics with the lines that differ.
-fn similar(before: &str, after: &str, host: &str) {
+/// Panics with the lines that differ between two snapshots of a host.
+fn assert_same_snapshot(before: &str, after: &str, host: &str) {
     let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect::<Vec<_>>();
     let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect::<Vec<_>>();
     assert!(gone.is_empty() && new.is_empty(), "{host} after the reset:\n- {}\n+ {}", gone.join("\n- "), new.join("\n+ "));
@@ -56,12 +56,12 @@ fn a_run_killed_at_any_of_ten_moments_is_finished_by_the_same_command() {
         run.wait().unwrap();
         etcd.run();
         etcd.assert_healthy();
-        assert_eq!(etcd.run(), 0, "killed after {wait:?}, finished, and still something to change");
+        assert_eq!(etcd.run(), 0, "killed after {wait:?} and finished, there is still something to change");
     }
 }
 
 #[test]
-fn a_half_made_cluster_is_reset() {
+fn a_partly_installed_cluster_is_reset() {
     let etcd = Etcd::on(1);
     let before = etcd.snapshot("h1");
     let mut run =
@@ -70,16 +70,16 @@ fn a_half_made_cluster_is_reset() {
     run.kill().unwrap();
     run.wait().unwrap();
     etcd.known(&["reset", "--yes"]).expect_code(0);
-    similar(&before, &etcd.snapshot("h1"), "h1");
+    assert_same_snapshot(&before, &etcd.snapshot("h1"), "h1");
 }
 
 #[test]
-fn two_operators_do_not_change_a_cluster_at_once() {
+fn two_operators_do_not_change_a_cluster_at_the_same_time() {
     let etcd = Etcd::on(1);
     etcd.run();
     let renewing = "while :; do /var/lib/sealift/bin/sealift lease --holder other --owner bob@desk hold; sleep 5; done";
     etcd.hosts.run("h1", &format!("systemd-run --quiet --unit other /bin/sh -c '{renewing}'"));
-    common::wait_until("the other holds it", || etcd.hosts.succeeds("h1", "grep -q bob /var/lib/sealift/lease.json"));
+    common::wait_until("the other run holds the lease", || etcd.hosts.succeeds("h1", "grep -q bob /var/lib/sealift/lease.json"));
     etcd.hosts.run("h1", "systemctl stop etcd");
     let refused = etcd.sealift.fails(1, &etcd.run_args());
     assert_says(&refused, &["bob@desk", "--break-lease"]);
@@ -90,45 +90,45 @@ fn two_operators_do_not_change_a_cluster_at_once() {
 }
 
 #[test]
-fn what_was_broken_by_hand_is_planned_and_mended() {
+fn drift_is_planned_and_repaired() {
     let etcd = Etcd::on(1);
     etcd.run();
     etcd.hosts.run("h1", "rm /usr/bin/etcdctl; echo broken > /etc/systemd/system/etcd.service");
     let plan = etcd.known(&["plan", "--exit-code"]).expect_code(5);
-    assert_says(&plan.stdout, &["host files", "2 files differ"]);
+    assert_says(&plan.stdout, &["host files", "drift in 2 files"]);
     assert!(etcd.run() > 0);
     etcd.assert_healthy();
     assert_eq!(etcd.run(), 0);
 }
 
 #[test]
-fn wrong_hosts_are_told_before_anything_is_changed() {
+fn wrong_hosts_are_reported_before_anything_is_changed() {
     let etcd = Etcd::on(2);
-    let (one, two) = (etcd.hosts.addresses()[0].to_string(), etcd.hosts.addresses()[1].to_string());
+    let (first, second) = (etcd.hosts.addresses()[0].to_string(), etcd.hosts.addresses()[1].to_string());
     let key = etcd.hosts.key().display().to_string();
-    let both = format!("{one},{two}");
-    let twice = format!("{one},{one}");
+    let both = format!("{first},{second}");
+    let twice = format!("{first},{first}");
     let run = |masters: &str, more: &[&str]| etcd.sealift.run(&[&["run", "etcd:test", "--masters", masters], more].concat());
 
     let refused = run(&twice, &["--pk", &key]).expect_code(2);
-    assert_says(&refused.stderr, &["duplicated", &one]);
-    let refused = run(&one, &["--pk", "/no/such/key", "-p", "wrong"]).expect_code(1);
-    assert_says(&refused.stderr, &[&one, "password"]);
-    let refused = run(&one, &["--pk", &key, "--port", "23"]).expect_code(7);
-    assert_says(&refused.stderr, &[&one, "23", "refused"]);
+    assert_says(&refused.stderr, &["duplicated", &first]);
+    let refused = run(&first, &["--pk", "/no/such/key", "-p", "wrong"]).expect_code(1);
+    assert_says(&refused.stderr, &[&first, "password"]);
+    let refused = run(&first, &["--pk", &key, "--port", "23"]).expect_code(7);
+    assert_says(&refused.stderr, &[&first, "23", "refused"]);
     let refused = run("not-an-address", &["--pk", &key]).expect_code(2);
     assert_says(&refused.stderr, &["not-an-address"]);
-    assert_says(&etcd.sealift.fails(7, &["run", "nope.invalid/x:1", "--masters", &one, "--pk", &key]), &["nope.invalid/x:1"]);
+    assert_says(&etcd.sealift.fails(7, &["run", "nope.invalid/x:1", "--masters", &first, "--pk", &key]), &["nope.invalid/x:1"]);
 
     etcd.hosts.stop("h2");
     let refused = run(&both, &["--pk", &key]).expect_code(4);
-    assert_says(&refused.stderr, &[&two]);
+    assert_says(&refused.stderr, &[&second]);
     etcd.hosts.start("h2");
     assert!(!etcd.hosts.succeeds("h1", "test -e /var/lib/sealift/clusters"), "nothing was changed");
 }
 
 #[test]
-fn a_host_without_room_is_refused_by_the_checks() {
+fn a_host_without_disk_space_is_refused_by_the_preflight_checks() {
     let etcd = Etcd::on(1);
     let disk = etcd.hosts.disk("h1", "400M");
     etcd.hosts.run("h1", &format!("mkfs.ext4 -q {disk} && mkdir -p /var/lib/sealift && mount {disk} /var/lib/sealift"));
@@ -138,17 +138,17 @@ fn a_host_without_room_is_refused_by_the_checks() {
     let full = "/var/lib/sealift/full";
     etcd.hosts.run("h1", &format!("head -c 10G /dev/zero > {full} 2>/dev/null; truncate -s -20M {full}"));
     let refused = etcd.sealift.fails(3, &etcd.run_args());
-    assert_says(&refused, &["Room", "MiB free below /var/lib/sealift", "--ignore Room"]);
-    assert_says(&etcd.sealift.run(&check).expect_code(3).stdout, &["Room", "fail"]);
+    assert_says(&refused, &["DiskSpace", "MiB free below /var/lib/sealift", "--ignore DiskSpace"]);
+    assert_says(&etcd.sealift.run(&check).expect_code(3).stdout, &["DiskSpace", "fail"]);
 }
 
 #[test]
-fn dead_hosts_do_not_keep_others_from_being_reset() {
+fn unreachable_hosts_do_not_keep_others_from_being_reset() {
     let etcd = Etcd::on(2);
     etcd.run();
     etcd.hosts.stop("h2");
-    let told = etcd.known(&["reset", "--yes"]).expect_code(4);
-    assert_says(&told.stderr, &[&etcd.hosts.addresses()[1].to_string()]);
+    let output = etcd.known(&["reset", "--yes"]).expect_code(4);
+    assert_says(&output.stderr, &[&etcd.hosts.addresses()[1].to_string()]);
     assert!(!etcd.hosts.succeeds("h1", "test -e /etc/systemd/system/etcd.service"));
     etcd.hosts.start("h2");
     etcd.known(&["reset", "--yes"]).expect_code(0);

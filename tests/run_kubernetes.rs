@@ -104,11 +104,11 @@ impl Kubernetes {
         std::fs::write(context.join("Kubefile"), "FROM kubernetes:test\nKUBEVERSION \">=1.99\"\n").expect("a Kubefile");
         self.sealift.ok(&["build", "-t", "newer:test", &context.display().to_string()]);
         let args = [self.args(), vec!["newer:test".to_owned()]].concat();
-        let said = self.sealift.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_says(&said, &[">=1.99", "v1.20.2", "KUBEVERSION", "hint: "]);
+        let stderr = self.sealift.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_says(&stderr, &[">=1.99", "v1.20.2", "KUBEVERSION", "hint: "]);
     }
 
-    /// The registry on site speaks HTTPS, and lets in nobody but the user that hosts know.
+    /// The local registry serves HTTPS, and authenticates only the user that the hosts have.
     fn assert_only_its_user_pulls(&self) {
         let ask = "curl -s -o /dev/null -w '%{http_code}' --cacert /var/lib/sealift/registry/ca.crt https://sea.hub:5000/v2/";
         assert_eq!(self.hosts.run("h2", ask), "401");
@@ -165,7 +165,7 @@ impl Kubernetes {
         self.pod_is_answered(late, " 6");
     }
 
-    /// What crictl shows, be it the real one or its stand-in.
+    /// crictl works, the real one or its stand-in.
     fn assert_crictl_shows(&self) {
         let crictl = |arguments: &str| self.hosts.run("h1", &format!("crictl {arguments}"));
         assert_says(&crictl("ps"), &["CONTAINER", "POD ID", "Running", "kube-apiserver", " ago"]);

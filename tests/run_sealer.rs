@@ -34,9 +34,9 @@ rm -f /usr/bin/containerd /usr/bin/containerd-shim-runc-v2 /usr/bin/ctr /usr/bin
 rm -rf /etc/containerd /var/lib/containerd /opt/cni
 systemctl daemon-reload
 ";
-/// What `init-kube.sh` and `init-registry.sh` would do is not for them to do here.
-const NOT_RUN: &str = "#!/bin/bash\necho this script shall not run >&2\nexit 1\n";
-/// As in Sealer's images: places of Sealer's own, for it to write over, and the registry that it starts.
+/// `init-kube.sh` and `init-registry.sh`: sealift must not run them.
+const NOT_RUN: &str = "#!/bin/bash\necho this script must not run >&2\nexit 1\n";
+/// As in Sealer's images: with placeholders that Sealer replaces, and the registry that it starts.
 const KUBEADM: &str = "
 apiVersion: kubeadm.k8s.io/v1beta2
 kind: InitConfiguration
@@ -185,7 +185,7 @@ fn an_image_of_sealer_comes_up_with_the_container_images_of_its_tree_and_a_reset
     assert_eq!(status.matches("Ready v1.").count(), 2, "{status}");
     assert_eq!(sealift.json(&bring_up)["changes"], 0, "a second run changes nothing");
 
-    // the registry on site has them, on the master alone; no host has the tree
+    // the local registry serves them, on the master alone; no host has the registry directory
     let images = hosts.run("h2", "ctr -n k8s.io images list -q");
     assert_says(&images, &["sea.hub:5000/pause:3.2", "sea.hub:5000/kube-proxy:v1.20.2", "docker.io/sealift/demo:1.0"]);
     for host in ["h1", "h2"] {

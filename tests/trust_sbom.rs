@@ -71,7 +71,7 @@ fn packages_files_and_container_images_are_in_the_bill_and_it_never_changes() {
     assert_eq!(sealift.json(&["sbom", "shop:1"]), bom);
 
     let (store, name) = (sealift.store(), "shop:1".parse().unwrap());
-    let mut part = store.part(&name, None).unwrap();
+    let mut part = store.inspect_platform(&name, None).unwrap();
     for workload in ["web:1", "copy:1"] {
         let name: Reference = workload.parse().unwrap();
         part.workloads.push(Workload { name, descriptor: container(&sealift), app: None, size: 0 });

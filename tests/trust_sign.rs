@@ -65,7 +65,7 @@ fn an_image_in_a_registry_is_signed_there_beside_earlier_signatures() {
     sign(&here, &name, &first, &[]);
     here.ok(&["push", &name]);
     sign(&there, &name, &second, &[]);
-    assert!(there.store().names().unwrap().is_empty());
+    assert!(there.store().refs().unwrap().is_empty());
     for public in [&first_public, &second_public] {
         there.ok(&["verify", &name, "--key", public, "--remote"]);
     }

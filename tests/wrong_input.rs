@@ -299,7 +299,7 @@ fn a_host_that_is_not_reached_or_does_not_let_in_is_named_and_stays_as_it_is() {
     let site = Site::new();
     let before = site.snapshot();
     site.refuses(7, &["--port", "2"], &[":2: connection refused", "--port"]);
-    let said = site.refuses(1, &["--passwd", "wrong"], &["root@", "login refused", "check the user and its password"]);
+    let said = site.refuses(1, &["--passwd", "wrong"], &["root@", "permission denied", "check the user and its password"]);
     assert!(!said.contains(PASSWORD), "{said}");
 
     let known = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";

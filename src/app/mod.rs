@@ -1,5 +1,5 @@
-//! Applications of an image: in which order, with which environment and commands they are launched on the first master.
+//! The applications of an image: the resources that launch them on the first master, in order, with their environment.
 
 mod resources;
 
-pub use resources::Applications;
+pub use resources::{Applications, no_such_app};

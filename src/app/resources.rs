@@ -1,4 +1,4 @@
-//! What the first master shall have of an application.
+//! The desired resources of applications, on the first master.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,42 +8,42 @@ use crate::image::{App, AppKind, ClusterConfig, Digest, Role, RuntimeKind};
 use crate::paths::ROOTFS_CURRENT;
 use crate::resource::{Command, KubeApp, Resource, is_manifest};
 
-/// The root file system in use on a host.
-const ADMIN: &str = "/etc/kubernetes/admin.conf";
-/// How long the workloads of an application may take, in seconds.
-const PATIENCE: u64 = 300;
+/// The kubeconfig of the cluster's administrator, on masters.
+const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.conf";
+/// How long the workloads of an application may take to become ready, in seconds.
+const READY_TIMEOUT: u64 = 300;
 
-/// The applications of a cluster: those of the image, and what the Clusterfile says about them.
+/// The applications of a cluster: those of the image, with the overrides of the Clusterfile.
 #[derive(Debug, Clone, Copy)]
 pub struct Applications<'a> {
-    /// What the image says.
+    /// The cluster configuration of the image.
     pub config: &'a ClusterConfig,
-    /// What the Clusterfile says.
-    pub said: &'a Application,
-    /// The image's small files.
+    /// The `Application` document of the Clusterfile.
+    pub overrides: &'a Application,
+    /// The small files of the image, by path.
     pub files: &'a BTreeMap<PathBuf, Vec<u8>>,
-    /// The environment of the host that launches them.
+    /// The environment of the first master, which launches them.
     pub env: &'a Env,
     /// The digest of the rootfs manifest.
     pub rootfs: Digest,
 }
 
-enum Launched<'a> {
+enum LaunchList<'a> {
     Commands(&'a [String]),
     Apps(&'a [String]),
 }
 
 impl Applications<'_> {
-    /// What is launched, in order: the storage plugin, then what the Clusterfile names, else what the image does. The network
-    /// plugin is there before.
+    /// The resources that launch the applications, in order: the CSI plugin first, then the launch list of the Clusterfile, else that of
+    /// the image. The CNI plugin is applied earlier, by the stage `network`.
     pub fn launch(&self) -> Vec<Resource> {
         let mut all = self.of_role(Role::Csi);
-        match self.launched() {
-            Launched::Commands(lines) => {
+        match self.launch_list() {
+            LaunchList::Commands(lines) => {
                 let env = self.environment(None);
-                all.extend(numbered("launch", lines).map(|(name, line)| self.command(&name, ROOTFS_CURRENT.into(), line, &env)));
+                all.extend(with_unique_names("launch", lines).map(|(name, line)| self.command(&name, ROOTFS_CURRENT.into(), line, &env)));
             }
-            Launched::Apps(names) => {
+            LaunchList::Apps(names) => {
                 let apps = names.iter().filter_map(|name| self.config.app(name)).filter(|app| app.role.is_none());
                 all.extend(apps.flat_map(|app| self.resources(app)));
             }
@@ -51,25 +51,26 @@ impl Applications<'_> {
         all
     }
 
-    /// What the first master shall have of the applications with a role.
+    /// The resources of the applications with a role.
     pub fn of_role(&self, role: Role) -> Vec<Resource> {
         self.config.apps.iter().filter(|app| app.role == Some(role)).flat_map(|app| self.resources(app)).collect()
     }
 
-    /// What of these applications is not known, or not carried out yet.
+    /// An error for each application that the image does not have, or whose kind is not supported yet.
     pub fn unsupported(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut errors = Vec::new();
         let with_role = self.config.apps.iter().filter(|app| app.role.is_some());
         let mut apps: Vec<&App> = with_role.collect();
-        if let Launched::Apps(names) = self.launched() {
-            let known: Vec<&str> = self.config.apps.iter().map(|app| app.name.as_str()).collect();
+        if let LaunchList::Apps(names) = self.launch_list() {
             let unknown = names.iter().filter(|name| self.config.app(name).is_none());
-            wrong.extend(unknown.map(|name| format!("app name `{name}` is not found in [{}]", known.join(" "))));
+            errors.extend(unknown.map(|name| no_such_app(self.config, name)));
             apps.extend(names.iter().filter_map(|name| self.config.app(name)));
         }
         let by_kind = apps.iter().filter(|app| self.commands(app).is_empty() && !matches!(app.kind, AppKind::Kube | AppKind::Shell));
-        wrong.extend(by_kind.map(|app| format!("app `{}`: launching a {} application is not carried out yet", app.name, kind(app.kind))));
-        wrong
+        errors.extend(
+            by_kind.map(|app| format!("app `{}`: launching an app of kind {} is not supported yet", app.name, kind_name(app.kind))),
+        );
+        errors
     }
 
     fn resources(&self, app: &App) -> Vec<Resource> {
@@ -79,34 +80,40 @@ impl Applications<'_> {
         let run = |line: &str| self.command(&name, directory.clone(), line, &env);
         let commands = self.commands(app);
         if !commands.is_empty() {
-            let commands = numbered(&name, &commands);
+            let commands = with_unique_names(&name, &commands);
             return commands.map(|(name, line)| self.command(&name, directory.clone(), line, &env)).collect();
         }
         let files = self.files(app);
         if app.kind == AppKind::Shell {
-            return files.iter().map(|file| run(&format!("bash {}", quoted(file)))).collect();
+            return files.iter().map(|file| run(&format!("bash {}", shell_quoted(file)))).collect();
         }
         let files = files.into_iter().map(PathBuf::from).filter(|file| is_manifest(file)).collect();
-        vec![Resource::KubeApp(KubeApp { name: app.name.clone(), directory: directory.clone(), files, patience: PATIENCE, wait: true })]
+        vec![Resource::KubeApp(KubeApp {
+            name: app.name.clone(),
+            directory: directory.clone(),
+            files,
+            timeout_seconds: READY_TIMEOUT,
+            wait: true,
+        })]
     }
 
-    /// The Clusterfile's commands, else its applications, else the image's commands, else its applications.
-    fn launched(&self) -> Launched<'_> {
-        match (&self.said.cmds, &self.said.launch_apps) {
-            (Some(lines), _) => Launched::Commands(lines),
-            (None, Some(apps)) => Launched::Apps(apps),
-            (None, None) if !self.config.launch.cmds.is_empty() => Launched::Commands(&self.config.launch.cmds),
-            (None, None) => Launched::Apps(&self.config.launch.apps),
+    /// The launch list: the Clusterfile's commands, else its applications, else the image's commands, else its applications.
+    fn launch_list(&self) -> LaunchList<'_> {
+        match (&self.overrides.cmds, &self.overrides.launch_apps) {
+            (Some(lines), _) => LaunchList::Commands(lines),
+            (None, Some(apps)) => LaunchList::Apps(apps),
+            (None, None) if !self.config.launch.cmds.is_empty() => LaunchList::Commands(&self.config.launch.cmds),
+            (None, None) => LaunchList::Apps(&self.config.launch.apps),
         }
     }
 
-    /// The launch commands of an application, those of the Clusterfile before those of the image.
+    /// The launch commands of an application: the Clusterfile's, else the image's.
     fn commands(&self, app: &App) -> Vec<String> {
-        let said = self.said.config(&app.name).and_then(|config| config.cmds.clone());
-        said.unwrap_or_else(|| app.cmds.clone())
+        let overridden = self.overrides.config(&app.name).and_then(|config| config.cmds.clone());
+        overridden.unwrap_or_else(|| app.cmds.clone())
     }
 
-    /// What is launched of an application: what the image says, else every file of its kind in its folder.
+    /// The files of an application that are launched: those that the image lists, else every file of its kind in its directory.
     fn files(&self, app: &App) -> Vec<String> {
         if !app.files.is_empty() {
             return app.files.clone();
@@ -119,15 +126,15 @@ impl Applications<'_> {
         of_kind.map(|file| file.display().to_string()).collect()
     }
 
-    /// The environment: the host's, the application's of the image over it, the Clusterfile's over both.
+    /// The environment of an application. Later ones win: the host's, the image's, the Clusterfile's.
     fn environment(&self, app: Option<&App>) -> Env {
         let mut env = self.env.clone();
         if self.config.runtime == RuntimeKind::Kubernetes {
-            env.insert("KUBECONFIG".to_owned(), ADMIN.to_owned());
+            env.insert("KUBECONFIG".to_owned(), ADMIN_KUBECONFIG.to_owned());
         }
         if let Some(app) = app {
             env.extend(app.env.clone());
-            env.extend(self.said.config(&app.name).map(|config| config.env.clone()).unwrap_or_default());
+            env.extend(self.overrides.config(&app.name).map(|config| config.env.clone()).unwrap_or_default());
         }
         env
     }
@@ -137,15 +144,22 @@ impl Applications<'_> {
     }
 }
 
-/// Lines with names that differ where lines are the same: each is run once.
-fn numbered<'a>(name: &'a str, lines: &'a [String]) -> impl Iterator<Item = (String, &'a str)> {
+/// Names commands so that equal ones have different names: a command is run once by name.
+fn with_unique_names<'a>(name: &'a str, lines: &'a [String]) -> impl Iterator<Item = (String, &'a str)> {
     lines.iter().enumerate().map(move |(at, line)| match lines[..at].iter().filter(|earlier| *earlier == line).count() {
         0 => (name.to_owned(), line.as_str()),
         earlier => (format!("{name} (time {})", earlier + 1), line.as_str()),
     })
 }
 
-fn kind(kind: AppKind) -> &'static str {
+/// An error for an application that the image does not have.
+pub fn no_such_app(config: &ClusterConfig, name: &str) -> String {
+    let known: Vec<&str> = config.apps.iter().map(|app| app.name.as_str()).collect();
+    let known = if known.is_empty() { "no apps".to_owned() } else { known.join(", ") };
+    format!("no such app: {name} (the image has {known})")
+}
+
+fn kind_name(kind: AppKind) -> &'static str {
     match kind {
         AppKind::Kube => "kube",
         AppKind::Helm => "helm",
@@ -155,8 +169,8 @@ fn kind(kind: AppKind) -> &'static str {
     }
 }
 
-/// A word for the shell, whatever is in it.
-fn quoted(word: &str) -> String {
+/// Quotes a word for the shell.
+fn shell_quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -170,8 +184,8 @@ mod tests {
         App { name: name.into(), kind, files: vec![], env: [("From".to_owned(), "appenv".to_owned())].into(), cmds: vec![], role }
     }
 
-    /// The titles of what is launched.
-    fn launched(change: impl FnOnce(&mut ClusterConfig, &mut Application)) -> (Vec<String>, Vec<String>) {
+    /// The titles of the resources that are launched, and the errors.
+    fn titles_and_errors(change: impl FnOnce(&mut ClusterConfig, &mut Application)) -> (Vec<String>, Vec<String>) {
         let mut config = ClusterConfig::new(ClusterKind::KubeInstaller);
         config.apps = vec![
             app("disk", AppKind::Kube, Some(Role::Csi)),
@@ -181,29 +195,33 @@ mod tests {
             app("chart", AppKind::Helm, None),
         ];
         config.launch.apps = vec!["web".into(), "net".into()];
-        let mut said = Application::default();
-        change(&mut config, &mut said);
+        let mut overrides = Application::default();
+        change(&mut config, &mut overrides);
         let files = BTreeMap::from([(PathBuf::from("application/apps/job/it's.sh"), vec![])]);
-        let applications = Applications { config: &config, said: &said, files: &files, env: &Env::new(), rootfs: Digest::of(b"rootfs") };
+        let applications =
+            Applications { config: &config, overrides: &overrides, files: &files, env: &Env::new(), rootfs: Digest::of(b"rootfs") };
         (applications.launch().iter().map(Resource::title).collect(), applications.unsupported())
     }
 
     #[test]
-    fn the_clusterfile_goes_before_the_image_and_storage_before_all() {
-        assert_eq!(launched(|_, _| ()).0, ["app disk", "app web"]);
-        assert_eq!(launched(|_, said| said.launch_apps = Some(vec!["job".into()])).0, ["app disk", r"app job: bash 'it'\''s.sh'"]);
-        assert_eq!(launched(|config, _| config.launch.cmds = vec!["helm x".into()]).0, ["app disk", "launch: helm x"]);
+    fn the_launch_list_of_the_clusterfile_takes_precedence_and_storage_comes_first() {
+        assert_eq!(titles_and_errors(|_, _| ()).0, ["app disk", "app web"]);
+        assert_eq!(
+            titles_and_errors(|_, overrides| overrides.launch_apps = Some(vec!["job".into()])).0,
+            ["app disk", r"app job: bash 'it'\''s.sh'"]
+        );
+        assert_eq!(titles_and_errors(|config, _| config.launch.cmds = vec!["helm x".into()]).0, ["app disk", "launch: helm x"]);
         let own = AppConfig { name: "web".into(), cmds: Some(vec!["make".into()]), ..AppConfig::default() };
-        assert_eq!(launched(|_, said| said.configs.push(own)).0, ["app disk", "app web: make"]);
-        assert_eq!(launched(|_, said| said.launch_apps = Some(vec![])).0, ["app disk"]);
-        let again = |_: &mut ClusterConfig, said: &mut Application| said.cmds = Some(["a", "b", "a"].map(str::to_owned).into());
-        assert_eq!(launched(again).0, ["app disk", "launch: a", "launch: b", "launch (time 2): a"]);
+        assert_eq!(titles_and_errors(|_, overrides| overrides.configs.push(own)).0, ["app disk", "app web: make"]);
+        assert_eq!(titles_and_errors(|_, overrides| overrides.launch_apps = Some(vec![])).0, ["app disk"]);
+        let again = |_: &mut ClusterConfig, overrides: &mut Application| overrides.cmds = Some(["a", "b", "a"].map(str::to_owned).into());
+        assert_eq!(titles_and_errors(again).0, ["app disk", "launch: a", "launch: b", "launch (time 2): a"]);
     }
 
     #[test]
-    fn what_is_not_known_or_not_carried_out_is_named() {
-        let (_, wrong) = launched(|_, said| said.launch_apps = Some(vec!["chart".into(), "nope".into()]));
-        assert_eq!(wrong.len(), 2, "{wrong:?}");
-        assert!(wrong[0].contains("`nope`") && wrong[1].contains("`chart`"), "{wrong:?}");
+    fn unknown_and_unsupported_apps_are_named() {
+        let (_, errors) = titles_and_errors(|_, overrides| overrides.launch_apps = Some(vec!["chart".into(), "nope".into()]));
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(errors[0].contains("no such app: nope") && errors[1].contains("`chart`"), "{errors:?}");
     }
 }

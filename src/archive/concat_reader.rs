@@ -1,4 +1,4 @@
-//! Reads numbered parts, of which nothing else is known, as the one stream that they are.
+//! Reads the numbered parts of a split archive as one stream, for archives whose list of parts is missing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use crate::error::Failure;
 
-/// The archive that the parts are. An error of [`Read::read`] is of kind `Verification` and names the part.
-pub(super) struct Joined {
+/// Reads files one after the other. An error of [`Read::read`] is of kind `Verification` and names the part.
+pub(super) struct ConcatReader {
     paths: std::vec::IntoIter<PathBuf>,
     current: Option<(PathBuf, File)>,
 }
 
-impl Joined {
+impl ConcatReader {
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Joined { paths: paths.into_iter(), current: None }
+        ConcatReader { paths: paths.into_iter(), current: None }
     }
 }
 
@@ -24,7 +24,7 @@ fn unreadable(path: &std::path::Path, error: &io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, failure)
 }
 
-impl Read for Joined {
+impl Read for ConcatReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some((path, file)) = &mut self.current else {

@@ -1,4 +1,4 @@
-//! What a site has, written down for those who save archives for it.
+//! Inventories: lists of the images and blobs of a destination, from which `save --for` makes a delta archive.
 
 use std::collections::BTreeSet;
 
@@ -11,32 +11,32 @@ use crate::store::Store;
 
 const VERSION: u32 = 1;
 
-/// What a store has that its names keep.
+/// The images and blobs of a store, and the blobs of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
     version: u32,
     /// The images, by name.
-    pub images: Vec<Held>,
-    /// All that they reach and that is here.
+    pub images: Vec<InventoryImage>,
+    /// All blobs that they reach and that are in the store.
     pub blobs: Vec<Blob>,
-    /// What the site's hosts have, if they were asked.
+    /// The hosts that were asked, with their blobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<HostHeld>,
+    pub hosts: Vec<InventoryHost>,
 }
 
-/// What a host has.
+/// A host and its blobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostHeld {
-    /// Its name.
+pub struct InventoryHost {
+    /// The name of the host.
     pub name: String,
-    /// The blobs of its store.
+    /// The blobs in its store.
     pub blobs: Vec<Blob>,
 }
 
 /// An image of an inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct InventoryImage {
     /// Its name.
     pub name: Reference,
     /// Its digest.
@@ -44,17 +44,17 @@ pub struct Held {
 }
 
 impl Inventory {
-    /// Lists what the store's names reach. What no name reaches may be pruned any time, and is left out.
-    pub fn take(store: &Store) -> Result<Inventory> {
-        let held = |(name, root): (Reference, oci_spec::image::Descriptor)| Ok(Held { name, digest: root.digest().try_into()? });
-        let images = store.names()?.into_iter().map(held).collect::<Result<Vec<_>>>()?;
+    /// Lists the images of a store and the blobs that they reach. Other blobs are left out, since they may be pruned at any time.
+    pub fn create(store: &Store) -> Result<Inventory> {
+        let image = |(name, root): (Reference, oci_spec::image::Descriptor)| Ok(InventoryImage { name, digest: root.digest().try_into()? });
+        let images = store.refs()?.into_iter().map(image).collect::<Result<Vec<_>>>()?;
         Ok(Inventory { version: VERSION, images, blobs: store.reachable_blobs()?, hosts: Vec::new() })
     }
 
-    /// Reads an inventory.
+    /// Parses an inventory (JSON). Anything else is an error of kind `Usage`.
     pub fn parse(bytes: &[u8]) -> Result<Inventory> {
         let inventory: Inventory = serde_json::from_slice(bytes)
-            .map_err(|error| Failure::usage(format!("not an inventory: {error}")).hint("`sealift inventory -o FILE` writes one"))?;
+            .map_err(|error| Failure::usage(format!("not an inventory: {error}")).hint("`sealift inventory -o FILE` writes host"))?;
         ensure!(
             inventory.version == VERSION,
             Failure::usage(format!("unsupported inventory version {}: expected {VERSION}", inventory.version))
@@ -63,10 +63,10 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// The digests of what every host has.
+    /// The digests of the blobs that every host has.
     pub fn on_all_hosts(&self) -> BTreeSet<Digest> {
         let sets = self.hosts.iter().map(|host| host.blobs.iter().map(|blob| blob.digest).collect::<BTreeSet<_>>());
-        sets.reduce(|all, one| &all & &one).unwrap_or_default()
+        sets.reduce(|common, host| &common & &host).unwrap_or_default()
     }
 
     /// The digests of the store's blobs.

@@ -1,4 +1,4 @@
-//! Reads images from an archive.
+//! Loads images from an archive into the store.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 
@@ -7,101 +7,101 @@ use indicatif::BinaryBytes;
 use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
-use super::concat_reader::Joined;
-use super::load_parts::Collection;
-use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, Parts};
+use super::concat_reader::ConcatReader;
+use super::load_parts::PartLoader;
+use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, PartList};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Task, Unit};
 use crate::image::{Blob, Digest, Reference};
 use crate::layer::{LayerVerification, TarReader, check_layers, check_workloads};
-use crate::store::{MAX_DOCUMENT, Store, is_referrer, name_of};
+use crate::store::{MAX_MANIFEST_SIZE, Store, is_referrer, ref_name};
 use crate::trust::Policy;
 
-/// How the images of an archive are named, and which of them may be.
+/// How the images of an archive are named and verified.
 #[derive(Debug, Clone, Default)]
-pub struct Naming {
-    /// The name of the one image of an archive, whatever the archive says.
+pub struct LoadOptions {
+    /// The name for the only image of an archive, instead of its own.
     pub tag: Option<Reference>,
-    /// Which images must be signed. One that is refused gets no name.
+    /// Which images must be signed. An image that is refused is not tagged.
     pub policy: Policy,
-    /// How their layers are looked into. An image with one that is not what it should be gets no name.
-    pub sifting: LayerVerification,
+    /// How layers are verified. An image with a wrong layer is not tagged.
+    pub verification: LayerVerification,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Loaded {
-    /// The names that point at images now.
+pub struct LoadSummary {
+    /// The images that were tagged.
     pub images: Vec<Reference>,
-    /// Blobs that came in.
+    /// Blobs that were added to the store.
     pub new_blobs: u64,
-    /// Blobs that were here already.
+    /// Blobs that the store had already.
     pub known_blobs: u64,
-    /// Bytes of the blobs that came in.
+    /// Bytes of the added blobs.
     pub new_bytes: u64,
 }
 
-impl Loaded {
-    /// What came in, in a line.
-    pub(super) fn story(&self) -> String {
-        format!("{} new blobs, {}; {} were here already", self.new_blobs, BinaryBytes(self.new_bytes), self.known_blobs)
+impl LoadSummary {
+    /// The counts in one line.
+    pub(super) fn describe(&self) -> String {
+        format!("{} new blobs, {}; {} already in the store", self.new_blobs, BinaryBytes(self.new_bytes), self.known_blobs)
     }
 }
 
-/// Reads an archive from start to end, verifies every blob, and names the images.
+/// Reads an archive from start to end, verifies every blob, and tags the images.
 ///
-/// Interrupted, it keeps what arrived: the next load passes over blobs that are here and goes on in the middle of one.
-/// Names are given at the end, when all that they reach is here and the layers are found to be what they should.
-pub fn load(store: &Store, archive: impl Read, naming: &Naming, ctx: &Context) -> Result<Loaded> {
+/// An interrupted load keeps what it has read: the next one skips those blobs, and resumes in the middle of one. Images are tagged
+/// at the end, when they are complete and their layers verified.
+pub fn load(store: &Store, archive: impl Read, options: &LoadOptions, ctx: &Context) -> Result<LoadSummary> {
     let task = ctx.task("load", None, Unit::Bytes);
     let mut archive = BufReader::with_capacity(256 << 10, ctx.reader(archive));
-    ensure_plain(archive.fill_buf()?)?;
+    ensure_uncompressed(archive.fill_buf()?)?;
     let mut members = TarReader::new(archive);
-    let (mut head, mut loaded) = (Head::default(), Loaded::default());
+    let (mut head, mut loaded) = (Metadata::default(), LoadSummary::default());
     while let Some(member) = members.next()? {
         ctx.check()?;
         let path = member.path.to_string_lossy();
         if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::at_place) {
-            take_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, ctx, &task)?;
+            load_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, ctx, &task)?;
         } else {
             head.take(&path, &mut members, member.size, store)?;
         }
     }
     let index = head.index()?;
-    task.done(loaded.story());
-    loaded.images = name_images(store, &index, naming, head.delta.as_ref(), ctx)?;
+    task.done(loaded.describe());
+    loaded.images = name_images(store, &index, options, head.delta.as_ref(), ctx)?;
     Ok(loaded)
 }
 
-/// What an archive says about itself.
+/// The files of an archive that are not blobs: `oci-layout`, `index.json`, `sealift-delta.json`.
 #[derive(Default)]
-struct Head {
+struct Metadata {
     is_layout: bool,
     index: Option<Vec<u8>>,
     delta: Option<Delta>,
 }
 
-impl Head {
-    /// Reads what comes before the blobs.
-    fn read(source: impl Read, store: &Store) -> Result<Head> {
-        let (mut head, mut members) = (Head::default(), TarReader::new(source));
+impl Metadata {
+    /// Reads the tar entries that come before the blobs.
+    fn read(source: impl Read, store: &Store) -> Result<Metadata> {
+        let (mut head, mut members) = (Metadata::default(), TarReader::new(source));
         while let Some(member) = members.next()? {
             head.take(&member.path.to_string_lossy(), &mut members, member.size, store)?;
         }
         Ok(head)
     }
 
-    /// Takes in one file of the archive; others than it knows are passed over. A delta whose base is not here is refused.
+    /// Reads one file of the archive; unknown files are skipped. A delta whose base is not in the store is refused.
     fn take(&mut self, path: &str, content: &mut impl Read, size: u64, store: &Store) -> Result<()> {
         match path {
             LAYOUT_FILE => {
-                check_layout(&document(content, size, LAYOUT_FILE)?)?;
+                check_layout(&read_file(content, size, LAYOUT_FILE)?)?;
                 self.is_layout = true;
             }
-            INDEX_FILE => self.index = Some(document(content, size, INDEX_FILE)?),
+            INDEX_FILE => self.index = Some(read_file(content, size, INDEX_FILE)?),
             DELTA_FILE => {
-                let delta = Delta::parse(&document(content, size, DELTA_FILE)?)?;
+                let delta = Delta::parse(&read_file(content, size, DELTA_FILE)?)?;
                 delta.check(store)?;
                 self.delta = Some(delta);
             }
@@ -110,7 +110,7 @@ impl Head {
         Ok(())
     }
 
-    /// The index of the images.
+    /// Parses `index.json`.
     fn index(&self) -> Result<ImageIndex> {
         if !self.is_layout {
             bail!(
@@ -126,9 +126,9 @@ impl Head {
     }
 }
 
-/// Fails before anything is written when the store has no room for what an archive's file would bring. A file that is damaged passes:
-/// loading it tells more.
-pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
+/// Fails, before anything is written, if the disk has no space for the new blobs of an archive. A damaged file passes: loading it
+/// gives a better error.
+pub fn ensure_disk_space_for(file: &std::fs::File, store: &Store) -> Result<()> {
     let mut needed = 0u64;
     let mut archive = tar::Archive::new(file);
     let Ok(entries) = archive.entries_with_seek() else { return Ok(()) };
@@ -138,41 +138,41 @@ pub fn ensure_room_for(file: &std::fs::File, store: &Store) -> Result<()> {
         let Some(digest) = place.and_then(Digest::at_place) else { continue };
         let blob = Blob { digest, size: entry.size() };
         if !store.has(&blob) {
-            needed = needed.saturating_add(blob.size - store.arrived(&blob));
+            needed = needed.saturating_add(blob.size - store.partial_size(&blob));
         }
     }
-    store.ensure_room(needed, "to load")
+    store.ensure_disk_space(needed, "to load")
 }
 
-/// Takes in what is here of a split archive, and names its images once all is in; like [`load`].
+/// Loads the parts of a split archive that exist, and tags its images when all parts are loaded; like [`load`].
 ///
-/// Parts may come in any order, one at a time: those that are in need not be here again. Parts that are missing or broken are rebuilt
-/// from parity if there is enough of it; else the error names them.
-pub fn load_parts(store: &Store, parts: &Parts, naming: &Naming, ctx: &Context) -> Result<Loaded> {
+/// Parts may come in any order, one at a time, and loaded parts are not needed again. Missing or damaged parts are rebuilt from parity
+/// if there is enough; else the error names them.
+pub fn load_parts(store: &Store, parts: &PartList, options: &LoadOptions, ctx: &Context) -> Result<LoadSummary> {
     if !parts.is_listed() {
         ctx.warn(format!("the list of parts is missing: reading {} numbered parts in order", parts.parts.len()));
-        return load(store, Joined::new(parts.paths()), naming, ctx);
+        return load(store, ConcatReader::new(parts.paths()), options, ctx);
     }
-    let mut collection = Collection::new(store, parts, ctx);
-    let (mut head, mut loaded) = (None, Loaded::default());
-    let mut read_head = |collection: &Collection| {
+    let mut collection = PartLoader::new(store, parts, ctx);
+    let (mut head, mut loaded) = (None, LoadSummary::default());
+    let mut read_head = |collection: &PartLoader| {
         if head.is_none()
-            && let Some(source) = collection.head()?
+            && let Some(source) = collection.metadata()?
         {
-            head = Some(Head::read(source, store)?);
+            head = Some(Metadata::read(source, store)?);
         }
         Ok(())
     };
-    collection.take_all(&mut loaded, &mut read_head)?;
+    collection.load_all(&mut loaded, &mut read_head)?;
     read_head(&collection)?;
     let head = head.with_context(|| Failure::verification("the archive has no index.json"))?;
-    loaded.images = name_images(store, &head.index()?, naming, head.delta.as_ref(), ctx)?;
+    loaded.images = name_images(store, &head.index()?, options, head.delta.as_ref(), ctx)?;
     collection.finish()?;
     Ok(loaded)
 }
 
-/// Refuses what is plainly no archive by its first bytes.
-fn ensure_plain(start: &[u8]) -> Result<()> {
+/// Refuses empty and compressed files by their first bytes.
+fn ensure_uncompressed(start: &[u8]) -> Result<()> {
     ensure!(!start.is_empty(), Failure::usage("not an OCI archive: the file is empty"));
     let unpack = match start {
         [0x1f, 0x8b, ..] => "gunzip -c",
@@ -183,7 +183,7 @@ fn ensure_plain(start: &[u8]) -> Result<()> {
     bail!(Failure::usage("the archive is compressed").hint(format!("decompress it first: `{unpack} FILE | sealift load`")))
 }
 
-/// Refuses layouts of a version that nobody knows yet.
+/// Refuses other versions of the image layout than 1.0.0.
 fn check_layout(text: &[u8]) -> Result<()> {
     let damaged = |error| Failure::verification(format!("the archive's oci-layout is damaged: {error}"));
     let layout: oci_spec::image::OciLayout = serde_json::from_slice(text).map_err(damaged)?;
@@ -192,27 +192,27 @@ fn check_layout(text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn document(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
-    // what a delta leaves out may be many blobs
-    let limit = if name == DELTA_FILE { 16 * MAX_DOCUMENT } else { MAX_DOCUMENT };
+fn read_file(from: &mut impl Read, size: u64, name: &str) -> Result<Vec<u8>> {
+    // a delta may list many blobs
+    let limit = if name == DELTA_FILE { 16 * MAX_MANIFEST_SIZE } else { MAX_MANIFEST_SIZE };
     ensure!(size <= limit, Failure::verification(format!("{name} in the archive is too large: limit {} MiB", limit >> 20)));
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Stores one blob, unless it is here. What an interrupted load left of it is not written again.
-fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Loaded, ctx: &Context, task: &Task) -> Result<()> {
+/// Stores one blob, unless the store has it. Bytes from an interrupted load are not written again.
+fn load_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut LoadSummary, ctx: &Context, task: &Task) -> Result<()> {
     if store.has(&blob) {
         loaded.known_blobs += 1;
         return Ok(());
     }
     let mut ingest = store.ingest(&blob)?;
-    let here = ingest.offset();
-    store.ensure_room(blob.size.saturating_sub(here), &format!("for blob {}", blob.digest))?;
-    if here > 0 {
-        io::copy(&mut content.take(here), &mut io::sink())?;
-        task.advance(here);
+    let offset = ingest.offset();
+    store.ensure_disk_space(blob.size.saturating_sub(offset), &format!("for blob {}", blob.digest))?;
+    if offset > 0 {
+        io::copy(&mut content.take(offset), &mut io::sink())?;
+        task.advance(offset);
     }
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -221,7 +221,7 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
             Ok(0) => break,
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                // a part that was found broken at its end: what came of it must not be gone on with
+                // a part found damaged at its end: its bytes must not be resumed
                 if kind_of(&error) == Kind::Verification {
                     ingest.restart()?;
                 }
@@ -239,50 +239,50 @@ fn take_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     Ok(())
 }
 
-/// Points the archive's names at its images, after looking that each is whole, and keeps what refers to them.
-fn name_images(store: &Store, index: &ImageIndex, naming: &Naming, delta: Option<&Delta>, ctx: &Context) -> Result<Vec<Reference>> {
+/// Checks that the images are complete, verifies and tags them, and attaches their referrers.
+fn name_images(store: &Store, index: &ImageIndex, options: &LoadOptions, delta: Option<&Delta>, ctx: &Context) -> Result<Vec<Reference>> {
     let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
-    let named: Vec<(Reference, &Descriptor)> = match (&naming.tag, images.as_slice()) {
+    let named: Vec<(Reference, &Descriptor)> = match (&options.tag, images.as_slice()) {
         (Some(tag), [only]) => vec![(tag.clone(), *only)],
         (Some(_), several) => bail!(
             Failure::usage(format!("the archive has {} images: `--tag` works with one only", several.len()))
                 .hint("load without `--tag`, then name an image with `sealift tag`")
         ),
-        (None, entries) => entries.iter().filter_map(|entry| Some((name_of(entry)?, *entry))).collect(),
+        (None, entries) => entries.iter().filter_map(|entry| Some((ref_name(entry)?, *entry))).collect(),
     };
     if named.is_empty() {
         bail!(Failure::usage("the archive has no image name").hint("set one with `--tag NAME`"));
     }
     let mut on_hosts = 0;
     for (name, descriptor) in &named {
-        on_hosts += whole(store, descriptor, &format!("image {}", name.familiar()), delta)?;
-        check_layers(store, descriptor, naming.sifting, ctx)
+        on_hosts += ensure_complete(store, descriptor, &format!("image {}", name.familiar()), delta)?;
+        check_layers(store, descriptor, options.verification, ctx)
             .and_then(|()| check_workloads(store, descriptor))
             .with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
     for referrer in &referrers {
-        whole(store, referrer, &format!("referrer {}", referrer.digest()), delta)?;
+        ensure_complete(store, referrer, &format!("referrer {}", referrer.digest()), delta)?;
     }
     if on_hosts > 0 {
         ctx.warn(format!("{on_hosts} blobs are only on the hosts: the images run there, but cannot be pushed or saved from this store"));
     }
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
     for (name, descriptor) in &named {
-        naming.policy.check(store, name, &descriptor.digest().try_into()?, ctx)?;
+        options.policy.check(store, name, &descriptor.digest().try_into()?, ctx)?;
     }
     named.iter().try_for_each(|(name, descriptor)| store.tag(name, descriptor))?;
     Ok(named.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Looks that all of a document is here, but for what a delta left to the hosts; how many blobs that are.
-fn whole(store: &Store, root: &Descriptor, what: &str, delta: Option<&Delta>) -> Result<usize> {
+/// Fails unless all blobs below `root` are in the store, except those that a delta leaves to the hosts; returns how many those are.
+fn ensure_complete(store: &Store, root: &Descriptor, what: &str, delta: Option<&Delta>) -> Result<usize> {
     let nodes = store.walk(root).with_context(|| format!("{what} in the archive"))?;
-    let lacking: Vec<Blob> = nodes.iter().map(|node| node.blob).filter(|blob| !store.has(blob)).collect();
-    if let Some(blob) = lacking.iter().find(|blob| !delta.is_some_and(|delta| delta.is_on_hosts(blob))) {
+    let missing: Vec<Blob> = nodes.iter().map(|node| node.blob).filter(|blob| !store.has(blob)).collect();
+    if let Some(blob) = missing.iter().find(|blob| !delta.is_some_and(|delta| delta.is_on_hosts(blob))) {
         bail!(
             Failure::verification(format!("the archive is incomplete: {what} is missing blob {}", blob.digest))
                 .hint("save or copy the archive again")
         );
     }
-    Ok(lacking.len())
+    Ok(missing.len())
 }

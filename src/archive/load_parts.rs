@@ -1,7 +1,7 @@
-//! Takes in a split archive part by part, in any order, on any day: each part is read when it is here and something of it is lacking.
+//! Loads a split archive part by part, in any order: a part is read if its file exists and the store lacks some of its content.
 //!
-//! The list of parts says which blob is where. A blob that lies in one part goes into the store at once; one that lies across parts is
-//! kept in pieces until all are here. So what is in is seen in the store, and nothing needs to be remembered.
+//! The list of parts has the offset of every blob. A blob within one part is stored at once; one that spans parts is stored in chunks
+//! until all are there. So the store itself shows what is loaded, and no other state is needed.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,34 +10,34 @@ use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::load::Loaded;
-use super::parity::Rebuilt;
-use super::part_list::Placed;
-use super::{Part, Parts};
+use super::load::LoadSummary;
+use super::parity::RebuiltPart;
+use super::part_list::Entry;
+use super::{Part, PartList};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Task, Unit};
 use crate::image::{Blob, Hasher};
 use crate::store::{Chunk, Store};
 
-/// A split archive on its way into a store.
-pub(super) struct Collection<'a> {
+/// Loads a split archive into a store.
+pub(super) struct PartLoader<'a> {
     store: &'a Store,
-    parts: &'a Parts,
+    parts: &'a PartList,
     ctx: &'a Context,
-    /// Numbers of parts that are not there or not what they should be.
-    broken: BTreeSet<usize>,
-    /// Whether all parts were looked at.
+    /// Numbers of parts that are missing or damaged.
+    damaged: BTreeSet<usize>,
+    /// Whether all parts were verified.
     searched: bool,
-    /// What cannot be had now.
-    lost: BTreeSet<usize>,
+    /// Numbers of parts that can be neither read nor rebuilt now.
+    missing: BTreeSet<usize>,
 }
 
-/// Some bytes of what is in the archive.
+/// The bytes of an entry that lie in one part.
 struct Span<'a> {
-    of: &'a Placed,
+    entry: &'a Entry,
     /// Which bytes of it.
     range: Range<u64>,
-    /// Where they are in the part.
+    /// Their offset in the part.
     at: u64,
 }
 
@@ -47,136 +47,136 @@ impl Span<'_> {
     }
 }
 
-impl<'a> Collection<'a> {
-    pub fn new(store: &'a Store, parts: &'a Parts, ctx: &'a Context) -> Self {
-        Collection { store, parts, ctx, broken: parts.missing(), searched: false, lost: BTreeSet::new() }
+impl<'a> PartLoader<'a> {
+    pub fn new(store: &'a Store, parts: &'a PartList, ctx: &'a Context) -> Self {
+        PartLoader { store, parts, ctx, damaged: parts.missing(), searched: false, missing: BTreeSet::new() }
     }
 
-    /// Takes in what is here and lacking. After each part `taken` is called.
-    pub fn take_all(&mut self, loaded: &mut Loaded, mut taken: impl FnMut(&Self) -> Result<()>) -> Result<()> {
-        self.join_left()?;
-        let lacking: Vec<Blob> = self.parts.blobs().filter(|blob| !self.store.has(blob)).collect();
-        loaded.known_blobs += (self.parts.blobs().count() - lacking.len()) as u64;
-        let wanted: Vec<usize> = (0..self.parts.parts.len()).filter(|&number| self.is_wanted(number)).collect();
-        self.ensure_room()?;
-        let total = wanted.iter().map(|&number| self.parts.size(number)).sum();
+    /// Loads the parts that are needed and available. Calls `loaded_part` after each.
+    pub fn load_all(&mut self, loaded: &mut LoadSummary, mut loaded_part: impl FnMut(&Self) -> Result<()>) -> Result<()> {
+        self.join_leftovers()?;
+        let missing: Vec<Blob> = self.parts.blobs().filter(|blob| !self.store.has(blob)).collect();
+        loaded.known_blobs += (self.parts.blobs().count() - missing.len()) as u64;
+        let required: Vec<usize> = (0..self.parts.parts.len()).filter(|&number| self.is_required(number)).collect();
+        self.ensure_disk_space()?;
+        let total = required.iter().map(|&number| self.parts.size(number)).sum();
         let task = self.ctx.task("load", Some(total), Unit::Bytes);
-        for number in wanted {
-            self.take_from_anywhere(number, &task)?;
-            taken(self)?;
+        for number in required {
+            self.load_or_rebuild(number, &task)?;
+            loaded_part(self)?;
         }
-        let new: Vec<Blob> = lacking.into_iter().filter(|blob| self.store.has(blob)).collect();
+        let new: Vec<Blob> = missing.into_iter().filter(|blob| self.store.has(blob)).collect();
         loaded.new_blobs += new.len() as u64;
         loaded.new_bytes += new.iter().map(|blob| blob.size).sum::<u64>();
-        task.done(loaded.story());
-        self.complain()
+        task.done(loaded.describe());
+        self.ensure_nothing_missing()
     }
 
-    /// The head of the archive, once it is here.
-    pub fn head(&self) -> Result<Option<impl Read + use<>>> {
-        let head = self.parts.head();
-        let ranges = self.parts.ranges(head);
-        if !ranges.iter().all(|range| self.store.has_chunk(&head.blob, range)) {
+    /// The metadata of the archive, once it is loaded.
+    pub fn metadata(&self) -> Result<Option<impl Read + use<>>> {
+        let metadata = self.parts.metadata();
+        let ranges = self.parts.ranges(metadata);
+        if !ranges.iter().all(|range| self.store.has_chunk(&metadata.blob, range)) {
             return Ok(None);
         }
-        self.store.read_chunks(&head.blob, &ranges).map(Some)
+        self.store.read_chunks(&metadata.blob, &ranges).map(Some)
     }
 
-    /// Forgets the head: all that the archive names is in the store.
+    /// Deletes the metadata chunks: all images are in the store.
     pub fn finish(&self) -> Result<()> {
-        let head = self.parts.head();
-        self.store.drop_chunks(&head.blob, &self.parts.ranges(head))
+        let metadata = self.parts.metadata();
+        self.store.remove_chunks(&metadata.blob, &self.parts.ranges(metadata))
     }
 
-    /// What a part has of the archive's blobs and head.
+    /// The spans of the metadata and of blobs in a part.
     fn spans(&self, number: usize) -> impl Iterator<Item = Span<'a>> + use<'a> {
         let part = self.parts.range(number);
         let contents = &self.parts.contents;
-        let first = contents.partition_point(|placed| placed.end() <= part.start);
-        contents[first..].iter().take_while(move |placed| placed.offset < part.end).map(move |placed| {
-            let (start, end) = (placed.offset.max(part.start), placed.end().min(part.end));
-            Span { of: placed, range: start - placed.offset..end - placed.offset, at: start - part.start }
+        let first = contents.partition_point(|entry| entry.end() <= part.start);
+        contents[first..].iter().take_while(move |entry| entry.offset < part.end).map(move |entry| {
+            let (start, end) = (entry.offset.max(part.start), entry.end().min(part.end));
+            Span { entry, range: start - entry.offset..end - entry.offset, at: start - part.start }
         })
     }
 
-    fn is_lacking(&self, span: &Span) -> bool {
-        let is_in_store = self.parts.is_blob(span.of) && self.store.has(&span.of.blob);
-        !is_in_store && !self.store.has_chunk(&span.of.blob, &span.range)
+    fn is_missing(&self, span: &Span) -> bool {
+        let is_in_store = self.parts.is_blob(span.entry) && self.store.has(&span.entry.blob);
+        !is_in_store && !self.store.has_chunk(&span.entry.blob, &span.range)
     }
 
-    fn is_wanted(&self, number: usize) -> bool {
-        self.spans(number).any(|span| self.is_lacking(&span))
+    fn is_required(&self, number: usize) -> bool {
+        self.spans(number).any(|span| self.is_missing(&span))
     }
 
-    /// Fails unless the store has room for what is lacking; a blob that is put together of pieces is there twice meanwhile.
-    fn ensure_room(&self) -> Result<()> {
-        let lacking = self.parts.contents.iter().filter(|placed| self.parts.is_blob(placed) && !self.store.has(&placed.blob));
-        let (mut needed, mut twice) = (0u64, 0);
-        for placed in lacking {
-            let ranges = self.parts.ranges(placed);
-            let here: u64 =
-                ranges.iter().filter(|range| self.store.has_chunk(&placed.blob, range)).map(|range| range.end - range.start).sum();
-            needed = needed.saturating_add(placed.blob.size - here);
-            twice = if ranges.len() > 1 { placed.blob.size.max(twice) } else { twice };
+    /// Fails unless the disk has space for the missing blobs; a blob that is joined from chunks takes twice its size meanwhile.
+    fn ensure_disk_space(&self) -> Result<()> {
+        let missing = self.parts.contents.iter().filter(|entry| self.parts.is_blob(entry) && !self.store.has(&entry.blob));
+        let (mut needed, mut largest_joined) = (0u64, 0);
+        for entry in missing {
+            let ranges = self.parts.ranges(entry);
+            let present: u64 =
+                ranges.iter().filter(|range| self.store.has_chunk(&entry.blob, range)).map(|range| range.end - range.start).sum();
+            needed = needed.saturating_add(entry.blob.size - present);
+            largest_joined = if ranges.len() > 1 { entry.blob.size.max(largest_joined) } else { largest_joined };
         }
-        self.store.ensure_room(needed.saturating_add(twice), "to load")
+        self.store.ensure_disk_space(needed.saturating_add(largest_joined), "to load")
     }
 
-    /// Takes in a part from its file, or as parity gives it; what is neither is lost.
-    fn take_from_anywhere(&mut self, number: usize, task: &Task) -> Result<()> {
+    /// Loads a part from its file, or rebuilt from parity; else it is recorded as missing.
+    fn load_or_rebuild(&mut self, number: usize, task: &Task) -> Result<()> {
         loop {
-            let source: Box<dyn Read> = if !self.broken.contains(&number) {
+            let source: Box<dyn Read> = if !self.damaged.contains(&number) {
                 let path = self.parts.path(&self.parts.parts[number]);
                 Box::new(File::open(&path).with_context(|| path.display().to_string())?)
-            } else if self.parts.can_rebuild(&self.broken) {
-                self.ctx.warn(format!("rebuilt from parity, missing or damaged: {}", self.parts.names(&self.broken)));
-                Box::new(Rebuilt::new(self.parts.clone(), self.broken.clone(), number))
+            } else if self.parts.can_rebuild(&self.damaged) {
+                self.ctx.warn(format!("rebuilt from parity, missing or damaged: {}", self.parts.names(&self.damaged)));
+                Box::new(RebuiltPart::new(self.parts.clone(), self.damaged.clone(), number))
             } else {
-                self.lost.insert(number);
+                self.missing.insert(number);
                 return Ok(());
             };
-            match self.take(number, source, task) {
-                Err(error) if kind_of(&error) == Kind::Verification => self.search(number, &error)?,
+            match self.load_part(number, source, task) {
+                Err(error) if kind_of(&error) == Kind::Verification => self.find_damaged(number, &error)?,
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(()),
             }
         }
     }
 
-    /// Finds out which parts are to blame when one has turned out not to be what it should.
-    fn search(&mut self, number: usize, error: &anyhow::Error) -> Result<()> {
+    /// Finds all damaged parts, after one has turned out to be damaged.
+    fn find_damaged(&mut self, number: usize, error: &anyhow::Error) -> Result<()> {
         tracing::debug!("part {number}: {error:#}");
-        let rebuilt = !self.broken.insert(number);
+        let rebuilt = !self.damaged.insert(number);
         if rebuilt || !self.parts.parity.is_empty() {
             ensure!(
                 !std::mem::replace(&mut self.searched, true) || !rebuilt,
                 Failure::verification(format!("part `{}` cannot be rebuilt: {error:#}", self.parts.part(number).file))
                     .hint("copy this part again; what is already loaded is kept")
             );
-            self.broken.extend(self.parts.broken(self.ctx)?);
+            self.damaged.extend(self.parts.find_damaged(self.ctx)?);
         }
         Ok(())
     }
 
-    /// Reads a part to its end. What lies across parts is kept only when the whole part is what it should be.
-    fn take(&self, number: usize, source: impl Read, task: &Task) -> Result<()> {
+    /// Reads a part to its end. Chunks are stored only if the whole part matches its digest.
+    fn load_part(&self, number: usize, source: impl Read, task: &Task) -> Result<()> {
         let part = self.parts.part(number);
-        let mut reader = Reading { source, part, hasher: Hasher::new(io::sink()), buffer: vec![0; 256 << 10], task };
-        let mut pieces: Vec<(Span, Chunk)> = Vec::new();
+        let mut reader = PartReader { source, part, hasher: Hasher::new(io::sink()), buffer: vec![0; 256 << 10], task };
+        let mut chunks: Vec<(Span, Chunk)> = Vec::new();
         for span in self.spans(number) {
             let before = span.at - reader.hasher.written();
             reader.copy(self.ctx, before, &mut io::sink())?;
-            if !self.is_lacking(&span) {
+            if !self.is_missing(&span) {
                 reader.copy(self.ctx, span.length(), &mut io::sink())?;
-            } else if span.length() == span.of.blob.size && self.parts.is_blob(span.of) {
-                let mut ingest = self.store.ingest(&span.of.blob)?;
+            } else if span.length() == span.entry.blob.size && self.parts.is_blob(span.entry) {
+                let mut ingest = self.store.ingest(&span.entry.blob)?;
                 ingest.restart()?;
                 reader.copy(self.ctx, span.length(), &mut ingest)?;
                 ingest.commit()?;
             } else {
-                let mut piece = self.store.chunk(&span.of.blob, &span.range)?;
-                reader.copy(self.ctx, span.length(), &mut piece)?;
-                pieces.push((span, piece));
+                let mut chunk = self.store.chunk(&span.entry.blob, &span.range)?;
+                reader.copy(self.ctx, span.length(), &mut chunk)?;
+                chunks.push((span, chunk));
             }
         }
         reader.copy(self.ctx, u64::MAX, &mut io::sink())?;
@@ -185,61 +185,61 @@ impl<'a> Collection<'a> {
             part.blob == Some(found),
             Failure::verification(format!("part `{}` is damaged: its content does not match the digest", part.file))
         );
-        pieces.into_iter().try_for_each(|(span, piece)| {
-            piece.keep()?;
-            self.join(span.of)
+        chunks.into_iter().try_for_each(|(span, chunk)| {
+            chunk.commit()?;
+            self.join(span.entry)
         })
     }
 
-    /// Goes on where a load was killed between two pieces and the blob that they make.
-    fn join_left(&self) -> Result<()> {
-        for placed in self.parts.contents.iter().filter(|placed| self.parts.is_blob(placed)) {
-            let ranges = self.parts.ranges(placed);
-            if ranges.len() > 1 && self.store.has(&placed.blob) {
-                self.store.drop_chunks(&placed.blob, &ranges)?;
+    /// Joins blobs whose chunks are complete, left by a load that was killed before it joined them.
+    fn join_leftovers(&self) -> Result<()> {
+        for entry in self.parts.contents.iter().filter(|entry| self.parts.is_blob(entry)) {
+            let ranges = self.parts.ranges(entry);
+            if ranges.len() > 1 && self.store.has(&entry.blob) {
+                self.store.remove_chunks(&entry.blob, &ranges)?;
             } else if ranges.len() > 1 {
-                // pieces that do not make the blob are gone now, and their parts are read again
-                self.join(placed).or_else(|error| if kind_of(&error) == Kind::Verification { Ok(()) } else { Err(error) })?;
+                // chunks that do not match the blob are deleted now, and their parts read again
+                self.join(entry).or_else(|error| if kind_of(&error) == Kind::Verification { Ok(()) } else { Err(error) })?;
             }
         }
         Ok(())
     }
 
-    /// Puts a blob together when its last piece has come.
-    fn join(&self, placed: &Placed) -> Result<()> {
-        let ranges = self.parts.ranges(placed);
-        if !self.parts.is_blob(placed) || !ranges.iter().all(|range| self.store.has_chunk(&placed.blob, range)) {
+    /// Joins a blob if all its chunks are there.
+    fn join(&self, entry: &Entry) -> Result<()> {
+        let ranges = self.parts.ranges(entry);
+        if !self.parts.is_blob(entry) || !ranges.iter().all(|range| self.store.has_chunk(&entry.blob, range)) {
             return Ok(());
         }
-        self.store.join_chunks(&placed.blob, &ranges)
+        self.store.join_chunks(&entry.blob, &ranges)
     }
 
-    /// Fails if something is still to come.
-    fn complain(&self) -> Result<()> {
-        if self.lost.is_empty() {
+    /// Fails if parts are still missing.
+    fn ensure_nothing_missing(&self) -> Result<()> {
+        if self.missing.is_empty() {
             return Ok(());
         }
         let (parity, all) = (self.parts.parity.len(), self.parts.parts.len());
-        if parity == 0 && self.lost.iter().all(|&number| !self.parts.path(self.parts.part(number)).exists()) {
-            let (some, verb) = (self.parts.names(&self.lost), if self.lost.len() == 1 { "is" } else { "are" });
+        if parity == 0 && self.missing.iter().all(|&number| !self.parts.path(self.parts.part(number)).exists()) {
+            let (names, verb) = (self.parts.names(&self.missing), if self.missing.len() == 1 { "is" } else { "are" });
             bail!(
-                Failure::failed(format!("{some} {verb} missing: {} of {all} parts are loaded", all - self.lost.len()))
+                Failure::failed(format!("{names} {verb} missing: {} of {all} parts are loaded", all - self.missing.len()))
                     .hint("load the missing parts from the next disk; parts already loaded are not needed again")
             );
         }
-        let useless = self.broken.iter().filter(|&&number| number >= all);
-        let some = self.parts.names(&self.lost.iter().chain(useless).copied().collect());
-        let noun = if self.lost.len() == 1 && parity == 0 { "part" } else { "parts" };
+        let damaged_parity = self.damaged.iter().filter(|&&number| number >= all);
+        let names = self.parts.names(&self.missing.iter().chain(damaged_parity).copied().collect());
+        let noun = if self.missing.len() == 1 && parity == 0 { "part" } else { "parts" };
         let failure = Failure::verification(match parity {
-            0 => format!("{noun} {some} missing or damaged"),
-            _ => format!("{noun} {some} missing or damaged, more than {parity} parity parts can rebuild"),
+            0 => format!("{noun} {names} missing or damaged"),
+            _ => format!("{noun} {names} missing or damaged, more than {parity} parity parts can rebuild"),
         });
         bail!(failure.hint("copy these parts again; what is already loaded is kept"))
     }
 }
 
-/// A part that is being read, and hashed on the way.
-struct Reading<'a, R> {
+/// Reads a part and hashes it.
+struct PartReader<'a, R> {
     source: R,
     part: &'a Part,
     hasher: Hasher<io::Sink>,
@@ -247,13 +247,13 @@ struct Reading<'a, R> {
     task: &'a Task,
 }
 
-impl<R: Read> Reading<'_, R> {
-    /// Copies so many bytes, or what there is.
+impl<R: Read> PartReader<'_, R> {
+    /// Copies `count` bytes, or all up to the end of the part.
     fn copy(&mut self, ctx: &Context, mut count: u64, to: &mut impl Write) -> Result<()> {
         while count > 0 {
             ctx.check()?;
-            let want = usize::try_from(count).unwrap_or(usize::MAX).min(self.buffer.len());
-            let read = match self.source.read(&mut self.buffer[..want]) {
+            let length = usize::try_from(count).unwrap_or(usize::MAX).min(self.buffer.len());
+            let read = match self.source.read(&mut self.buffer[..length]) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -1,8 +1,8 @@
-//! Archives: an OCI layout in a tar, to carry images on a disk; what skopeo calls `oci-archive`.
+//! Image archives: an OCI image layout in a tar file, as skopeo's `oci-archive`, to carry images on a disk.
 //!
-//! A *full* archive has all blobs. A *delta* leaves out what the other end has and says so in `sealift-delta.json`. Either can be *split*:
-//! `NAME.001`, `NAME.002`… are the archive cut into pieces, `NAME.parts` lists them with their digests and says which blob is where, and
-//! `NAME.p01`… are Reed-Solomon parts, each of which replaces any one that is lost or broken. With the list, parts are loaded in any order.
+//! A *full* archive has all blobs. A *delta* archive leaves out blobs that the destination has; `sealift-delta.json` lists them. Either
+//! can be *split*: `NAME.001`, `NAME.002`… are its parts, `NAME.parts` lists their digests and the offsets of all blobs, and `NAME.p01`…
+//! are parity parts (Reed-Solomon), each of which replaces any missing or damaged part. With the list, parts load in any order.
 
 mod concat_reader;
 mod delta;
@@ -14,22 +14,22 @@ mod part_list;
 mod save;
 mod split_writer;
 
-pub use delta::{Delta, Known};
-pub use inventory::{Held, HostHeld, Inventory};
-pub use load::{Loaded, Naming, ensure_room_for, load, load_parts};
-pub use part_list::{Part, Parts, find_parts};
+pub use delta::{Baseline, Delta};
+pub use inventory::{Inventory, InventoryHost, InventoryImage};
+pub use load::{LoadOptions, LoadSummary, ensure_disk_space_for, load, load_parts};
+pub use part_list::{Part, PartList, find_parts};
 pub use save::{Selection, select};
-pub use split_writer::{SMALLEST_PART, check_split, save_parts};
+pub use split_writer::{MIN_PART_SIZE, save_parts, split_size};
 
-/// The file that says what an archive is.
+/// The marker file of an OCI image layout.
 const LAYOUT_FILE: &str = "oci-layout";
-/// Its content.
+/// The content of the marker file.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// The file with the names.
+/// The file that lists the images.
 const INDEX_FILE: &str = "index.json";
-/// The file that says what a delta leaves out.
+/// The file that lists what a delta leaves out.
 const DELTA_FILE: &str = "sealift-delta.json";
-/// The folder of the blobs.
+/// The directory of the blobs.
 const BLOBS: &str = "blobs/";
 
 #[cfg(test)]

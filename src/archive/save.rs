@@ -1,4 +1,4 @@
-//! Writes images into an archive.
+//! Saves images of the store into an archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -7,39 +7,39 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 use tar::{EntryType, Header};
 
-use super::part_list::Placed;
-use super::{BLOBS, DELTA_FILE, INDEX_FILE, Known, LAYOUT, LAYOUT_FILE};
+use super::part_list::Entry;
+use super::{BLOBS, Baseline, DELTA_FILE, INDEX_FILE, LAYOUT, LAYOUT_FILE};
 use crate::error::Failure;
 use crate::events::{Context, Unit};
 use crate::image::{ANNOTATION_REF_NAME, Algorithm, Blob, Content, Digest, Reference};
 use crate::layer::is_image;
 use crate::store::Store;
 
-/// Longer names do not fit into a header.
-const SHORT: usize = 100;
+/// The longest name that fits into a tar header, in bytes.
+const MAX_NAME: usize = 100;
 
-/// What goes into an archive: images and all that they reach, each blob once.
+/// The content of an archive: images and everything that they reach, each blob once.
 #[derive(Debug)]
 pub struct Selection {
     images: Vec<(Reference, Descriptor)>,
     blobs: BTreeMap<Digest, u64>,
-    /// Documents, configs and layers of images among them, without which an image cannot be looked at nor run.
-    needed: BTreeSet<Digest>,
+    /// Blobs that the destination's store needs to inspect and run an image: manifests, configs and layers.
+    required: BTreeSet<Digest>,
     index: Vec<u8>,
-    /// The record of what is left out; none in a full archive.
+    /// The content of `sealift-delta.json`; `None` in a full archive.
     delta: Option<Vec<u8>>,
 }
 
-/// Gathers what the named images consist of, and what refers to them: signatures, SBOMs. An image of which something is missing is an error.
+/// Selects images with their referrers (signatures, SBOMs). An incomplete image is an error.
 pub fn select(store: &Store, names: &[Reference]) -> Result<Selection> {
     let mut images = Vec::new();
     let (mut blobs, mut needed) = (BTreeMap::new(), BTreeSet::new());
     let mut referrers: Vec<Descriptor> = Vec::new();
     for name in names {
         let descriptor = store.find(name)?;
-        let about = store.referrers_below(&descriptor)?;
+        let image_referrers = store.referrers_recursive(&descriptor)?;
         let mut nodes = Vec::new();
-        for root in std::iter::once(&descriptor).chain(&about) {
+        for root in std::iter::once(&descriptor).chain(&image_referrers) {
             nodes.extend(store.walk(root).with_context(|| format!("image {}", name.familiar()))?);
         }
         for node in nodes {
@@ -60,27 +60,27 @@ pub fn select(store: &Store, names: &[Reference]) -> Result<Selection> {
             }
         }
         images.push((name.clone(), descriptor));
-        referrers.extend(about);
+        referrers.extend(image_referrers);
     }
     images.sort_by(|a, b| a.0.cmp(&b.0));
     images.dedup_by(|a, b| a.0 == b.0);
     referrers.sort_by_key(|referrer| referrer.digest().to_string());
     referrers.dedup();
     let index = index_of(&images, referrers)?;
-    Ok(Selection { images, blobs, needed, index, delta: None })
+    Ok(Selection { images, blobs, required: needed, index, delta: None })
 }
 
 fn index_of(images: &[(Reference, Descriptor)], referrers: Vec<Descriptor>) -> Result<Vec<u8>> {
-    let named = images.iter().map(|(name, descriptor)| {
+    let entries_of_images = images.iter().map(|(name, descriptor)| {
         let mut entry = descriptor.clone();
         let mut annotations = entry.annotations().clone().unwrap_or_default();
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_string());
         entry.set_annotations(Some(annotations));
         entry
     });
-    let entries: Vec<_> = named.chain(referrers).collect();
+    let entries: Vec<_> = entries_of_images.chain(referrers).collect();
     let index = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(entries).build()?;
-    // through a value: its maps have an order, so the same images give the same bytes
+    // maps are sorted, so that the same images give the same bytes
     Ok(serde_json::to_vec(&sorted(serde_json::to_value(&index)?))?)
 }
 
@@ -101,16 +101,16 @@ impl Selection {
         &self.images
     }
 
-    /// Leaves out what the other end has, and records it. Gives how many bytes that saves.
-    pub fn leave_out(&mut self, known: Known) -> Result<u64> {
-        if known.is_empty() {
+    /// Leaves out what the destination has, and records it. Returns how many bytes that saves.
+    pub fn exclude(&mut self, baseline: Baseline) -> Result<u64> {
+        if baseline.is_empty() {
             return Ok(0);
         }
         let (mut left_out, mut on_hosts) = (Vec::new(), Vec::new());
         for (&digest, &size) in &self.blobs {
-            if known.has(&digest) {
+            if baseline.has(&digest) {
                 left_out.push(Blob { digest, size });
-            } else if known.on_hosts(&digest) && !self.needed.contains(&digest) {
+            } else if baseline.on_hosts(&digest) && !self.required.contains(&digest) {
                 on_hosts.push(Blob { digest, size });
             }
         }
@@ -119,16 +119,16 @@ impl Selection {
             blob.size
         });
         let saved = saved.sum();
-        self.delta = Some(serde_json::to_vec(&known.delta(left_out, on_hosts))?);
+        self.delta = Some(serde_json::to_vec(&baseline.into_delta(left_out, on_hosts))?);
         Ok(saved)
     }
 
-    /// How many blobs there are.
+    /// The number of blobs.
     pub fn blobs(&self) -> usize {
         self.blobs.len()
     }
 
-    /// The archive's size in bytes, to the byte.
+    /// The exact size of the archive in bytes.
     pub fn archive_size(&self) -> u64 {
         let files = [LAYOUT.len() as u64, self.index.len() as u64].into_iter();
         let files = files.chain(self.delta.iter().map(|delta| delta.len() as u64)).chain(self.blobs.values().copied());
@@ -140,45 +140,45 @@ impl Selection {
     /// The directories of blobs, parents first.
     fn directories(&self) -> Vec<String> {
         let has = |algorithm: &Algorithm| self.blobs.keys().any(|digest| digest.algorithm() == *algorithm);
-        // that of the usual blobs is there always
+        // the directory of sha256 blobs always exists
         let of_blobs = Algorithm::ALL.into_iter().filter(|algorithm| *algorithm == Algorithm::Sha256 || has(algorithm));
         std::iter::once(BLOBS.to_owned()).chain(of_blobs.map(|algorithm| format!("{BLOBS}{}/", algorithm.name()))).collect()
     }
 
-    /// All that comes before the blobs.
-    fn head(&self) -> Result<Vec<u8>> {
-        let mut head = Vec::new();
-        put(&mut head, LAYOUT_FILE, LAYOUT)?;
+    /// The tar entries before the blobs.
+    fn metadata(&self) -> Result<Vec<u8>> {
+        let mut metadata = Vec::new();
+        write_file(&mut metadata, LAYOUT_FILE, LAYOUT)?;
         if let Some(delta) = &self.delta {
-            put(&mut head, DELTA_FILE, delta)?;
+            write_file(&mut metadata, DELTA_FILE, delta)?;
         }
-        put(&mut head, INDEX_FILE, &self.index)?;
+        write_file(&mut metadata, INDEX_FILE, &self.index)?;
         for directory in self.directories() {
-            head.write_all(header(&directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
+            metadata.write_all(tar_header(&directory, EntryType::Directory, 0o755, 0)?.as_bytes())?;
         }
-        Ok(head)
+        Ok(metadata)
     }
 
-    /// Where the head and the blobs are in the archive.
-    pub(super) fn contents(&self) -> Result<Vec<Placed>> {
-        let head = Blob::of(&self.head()?);
-        let mut end = head.size;
-        let placed = self.blobs.iter().map(|(&digest, &size)| {
+    /// The offsets of the metadata and of the blobs in the archive.
+    pub(super) fn contents(&self) -> Result<Vec<Entry>> {
+        let metadata = Blob::of(&self.metadata()?);
+        let mut end = metadata.size;
+        let entries = self.blobs.iter().map(|(&digest, &size)| {
             let offset = end + header_size(&digest);
             end = offset + size.next_multiple_of(512);
-            Placed { blob: Blob { digest, size }, offset }
+            Entry { blob: Blob { digest, size }, offset }
         });
-        Ok(std::iter::once(Placed { blob: head, offset: 0 }).chain(placed).collect())
+        Ok(std::iter::once(Entry { blob: metadata, offset: 0 }).chain(entries).collect())
     }
 
-    /// Writes the archive, every blob verified while it is read. The same images give the same bytes.
+    /// Writes the archive; every blob is verified while it is read. The same images give the same bytes.
     pub fn write(&self, store: &Store, mut out: impl Write, ctx: &Context) -> Result<()> {
         let task = ctx.task(format!("save {} blobs", self.blobs.len()), Some(self.blobs.values().sum()), Unit::Bytes);
-        out.write_all(&self.head()?)?;
+        out.write_all(&self.metadata()?)?;
         let mut buffer = vec![0; 256 << 10];
         for (&digest, &size) in &self.blobs {
             let mut reader = store.reader(&Blob { digest, size })?;
-            begin(&mut out, &path_of(&digest), size)?;
+            write_header(&mut out, &path_of(&digest), size)?;
             loop {
                 ctx.check()?;
                 match reader.read(&mut buffer)? {
@@ -198,31 +198,31 @@ impl Selection {
     }
 }
 
-/// Where a blob is in an archive.
+/// The path of a blob in an archive.
 fn path_of(digest: &Digest) -> String {
     format!("{BLOBS}{}", digest.place())
 }
 
-/// The bytes before those of a blob, of which there are more where its name is long.
+/// The size of a blob's tar header in bytes; long names take three blocks.
 fn header_size(digest: &Digest) -> u64 {
-    if path_of(digest).len() > SHORT { 3 * 512 } else { 512 }
+    if path_of(digest).len() > MAX_NAME { 3 * 512 } else { 512 }
 }
 
-/// The header of a file. A name that is too long for it goes before it, as GNU tar writes it.
-fn begin(out: &mut impl Write, path: &str, size: u64) -> Result<()> {
+/// Writes the header of a file. A long name goes into an entry of its own before it, as GNU tar does.
+fn write_header(out: &mut impl Write, path: &str, size: u64) -> Result<()> {
     let mut name = path;
-    if path.len() > SHORT {
+    if path.len() > MAX_NAME {
         let text = [path.as_bytes(), &[0]].concat();
-        out.write_all(header("././@LongLink", EntryType::GNULongName, 0o644, text.len() as u64)?.as_bytes())?;
+        out.write_all(tar_header("././@LongLink", EntryType::GNULongName, 0o644, text.len() as u64)?.as_bytes())?;
         out.write_all(&text)?;
         pad(out, text.len() as u64)?;
-        name = &path[..SHORT];
+        name = &path[..MAX_NAME];
     }
-    Ok(out.write_all(header(name, EntryType::Regular, 0o644, size)?.as_bytes())?)
+    Ok(out.write_all(tar_header(name, EntryType::Regular, 0o644, size)?.as_bytes())?)
 }
 
-fn put(out: &mut impl Write, name: &str, bytes: &[u8]) -> Result<()> {
-    out.write_all(header(name, EntryType::Regular, 0o644, bytes.len() as u64)?.as_bytes())?;
+fn write_file(out: &mut impl Write, name: &str, bytes: &[u8]) -> Result<()> {
+    out.write_all(tar_header(name, EntryType::Regular, 0o644, bytes.len() as u64)?.as_bytes())?;
     out.write_all(bytes)?;
     pad(out, bytes.len() as u64)
 }
@@ -232,8 +232,8 @@ fn pad(out: &mut impl Write, size: u64) -> Result<()> {
     Ok(out.write_all(&[0; 512][..zeros])?)
 }
 
-/// A header in GNU's format, whose sizes may be more than 8 GiB.
-fn header(name: &str, kind: EntryType, mode: u32, size: u64) -> Result<Header> {
+/// A tar header in GNU format, which allows sizes above 8 GiB.
+fn tar_header(name: &str, kind: EntryType, mode: u32, size: u64) -> Result<Header> {
     let mut header = Header::new_gnu();
     header.set_path(name)?;
     header.set_entry_type(kind);

@@ -37,25 +37,25 @@ fn archive(store: &Store, names: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_saved_is_loaded_and_saved_again_the_same() {
+fn a_loaded_archive_is_saved_again_byte_for_byte() {
     let (_dir, one) = store();
     image(&one, "shop:1", &[b"shared", &[1; 1000]]);
     image(&one, "shop:2", &[b"shared", &[2; 512]]);
     image(&one, "other:1", &[b"not saved"]);
     let bytes = archive(&one, &["shop:2", "shop:1", "shop:2"]);
     let (_dir, other) = store();
-    let loaded = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
+    let loaded = load(&other, &bytes[..], &LoadOptions::default(), &Context::silent()).unwrap();
     assert_eq!((loaded.images.len(), loaded.new_blobs, loaded.known_blobs), (2, 6, 0));
     assert_eq!(other.blobs().unwrap().len(), 6);
     assert_eq!(archive(&other, &["shop:1", "shop:2"]), bytes);
-    let again = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
+    let again = load(&other, &bytes[..], &LoadOptions::default(), &Context::silent()).unwrap();
     assert_eq!((again.new_blobs, again.known_blobs), (0, 6));
 }
 
-/// Fails after some bytes, as a disk that is pulled out.
-struct Pulled<'a>(&'a [u8]);
+/// Fails after some bytes, like a disk that is unplugged.
+struct Unplugged<'a>(&'a [u8]);
 
-impl Read for Pulled<'_> {
+impl Read for Unplugged<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         match self.0.read(into)? {
             0 => Err(std::io::Error::other("no such device")),
@@ -65,24 +65,24 @@ impl Read for Pulled<'_> {
 }
 
 #[test]
-fn an_interrupted_load_goes_on_where_it_stopped() {
+fn an_interrupted_load_resumes_where_it_stopped() {
     let (_dir, one) = store();
     let large: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     image(&one, "shop:1", &[b"small", &large]);
     let bytes = archive(&one, &["shop:1"]);
     let (_dir, other) = store();
     for cut in [600, 5_000, 1_500_000, 2_900_000, bytes.len() - 600] {
-        load(&other, Pulled(&bytes[..cut]), &Naming::default(), &Context::silent()).unwrap_err();
-        assert_eq!(other.names().unwrap(), [], "no name before all is here");
+        load(&other, Unplugged(&bytes[..cut]), &LoadOptions::default(), &Context::silent()).unwrap_err();
+        assert_eq!(other.refs().unwrap(), [], "no name before all is here");
     }
     assert!(!other.blobs().unwrap().is_empty());
-    let loaded = load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap();
+    let loaded = load(&other, &bytes[..], &LoadOptions::default(), &Context::silent()).unwrap();
     assert!(loaded.known_blobs > 0);
     assert_eq!(other.fsck(&Context::silent()).unwrap(), []);
 }
 
 #[test]
-fn damaged_archives_are_refused_by_name_and_name_nothing() {
+fn damaged_archives_are_refused_and_tag_nothing() {
     let (_dir, one) = store();
     image(&one, "shop:1", &[&[7; 5000]]);
     let good = archive(&one, &["shop:1"]);
@@ -118,16 +118,16 @@ fn damaged_archives_are_refused_by_name_and_name_nothing() {
         ("empty", Vec::new(), Kind::Usage, "not an OCI archive".to_owned()),
     ] {
         let (_dir, other) = store();
-        let error = load(&other, &bytes[..], &Naming::default(), &Context::silent()).expect_err(case);
+        let error = load(&other, &bytes[..], &LoadOptions::default(), &Context::silent()).expect_err(case);
         assert_eq!(kind_of(&error), kind, "{case}: {error:#}");
         assert!(format!("{error:#}").contains(&text), "{case}: {error:#}");
-        assert_eq!(other.names().unwrap(), [], "{case}");
-        load(&other, &good[..], &Naming::default(), &Context::silent()).expect("the good archive loads afterwards");
+        assert_eq!(other.refs().unwrap(), [], "{case}");
+        load(&other, &good[..], &LoadOptions::default(), &Context::silent()).expect("the good archive loads afterwards");
     }
 }
 
 #[test]
-fn an_image_that_is_not_whole_is_not_saved() {
+fn an_incomplete_image_is_not_saved() {
     let (_dir, store) = store();
     image(&store, "shop:1", &[b"layer"]);
     std::fs::remove_file(store.blob_path(&Blob::of(b"layer").digest)).unwrap();
@@ -137,7 +137,7 @@ fn an_image_that_is_not_whole_is_not_saved() {
 }
 
 #[test]
-fn an_archive_without_a_name_is_named_by_the_user() {
+fn an_archive_without_a_name_needs_a_tag() {
     let (_dir, one) = store();
     let descriptor = image(&one, "shop:1", &[b"layer"]);
     let mut bytes = archive(&one, &["shop:1"]);
@@ -145,7 +145,7 @@ fn an_archive_without_a_name_is_named_by_the_user() {
     let place = bytes.windows(key.len()).position(|window| window == key).unwrap();
     bytes[place] = b'x';
     let (_dir, other) = store();
-    assert_eq!(kind_of(&load(&other, &bytes[..], &Naming::default(), &Context::silent()).unwrap_err()), Kind::Usage);
-    load(&other, &bytes[..], &Naming { tag: Some(name("mine:1")), ..Naming::default() }, &Context::silent()).unwrap();
+    assert_eq!(kind_of(&load(&other, &bytes[..], &LoadOptions::default(), &Context::silent()).unwrap_err()), Kind::Usage);
+    load(&other, &bytes[..], &LoadOptions { tag: Some(name("mine:1")), ..LoadOptions::default() }, &Context::silent()).unwrap();
     assert_eq!(other.resolve(&name("mine:1")).unwrap().unwrap().digest(), descriptor.digest());
 }

@@ -46,7 +46,7 @@ impl Parts<'_> {
     }
 
     fn rootfs(&self, store: &Store) -> Result<Descriptor> {
-        let config = store.put_document(MediaType::ImageConfig, &self.config()?)?;
+        let config = store.put_json(MediaType::ImageConfig, &self.config()?)?;
         let mut annotations: HashMap<String, String> = self.annotations.clone().into_iter().collect();
         annotations.insert(ANNOTATION_CLUSTER.to_owned(), String::from_utf8(canonical(self.cluster)?)?);
         annotations.extend(self.base.sealers_images.clone().map(|images| (ANNOTATION_SEALER_IMAGES.to_owned(), images)));
@@ -58,7 +58,7 @@ impl Parts<'_> {
             .layers(self.made.layers.iter().map(|layer| layer.descriptor.clone()).collect::<Vec<_>>())
             .annotations(annotations)
             .build()?;
-        let mut descriptor = store.put_document(MediaType::ImageManifest, &manifest)?;
+        let mut descriptor = store.put_json(MediaType::ImageManifest, &manifest)?;
         descriptor.set_platform(Some(self.platform.clone()));
         Ok(descriptor)
     }
@@ -112,5 +112,5 @@ impl Parts<'_> {
 
 /// Writes the index of a cluster image into the store, over the manifests of all its platforms.
 pub fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
-    store.put_document(MediaType::ImageIndex, &ClusterImage::index(manifests)?)
+    store.put_json(MediaType::ImageIndex, &ClusterImage::index(manifests)?)
 }

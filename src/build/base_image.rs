@@ -73,7 +73,7 @@ pub async fn bring(
 impl BaseImage {
     /// Reads a base image from the store.
     pub fn read(root: &Descriptor, platform: &Platform, cache: &InstructionCache, store: &Store, ctx: &Context) -> Result<Self> {
-        let (rootfs, workloads) = match store.document(root)? {
+        let (rootfs, workloads) = match store.read_manifest(root)? {
             Content::Index(index) => {
                 let image = ClusterImage::from_index(&index)?;
                 let part = image.part(platform)?;
@@ -111,7 +111,7 @@ impl BaseImage {
 }
 
 fn manifest(descriptor: &Descriptor, store: &Store) -> Result<ImageManifest> {
-    match store.document(descriptor)? {
+    match store.read_manifest(descriptor)? {
         Content::Manifest(manifest) => Ok(*manifest),
         _ => Err(Failure::verification(format!("{} is no image manifest", descriptor.digest())).into()),
     }

@@ -118,14 +118,14 @@ impl CacheFrom {
 
     async fn look_at(&self, name: &Reference, options: &Options) -> Result<CacheSource> {
         let (root, mut content) = match self.store.resolve(name)? {
-            Some(root) => (root.clone(), self.store.document(&root)?),
+            Some(root) => (root.clone(), self.store.read_manifest(&root)?),
             None => self.document(name).await?,
         };
         admit(&options.policy, Some(&self.client), name, &root, &self.store, &self.ctx).await?;
         if let Content::Index(index) = &content {
             let rootfs = ClusterImage::from_index(index)?.part(&options.platform)?.rootfs.clone();
             content = match self.has(&rootfs)? {
-                true => self.store.document(&rootfs)?,
+                true => self.store.read_manifest(&rootfs)?,
                 false => self.document(&name.with_digest(rootfs.digest().try_into()?)).await?.1,
             };
         }

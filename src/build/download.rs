@@ -15,7 +15,7 @@ use crate::atomic_file;
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::events::Context;
 use crate::image::{Blob, Content, Digest, Reference};
-use crate::registry::client::{Client, HttpFile, Version, shown};
+use crate::registry::client::{Client, HttpFile, Validators, redacted_url};
 use crate::store::Store;
 
 /// A file on a server.
@@ -45,7 +45,7 @@ pub type Downloaded = BTreeMap<Remote, Fetched>;
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen {
     digest: Digest,
-    version: Version,
+    version: Validators,
 }
 
 /// The directory of downloads in a store; safe to delete.
@@ -82,7 +82,7 @@ impl Downloads {
                     (Ok(Some(fetched)), _) => fetched,
                     (Ok(None), Some((here, _))) => here,
                     (Ok(None), None) => {
-                        let message = format!("{}: 304 not modified, but nothing was asked about", shown(&remote.url));
+                        let message = format!("{}: 304 not modified, but nothing was asked about", redacted_url(&remote.url));
                         return Err(Failure::failed(message).into());
                     }
                     (Err(error), Some((here, _))) if kind_of(&error) == Kind::Network => away(error, here, pull, ctx)?,
@@ -95,7 +95,7 @@ impl Downloads {
     }
 
     /// Asks a server or registry for a file; `None` if it still has the known version.
-    async fn ask(&self, url: &Url, known: &Version, client: &Client, ctx: &Context) -> Result<Option<Fetched>> {
+    async fn ask(&self, url: &Url, known: &Validators, client: &Client, ctx: &Context) -> Result<Option<Fetched>> {
         let (downloads, place) = (self.clone(), url.clone());
         if url.scheme() == "oci" {
             let (root, name) = self.pull(url, client, ctx).await?;
@@ -108,7 +108,7 @@ impl Downloads {
     }
 
     /// What a URL gave last, if it is still here, and what the server called it.
-    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(Fetched, Version)>> {
+    fn last(&self, url: &Url, cache: &InstructionCache, ctx: &Context) -> Result<Option<(Fetched, Validators)>> {
         let Some(seen) = self.seen(url) else { return Ok(None) };
         Ok(self.here(&seen.digest, cache, ctx)?.map(|here| (here, seen.version)))
     }
@@ -125,12 +125,12 @@ impl Downloads {
             Failure::failed(format!("{} is no Helm chart", name.familiar()))
                 .hint("push charts with `helm push`; container images go into a cluster image with IMAGES")
         };
-        let Content::Manifest(manifest) = self.store.document(root)? else { return Err(no_chart().into()) };
+        let Content::Manifest(manifest) = self.store.read_manifest(root)? else { return Err(no_chart().into()) };
         let is_chart = |layer: &&Descriptor| CHART_LAYERS.contains(&layer.media_type().to_string().as_str());
         let blob = Blob::try_from(manifest.layers().iter().find(is_chart).with_context(no_chart)?)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
         std::io::copy(&mut self.store.reader(&blob)?, &mut file)?;
-        self.keep(url, HttpFile { file, blob, version: Version::default() })
+        self.keep(url, HttpFile { file, blob, validators: Validators::default() })
     }
 
     /// The file with this content, if it is here and still has it.
@@ -149,7 +149,7 @@ impl Downloads {
         let path = self.dir.join(file.blob.digest.hex());
         file.file.as_file().sync_all()?;
         file.file.persist(&path).map_err(|error| error.error).with_context(|| path.display().to_string())?;
-        let seen = Seen { digest: file.blob.digest, version: file.version };
+        let seen = Seen { digest: file.blob.digest, version: file.validators };
         atomic_file::write(&self.memory(url), &serde_json::to_vec(&seen)?, 0o644)?;
         Ok(Fetched { path, size: file.blob.size, digest: file.blob.digest })
     }
@@ -163,7 +163,7 @@ impl Downloads {
         let found = cache.files.digest(&fetched.path, ctx)?;
         ensure!(
             found == checksum,
-            Failure::verification(format!("{} has the checksum {found}, not {checksum}", shown(&remote.url)))
+            Failure::verification(format!("{} has the checksum {found}, not {checksum}", redacted_url(&remote.url)))
                 .hint("the file changed, or was changed on the way; take the new checksum only if you know why it is another")
         );
         Ok(())

@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::error::{Failure, hints_of, kind_of};
 use crate::image::{Digest, Reference};
-use crate::registry::client::shown;
+use crate::registry::client::redacted_url;
 
 /// Digests by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl LockFile {
 
     /// The checksum of what a URL gives.
     pub fn file(&self, url: &Url) -> Result<Digest> {
-        self.files.get(&shown(url)).copied().ok_or_else(|| missing(&[shown(url)]).into())
+        self.files.get(&redacted_url(url)).copied().ok_or_else(|| missing(&[redacted_url(url)]).into())
     }
 
     /// Notes what FROM or COPY --from named.
@@ -127,7 +127,7 @@ impl LockFile {
 
     /// Notes what a URL gave.
     pub fn add_file(&mut self, url: &Url, digest: Digest) {
-        self.files.insert(shown(url), digest);
+        self.files.insert(redacted_url(url), digest);
     }
 
     /// Adds what another platform took.

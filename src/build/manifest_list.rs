@@ -133,7 +133,7 @@ fn workloads_of(arm: &Descriptor) -> Option<&String> {
 /// # Errors
 /// Of kind `Usage` if it points at one image.
 pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
-    match store.document(&store.find(list)?)? {
+    match store.read_manifest(&store.find(list)?)? {
         Content::Index(index) => Ok(*index),
         _ => Err(Failure::usage(format!("{} is one image, not a list of several", list.familiar()))
             .hint("`sealift manifest create LIST IMAGE…` makes a list")
@@ -144,7 +144,7 @@ pub fn index_of(list: &Reference, store: &Store) -> Result<ImageIndex> {
 /// What an image adds to a list.
 fn arms_of(image: &Reference, platform: Option<&Platform>, store: &Store) -> Result<Vec<Descriptor>> {
     let found = store.find(image)?;
-    match (store.document(&found)?, platform) {
+    match (store.read_manifest(&found)?, platform) {
         (Content::Index(index), None) => Ok(index.manifests().clone()),
         (Content::Index(_), Some(_)) => {
             bail!(Failure::usage(format!("{} is for several platforms itself", image.familiar())).hint("leave `--platform` out"))
@@ -201,5 +201,5 @@ fn write(list: &Reference, arms: Vec<Descriptor>, store: &Store) -> Result<Descr
 
 /// Whether an arm that is here says something about a cluster.
 fn is_of_cluster(arm: &Descriptor, store: &Store) -> bool {
-    matches!(store.document(arm), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
+    matches!(store.read_manifest(arm), Ok(Content::Manifest(manifest)) if ClusterConfig::is_in(&manifest))
 }

@@ -19,7 +19,7 @@ use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Context;
 use crate::image::parse_platform;
 use crate::kubefile::{Parsed, parse};
-use crate::registry::client::{Client, shown};
+use crate::registry::client::{Client, redacted_url};
 use crate::store::Store;
 
 /// What a plan is made from.
@@ -83,7 +83,7 @@ impl Prepared {
             for lack in &planned.lacks {
                 let remote = draft.locked(&lack.remote).map_err(|error| draft.at(lack, error))?;
                 let fetched = Downloads::of(store).bring(&remote, &draft.cache, client, draft.options.pull, ctx).await;
-                let key = shown(&remote.url);
+                let key = redacted_url(&remote.url);
                 let fetched = fetched.map_err(|error| draft.at(lack, blame(&draft.options, &key, error)))?;
                 draft.taken.add_file(&lack.remote.url, fetched.digest);
                 draft.downloaded.insert(lack.remote.clone(), fetched);

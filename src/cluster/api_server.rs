@@ -1,6 +1,6 @@
-//! How hosts reach the API servers of their cluster.
+//! The name and port at which every host reaches a kube-apiserver.
 
-/// The name that every host resolves to an API server, in `/etc/hosts`.
+/// The host name of the control plane endpoint. Every host resolves it in `/etc/hosts`: a master to itself, a worker to its load balancer.
 pub const NAME: &str = "apiserver.cluster.local";
-/// The TCP port of API servers.
+/// The TCP port of kube-apiserver, on masters and on the load balancers of workers.
 pub const PORT: u16 = 6443;

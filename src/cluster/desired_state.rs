@@ -1,4 +1,4 @@
-//! What shall be: a Clusterfile, an image, and the hosts they meet.
+//! The desired state: a Clusterfile, an image, and the hosts they are for.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,61 +14,61 @@ use crate::host::facts::Facts;
 use crate::image::{ClusterConfig, RuntimeKind};
 use crate::resource::Content;
 
-/// What shall be. Stages read it and nothing else.
+/// The desired state of a cluster. Stages read it and nothing else.
 #[derive(Debug, Clone)]
 pub struct DesiredState {
-    /// The Clusterfile.
+    /// The Clusterfile, checked and defaulted.
     pub clusterfile: Clusterfile,
-    /// The image.
+    /// The image, with the files that the Clusterfile overrides and its templates rendered.
     pub image: ImageContent,
-    /// The hosts, as the Clusterfile orders them.
+    /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<DesiredHost>,
-    /// The Clusterfile as it is kept on masters: without secrets.
-    pub state: String,
-    /// The certificates of the registries on site; empty where they speak HTTP.
+    /// The Clusterfile as masters store it: YAML, without secrets.
+    pub stored_clusterfile: String,
+    /// The certificates of the local registries, by host; empty if they serve plain HTTP.
     pub registry_certificates: BTreeMap<IpAddr, RegistryCertificate>,
 }
 
-/// One host, with what is known about it before anything is changed.
+/// One host: its settings in the Clusterfile, and what was found on it before anything is changed.
 #[derive(Debug, Clone)]
 pub struct DesiredHost {
-    /// What the Clusterfile says.
+    /// Its settings in the Clusterfile.
     pub spec: HostSpec,
-    /// Its name, which becomes its node's.
+    /// Its host name in lower case, which becomes the name of its node.
     pub name: String,
-    /// Its architecture, as `uname -m` names it.
+    /// Its architecture as `uname -m` prints it, such as `x86_64`.
     pub machine: String,
-    /// What scripts and templates see on it.
+    /// The environment of scripts and templates on it.
     pub env: Env,
-    /// What kubeadm reads on it, without tickets; `None` where kubeadm does not make the cluster.
+    /// The kubeadm configuration for it, with placeholders for the join credentials; `None` if the cluster is not Kubernetes.
     pub kubeadm: Option<Content>,
 }
 
 impl DesiredHost {
-    /// Its address.
+    /// The address that sealift and the other hosts reach it at.
     pub fn address(&self) -> IpAddr {
         self.spec.address
     }
 }
 
 impl DesiredState {
-    /// Puts a Clusterfile and an image together with the facts of the hosts.
+    /// Combines a Clusterfile and an image with the facts about the hosts.
     ///
     /// # Errors
-    /// `Usage` if the image is not built for a host, or does not bring a cluster.
+    /// `Usage` if the image is not built for the platform of a host, no host is a master, or an override or a template does not fit the image.
     pub fn new(clusterfile: Clusterfile, image: ImageContent, facts: &BTreeMap<IpAddr, Facts>) -> Result<DesiredState> {
         let mut hosts = Vec::new();
         for spec in &clusterfile.cluster.hosts {
-            let facts = facts.get(&spec.address).ok_or_else(|| Failure::failed(format!("no facts about {}", spec.address)))?;
+            let facts = facts.get(&spec.address).ok_or_else(|| Failure::failed(format!("{}: no facts were gathered", spec.address)))?;
             image.part(&facts.machine)?;
             let name = facts.hostname.to_lowercase();
             hosts.push(DesiredHost { spec: spec.clone(), name, machine: facts.machine.clone(), env: Env::new(), kubeadm: None });
         }
-        let state = clusterfile.to_yaml()?;
-        let mut desired = DesiredState { clusterfile, image, hosts, state, registry_certificates: BTreeMap::new() };
+        let stored_clusterfile = clusterfile.to_yaml()?;
+        let mut desired = DesiredState { clusterfile, image, hosts, stored_clusterfile, registry_certificates: BTreeMap::new() };
         if desired.masters().next().is_none() {
             return Err(Failure::usage("the cluster has no master")
-                .hint("name at least one with `--masters`, or `roles: [master]`")
+                .hint("name at least one host with `--masters`, or with `roles: [master]` in the Clusterfile")
                 .into());
         }
         let env = desired.cluster_env();
@@ -76,7 +76,7 @@ impl DesiredState {
             file_overrides::apply(&desired.clusterfile, part)?;
             file_overrides::render(part, &env)?;
         }
-        let envs: Vec<Env> = desired.hosts.iter().map(|host| desired.env_of(host)).collect();
+        let envs: Vec<Env> = desired.hosts.iter().map(|host| desired.host_env(host)).collect();
         desired.hosts.iter_mut().zip(envs).for_each(|(host, env)| host.env = env);
         desired.registry_certificates = desired.certificates(facts)?;
         if desired.is_kubernetes() {
@@ -91,45 +91,45 @@ impl DesiredState {
         &self.clusterfile.cluster.name
     }
 
-    /// What the image says about the cluster.
+    /// The cluster configuration of the image.
     pub fn config(&self) -> &ClusterConfig {
         self.image.config()
     }
 
-    /// Whether kubeadm makes the cluster; else the image's scripts do.
+    /// Whether the cluster is Kubernetes, set up by kubeadm; else the image's scripts set it up.
     pub fn is_kubernetes(&self) -> bool {
         self.config().runtime == RuntimeKind::Kubernetes
     }
 
-    /// The hosts with the role master, in order.
+    /// The hosts with the role `master`, in the order of the Clusterfile.
     pub fn masters(&self) -> impl Iterator<Item = &DesiredHost> {
         self.hosts.iter().filter(|host| host.spec.is_master())
     }
 
-    /// The other hosts, in order.
+    /// The hosts without the role `master`, in the order of the Clusterfile.
     pub fn workers(&self) -> impl Iterator<Item = &DesiredHost> {
         self.hosts.iter().filter(|host| !host.spec.is_master())
     }
 
-    /// The master that is made first, and that everything that concerns the whole cluster runs on.
+    /// The master that runs `kubeadm init`, and every command that is for the whole cluster.
     pub fn first_master(&self) -> &DesiredHost {
-        self.masters().next().expect("a desired state without masters is refused when it is made")
+        self.masters().next().expect("`new` refuses a cluster without masters")
     }
 
-    /// What the image brings for a host.
+    /// The content of the image for the platform of a host.
     pub fn part(&self, host: &DesiredHost) -> &ImagePart {
-        self.image.part(&host.machine).expect("hosts that the image is not built for are refused when the desired state is made")
+        self.image.part(&host.machine).expect("`new` refuses hosts that the image is not built for")
     }
 
-    /// The applications, as the first master launches them.
+    /// The applications, with the environment and files of the first master, which launches them.
     pub fn applications(&self) -> Applications<'_> {
         let master = self.first_master();
         let part = self.part(master);
-        let said = &self.clusterfile.application;
-        Applications { config: self.config(), said, files: &part.files, env: &master.env, rootfs: part.rootfs.digest }
+        let overrides = &self.clusterfile.application;
+        Applications { config: self.config(), overrides, files: &part.files, env: &master.env, rootfs: part.rootfs.digest }
     }
 
-    /// The hosts that the registry on site runs on: none where an external one is used or nothing needs it.
+    /// The hosts that run the local registry: none if the registry is external, or if the image contains no container images.
     pub fn registry_hosts(&self) -> Vec<&DesiredHost> {
         match &self.clusterfile.cluster.registry.local {
             Some(_) if self.part(self.first_master()).workloads.is_empty() => Vec::new(),
@@ -139,22 +139,21 @@ impl DesiredState {
         }
     }
 
-    /// What each registry on site shows: what its host has already, or new ones.
+    /// The certificate of each local registry: the one that its host has already, or a new one.
     fn certificates(&self, facts: &BTreeMap<IpAddr, Facts>) -> Result<BTreeMap<IpAddr, RegistryCertificate>> {
         let Some(local) = self.clusterfile.cluster.registry.local.as_ref().filter(|local| !local.insecure) else {
             return Ok(BTreeMap::new());
         };
         let certificate = |host: &DesiredHost| {
             let names = [local.domain.clone(), host.address().to_string()].into_iter().chain(local.cert_sans.iter().cloned());
-            let kept = facts.get(&host.address()).and_then(|facts| facts.installed.registry_certificate.as_deref());
-            Ok((host.address(), RegistryCertificate::kept_or_new(kept, &names.collect::<Vec<_>>())?))
+            let existing = facts.get(&host.address()).and_then(|facts| facts.installed.registry_certificate.as_deref());
+            Ok((host.address(), RegistryCertificate::reuse_or_generate(existing, &names.collect::<Vec<_>>())?))
         };
         self.registry_hosts().into_iter().map(certificate).collect()
     }
 
-    /// What scripts and templates see on a host: the image's environment, the cluster's and the host's over it, and what is
-    /// computed over all.
-    fn env_of(&self, host: &DesiredHost) -> Env {
+    /// The environment of scripts and templates on a host. Later ones win: the image's, the cluster's, the host's, computed variables.
+    fn host_env(&self, host: &DesiredHost) -> Env {
         let mut env = merged(&host.spec.merge_image_env(&self.config().env), &self.computed_env());
         let mut set = |key: &str, value: String| drop(env.insert(key.to_owned(), value));
         set("HostIP", host.address().to_string());
@@ -163,7 +162,7 @@ impl DesiredState {
         env
     }
 
-    /// What the image's templates see: nothing of a host's own.
+    /// The environment of the image's templates: as [`Self::host_env`], without the variables of a host.
     fn cluster_env(&self) -> Env {
         merged(&self.clusterfile.cluster.merge_image_env(&self.config().env), &self.computed_env())
     }

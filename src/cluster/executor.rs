@@ -1,4 +1,4 @@
-//! Carries out what stages want, stage by stage.
+//! Carries out a plan, stage by stage.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::hosts::gather;
 use super::stage::{Action, DesiredResource, STAGES, Stage};
 use super::{DesiredState, Hosts, JoinCredentials, Plan, etcd_member};
-use crate::distribute::{Distribution, ship};
+use crate::distribute::{Distribution, distribute};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Unit};
 use crate::host::Host;
@@ -19,18 +19,24 @@ use crate::image::Blob;
 use crate::resource::{KubeadmJoin, Resource, State};
 use crate::store::Store;
 
-/// So many hosts of a stage at once.
-const AT_ONCE: usize = 64;
+/// How many hosts of a stage are changed in parallel.
+const PARALLEL_HOSTS: usize = 64;
 
-/// Carries out a plan: stage after stage, the hosts of a stage at once. What is not as it shall be is changed and looked at
-/// again; a host that fails ends the run after its stage.
-pub async fn execute(desired: &DesiredState, plan: &Plan, fleet: &Hosts, store: &Store, ctx: &Context) -> Result<usize> {
-    let run = Executor { desired, fleet, store, ctx, tickets: Mutex::new(JoinCredentials::draw()) };
+/// Carries out a plan: stages one after the other, the hosts of a stage in parallel. Returns how many things it changed.
+///
+/// # Errors
+/// Fails after the stage in which a host fails; the error names every host that failed. Of kind `Verification` in the last stage.
+pub async fn execute(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<usize> {
+    let run = Executor { desired, hosts, store, ctx, credentials: Mutex::new(JoinCredentials::generate()) };
+    let planned = |stage: &Stage| plan.stages.iter().any(|planned| planned.stage == stage.name);
+    // a change in one stage may cause drift in later ones: they are checked again
+    let stages: Vec<&Stage> =
+        STAGES.into_iter().skip_while(|stage| !planned(stage)).filter(|stage| !(stage.desired_resources)(desired).is_empty()).collect();
     let mut changed = 0;
-    for stage in STAGES {
-        let planned = plan.stages.iter().any(|planned| planned.stage == stage.name);
-        if planned || changed > 0 {
+    for (number, stage) in (1..).zip(&stages) {
+        if planned(stage) || changed > 0 {
             ctx.check()?;
+            ctx.emit(Event::Stage { name: stage.name.to_owned(), number, total: stages.len() });
             changed += run.stage(stage, changed > 0 && stage.verifies).await?;
         }
     }
@@ -39,52 +45,48 @@ pub async fn execute(desired: &DesiredState, plan: &Plan, fleet: &Hosts, store: 
 
 struct Executor<'a> {
     desired: &'a DesiredState,
-    fleet: &'a Hosts,
+    hosts: &'a Hosts,
     store: &'a Store,
     ctx: &'a Context,
-    tickets: Mutex<JoinCredentials>,
+    credentials: Mutex<JoinCredentials>,
 }
 
 impl Executor<'_> {
-    /// Carries out one stage; `anew` runs scripts also where their check finds nothing to do.
-    async fn stage(&self, stage: &Stage, anew: bool) -> Result<usize> {
-        let wants = (stage.wants)(self.desired);
-        if wants.is_empty() {
-            return Ok(0);
-        }
-        self.ctx.emit(Event::Stage { name: stage.name.to_owned() });
-        let at_once = if stage.one_by_one { 1 } else { AT_ONCE };
-        let runs = by_host(wants).into_iter().map(|(address, actions)| async move {
-            let done = async { self.host(self.fleet.host(address)?, &actions, anew).await };
-            (address, done.await)
+    /// Carries out one stage. `rerun_scripts` runs scripts even if their check finds no drift.
+    async fn stage(&self, stage: &Stage, rerun_scripts: bool) -> Result<usize> {
+        let resources = (stage.desired_resources)(self.desired);
+        let parallel = if stage.one_by_one { 1 } else { PARALLEL_HOSTS };
+        let runs = by_host(resources).into_iter().map(|(address, actions)| async move {
+            let changed = async { self.host(self.hosts.host(address)?, &actions, rerun_scripts).await };
+            (address, changed.await)
         });
         let mut results = Vec::new();
-        let mut runs = stream::iter(runs).buffer_unordered(at_once);
+        let mut runs = stream::iter(runs).buffer_unordered(parallel);
         while let Some((address, result)) = runs.next().await {
             let failed = result.is_err();
             results.push((address, result));
             if failed && stage.one_by_one {
-                break; // the next ones lean on it
+                break; // the next hosts depend on it
             }
         }
-        let changed: usize = gather_named(stage, results)?.values().sum();
+        let changed: usize = gather_stage(stage, results)?.values().sum();
         Ok(changed)
     }
 
-    /// Does what one host lacks, in order. How many things it changed.
-    async fn host(&self, host: &Host, actions: &[Action], anew: bool) -> Result<usize> {
-        let resources: Vec<Resource> = actions.iter().filter_map(resource_of).cloned().collect();
+    /// Brings one host to its desired state, in order. Returns how many things it changed.
+    async fn host(&self, host: &Host, actions: &[Action], rerun_scripts: bool) -> Result<usize> {
+        let resources: Vec<Resource> = actions.iter().filter_map(as_resource).cloned().collect();
         let states = self.ctx.or_cancelled(host.check(&resources)).await?;
         let mut states = states.into_iter();
         let mut changed = 0;
         for action in actions {
             self.ctx.check()?;
             match action {
-                Action::Ship(blobs) => changed += self.ship(host, blobs, &resources).await?,
+                Action::Distribute(blobs) => changed += self.distribute(host, blobs, &resources).await?,
                 Action::Resource(resource) => {
-                    // what came before may have changed it: only what was not touched yet is believed
-                    let anew = anew && matches!(resource, Resource::Script(_));
-                    let present = matches!(states.next(), Some(Ok(State::Present))) && !anew;
+                    // an earlier change may have caused drift: the first check counts only until something was changed
+                    let rerun_scripts = rerun_scripts && matches!(resource, Resource::Script(_));
+                    let present = matches!(states.next(), Some(Ok(State::Present))) && !rerun_scripts;
                     if !present || changed > 0 {
                         changed += self.apply(host, resource, present).await?;
                     }
@@ -99,68 +101,68 @@ impl Executor<'_> {
             return Ok(0);
         }
         let task = self.ctx.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
-        let first = self.fleet.host(self.desired.first_master().address())?;
+        let first = self.hosts.host(self.desired.first_master().address())?;
         if matches!(resource, Resource::KubeadmJoin(join) if join.master) {
             self.remove_failed_join(host, resource, first).await?;
         }
-        let filled = self.tickets.lock().await.fill(resource, first, self.ctx).await?;
-        host.apply(&filled, self.ctx).await.map_err(|error| labelled(error, resource))?;
+        let complete = self.credentials.lock().await.fill_in(resource, first, self.ctx).await?;
+        host.apply(&complete, self.ctx).await.map_err(|error| with_title(error, resource))?;
         task.done("");
         Ok(1)
     }
 
     async fn remove_failed_join(&self, host: &Host, join: &Resource, first: &Host) -> Result<()> {
         match host.check(std::slice::from_ref(join)).await?.as_slice() {
-            [Ok(state)] if KubeadmJoin::is_no_member(state) => etcd_member::remove(first, host.address(), self.ctx).await,
+            [Ok(state)] if KubeadmJoin::has_not_joined(state) => etcd_member::remove(first, host.address(), self.ctx).await,
             _ => Ok(()),
         }
     }
 
-    /// Sends the blobs that a host lacks. Those of a root file system that is unpacked already are not needed.
-    async fn ship(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<usize> {
-        let wanted = self.wanted(host, blobs, resources).await?;
-        let shipped = ship(&[Distribution { host, blobs: wanted }], self.store, self.ctx).await?;
-        Ok(usize::from(shipped.blobs > 0))
+    /// Sends the blobs that are missing on a host. The blobs of a root file system that is unpacked already are not needed.
+    async fn distribute(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<usize> {
+        let required = self.required(host, blobs, resources).await?;
+        let sent = distribute(&[Distribution { host, blobs: required }], self.store, self.ctx).await?;
+        Ok(usize::from(sent.blobs > 0))
     }
 
-    async fn wanted(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<Vec<Blob>> {
+    async fn required(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<Vec<Blob>> {
         let rootfs: Vec<Resource> = resources.iter().filter(|resource| matches!(resource, Resource::Rootfs(_))).cloned().collect();
         let unpacked = !rootfs.is_empty() && matches!(host.check(&rootfs).await?.as_slice(), [Ok(State::Present)]);
-        let workloads = super::observed_state::workloads_of(self.desired, host.address());
+        let workloads = super::observed_state::workload_blobs_of(self.desired, host.address());
         let needed = |blob: &&Blob| !unpacked || workloads.contains(&blob.digest);
         Ok(blobs.iter().filter(needed).copied().collect())
     }
 }
 
-fn resource_of(action: &Action) -> Option<&Resource> {
+fn as_resource(action: &Action) -> Option<&Resource> {
     match action {
         Action::Resource(resource) => Some(resource),
-        Action::Ship(_) => None,
+        Action::Distribute(_) => None,
     }
 }
 
-/// What each host shall have, hosts in the order in which they come.
-fn by_host(wants: Vec<DesiredResource>) -> Vec<(IpAddr, Vec<Action>)> {
+/// The actions of each host; hosts in the order of their first action.
+fn by_host(resources: Vec<DesiredResource>) -> Vec<(IpAddr, Vec<Action>)> {
     let mut hosts: Vec<(IpAddr, Vec<Action>)> = Vec::new();
-    let mut places: BTreeMap<IpAddr, usize> = BTreeMap::new();
-    for want in wants {
-        let place = *places.entry(want.host).or_insert_with(|| {
-            hosts.push((want.host, Vec::new()));
+    let mut index: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for DesiredResource { host, action } in resources {
+        let position = *index.entry(host).or_insert_with(|| {
+            hosts.push((host, Vec::new()));
             hosts.len() - 1
         });
-        hosts[place].1.push(want.action);
+        hosts[position].1.push(action);
     }
     hosts
 }
 
-/// The resource's name goes over its error; kind and hints stay.
-fn labelled(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
+/// Prefixes an error with the title of its resource; its kind and hints stay.
+fn with_title(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
     let failure = Failure::over(&error, resource.title());
     error.context(failure)
 }
 
-/// As [`gather`]; what fails in the last stage is of kind `Verification`.
-fn gather_named(stage: &Stage, results: Vec<(IpAddr, Result<usize>)>) -> Result<BTreeMap<IpAddr, usize>> {
+/// As [`gather`], with the name of the stage in each error; errors of a stage that verifies are of kind `Verification`.
+fn gather_stage(stage: &Stage, results: Vec<(IpAddr, Result<usize>)>) -> Result<BTreeMap<IpAddr, usize>> {
     let results = results.into_iter().map(|(address, result)| {
         let named = result.map_err(|error| {
             let kind = if stage.verifies && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };

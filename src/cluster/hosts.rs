@@ -1,4 +1,4 @@
-//! All hosts of a cluster, connected.
+//! Connections to all hosts of a cluster.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,35 +11,38 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::host::{AgentBinaries, Host, Target, combine};
 
-/// So many hosts at once; the operator's machine has one connection to each.
-const AT_ONCE: usize = 64;
+/// How many hosts to work with in parallel. The operator's machine holds one connection to each.
+const PARALLEL_HOSTS: usize = 64;
 
-/// All hosts of a cluster, connected.
+/// Connections to the hosts of a cluster, by address.
 pub struct Hosts {
     hosts: BTreeMap<IpAddr, Host>,
 }
 
 impl Hosts {
-    /// Connects to all hosts at once. All must answer; the error names every one that does not.
+    /// Connects to all hosts in parallel.
+    ///
+    /// # Errors
+    /// Fails if a host is unreachable; the error names every one.
     pub async fn connect(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> Result<Hosts> {
-        let (fleet, failed) = Hosts::connect_some(targets, agents, ctx).await;
+        let (hosts, failed) = Hosts::connect_reachable(targets, agents, ctx).await;
         ctx.check()?;
         let errors: Vec<anyhow::Error> = failed.into_iter().map(|(_, error)| error).collect();
         match combine(&errors, targets.len()) {
-            None => Ok(fleet),
+            None => Ok(hosts),
             Some(error) => {
-                fleet.close().await;
+                hosts.close().await;
                 Err(error)
             }
         }
     }
 
-    /// Connects to all hosts at once, and tells which did not answer.
-    pub async fn connect_some(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> (Hosts, Vec<(IpAddr, anyhow::Error)>) {
+    /// Connects to all hosts in parallel. Returns the connected ones, and an error for each of the others, sorted by address.
+    pub async fn connect_reachable(targets: &[Target], agents: &AgentBinaries, ctx: &Context) -> (Hosts, Vec<(IpAddr, anyhow::Error)>) {
         let connects =
             targets.iter().map(|target| async move { (target.address, ctx.or_cancelled(Host::connect(target, agents, ctx)).await) });
         let (mut hosts, mut failed) = (BTreeMap::new(), Vec::new());
-        for (address, result) in stream::iter(connects).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await {
+        for (address, result) in stream::iter(connects).buffer_unordered(PARALLEL_HOSTS).collect::<Vec<_>>().await {
             match result {
                 Ok(host) => drop(hosts.insert(address, host)),
                 Err(error) => failed.push((address, error)),
@@ -50,17 +53,20 @@ impl Hosts {
     }
 
     /// The host with this address.
+    ///
+    /// # Errors
+    /// Fails if it is not connected.
     pub fn host(&self, address: IpAddr) -> Result<&Host> {
-        self.hosts.get(&address).ok_or_else(|| Failure::failed(format!("host {address} is not connected")).into())
+        self.hosts.get(&address).ok_or_else(|| Failure::failed(format!("host {address}: not connected")).into())
     }
 
-    /// All hosts.
+    /// All connected hosts, sorted by address.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values()
     }
 
-    /// Does something on all hosts at once, and tells for each how it went.
-    pub async fn each<'a, T, F>(&'a self, work: impl Fn(&'a Host) -> F) -> Vec<(IpAddr, Result<T>)>
+    /// Runs `work` on all hosts in parallel. Returns the result of each host, sorted by address.
+    pub async fn on_each<'a, T, F>(&'a self, work: impl Fn(&'a Host) -> F) -> Vec<(IpAddr, Result<T>)>
     where
         F: Future<Output = Result<T>> + 'a,
     {
@@ -69,26 +75,29 @@ impl Hosts {
             let future = work(host);
             async move { (host.address(), future.await) }
         });
-        let mut results = stream::iter(runs).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        let mut results = stream::iter(runs).buffer_unordered(PARALLEL_HOSTS).collect::<Vec<_>>().await;
         results.sort_by_key(|(address, _)| *address);
         results
     }
 
-    /// Does something on all hosts at once. The error names every host where it failed.
-    pub async fn all<'a, T, F>(&'a self, work: impl Fn(&'a Host) -> F) -> Result<BTreeMap<IpAddr, T>>
+    /// Runs `work` on all hosts in parallel. Returns the values by address.
+    ///
+    /// # Errors
+    /// Fails if it fails on a host; the error names every one.
+    pub async fn on_all<'a, T, F>(&'a self, work: impl Fn(&'a Host) -> F) -> Result<BTreeMap<IpAddr, T>>
     where
         F: Future<Output = Result<T>> + 'a,
     {
-        gather(self.each(work).await)
+        gather(self.on_each(work).await)
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub async fn close(self) {
         futures_util::future::join_all(self.hosts.into_values().map(Host::close)).await;
     }
 }
 
-/// All results, or one error that names every host where it failed.
+/// The values by address, or one error that names every host that failed.
 pub fn gather<T>(results: Vec<(IpAddr, Result<T>)>) -> Result<BTreeMap<IpAddr, T>> {
     let (mut done, mut failed) = (BTreeMap::new(), Vec::new());
     for (address, result) in results {

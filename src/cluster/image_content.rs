@@ -1,4 +1,4 @@
-//! A cluster image as a run needs it: read from the store, small files included.
+//! A cluster image as a run reads it from the store: its blobs by platform, and its small files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,49 +19,49 @@ use crate::layer;
 use crate::store::Store;
 use crate::workloads;
 
-/// A cluster image.
+/// A cluster image, read from the store.
 #[derive(Debug, Clone)]
 pub struct ImageContent {
-    /// Its name.
+    /// The reference it was opened by.
     pub name: Reference,
-    /// Its index, or the manifest of an image of one platform.
+    /// The descriptor of its index, or of the manifest of an image for one platform.
     pub descriptor: Descriptor,
-    /// What it brings for each platform.
+    /// Its content for each platform that the store has. Never empty.
     pub parts: Vec<ImagePart>,
 }
 
-/// What a cluster image brings for one platform.
+/// The content of a cluster image for one platform.
 #[derive(Debug, Clone)]
 pub struct ImagePart {
-    /// The platform.
+    /// The platform that it is built for.
     pub platform: Platform,
-    /// What the image says about the cluster.
+    /// The cluster configuration, from the annotations of the rootfs manifest.
     pub config: ClusterConfig,
     /// The rootfs manifest.
     pub rootfs: Blob,
-    /// Everything that unpacking the rootfs needs: its manifest, config and layers.
+    /// The blobs that unpacking the rootfs needs: its manifest, config and layers.
     pub rootfs_blobs: Vec<Blob>,
-    /// Everything that the registry on site serves, the documents on the way from the name included.
+    /// The blobs that the local registry serves, the index or manifest that the name points at included.
     pub workload_blobs: Vec<Blob>,
-    /// The names of the container images that it brings.
+    /// The names of the container images that it contains.
     pub workloads: Vec<String>,
-    /// Small files of the rootfs that a run looks at or a Clusterfile may change.
+    /// The small text files of the rootfs that a run reads or a Clusterfile may override, by path. Overrides are applied in place.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// The paths of its programs below `bin/`, where images that are laid out as Sealer's have them.
+    /// The paths below `bin/`, for images in Sealer's layout; else empty.
     pub programs: BTreeSet<String>,
-    /// Those of the small files that the Clusterfile or templates change.
-    pub changed: BTreeMap<PathBuf, Vec<u8>>,
+    /// The files that the Clusterfile or a template overrides, by path.
+    pub overridden: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl ImageContent {
     /// Reads an image from the store.
     ///
     /// # Errors
-    /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged, or a layer of the rootfs is not what it
-    /// should be.
+    /// Fails if the store has no such image; of kind `Verification` if a blob of it is damaged, or a layer does not match its diff ID.
     pub fn open(store: &Store, name: &Reference, ctx: &Context) -> Result<ImageContent> {
         let descriptor = store.resolve(name)?.ok_or_else(|| {
-            Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists what is there")
+            Failure::failed(format!("no such image: {} (not in the store)", name.familiar()))
+                .hint("`sealift images` lists the images in the store")
         })?;
         let document = store.read(&Blob::try_from(&descriptor)?)?;
         let parts = match content_of(descriptor.media_type(), &document)? {
@@ -69,45 +69,54 @@ impl ImageContent {
             Content::Manifest(manifest) => {
                 vec![Part { platform: platform(store, &manifest)?, rootfs: descriptor.clone(), workloads: None }]
             }
-            Content::Leaf => return Err(Failure::usage(format!("{name} is not a cluster image")).into()),
+            Content::Leaf => {
+                return Err(Failure::usage(format!("{name} is not a cluster image: neither an index nor a manifest"))
+                    .hint("build one with `sealift build`")
+                    .into());
+            }
         };
         let present = |part: &Part| Blob::try_from(&part.rootfs).is_ok_and(|blob| store.has(&blob));
         let parts: Vec<Part> = parts.into_iter().filter(present).collect();
         if parts.is_empty() {
-            return Err(Failure::usage(format!("the store has no platform of {name}")).hint("pull it again").into());
+            return Err(Failure::usage(format!("no platform of {name} is in the store"))
+                .hint(format!("pull it again: `sealift pull {name}`"))
+                .into());
         }
         for part in &parts {
             layer::check_layers(store, &part.rootfs, layer::LayerVerification::default(), ctx)?;
         }
-        let (descriptor, parts) = adopted(store, descriptor, parts, ctx)?;
+        let (descriptor, parts) = convert_sealer_registry(store, descriptor, parts, ctx)?;
         let root = Blob::try_from(&descriptor)?;
         let parts = parts.into_iter().map(|part| ImagePart::read(store, root, part, ctx)).collect::<Result<Vec<_>>>()?;
         Ok(ImageContent { name: name.clone(), descriptor, parts })
     }
 
-    /// What it brings for hosts of this architecture, named as `uname -m` does.
+    /// The content for hosts of an architecture, named as `uname -m` prints it.
+    ///
+    /// # Errors
+    /// `Usage` if the store has no such platform of the image.
     pub fn part(&self, machine: &str) -> Result<&ImagePart> {
-        let wanted = oci_arch(machine);
-        self.parts.iter().find(|part| *part.platform.architecture() == wanted).ok_or_else(|| {
+        let arch = oci_arch(machine);
+        self.parts.iter().find(|part| *part.platform.architecture() == arch).ok_or_else(|| {
             let have: Vec<String> = self.parts.iter().map(|part| platform_string(&part.platform)).collect();
-            Failure::usage(format!("image {} is not built for {wanted} (the store has {})", self.name.familiar(), have.join(", ")))
-                .hint(format!("build it with `--platform linux/{wanted}`, or pull that platform"))
+            Failure::usage(format!("image {} is not built for linux/{arch} (the store has {})", self.name.familiar(), have.join(", ")))
+                .hint(format!("build it with `--platform linux/{arch}`, or pull that platform"))
                 .into()
         })
     }
 
-    /// What it says about the cluster; the same on every platform.
+    /// The cluster configuration; the same on every platform.
     pub fn config(&self) -> &ClusterConfig {
         &self.parts[0].config
     }
 
-    /// The digest that its name points at.
+    /// The digest of its index or manifest.
     pub fn digest(&self) -> Result<Digest> {
         Ok(Blob::try_from(&self.descriptor)?.digest)
     }
 }
 
-/// What the image's config says, or else the platform of this machine.
+/// The platform in the image's config; what the config leaves out is as on this machine.
 fn platform(store: &Store, manifest: &ImageManifest) -> Result<Platform> {
     let config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
     let mut platform = host_platform();
@@ -117,39 +126,39 @@ fn platform(store: &Store, manifest: &ImageManifest) -> Result<Platform> {
     Ok(platform)
 }
 
-/// The image as sealift runs it: container images that Sealer keeps in a tree of the rootfs are taken out of it. Other images stay
-/// what they are.
-fn adopted(store: &Store, descriptor: Descriptor, parts: Vec<Part>, ctx: &Context) -> Result<(Descriptor, Vec<Part>)> {
+/// Converts an image of Sealer's: container images in its registry directory move from the rootfs to a workloads manifest. Other
+/// images are returned unchanged.
+fn convert_sealer_registry(store: &Store, descriptor: Descriptor, parts: Vec<Part>, ctx: &Context) -> Result<(Descriptor, Vec<Part>)> {
     let mut manifests = Vec::new();
-    let mut changed = false;
+    let mut converted = false;
     for part in &parts {
-        let tags = workloads::read_tags(&small_files(store, &document(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
+        let tags = workloads::read_tags(&small_files(store, &read_manifest(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
         if tags.is_empty() {
             manifests.push(part.rootfs.clone());
             manifests.extend(part.workloads.clone());
             continue;
         }
         let digests = std::iter::once(&part.rootfs).chain(&part.workloads).map(|of| Ok(Blob::try_from(of)?.digest.hex()));
-        let name = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
-        let whole = |[rootfs, workloads]: &[Descriptor; 2]| is_whole(store, rootfs) && is_whole(store, workloads);
+        let key = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
+        let complete = |[rootfs, workloads]: &[Descriptor; 2]| is_complete(store, rootfs) && is_complete(store, workloads);
         let convert = || workloads::convert_sealer_image(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
-        manifests.extend(remembered(store, &name, whole, convert)?);
-        changed = true;
+        manifests.extend(cached(store, &key, complete, convert)?);
+        converted = true;
     }
-    if !changed {
+    if !converted {
         return Ok((descriptor, parts));
     }
     let index = ClusterImage::index(manifests)?;
-    Ok((store.put_document(MediaType::ImageIndex, &index)?, ClusterImage::from_index(&index)?.parts))
+    Ok((store.put_json(MediaType::ImageIndex, &index)?, ClusterImage::from_index(&index)?.parts))
 }
 
-/// Whether a manifest is in the store with all that it names.
-fn is_whole(store: &Store, manifest: &Descriptor) -> bool {
+/// Whether a manifest and all of its children are in the store.
+fn is_complete(store: &Store, manifest: &Descriptor) -> bool {
     let has = |descriptor: &Descriptor| Blob::try_from(descriptor).is_ok_and(|blob| store.has(&blob));
-    has(manifest) && store.document(manifest).is_ok_and(|content| children(&content).iter().all(has))
+    has(manifest) && store.read_manifest(manifest).is_ok_and(|content| children(&content).iter().all(has))
 }
 
-fn document(store: &Store, manifest: &Descriptor) -> Result<ImageManifest> {
+fn read_manifest(store: &Store, manifest: &Descriptor) -> Result<ImageManifest> {
     serde_json::from_slice(&store.read(&Blob::try_from(manifest)?)?).with_context(|| format!("manifest {}", manifest.digest()))
 }
 
@@ -172,31 +181,31 @@ impl ImagePart {
             workloads,
             files,
             programs: BTreeSet::new(),
-            changed: BTreeMap::new(),
+            overridden: BTreeMap::new(),
         };
-        if sealer::is_sealers(&part) {
+        if sealer::is_sealer_layout(&part) {
             part.programs = programs(store, &manifest, &rootfs, ctx)?;
         }
         Ok(part)
     }
 
-    /// Makes a file of the rootfs another than the image has.
-    pub(super) fn change(&mut self, path: PathBuf, content: Vec<u8>) {
+    /// Replaces a file of the rootfs, or adds one.
+    pub(super) fn override_file(&mut self, path: PathBuf, content: Vec<u8>) {
         self.files.insert(path.clone(), content.clone());
-        self.changed.insert(path, content);
+        self.overridden.insert(path, content);
     }
 
-    /// A small file of the rootfs, as text.
+    /// The text of a small file of the rootfs; `None` if there is none, or it is not UTF-8.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.files.get(Path::new(path)).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    /// Whether the rootfs has this file, among those a run looks at.
+    /// Whether the rootfs has this small file.
     pub fn has(&self, path: &str) -> bool {
         self.files.contains_key(Path::new(path))
     }
 
-    /// How many bytes its blobs are.
+    /// The sizes of its rootfs blobs and of its workload blobs, in bytes, compressed as they are.
     pub fn bytes(&self) -> (u64, u64) {
         let sum = |blobs: &[Blob]| blobs.iter().map(|blob| blob.size).sum();
         (sum(&self.rootfs_blobs), sum(&self.workload_blobs))
@@ -219,9 +228,9 @@ fn workloads(store: &Store, root: Blob, descriptor: Option<&Descriptor>) -> Resu
     Ok((blobs, manifest.layers().iter().filter_map(name).collect()))
 }
 
-/// Whether a run looks at this file itself, or a Clusterfile may change it: texts, by their names; programs and archives may
-/// be of any size.
-pub(super) fn is_looked_at(path: &Path) -> bool {
+/// Whether a run reads this file, or a Clusterfile may override it. Decided by its name: text files are small, programs and
+/// archives may be of any size.
+pub(super) fn is_small_file(path: &Path) -> bool {
     let within = |directories: &[&str]| directories.iter().any(|directory| path.starts_with(directory));
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {
@@ -233,37 +242,38 @@ pub(super) fn is_looked_at(path: &Path) -> bool {
 }
 
 fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
-    remembered(store, &format!("files-{}", rootfs.digest.hex()), |_| true, || layer::read_files(store, manifest, is_looked_at))
+    cached(store, &format!("files-{}", rootfs.digest.hex()), |_| true, || layer::read_files(store, manifest, is_small_file))
 }
 
-/// What lies below `bin/`.
+/// The paths below `bin/` in the rootfs.
 fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, ctx: &Context) -> Result<BTreeSet<String>> {
     let list = || {
         let tree = layer::outline(store, &layer::layers_of(store, manifest)?, ctx, || {})?;
         Ok(tree.into_keys().filter(|path| path.starts_with("bin")).map(|path| path.display().to_string()).collect())
     };
-    remembered(store, &format!("programs-{}", rootfs.digest.hex()), |_| true, list)
+    cached(store, &format!("programs-{}", rootfs.digest.hex()), |_| true, list)
 }
 
-/// What reads all layers of an image is done once: what came of it is kept beside the store, as long as it is still `right`.
-fn remembered<T: Serialize + DeserializeOwned>(
+/// Computes a value that needs all layers of an image, and caches it beside the store under `key`. A cached value that is no longer
+/// `valid` is computed again.
+fn cached<T: Serialize + DeserializeOwned>(
     store: &Store,
-    name: &str,
-    right: impl Fn(&T) -> bool,
-    make: impl FnOnce() -> Result<T>,
+    key: &str,
+    valid: impl Fn(&T) -> bool,
+    compute: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let kept = store.root().join("cache/run").join(name);
-    if let Ok(bytes) = std::fs::read(&kept)
-        && let Ok(known) = serde_json::from_slice(&bytes)
-        && right(&known)
+    let file = store.root().join("cache/run").join(key);
+    if let Ok(bytes) = std::fs::read(&file)
+        && let Ok(value) = serde_json::from_slice(&bytes)
+        && valid(&value)
     {
-        return Ok(known);
+        return Ok(value);
     }
-    let made = make()?;
-    if let Err(error) = crate::atomic_file::write(&kept, &serde_json::to_vec(&made)?, 0o644) {
-        tracing::info!("{}: {error:#}", kept.display()); // a store that cannot be written is slower, no more
+    let value = compute()?;
+    if let Err(error) = crate::atomic_file::write(&file, &serde_json::to_vec(&value)?, 0o644) {
+        tracing::info!("{}: {error:#}", file.display()); // without the cache it is only slower
     }
-    Ok(made)
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -271,7 +281,7 @@ pub mod tests {
     use super::*;
     use crate::image::ClusterKind;
 
-    /// What an image brings that has nothing but these files.
+    /// The content of an image that has only these files.
     pub fn part<const N: usize>(files: [(&str, &str); N]) -> ImagePart {
         let blob = Blob::of(b"rootfs");
         ImagePart {
@@ -283,7 +293,7 @@ pub mod tests {
             workloads: Vec::new(),
             files: files.into_iter().map(|(path, text)| (path.into(), text.into())).collect(),
             programs: BTreeSet::new(),
-            changed: BTreeMap::new(),
+            overridden: BTreeMap::new(),
         }
     }
 }

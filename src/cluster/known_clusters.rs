@@ -1,4 +1,4 @@
-//! What is remembered of clusters on the operator's machine: their Clusterfiles, without secrets.
+//! The clusters that the operator's machine has brought up: their Clusterfiles, without secrets.
 
 use std::path::{Path, PathBuf};
 
@@ -8,24 +8,24 @@ use crate::atomic_file;
 use crate::clusterfile::{self, Clusterfile};
 use crate::error::Failure;
 
-/// The clusters that this machine has brought up, one directory each.
+/// The clusters that this machine has brought up: `<state root>/clusters/<name>/Clusterfile`.
 #[derive(Debug, Clone)]
 pub struct KnownClusters {
     root: PathBuf,
 }
 
 impl KnownClusters {
-    /// The records below sealift's directory on this machine.
+    /// The clusters recorded below `state_root`, sealift's directory on this machine.
     pub fn new(state_root: &Path) -> Self {
         KnownClusters { root: state_root.join("clusters") }
     }
 
-    /// Remembers a cluster; before its hosts are changed, so that what a killed run began can be reset.
-    pub fn keep(&self, clusterfile: &Clusterfile) -> Result<()> {
+    /// Records a cluster. Call it before its hosts are changed, so that `reset` works after a run that was killed.
+    pub fn save(&self, clusterfile: &Clusterfile) -> Result<()> {
         atomic_file::write(&self.file(&clusterfile.cluster.name), clusterfile.to_yaml()?.as_bytes(), 0o600)
     }
 
-    /// Forgets a cluster. Whether it was known.
+    /// Removes the record of a cluster. Returns whether there was one.
     pub fn remove(&self, name: &str) -> Result<bool> {
         let directory = self.root.join(name);
         if !directory.is_dir() {
@@ -44,24 +44,29 @@ impl KnownClusters {
         names
     }
 
-    /// The cluster with this name; without a name the only one.
+    /// The Clusterfile of the cluster with this name; without a name, of the only cluster.
+    ///
+    /// # Errors
+    /// `Usage` if there is no such cluster, or several and no name.
     pub fn load(&self, name: Option<&str>) -> Result<Clusterfile> {
         let name = match (name, self.names().as_slice()) {
             (Some(name), _) => name.to_owned(),
             (None, [only]) => only.clone(),
             (None, []) => {
-                return Err(Failure::usage("no cluster is known on this machine")
-                    .hint("name its Clusterfile with `-f Clusterfile`")
-                    .into());
+                return Err(Failure::usage("no cluster is known on this machine").hint("name its Clusterfile: `-f Clusterfile`").into());
             }
             (None, names) => {
                 let names = names.join(", ");
-                return Err(Failure::usage(format!("several clusters are known: {names}")).hint("name one of them").into());
+                return Err(Failure::usage(format!("several clusters are known on this machine: {names}")).hint("name one of them").into());
             }
         };
         let file = self.file(&name);
         let text = std::fs::read_to_string(&file).map_err(|_| {
-            Failure::usage(format!("no cluster `{name}` is known on this machine")).hint(format!("known are: {}", self.names().join(", ")))
+            let hint = match self.names().as_slice() {
+                [] => "name its Clusterfile: `-f Clusterfile`".to_owned(),
+                names => format!("known clusters: {}", names.join(", ")),
+            };
+            Failure::usage(format!("no such cluster: {name} (not known on this machine)")).hint(hint)
         })?;
         clusterfile::load(&file.display().to_string(), &text).with_context(|| format!("cluster {name}"))
     }
@@ -78,16 +83,16 @@ mod tests {
     #[test]
     fn the_only_cluster_needs_no_name() {
         let dir = tempfile::tempdir().unwrap();
-        let records = KnownClusters::new(dir.path());
-        assert!(records.load(None).unwrap_err().to_string().contains("no cluster is known"));
+        let clusters = KnownClusters::new(dir.path());
+        assert!(clusters.load(None).unwrap_err().to_string().contains("no cluster is known"));
         let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
         let mut clusterfile = clusterfile::load("Clusterfile", text).unwrap();
-        records.keep(&clusterfile).unwrap();
-        assert_eq!(records.load(None).unwrap().cluster.name, "shop");
+        clusters.save(&clusterfile).unwrap();
+        assert_eq!(clusters.load(None).unwrap().cluster.name, "shop");
         clusterfile.cluster.name = "other".into();
-        records.keep(&clusterfile).unwrap();
-        assert!(records.load(None).unwrap_err().to_string().contains("other, shop"));
-        assert!(records.remove("other").unwrap() && !records.remove("other").unwrap());
-        assert_eq!(records.load(Some("shop")).unwrap().cluster.hosts.len(), 1);
+        clusters.save(&clusterfile).unwrap();
+        assert!(clusters.load(None).unwrap_err().to_string().contains("other, shop"));
+        assert!(clusters.remove("other").unwrap() && !clusters.remove("other").unwrap());
+        assert_eq!(clusters.load(Some("shop")).unwrap().cluster.hosts.len(), 1);
     }
 }

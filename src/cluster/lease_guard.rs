@@ -1,4 +1,4 @@
-//! A cluster held by this run: the lease on its first master, renewed while it lives.
+//! Holds the lease on a cluster during a run, and renews it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,70 +6,76 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::lease::{Lease, TERM};
-use super::lease_holder;
+use super::lease::{DURATION, Lease, has_ended, new_holder};
+use crate::error::Failure;
 use crate::events::Context;
 use crate::host::{Exec, Host};
 use crate::paths;
 
-/// Between two looks at a lease that another run holds.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How often to try again while another run holds the lease.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A lease that this run holds.
+/// The lease on a cluster, held by this run.
 pub struct LeaseGuard {
     holder: String,
     owner: String,
 }
 
 impl LeaseGuard {
-    /// Takes the lease on the host. That of a run of this machine which has died is taken at once; that of any other run ends
-    /// by itself unless it is renewed, which is waited for.
+    /// Acquires the lease on the first master. The lease of a run on this machine that has ended is taken over at once. The lease of
+    /// any other run expires unless it is renewed: this waits up to a minute for it.
     ///
     /// # Errors
-    /// Says who has it, if that run lives.
-    pub async fn take(host: &Host, owner: &str, by_force: bool, ctx: &Context) -> Result<LeaseGuard> {
-        let held = LeaseGuard { holder: lease_holder::own(), owner: owner.to_owned() };
-        if by_force {
-            held.ask(host, &["hold", "--break-lease"], ctx).await?;
+    /// Fails if another run is active; the error names its owner.
+    pub async fn acquire(host: &Host, owner: &str, force: bool, ctx: &Context) -> Result<LeaseGuard> {
+        let guard = LeaseGuard { holder: new_holder(), owner: owner.to_owned() };
+        if force {
+            guard.request(host, &["hold", "--break-lease"], ctx).await?;
         } else {
-            held.wait(host, ctx).await?;
+            guard.wait(host, ctx).await?;
         }
-        Ok(held)
+        Ok(guard)
     }
 
     async fn wait(&self, host: &Host, ctx: &Context) -> Result<()> {
         let mut first: Option<Lease> = None;
         let began = Instant::now();
         loop {
-            let Err(refused) = self.ask(host, &["hold"], ctx).await else { return Ok(()) };
-            let Some(other) = lease_on(host).await else { return Err(refused) };
-            if lease_holder::has_died(&other.holder) {
-                ctx.note(format!("goes on after {}, which was ended", other.owner));
-                return self.ask(host, &["inherit", "--from", &other.holder], ctx).await;
+            let Err(error) = self.request(host, &["hold"], ctx).await else { return Ok(()) };
+            let Some(other) = read_lease(host).await else { return Err(error) };
+            if has_ended(&other.holder) {
+                ctx.note(format!("taking over the lease of {}, which has ended", other.owner));
+                return self.request(host, &["inherit", "--from", &other.holder], ctx).await;
             }
             match &first {
-                Some(first) if lives(first, &other) || began.elapsed() > TERM * 2 => return Err(refused),
+                Some(first) if is_active(first, &other) || began.elapsed() > DURATION * 2 => return Err(error),
                 Some(_) => {}
                 None => {
-                    let term = TERM.as_secs();
-                    ctx.warn(format!("{} holds the cluster: waits up to {term} s whether that run still lives", other.owner));
+                    let seconds = DURATION.as_secs();
+                    ctx.warn(format!(
+                        "the cluster is locked by {}: waiting up to {seconds} s to see whether that run is active",
+                        other.owner
+                    ));
                     first = Some(other);
                 }
             }
             ctx.or_cancelled(async {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
                 Ok(())
             })
             .await?;
         }
     }
 
-    /// Does some work and renews the lease while it goes on; then gives it back, however it ended.
-    pub async fn during<T>(&self, host: &Host, ctx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `work` and renews the lease meanwhile. Releases the lease in the end, even if `work` fails.
+    ///
+    /// # Errors
+    /// Fails as `work` does, or if the lease cannot be renewed: then `work` is stopped.
+    pub async fn hold_during<T>(&self, host: &Host, ctx: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
         let renew = async {
             loop {
-                tokio::time::sleep(TERM / 4).await;
-                if let Err(error) = self.ask(host, &["hold"], ctx).await {
+                tokio::time::sleep(DURATION / 4).await;
+                if let Err(error) = self.request(host, &["hold"], ctx).await {
                     return error;
                 }
             }
@@ -78,37 +84,37 @@ impl LeaseGuard {
             result = work => result,
             error = renew => Err(error),
         };
-        self.ask(host, &["release"], &unstoppable()).await.ok(); // it ends by itself
+        self.request(host, &["release"], &not_cancelled()).await.ok(); // otherwise it expires
         result
     }
 
-    async fn ask(&self, host: &Host, request: &[&str], ctx: &Context) -> Result<()> {
+    async fn request(&self, host: &Host, arguments: &[&str], ctx: &Context) -> Result<()> {
         let base = [paths::EXECUTABLE, "lease", "--holder", &self.holder, "--owner", &self.owner];
-        let command = Exec::new(base.into_iter().chain(request.iter().copied())).quiet();
+        let command = Exec::new(base.into_iter().chain(arguments.iter().copied())).quiet();
         let output = host.exec(&command, ctx).await?;
         if output.status == 0 {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let mut lines = said.lines();
-        let why = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut lines = stderr.lines();
+        let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let hints = lines.filter_map(|line| line.strip_prefix("hint: "));
-        Err(hints.fold(crate::error::Failure::failed(why), |failure, hint| failure.hint(hint)).into())
+        Err(hints.fold(Failure::failed(message), |failure, hint| failure.hint(hint)).into())
     }
 }
 
-/// The lease as it is on the host, if there is one.
-async fn lease_on(host: &Host) -> Option<Lease> {
+/// The lease on the host, if there is one.
+async fn read_lease(host: &Host) -> Option<Lease> {
     serde_json::from_slice(&host.read_file(paths::LEASE).await.ok()??).ok()
 }
 
-/// Whether a lease that was seen earlier was renewed since, or taken by another run.
-fn lives(earlier: &Lease, now: &Lease) -> bool {
+/// Whether a lease was renewed since it was read before, or acquired by another run.
+fn is_active(earlier: &Lease, now: &Lease) -> bool {
     now.holder != earlier.holder || now.until > earlier.until
 }
 
-/// The same job, but not stopped by the user: for what must be tidied up at the end.
-fn unstoppable() -> Context {
+/// A context that an interrupt does not cancel, for the cleanup at the end.
+fn not_cancelled() -> Context {
     Context::new(Arc::new(crate::events::Silent), CancellationToken::new(), std::num::NonZeroUsize::MIN)
 }
 
@@ -117,15 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_lives_that_renews_its_lease_or_took_it_from_another() {
+    fn a_run_is_active_if_its_lease_was_renewed_or_acquired_by_another() {
         let lease = |holder: &str, until| Lease { holder: holder.into(), owner: "o".into(), since: 5, until };
         let cases = [
-            ("nothing happened", lease("a", 60), false),
+            ("nothing changed", lease("a", 60), false),
             ("it was renewed", lease("a", 75), true),
-            ("another has it", lease("b", 60), true),
+            ("another run acquired it", lease("b", 60), true),
         ];
         for (name, now, expected) in cases {
-            assert_eq!(lives(&lease("a", 60), &now), expected, "{name}");
+            assert_eq!(is_active(&lease("a", 60), &now), expected, "{name}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Desired and observed to a plan, and the plan carried out, stage by stage.
+//! Brings a cluster to its desired state: compares desired with observed state, plans the changes, carries them out stage by stage.
 //!
 //! ```text
-//! Clusterfile + image + host names ──> Desired ──stages──> what every host shall have ─┐
-//! hosts ──check──> what is                                                             ├─> Plan ──act──> verified
-//!                                                                                      ─┘
+//! Clusterfile + image + facts ──> DesiredState ──stages──> desired resources of every host ─┐
+//!                                                                                           ├─> Plan ──execute──> verified
+//! hosts ──check──> ObservedState ───────────────────────────────────────────────────────────┘
 //! ```
-//! Stages are pure: they say which resources which hosts shall have, in which order. Nothing is remembered that can be
-//! observed, so a run that was killed goes on where it was, and a second one changes nothing.
+//! Stages are pure: they return the desired resources of every host, in order. What can be observed is not stored, so a run that
+//! was killed continues where it stopped, and a second run changes nothing.
 
 mod api_server;
 mod desired_state;
@@ -19,7 +19,6 @@ mod join_credentials;
 mod known_clusters;
 mod lease;
 mod lease_guard;
-mod lease_holder;
 mod node_status;
 mod observed_state;
 mod plan;
@@ -39,7 +38,7 @@ pub use known_clusters::KnownClusters;
 pub use lease::{Lease, Request as LeaseRequest};
 pub use lease_guard::LeaseGuard;
 pub use node_status::{NodeStatus, node_statuses};
-pub use observed_state::{ObservedState, facts_of, observe};
+pub use observed_state::{ObservedState, gather_facts, observe};
 pub use plan::{Change, Plan, StagePlan, Step};
 pub use registry_certificate::RegistryCertificate;
 pub use session::{LeaseOptions, Session};

@@ -1,4 +1,4 @@
-//! What is: facts about hosts, and the state of everything that stages want.
+//! The observed state: facts about hosts, the state of their resources, the blobs that they lack.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use super::stage::{Action, STAGES};
+use super::stage::{Action, DesiredResource, STAGES};
 use super::{DesiredState, Hosts};
 use crate::error::Failure;
 use crate::events::Context;
@@ -15,7 +15,7 @@ use crate::host::{Exec, Host};
 use crate::image::{Blob, Digest};
 use crate::resource::{Resource, State};
 
-/// What is, as far as stages want it otherwise or not.
+/// The observed state of everything that is desired, host by host.
 #[derive(Debug, Default)]
 pub struct ObservedState {
     hosts: BTreeMap<IpAddr, HostObserved>,
@@ -23,32 +23,32 @@ pub struct ObservedState {
 
 #[derive(Debug, Default)]
 struct HostObserved {
-    /// By title, which is unique on its host.
+    /// The state of resources by title, which is unique on a host; the error if the check failed.
     states: HashMap<String, Result<State, String>>,
-    /// The blobs it lacks, and how many bytes of each.
+    /// The missing blobs, and how many bytes of each are missing.
     missing: HashMap<Digest, u64>,
 }
 
 impl ObservedState {
-    /// How a resource is on a host, if it was checked.
+    /// The state of a resource on a host; `None` if it was not checked.
     pub fn state(&self, host: IpAddr, resource: &Resource) -> Option<&Result<State, String>> {
         self.hosts.get(&host)?.states.get(&resource.title())
     }
 
-    /// How many bytes of a blob a host lacks; `None` if it has the blob.
+    /// How many bytes of a blob are missing on a host; `None` if it has the blob.
     pub fn missing(&self, host: IpAddr, blob: &Digest) -> Option<u64> {
         self.hosts.get(&host)?.missing.get(blob).copied()
     }
 }
 
-/// The facts about every host, and how far its clock is from ours in nanoseconds.
-pub async fn facts_of(fleet: &Hosts, request: &FactsRequest) -> Result<BTreeMap<IpAddr, (Facts, i64)>> {
-    fleet
-        .all(|host| async move {
-            let asked = now();
+/// Gathers the facts about every host, and the offset of its clock from ours in nanoseconds.
+pub async fn gather_facts(hosts: &Hosts, request: &FactsRequest) -> Result<BTreeMap<IpAddr, (Facts, i64)>> {
+    hosts
+        .on_all(|host| async move {
+            let sent = now();
             let facts = host.facts(request).await?;
-            let middle = asked / 2 + now() / 2;
-            let offset = i64::try_from(i128::from(facts.clock_ns) - i128::from(middle)).unwrap_or(i64::MAX);
+            let midpoint = sent / 2 + now() / 2;
+            let offset = i64::try_from(i128::from(facts.clock_ns) - i128::from(midpoint)).unwrap_or(i64::MAX);
             Ok((facts, offset))
         })
         .await
@@ -58,27 +58,27 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Asks every host for the state of everything that stages want on it: one question each for resources and for blobs.
-pub async fn observe(desired: &DesiredState, fleet: &Hosts, ctx: &Context) -> Result<ObservedState> {
+/// Observes the state of everything that is desired: one request to each host for resources, one for blobs.
+pub async fn observe(desired: &DesiredState, hosts: &Hosts, ctx: &Context) -> Result<ObservedState> {
     let mut resources: BTreeMap<IpAddr, Vec<Resource>> = BTreeMap::new();
     let mut blobs: BTreeMap<IpAddr, Vec<Blob>> = BTreeMap::new();
-    for want in STAGES.iter().flat_map(|stage| (stage.wants)(desired)) {
-        match want.action {
-            Action::Ship(list) => blobs.entry(want.host).or_default().extend(list),
-            Action::Resource(resource) => resources.entry(want.host).or_default().push(resource),
+    for DesiredResource { host, action } in STAGES.iter().flat_map(|stage| (stage.desired_resources)(desired)) {
+        match action {
+            Action::Distribute(list) => blobs.entry(host).or_default().extend(list),
+            Action::Resource(resource) => resources.entry(host).or_default().push(resource),
         }
     }
     let (resources, blobs) = (&resources, &blobs);
-    let hosts = fleet
-        .all(|host| async move {
+    let hosts = hosts
+        .on_all(|host| async move {
             wait_for_kubeadm(host, ctx).await?;
             let resources = resources.get(&host.address()).map_or(&[][..], Vec::as_slice);
             let states = host.check(resources).await?;
             let states = resources.iter().map(Resource::title).zip(states).collect::<HashMap<_, _>>();
             let blobs = blobs.get(&host.address()).map_or(&[][..], Vec::as_slice);
-            let mut missing: HashMap<Digest, u64> = lacks(host, blobs).await?;
+            let mut missing: HashMap<Digest, u64> = missing_blobs(host, blobs).await?;
             if is_unpacked(resources, &states) {
-                let workloads = workloads_of(desired, host.address());
+                let workloads = workload_blobs_of(desired, host.address());
                 missing.retain(|digest, _| workloads.contains(digest));
             }
             Ok(HostObserved { states, missing })
@@ -87,8 +87,8 @@ pub async fn observe(desired: &DesiredState, fleet: &Hosts, ctx: &Context) -> Re
     Ok(ObservedState { hosts })
 }
 
-/// The blobs that a host lacks, and how many bytes of each.
-async fn lacks(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u64>> {
+/// The blobs that are missing on a host, and how many bytes of each.
+async fn missing_blobs(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u64>> {
     if blobs.is_empty() {
         return Ok(HashMap::new());
     }
@@ -96,26 +96,26 @@ async fn lacks(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u64>> {
     Ok(missing.into_iter().map(|(blob, offset)| (blob.digest, blob.size.saturating_sub(offset))).collect())
 }
 
-/// A root file system that is unpacked needs its blobs no more.
+/// Whether the root file system is unpacked: then its blobs are not needed.
 fn is_unpacked(resources: &[Resource], states: &HashMap<String, Result<State, String>>) -> bool {
     let rootfs = resources.iter().find(|resource| matches!(resource, Resource::Rootfs(_)));
     rootfs.is_some_and(|rootfs| matches!(states.get(&rootfs.title()), Some(Ok(State::Present))))
 }
 
-/// What the registry on this host serves; nothing where there is none.
-pub fn workloads_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
+/// The blobs that the local registry on this host serves; empty if the host runs none.
+pub fn workload_blobs_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
     let host = desired.registry_hosts().into_iter().find(|host| host.address() == address);
     host.map(|host| desired.part(host).workload_blobs.iter().map(|blob| blob.digest).collect()).unwrap_or_default()
 }
 
-/// Waits for a kubeadm that an earlier, interrupted run started: it ends in a unit of its own.
+/// Waits up to 15 minutes for a kubeadm that an interrupted run started: it continues in a systemd unit of its own.
 async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
     let line = "for i in $(seq 1800); do systemctl is-active --quiet sealift-kubeadm.service || exit 0; \
-        [ $i != 1 ] || echo 'waits for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1";
+        [ $i != 1 ] || echo 'waiting for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1";
     let output = ctx.or_cancelled(host.exec(&Exec::shell(line), ctx)).await?;
     if output.status != 0 {
-        return Err(Failure::failed("kubeadm of an earlier run does not end")
-            .hint("look at `systemctl status sealift-kubeadm` there")
+        return Err(Failure::failed(format!("{}: kubeadm of an earlier run is still running after 15 minutes", host.name()))
+            .hint("run `systemctl status sealift-kubeadm` on that host; `systemctl stop sealift-kubeadm` ends it")
             .into());
     }
     Ok(())

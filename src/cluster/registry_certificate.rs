@@ -1,4 +1,4 @@
-//! The certificates of the registries on site: each signs itself, and every host of the cluster is told of them.
+//! The self-signed certificates of the local registries. Every host of the cluster trusts them.
 
 use anyhow::{Context as _, Result};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
@@ -6,22 +6,23 @@ use secrecy::{ExposeSecret as _, SecretString};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
-/// The certificate of a registry on site, and its key as long as only we have it.
+/// The certificate of a local registry, and its private key until the host has it.
 #[derive(Debug, Clone)]
 pub struct RegistryCertificate {
-    /// The certificate, PEM.
+    /// The certificate, in PEM.
     pub pem: String,
-    /// Its private key, PEM; `None` once the host has it, which it never leaves.
+    /// Its private key, in PEM; `None` once it is on the host, which it never leaves.
     pub key: Option<SecretString>,
 }
 
 impl RegistryCertificate {
-    /// A new one that signs itself, for these host names and addresses.
+    /// Generates a self-signed certificate for these host names and IP addresses.
     ///
     /// # Errors
-    /// Fails if one of them can stand in no certificate.
-    pub fn for_names(names: &[String]) -> Result<RegistryCertificate> {
-        let mut params = CertificateParams::new(names).context("names of the registry's certificate")?;
+    /// Fails if one of them is not a valid subject alternative name.
+    pub fn generate(names: &[String]) -> Result<RegistryCertificate> {
+        let mut params =
+            CertificateParams::new(names).with_context(|| format!("certificate of the local registry for {}", names.join(", ")))?;
         params.distinguished_name.push(DnType::CommonName, "sealift registry");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
@@ -29,24 +30,24 @@ impl RegistryCertificate {
         Ok(RegistryCertificate { pem: certificate.pem(), key: Some(SecretString::from(key.serialize_pem())) })
     }
 
-    /// The one that a host has, if it is for exactly these names; else a new one.
+    /// Reuses the certificate of a host if it is for exactly these names; else generates one.
     ///
     /// # Errors
-    /// As [`Certificate::for_names`].
-    pub fn kept_or_new(kept: Option<&str>, names: &[String]) -> Result<RegistryCertificate> {
-        match kept.filter(|pem| names_of(pem).is_some_and(|own| own == sorted(names.to_vec()))) {
+    /// As [`RegistryCertificate::generate`].
+    pub fn reuse_or_generate(existing: Option<&str>, names: &[String]) -> Result<RegistryCertificate> {
+        match existing.filter(|pem| names_of(pem).is_some_and(|own| own == sorted(names.to_vec()))) {
             Some(pem) => Ok(RegistryCertificate { pem: pem.to_owned(), key: None }),
-            None => RegistryCertificate::for_names(names),
+            None => RegistryCertificate::generate(names),
         }
     }
 
-    /// The file that a server reads: key and certificate in one, so that they always belong together.
+    /// The file that the registry reads, in PEM: key and certificate in one file, so that they always match. `None` without the key.
     pub fn file(&self) -> Option<String> {
         Some(format!("{}{}", self.key.as_ref()?.expose_secret(), self.pem))
     }
 }
 
-/// The names and addresses that a certificate is for, sorted.
+/// The subject alternative names of a certificate, sorted.
 fn names_of(pem: &str) -> Option<Vec<String>> {
     let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
     let certificate = pem.parse_x509().ok()?;
@@ -76,17 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_kept_as_long_as_its_names_are_wanted() {
+    fn a_certificate_is_reused_while_its_names_are_the_same() {
         let names = ["sea.hub", "10.0.0.1", "fd00::1"].map(str::to_owned);
-        let first = RegistryCertificate::for_names(&names).unwrap();
+        let first = RegistryCertificate::generate(&names).unwrap();
         let file = first.file().unwrap();
         assert!(file.contains("PRIVATE KEY") && file.ends_with(&first.pem));
-        let kept = RegistryCertificate::kept_or_new(Some(&first.pem), &names).unwrap();
-        assert_eq!((kept.pem == first.pem, kept.file()), (true, None));
-        let other = RegistryCertificate::kept_or_new(Some(&first.pem), &names[..2]).unwrap();
+        let reused = RegistryCertificate::reuse_or_generate(Some(&first.pem), &names).unwrap();
+        assert_eq!((reused.pem == first.pem, reused.file()), (true, None));
+        let other = RegistryCertificate::reuse_or_generate(Some(&first.pem), &names[..2]).unwrap();
         assert!(other.pem != first.pem && other.key.is_some());
         for damaged in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(RegistryCertificate::kept_or_new(Some(damaged), &names).unwrap().key.is_some(), "{damaged}");
+            assert!(RegistryCertificate::reuse_or_generate(Some(damaged), &names).unwrap().key.is_some(), "{damaged}");
         }
         assert!(!format!("{first:?}").contains("PRIVATE KEY"));
     }

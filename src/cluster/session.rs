@@ -1,4 +1,4 @@
-//! A cluster with its hosts connected: checked, planned, brought up, held while it is changed.
+//! A session with a cluster: hosts connected and checked, changes planned, and applied under the lease.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
-use super::preflight::{self, Finding, HostInput, Input, Need};
+use super::preflight::{self, DiskRequirement, Finding, HostInput, Input};
 use super::runtime::{kubernetes, sealer};
-use super::{DesiredState, Hosts, ImageContent, LeaseGuard, ObservedState, Plan, execute, facts_of, observe};
+use super::{DesiredState, Hosts, ImageContent, LeaseGuard, ObservedState, Plan, execute, gather_facts, observe};
 use crate::clusterfile::Clusterfile;
 use crate::error::Failure;
 use crate::events::Context;
@@ -19,18 +19,22 @@ use crate::image::RuntimeKind;
 use crate::paths::HOME;
 use crate::store::Store;
 
-/// A cluster with its hosts connected and looked at. Nothing is changed yet.
+/// A session with a cluster: its hosts are connected and checked, nothing is changed yet.
 pub struct Session {
-    /// Its hosts.
-    pub fleet: Hosts,
-    /// What it shall be.
+    /// The connected hosts.
+    pub hosts: Hosts,
+    /// The desired state.
     pub desired: DesiredState,
-    /// What the checks of the hosts found.
+    /// The findings of the preflight checks.
     pub findings: Vec<Finding>,
 }
 
 impl Session {
-    /// Connects to all hosts of a Clusterfile, gathers facts and judges them.
+    /// Connects to all hosts of a Clusterfile, gathers facts and runs the preflight checks. `ignore` lists checks that may fail.
+    ///
+    /// # Errors
+    /// `Usage` if the Clusterfile and the image do not make a cluster; fails if a host is unreachable. Findings are no errors: see
+    /// [`preflight::require_passed`].
     pub async fn open(
         clusterfile: Clusterfile,
         image: ImageContent,
@@ -39,126 +43,131 @@ impl Session {
         ignore: &[String],
         ctx: &Context,
     ) -> Result<Session> {
-        preflight::known(ignore)?;
+        preflight::check_ids(ignore)?;
         clusterfile.require_runnable()?;
-        let fleet = Hosts::connect(targets, agents, ctx).await?;
-        let facts = ctx.or_cancelled(facts_of(&fleet, &request(&clusterfile, &image))).await?;
-        let findings = preflight::judge(&input(&clusterfile, &image, &facts)?, ignore);
+        let hosts = Hosts::connect(targets, agents, ctx).await?;
+        let facts = ctx.or_cancelled(gather_facts(&hosts, &facts_request(&clusterfile, &image))).await?;
+        let findings = preflight::run_checks(&input(&clusterfile, &image, &facts)?, ignore);
         let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let desired = DesiredState::new(clusterfile, image, &facts)?;
-        refuse_unsupported(&desired)?;
+        check_applications(&desired)?;
         for part in &desired.image.parts {
-            sealer::refuse_unfit(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
+            sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
         }
-        kubernetes::refuse_version(&desired)?;
-        Ok(Session { fleet, desired, findings })
+        kubernetes::check_kube_version(&desired)?;
+        Ok(Session { hosts: hosts, desired, findings })
     }
 
-    /// What is, and what it takes to what shall be.
+    /// Observes the hosts and plans the changes to the desired state.
     pub async fn plan(&self, ctx: &Context) -> Result<Plan> {
-        let observed: ObservedState = observe(&self.desired, &self.fleet, ctx).await?;
+        let observed: ObservedState = observe(&self.desired, &self.hosts, ctx).await?;
         Ok(Plan::new(&self.desired, &observed))
     }
 
-    /// Carries out a plan while holding the cluster, and looks again: afterwards nothing is left to change.
+    /// Carries out a plan under the lease, then plans again to verify that nothing is left to change. Returns the number of changes.
     ///
     /// # Errors
-    /// `Verification` if something is not as it shall be although every step ended well.
+    /// `Verification` if there is drift although every step succeeded.
     pub async fn apply(&self, plan: &Plan, store: &Store, lease: &LeaseOptions, ctx: &Context) -> Result<usize> {
         if plan.changes() == 0 {
             return Ok(0);
         }
-        let master = self.fleet.host(self.desired.first_master().address())?;
-        let held = LeaseGuard::take(master, &lease.owner, lease.by_force, ctx).await?;
+        let master = self.hosts.host(self.desired.first_master().address())?;
+        let lease = LeaseGuard::acquire(master, &lease.owner, lease.force, ctx).await?;
         let work = async {
-            let changed = execute(&self.desired, plan, &self.fleet, store, ctx).await?;
+            let changed = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
             Ok(changed)
         };
-        held.during(master, ctx, work).await
+        lease.hold_during(master, ctx, work).await
     }
 
-    /// Makes sure that nothing is left to change. Pods may start once more just now, so it looks a few times.
+    /// Verifies that nothing is left to change. Tries a few times, as pods may still be restarting.
     async fn verify(&self, ctx: &Context) -> Result<()> {
-        let mut left = self.plan(ctx).await?;
-        for _ in 1..LOOKS {
-            if left.changes() > 0 {
+        let mut drift = self.plan(ctx).await?;
+        for _ in 1..VERIFY_ATTEMPTS {
+            if drift.changes() > 0 {
                 ctx.or_cancelled(async {
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(VERIFY_INTERVAL).await;
                     Ok(())
                 })
                 .await?;
-                left = self.plan(ctx).await?;
+                drift = self.plan(ctx).await?;
             }
         }
-        if left.changes() == 0 { Ok(()) } else { Err(not_done(&left)) }
+        if drift.changes() == 0 { Ok(()) } else { Err(drift_error(&drift)) }
     }
 }
 
-/// How often a cluster is looked at after it was changed, if it is not as it shall be.
-const LOOKS: usize = 4;
-const PAUSE: Duration = Duration::from_secs(5);
+/// How often to look for drift after a run, at most.
+const VERIFY_ATTEMPTS: usize = 4;
+const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
 
-fn not_done(left: &Plan) -> anyhow::Error {
-    let text = left.text();
-    Failure::verification(format!("every step ended well, but something is not as it shall be:\n{}", text.trim_end()))
-        .hint("run the same command again; if it stays, look on that host why it does not keep what it was given")
+fn drift_error(drift: &Plan) -> anyhow::Error {
+    let text = drift.text();
+    Failure::verification(format!("drift after the run: every step succeeded, but these are not as desired:\n{}", text.trim_end()))
+        .hint("run the same command again; if the drift stays, find out what changes it on that host")
         .into()
 }
 
-/// Who changes the cluster.
+/// How to acquire the lease.
 #[derive(Debug, Clone)]
 pub struct LeaseOptions {
-    /// User and machine, for people.
+    /// Who runs sealift, for other operators: user, machine, process.
     pub owner: String,
-    /// Whether to take the cluster from another who holds it.
-    pub by_force: bool,
+    /// Whether to break the lease of another run.
+    pub force: bool,
 }
 
-fn refuse_unsupported(desired: &DesiredState) -> Result<()> {
-    let wrong = desired.applications().unsupported();
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::usage(wrong.join("\n")).into()) }
+fn check_applications(desired: &DesiredState) -> Result<()> {
+    let errors = desired.applications().unsupported();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(errors.join("\n"))
+        .hint("correct `launchApps` of the Clusterfile, or give the app commands: `configs: [{name: APP, launch: {cmds: […]}}]`")
+        .into())
 }
 
-fn request(clusterfile: &Clusterfile, image: &ImageContent) -> crate::host::facts::FactsRequest {
+fn facts_request(clusterfile: &Clusterfile, image: &ImageContent) -> crate::host::facts::FactsRequest {
     let mut ports = Vec::new();
     for master in [true, false] {
-        ports.extend(preflight::ports_needed(image.config().runtime, master, registry_port(clusterfile)));
+        ports.extend(preflight::required_ports(image.config().runtime, master, registry_port(clusterfile)));
     }
     ports.sort_unstable();
     ports.dedup();
-    preflight::facts_request(&ports, &needs(image, true))
+    preflight::facts_request(&ports, &disk_requirements(image, true))
 }
 
 fn registry_port(clusterfile: &Clusterfile) -> Option<u16> {
     clusterfile.cluster.registry.local.as_ref().map(|local| local.port)
 }
 
-/// What is written on a host: blobs and the root file system unpacked; on registry hosts the container images, which every
-/// host unpacks once more.
-fn needs(image: &ImageContent, registry: bool) -> Vec<Need> {
+/// The disk space that a run needs on a host: for blobs and the unpacked root file system, on registry hosts for the blobs of container
+/// images, and on every Kubernetes host for unpacking these. Compressed bytes count four times.
+fn disk_requirements(image: &ImageContent, registry: bool) -> Vec<DiskRequirement> {
     let (rootfs, workloads) = image.parts.iter().map(super::ImagePart::bytes).max().unwrap_or_default();
-    let mut needs = vec![Need { path: HOME.to_owned(), bytes: rootfs * 4 + if registry { workloads } else { 0 } }];
+    let mut requirements = vec![DiskRequirement { path: HOME.to_owned(), bytes: rootfs * 4 + if registry { workloads } else { 0 } }];
     if image.config().runtime == RuntimeKind::Kubernetes {
-        needs.push(Need { path: "/var/lib/containerd".to_owned(), bytes: workloads * 4 });
+        requirements.push(DiskRequirement { path: "/var/lib/containerd".to_owned(), bytes: workloads * 4 });
     }
-    needs
+    requirements
 }
 
 fn input(clusterfile: &Clusterfile, image: &ImageContent, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
-    let middle = median(facts.values().map(|(_, offset)| *offset).collect());
+    let median_offset = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;
         let registry = registry_port(clusterfile).filter(|_| host.is_master());
         let mut facts = facts.clone();
         let is_member = facts.installed.clusters.contains(&clusterfile.cluster.name);
-        facts.foreign.retain(|foreign| !image.parts.iter().any(|part| sealer::is_brought(part, is_member, foreign)));
+        facts.conflicting_runtimes.retain(|foreign| !image.parts.iter().any(|part| sealer::is_from_image(part, is_member, foreign)));
         Some(HostInput {
             address: host.address,
             master: host.is_master(),
-            ports: preflight::ports_needed(image.config().runtime, host.is_master(), registry),
-            needs: needs(image, host.is_master()),
-            clock_offset: Some(offset.saturating_sub(middle)),
+            ports: preflight::required_ports(image.config().runtime, host.is_master(), registry),
+            disk_requirements: disk_requirements(image, host.is_master()),
+            clock_offset: Some(offset.saturating_sub(median_offset)),
             facts,
         })
     });

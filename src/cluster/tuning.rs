@@ -1,35 +1,35 @@
-//! How the operating system is tuned for a cluster: kernel modules, parameters, limits, swap.
+//! Tunes the operating system for Kubernetes: kernel modules, sysctl parameters, limits, swap.
 //!
-//! Values and their sources are in the comments; where the peers differ, the value that does no harm to small sites is taken. Minima only
-//! raise, switches are exact. What a small kernel or a container lacks is tolerated where the cluster works without.
+//! The comments give the source of each value. Where other tools differ, the value that is safe for small clusters is used. Minimum values
+//! are only raised; the others are set exactly. A parameter that the kernel does not have is skipped if the cluster works without it.
 
 use crate::resource::{KernelModule, Limit, Resource, SwapOff, Sysctl};
 
-/// Modules that Kubernetes needs, with whether a kernel without them will do.
+/// The kernel modules that Kubernetes needs, and whether each is optional.
 const MODULES: [(&str, bool); 3] = [("overlay", false), ("br_netfilter", false), ("nf_conntrack", true)];
 
-/// What a host needs for Kubernetes, in the order in which it is applied.
+/// The desired resources of a host for Kubernetes, in the order they are applied.
 pub fn kubernetes() -> Vec<Resource> {
-    let modules = MODULES.map(|(name, optional)| Resource::Module(KernelModule { name: name.to_owned(), optional }));
+    let modules = MODULES.map(|(name, optional)| Resource::KernelModule(KernelModule { name: name.to_owned(), optional }));
     let mut resources = vec![Resource::SwapOff(SwapOff {})];
     resources.extend(modules);
-    resources.extend(switches().into_iter().chain(minima()).map(Resource::Sysctl));
+    resources.extend(exact_values().into_iter().chain(minimum_values()).map(Resource::Sysctl));
     resources.extend(limits());
     resources
 }
 
-/// Parameters that must be just this.
-fn switches() -> Vec<Sysctl> {
+/// Parameters with exact values.
+fn exact_values() -> Vec<Sysctl> {
     vec![
-        // pods route; kubeadm refuses without
+        // pods are routed; required by kubeadm
         Sysctl::exactly("net.ipv4.ip_forward", 1),
-        // Services reach bridged pods; kubeadm refuses without
+        // Services reach bridged pods; required by kubeadm
         Sysctl::exactly("net.bridge.bridge-nf-call-iptables", 1),
         Sysctl::exactly("net.bridge.bridge-nf-call-ip6tables", 1).optional(),
-        // answers may take another way than questions
+        // replies may take another route than requests
         Sysctl::exactly("net.ipv4.conf.all.rp_filter", 0).optional(),
         Sysctl::exactly("net.ipv4.conf.default.rp_filter", 0).optional(),
-        // NodePorts are not given to outgoing connections
+        // NodePorts are not used for outgoing connections
         Sysctl::exactly("net.ipv4.ip_local_reserved_ports", "30000-32767").optional(),
         // kubelet's protectKernelDefaults
         Sysctl::exactly("vm.overcommit_memory", 1).optional(),
@@ -39,15 +39,15 @@ fn switches() -> Vec<Sysctl> {
     ]
 }
 
-/// Parameters that must be at least this.
-fn minima() -> Vec<Sysctl> {
+/// Parameters with minimum values.
+fn minimum_values() -> Vec<Sysctl> {
     [
         // kubelet's protectKernelDefaults
         ("kernel.keys.root_maxkeys", 1_000_000),
         ("kernel.keys.root_maxbytes", 25_000_000),
-        // kube-proxy's default is 32768 a core, at least this
+        // the minimum of kube-proxy, whose default is 32768 per core
         ("net.netfilter.nf_conntrack_max", 131_072),
-        // the neighbour table holds every pod and node of the site
+        // the neighbour table contains every pod and node of the cluster
         ("net.ipv4.neigh.default.gc_thresh1", 512),
         ("net.ipv4.neigh.default.gc_thresh2", 2048),
         ("net.ipv4.neigh.default.gc_thresh3", 4096),
@@ -56,7 +56,7 @@ fn minima() -> Vec<Sysctl> {
         ("fs.inotify.max_user_instances", 8192),
         ("fs.inotify.max_user_watches", 524_288),
         ("fs.file-max", 2_097_152),
-        // Elasticsearch and others that map files
+        // Elasticsearch and others map many files
         ("vm.max_map_count", 262_144),
         ("kernel.pid_max", 4_194_304),
     ]
@@ -64,7 +64,7 @@ fn minima() -> Vec<Sysctl> {
     .to_vec()
 }
 
-/// Limits of login sessions; services have theirs in their units.
+/// Limits of login sessions. Services have theirs in their systemd units.
 fn limits() -> Vec<Resource> {
     vec![Resource::Limit(Limit::new("nofile", 1_048_576))]
 }
@@ -75,7 +75,7 @@ mod tests {
     use crate::resource::{State, System};
 
     #[test]
-    fn every_parameter_is_named_once() {
+    fn every_parameter_is_set_once() {
         let mut titles: Vec<String> = kubernetes().iter().map(Resource::title).collect();
         let count = titles.len();
         titles.sort();
@@ -84,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_written_to_a_file_of_our_own_and_taken_back() {
+    fn parameters_are_written_to_a_separate_file_and_undone() {
         let root = tempfile::tempdir().unwrap();
         let system = System::new(root.path());
-        for sysctl in switches().into_iter().chain(minima()) {
+        for sysctl in exact_values().into_iter().chain(minimum_values()) {
             let file = root.path().join("proc/sys").join(sysctl.key.replace('.', "/"));
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "3\n").unwrap();

@@ -1,4 +1,4 @@
-//! One error for the failures of several hosts.
+//! Combines the errors of several hosts into one.
 
 use crate::error::{Failure, Kind, hints_of, kind_of};
 
@@ -8,8 +8,8 @@ use crate::error::{Failure, Kind, hints_of, kind_of};
 /// [`Kind::SomeHosts`]. Every hint is given once.
 pub fn combine(failed: &[anyhow::Error], hosts: usize) -> Option<anyhow::Error> {
     let first = kind_of(failed.first()?);
-    let alike = failed.len() == hosts && failed.iter().all(|error| kind_of(error) == first);
-    let kind = if first == Kind::Interrupted || alike { first } else { Kind::SomeHosts };
+    let same_kind = failed.len() == hosts && failed.iter().all(|error| kind_of(error) == first);
+    let kind = if first == Kind::Interrupted || same_kind { first } else { Kind::SomeHosts };
     let lines: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
     let message = match lines.as_slice() {
         [only] => only.clone(),
@@ -29,20 +29,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_several_hosts_become_one_error() {
+    fn errors_of_several_hosts_become_one() {
         let error = |host: u8, kind| Failure::new(kind, format!("h{host}: no")).hint("try").into();
         let cases = [
             ("none", vec![], 3, None),
             ("the only host", vec![error(1, Kind::Network)], 1, Some((Kind::Network, "h1: no"))),
             ("one of three", vec![error(1, Kind::Network)], 3, Some((Kind::SomeHosts, "h1: no"))),
             (
-                "all, but not alike",
+                "all, of different kinds",
                 vec![error(1, Kind::Network), error(2, Kind::Failed)],
                 2,
                 Some((Kind::SomeHosts, "2 of 2 hosts failed:\n  h1: no\n  h2: no")),
             ),
             (
-                "all alike",
+                "all of one kind",
                 vec![error(1, Kind::Verification), error(2, Kind::Verification)],
                 2,
                 Some((Kind::Verification, "2 of 2 hosts failed:\n  h1: no\n  h2: no")),
@@ -51,8 +51,8 @@ mod tests {
         ];
         for (name, failed, hosts, expected) in cases {
             let error = combine(&failed, hosts);
-            let got = error.as_ref().map(|error| (kind_of(error), error.to_string()));
-            assert_eq!(got, expected.map(|(kind, text)| (kind, text.to_owned())), "{name}");
+            let actual = error.as_ref().map(|error| (kind_of(error), error.to_string()));
+            assert_eq!(actual, expected.map(|(kind, text)| (kind, text.to_owned())), "{name}");
             assert!(error.is_none_or(|error| hints_of(&error) == ["try"]), "{name}");
         }
     }

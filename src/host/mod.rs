@@ -1,4 +1,4 @@
-//! One host as seen from here: SSH, the agent on the other end, facts.
+//! Access to one host: the SSH connection, the agent that runs on the host, the facts that it gathers.
 
 mod agent;
 pub mod facts;
@@ -24,130 +24,131 @@ use crate::store::Store;
 
 use agent::{Client, ExitStatus, Request};
 
-/// How often a host is called that does not answer.
-const PATIENCE: Policy = Policy { tries: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
+/// How often a connection that fails is tried.
+const RETRY: Policy = Policy { attempts: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
 
-/// A jump host's sshd drops some of many who come at once (sshd_config(5), MaxStartups).
-const PATIENCE_THROUGH_JUMP: Policy = Policy { tries: 6, ..PATIENCE };
+/// The sshd of a jump host drops some of many new connections (sshd_config(5), MaxStartups).
+const RETRY_THROUGH_JUMP: Policy = Policy { attempts: 6, ..RETRY };
 
-/// A host with the agent running on it. Everything goes over one connection, many things at once.
+/// A connected host with its agent running. All calls share one SSH connection, and run in parallel.
 pub struct Host {
     address: IpAddr,
     name: String,
-    link: Client,
+    client: Client,
     session: ssh::Session,
 }
 
 impl Host {
-    /// Connects by SSH, checks the host key, logs in, brings the agent if it is not there, and starts it as root.
+    /// Connects by SSH, verifies the host key, logs in, uploads the agent if the host does not have it, and starts it as root.
     ///
-    /// Errors of kind `Network` tell apart unreachable, refused and timed out; a wrong host key is of kind `Verification`.
+    /// # Errors
+    /// Of kind `Network` if the host is unreachable, refuses the connection or times out; `Verification` for a wrong host key.
     pub async fn connect(target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<Host> {
         let what = format!("connect to {}", target.address);
-        let patience = if target.jump.is_some() { PATIENCE_THROUGH_JUMP } else { PATIENCE };
-        let session = retry(patience, ctx, &what, |_| ssh::Session::connect(target)).await?;
-        let started = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
-        let (link, hello) = started.with_context(|| format!("host {}", target.address))?;
-        Ok(Host { address: target.address, name: hello.hostname, link, session })
+        let policy = if target.jump.is_some() { RETRY_THROUGH_JUMP } else { RETRY };
+        let session = retry(policy, ctx, &what, |_| ssh::Session::connect(target)).await?;
+        let agent = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
+        let (client, handshake) = agent.with_context(|| format!("host {}", target.address))?;
+        Ok(Host { address: target.address, name: handshake.hostname, client, session })
     }
 
-    /// Its address.
+    /// The address that it was connected by.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Its own name.
+    /// Its host name (`uname -n`).
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Gathers facts.
+    /// Gathers facts about the host.
     pub async fn facts(&self, request: &facts::FactsRequest) -> Result<facts::Facts> {
-        self.named(self.link.ask(Request::Facts(request.clone())).await)
+        self.with_host_name(self.client.request(Request::Facts(request.clone())).await)
     }
 
-    /// Checks resources, all in one round trip. A resource that cannot be checked gives its error's text.
+    /// Checks resources in one round trip, and returns a state for each, or the error's text.
     pub async fn check(&self, resources: &[Resource]) -> Result<Vec<Result<State, String>>> {
-        self.named(self.link.ask(Request::Check(resources.to_vec())).await)
+        self.with_host_name(self.client.request(Request::Check(resources.to_vec())).await)
     }
 
-    /// Applies a resource: what was before goes to the undo ledger, then it is applied, then checked again.
+    /// Applies a resource: records a snapshot in the undo ledger, applies it, checks it again.
     pub async fn apply(&self, resource: &Resource, ctx: &Context) -> Result<()> {
-        self.long::<bool>(Request::Apply(Box::new(resource.clone())), ctx).await?;
+        self.call_with_output::<bool>(Request::Apply(Box::new(resource.clone())), ctx).await?;
         Ok(())
     }
 
-    /// Takes back everything in the undo ledger, the newest first, and tells how many it were.
+    /// Undoes all changes in the undo ledger, the newest first, and returns how many there were.
     pub async fn undo(&self, ctx: &Context) -> Result<usize> {
-        Ok(self.long(Request::Undo, ctx).await?.0)
+        Ok(self.call_with_output(Request::Undo, ctx).await?.0)
     }
 
-    /// Removes what sealift keeps on the host for itself (`/var/lib/sealift`), after [`Host::undo`]; the store on request.
+    /// Removes sealift's own files on the host (in `/var/lib/sealift`), with or without the store; call [`Host::undo`] first.
     pub async fn purge(&self, keep_store: bool) -> Result<()> {
-        self.named(self.link.ask(Request::Forget { keep_store }).await)
+        self.with_host_name(self.client.request(Request::Purge { keep_store }).await)
     }
 
-    /// Runs a command and waits for its end. Its lines are told as events with the host's name.
+    /// Runs a command and waits for its end, whatever its exit status is. Lines of output become events with the host's name.
     pub async fn exec(&self, command: &Exec, ctx: &Context) -> Result<Output> {
-        let (ended, mut stdout) = self.long::<ExitStatus>(Request::Exec(command.clone()), ctx).await?;
+        let (ended, mut stdout) = self.call_with_output::<ExitStatus>(Request::Exec(command.clone()), ctx).await?;
         let stderr = stdout.split_off(ended.stdout.min(stdout.len()));
-        Ok(Output { status: ended.status, stdout, stderr, lost: ended.lost })
+        Ok(Output { status: ended.status, stdout, stderr, truncated_bytes: ended.truncated_bytes })
     }
 
-    /// Reads a small file (at most 4 MiB), if it is there.
+    /// Reads a file of at most 4 MiB; `None` if there is none.
     pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        let call = async { self.link.call(Request::ReadFile(path.to_owned())).await?.done(|_| ()).await };
-        let (is_there, content): (bool, Vec<u8>) = self.named(call.await)?;
+        let call = async { self.client.call(Request::ReadFile(path.to_owned())).await?.wait(|_| ()).await };
+        let (is_there, content): (bool, Vec<u8>) = self.with_host_name(call.await)?;
         Ok(is_there.then_some(content))
     }
 
-    /// Which of these blobs the host's store lacks, and how many bytes of each arrived earlier.
+    /// Returns which of these blobs are missing from the host's store, and how many bytes of each are there from an earlier transfer.
     pub async fn missing(&self, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
-        self.named(self.link.ask(Request::Missing(blobs.to_vec())).await)
+        self.with_host_name(self.client.request(Request::MissingBlobs(blobs.to_vec())).await)
     }
 
-    /// The blobs of the host's store; nothing prunes it while the cluster is there.
+    /// Returns the blobs of the host's store. Nothing prunes it while the cluster exists.
     pub async fn reachable_blobs(&self) -> Result<Vec<Blob>> {
-        self.named(self.link.ask(Request::Held).await)
+        self.with_host_name(self.client.request(Request::ReachableBlobs).await)
     }
 
-    /// Sends a blob to the host's store, from where an earlier try ended. The host verifies it. The task counts bytes, those
-    /// of the earlier try too. What an earlier try left and is damaged now is sent again.
+    /// Sends a blob to the host's store, which verifies it, and resumes an earlier transfer. `task` counts bytes, those of the earlier
+    /// transfer too. If these are damaged, the whole blob is sent again.
     pub async fn send_blob(&self, blob: &Blob, from: &Store, task: &Task) -> Result<()> {
         let send = async {
-            let offset = self.arrived(blob).await?;
+            let offset = self.received_bytes(blob).await?;
             task.advance(offset);
-            match agent::send(&self.link, blob, offset, from, task).await {
-                Err(error) if offset > 0 && kind_of(&error) == Kind::Verification && self.arrived(blob).await? == 0 => {
-                    tracing::warn!("{}: {error:#}; it is sent again", self.name);
-                    agent::send(&self.link, blob, 0, from, task).await
+            match agent::send(&self.client, blob, offset, from, task).await {
+                Err(error) if offset > 0 && kind_of(&error) == Kind::Verification && self.received_bytes(blob).await? == 0 => {
+                    tracing::warn!("{}: {error:#}; sending it again", self.name);
+                    agent::send(&self.client, blob, 0, from, task).await
                 }
                 result => result,
             }
         };
-        self.named(send.await)
+        self.with_host_name(send.await)
     }
 
-    /// How many bytes of a blob the host has.
-    async fn arrived(&self, blob: &Blob) -> Result<u64> {
-        let missing: Vec<(Blob, u64)> = self.link.ask(Request::Missing(vec![*blob])).await?;
+    /// How many bytes of a blob the host has received.
+    async fn received_bytes(&self, blob: &Blob) -> Result<u64> {
+        let missing: Vec<(Blob, u64)> = self.client.request(Request::MissingBlobs(vec![*blob])).await?;
         Ok(missing.first().map_or(blob.size, |(_, offset)| *offset))
     }
 
-    /// Ends the agent and the connection.
+    /// Stops the agent and closes the connection.
     pub async fn close(self) {
-        drop(self.link);
+        drop(self.client);
         self.session.close().await;
     }
 
-    /// Asks something that takes time: its lines are told, and the user can interrupt.
-    async fn long<T: serde::de::DeserializeOwned>(&self, ask: Request, ctx: &Context) -> Result<(T, Vec<u8>)> {
-        let tell = |line: &str| ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
-        self.named(ctx.or_cancelled(async { self.link.call(ask).await?.done(tell).await }).await)
+    /// Makes a call whose lines of output become events, and that the user can interrupt.
+    async fn call_with_output<T: serde::de::DeserializeOwned>(&self, request: Request, ctx: &Context) -> Result<(T, Vec<u8>)> {
+        let log = |line: &str| ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
+        self.with_host_name(ctx.or_cancelled(async { self.client.call(request).await?.wait(log).await }).await)
     }
 
-    /// Errors say which host; kind and hints stay on top.
-    fn named<T>(&self, result: Result<T>) -> Result<T> {
+    /// Adds the host to an error, and keeps its kind and hints.
+    fn with_host_name<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| Failure::over(&error, format!("{} ({}): {error:#}", self.name, self.address)).into())
     }
 }

@@ -1,66 +1,66 @@
-//! How to reach a host: address, credentials, and what is known about its key.
+//! How to connect to a host: address, credentials, known host keys, jump host.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-/// A host and how to log in to it.
+/// An SSH destination with everything needed to log in.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its address.
+    /// The address to connect to.
     pub address: IpAddr,
-    /// The port of its sshd.
+    /// The TCP port of its sshd.
     pub port: u16,
-    /// The user to log in as. Others than root become root by sudo.
+    /// The user to log in as. Users other than root become root by sudo.
     pub user: String,
-    /// What to log in with.
+    /// The credentials to log in with.
     pub auth: Auth,
-    /// The password for sudo; without it the login password is tried when sudo asks.
+    /// The password for sudo; by default the login password.
     pub sudo_password: Option<SecretString>,
-    /// Which host keys are known, and what happens with others.
+    /// The known host keys, and the policy for others.
     pub known_hosts: HostKeys,
-    /// The host to go through, if this one is not reached directly.
+    /// The jump host, as in OpenSSH's `ProxyJump`.
     pub jump: Option<Box<Target>>,
 }
 
 impl Target {
-    /// A target at the standard port with nothing to log in with yet.
+    /// A target at port 22, without credentials.
     pub fn new(address: IpAddr, user: impl Into<String>, known_hosts: HostKeys) -> Self {
         Target { address, port: 22, user: user.into(), auth: Auth::default(), sudo_password: None, known_hosts, jump: None }
     }
 }
 
-/// What to log in with; all that is given is tried: agent, key files, password.
+/// Credentials. All that are set are tried: ssh-agent, key files, password.
 #[derive(Debug, Clone, Default)]
 pub struct Auth {
-    /// Private key files. One that is not there is passed over.
+    /// Private key files. Missing ones are skipped.
     pub keys: Vec<PathBuf>,
     /// The passphrase of encrypted key files.
     pub key_passphrase: Option<SecretString>,
-    /// The socket of an ssh-agent.
+    /// The socket of an ssh-agent (`SSH_AUTH_SOCK`).
     pub agent: Option<PathBuf>,
-    /// The password, also for keyboard-interactive.
+    /// The password, for the methods `password` and `keyboard-interactive`.
     pub password: Option<SecretString>,
 }
 
-/// The known host keys.
+/// A `known_hosts` file, and the policy for keys that are not in it.
 #[derive(Debug, Clone)]
 pub struct HostKeys {
     /// A file in OpenSSH's `known_hosts` format.
     pub file: PathBuf,
-    /// What happens with keys that are not in it.
+    /// Whether other keys are accepted.
     pub policy: HostKeyPolicy,
 }
 
-/// What happens with host keys that are not known.
+/// The policy for unknown host keys, as OpenSSH's `StrictHostKeyChecking`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostKeyPolicy {
-    /// A new host's key is accepted and recorded; a changed one is refused.
+    /// `accept-new`: the key of a new host is accepted and added to the file; a changed one is rejected.
     #[default]
     AcceptNew,
-    /// Only recorded keys are accepted.
+    /// `yes`: only keys in the file are accepted.
     Strict,
-    /// Every key is accepted.
+    /// `no`: every key is accepted.
     Off,
 }

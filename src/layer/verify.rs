@@ -61,7 +61,7 @@ impl LayerVerification {
     }
 
     fn remembered(self, store: &Store, layer: &Blob) -> Option<VerifiedLayer> {
-        store.verification(&layer.digest).filter(|known: &VerifiedLayer| !self.anew && known.version == VERSION)
+        store.cached_verification(&layer.digest).filter(|known: &VerifiedLayer| !self.anew && known.version == VERSION)
     }
 }
 
@@ -131,7 +131,7 @@ fn verify_layer(store: &Store, layer: &Descriptor, how: LayerVerification, ctx: 
             Some(_) => Err(too_large(limit).into()),
             None => {
                 let found = look_into(store, layer, &blob, limit, ctx)?;
-                store.keep_verification(&blob.digest, &found);
+                store.cache_verification(&blob.digest, &found);
                 Ok(found)
             }
         }

@@ -30,7 +30,7 @@ fn all_manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, Im
         if !store.has(&blob) || !seen.insert(blob) {
             continue;
         }
-        match store.document(&descriptor)? {
+        match store.read_manifest(&descriptor)? {
             Content::Index(index) => open.extend(index.manifests().iter().rev().cloned()),
             Content::Manifest(manifest) => found.push((descriptor, *manifest)),
             Content::Leaf => {}
@@ -67,7 +67,7 @@ fn check_original(store: &Store, descriptor: &Descriptor) -> Result<()> {
     if !store.has(&Blob::try_from(descriptor)?) {
         return Ok(());
     }
-    match store.document(descriptor)? {
+    match store.read_manifest(descriptor)? {
         Content::Index(index) => index.manifests().iter().try_for_each(|child| check_original(store, child)),
         Content::Manifest(manifest) if is_image(&manifest) && store.has(&Blob::try_from(manifest.config())?) => {
             diff_ids(store, &manifest).map(drop).with_context(|| Failure::verification(format!("image manifest {}", descriptor.digest())))

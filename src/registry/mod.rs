@@ -1,4 +1,4 @@
-//! OCI distribution: the client that pulls and pushes, and the registry that serves a site.
+//! OCI distribution: the client that pulls and pushes, and the local registry (`sealift registry serve`).
 
 pub mod client;
 pub mod server;

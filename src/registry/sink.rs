@@ -1,4 +1,4 @@
-//! From the network to the disk: async code feeds a writer that works on a thread of its own, so that both work at once.
+//! Writes async data on a thread of its own, so that network and disk work at the same time.
 
 use std::io::Write;
 
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// A writer that is being fed. Dropped, it writes what it has, and ends.
+/// The sending end of a queue to a writer thread. After a drop the thread writes what is queued, and ends.
 pub struct Sink<W> {
     sender: mpsc::Sender<Bytes>,
     writer: JoinHandle<Result<W>>,
 }
 
 impl<W: Write + Send + 'static> Sink<W> {
-    /// Feeds `writer`; at most `queue` pieces wait for it.
+    /// Starts a thread for `writer`, with a queue of at most `queue` buffers.
     pub fn new(mut writer: W, queue: usize) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(queue);
         let writer = spawn_blocking(move || {
@@ -27,13 +27,13 @@ impl<W: Write + Send + 'static> Sink<W> {
         Sink { sender, writer }
     }
 
-    /// Hands on the next bytes; whether the writer still takes any. If not, [`Sink::end`] says why.
-    pub async fn put(&self, bytes: Bytes) -> bool {
+    /// Queues the next bytes; returns whether the writer still accepts any. If not, [`Sink::finish`] returns the error.
+    pub async fn send(&self, bytes: Bytes) -> bool {
         self.sender.send(bytes).await.is_ok()
     }
 
-    /// Waits until all is written, and gives the writer back.
-    pub async fn end(self) -> Result<W> {
+    /// Waits until everything is written and flushed, and returns the writer.
+    pub async fn finish(self) -> Result<W> {
         drop(self.sender);
         self.writer.await?
     }

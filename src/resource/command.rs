@@ -1,4 +1,4 @@
-//! A command that an image or a Clusterfile wants run once on a host.
+//! A shell command that an image or a Clusterfile runs once on a host.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,21 @@ use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::STAMPS;
 
-/// A line for the shell. It is run again when it, its environment or what it belongs to changed.
+/// A shell command. It runs again only after the command, its environment or its image changed.
+///
+/// A digest of all of these is kept in a stamp file on the host; the environment itself, which may hold secrets, is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// What it belongs to, short: the title.
+    /// What it belongs to, for the title: `app shop`.
     pub name: String,
-    /// Where it runs: an absolute path on the host.
+    /// Its working directory, absolute on the host.
     pub directory: PathBuf,
-    /// The line.
+    /// The command line, run by `bash -ec`, or `sh -ec` where there is no bash.
     pub line: String,
-    /// Its environment.
+    /// Its environment variables. May hold secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The digest of the image that it came with.
+    /// The digest of the image that contains it.
     pub image: Digest,
 }
 
@@ -44,13 +46,13 @@ impl Reconcile for Command {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let stamp = system.text(self.stamp())?;
+        let stamp = system.read_text(self.stamp())?;
         Ok(if stamp.is_empty() {
             State::Absent
         } else if stamp == self.digest()? {
             State::Present
         } else {
-            State::differs("ran with another image or environment", "run")
+            State::differs("ran with another image or environment", "run with this one")
         })
     }
 
@@ -58,11 +60,10 @@ impl Reconcile for Command {
         Ok(json!({}))
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let shell = if system.path("/bin/bash").exists() { "bash" } else { "sh" };
-        let mut command = system.command(shell);
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let mut command = system.shell();
         command.arg("-ec").arg(&self.line).envs(&self.env).current_dir(system.path(&self.directory));
-        run(command, None, &self.line, say).with_context(|| self.name.clone())?;
+        run(command, None, &self.line, log).with_context(|| self.name.clone())?;
         system.write_text(self.stamp(), &self.digest()?)
     }
 
@@ -74,25 +75,25 @@ impl Reconcile for Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn commands_run_once_and_again_when_they_changed() {
-        let lab = Lab::real_programs();
-        lab.write("/bin/sh", "");
-        lab.write("/app/x", "");
+    fn commands_run_once_and_again_after_a_change() {
+        let host = FakeHost::real_programs();
+        host.write("/bin/sh", "");
+        host.write("/app/x", "");
         let mut command = Command {
             name: "app x".into(),
             directory: "/app".into(),
-            line: "echo $WHAT >> said".into(),
+            line: "echo $WHAT >> output".into(),
             env: [("WHAT".to_owned(), "one".to_owned())].into(),
             image: Digest::of(b"image"),
         };
-        round(&lab, &command);
-        command.apply(&lab.system, &mut |_| ()).unwrap();
+        assert_round_trip(&host, &command);
+        command.apply(&host.system, &mut |_| ()).unwrap();
         command.env.insert("WHAT".into(), "two".into());
-        assert!(matches!(command.check(&lab.system).unwrap(), State::Differs { .. }));
-        command.apply(&lab.system, &mut |_| ()).unwrap();
-        assert!(lab.read("/app/said").ends_with("one\ntwo\n"));
+        assert!(matches!(command.check(&host.system).unwrap(), State::Differs { .. }));
+        command.apply(&host.system, &mut |_| ()).unwrap();
+        assert!(host.read("/app/output").ends_with("one\ntwo\n"));
     }
 }

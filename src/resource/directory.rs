@@ -1,4 +1,4 @@
-//! A directory.
+//! A directory with its owner and permissions.
 
 use std::path::PathBuf;
 
@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::backup::{self, Backup, FileMode};
 use super::{Reconcile, Snapshot, State, System};
 
-/// A directory with its rights. Taken back, it goes if it is empty.
+/// A directory with its owner and permissions. Undo removes it only if it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Its absolute path.
     pub path: PathBuf,
-    /// Permission bits and owner.
+    /// Its permission bits and owner.
     #[serde(flatten)]
-    pub rights: FileMode,
+    pub permissions: FileMode,
 }
 
 impl Directory {
-    /// The directory `path` of root with these permission bits.
+    /// A directory owned by root, with the permission bits `mode`.
     pub fn new(path: impl Into<PathBuf>, mode: u32) -> Self {
-        Directory { path: path.into(), rights: FileMode { mode, uid: 0, gid: 0 } }
+        Directory { path: path.into(), permissions: FileMode { mode, uid: 0, gid: 0 } }
     }
 }
 
@@ -31,10 +31,10 @@ impl Reconcile for Directory {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        Ok(match backup::meta(&system.path(&self.path))? {
+        Ok(match backup::metadata(&system.path(&self.path))? {
             None => State::Absent,
             Some(meta) if !meta.is_dir() => State::differs("not a directory", "a directory"),
-            Some(meta) => compare_rights(&meta, self.rights).unwrap_or(State::Present),
+            Some(meta) => compare_permissions(&meta, self.permissions).unwrap_or(State::Present),
         })
     }
 
@@ -43,22 +43,22 @@ impl Reconcile for Directory {
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let place = system.path(&self.path);
-        if backup::meta(&place)?.is_some_and(|meta| !meta.is_dir()) {
-            backup::remove(&place)?;
+        let path = system.path(&self.path);
+        if backup::metadata(&path)?.is_some_and(|meta| !meta.is_dir()) {
+            backup::remove(&path)?;
         }
-        fs_err::create_dir_all(&place)?;
-        backup::set_rights(&place, self.rights)
+        fs_err::create_dir_all(&path)?;
+        backup::set_permissions(&path, self.permissions)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Backup::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(snapshot)?.restore(system, &self.path)
     }
 }
 
-/// How permission bits and owner differ, if they do.
-pub(super) fn compare_rights(meta: &std::fs::Metadata, shall: FileMode) -> Option<State> {
-    let is = FileMode::of(meta);
-    let show = |rights: FileMode| format!("mode {:04o} owner {}:{}", rights.mode, rights.uid, rights.gid);
-    (is != shall).then(|| State::differs(show(is), show(shall)))
+/// The drift of owner and permission bits, if there is any.
+pub(super) fn compare_permissions(meta: &std::fs::Metadata, desired: FileMode) -> Option<State> {
+    let actual = FileMode::of(meta);
+    let describe = |permissions: FileMode| format!("mode {:04o} owner {}:{}", permissions.mode, permissions.uid, permissions.gid);
+    (actual != desired).then(|| State::differs(describe(actual), describe(desired)))
 }

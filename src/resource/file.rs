@@ -1,4 +1,4 @@
-//! A file.
+//! A file with its content, owner and permissions.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,35 +9,35 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup, FileMode};
-use super::directory::compare_rights;
+use super::directory::compare_permissions;
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 
-/// A file with its content and rights.
+/// A file with its content, owner and permissions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its absolute path.
     pub path: PathBuf,
-    /// Its content. Never printed when others may not read the file.
+    /// Its content. Never printed unless everybody may read the file.
     pub content: Content,
-    /// Permission bits and owner.
+    /// Its permission bits and owner.
     #[serde(flatten)]
-    pub rights: FileMode,
+    pub permissions: FileMode,
 }
 
 impl File {
-    /// The file `path` of root with these permission bits.
+    /// A file owned by root, with the permission bits `mode`.
     pub fn new(path: impl Into<PathBuf>, content: impl Into<Content>, mode: u32) -> Self {
-        File { path: path.into(), content: content.into(), rights: FileMode { mode, uid: 0, gid: 0 } }
+        File { path: path.into(), content: content.into(), permissions: FileMode { mode, uid: 0, gid: 0 } }
     }
 
-    fn compare_content(&self, is: &[u8]) -> Option<State> {
-        if is == self.content.0 {
+    fn compare_content(&self, actual: &[u8]) -> Option<State> {
+        if actual == self.content.0 {
             return None;
         }
-        let public = self.rights.mode & 0o004 != 0;
-        let lines = public.then(|| first_difference(is, &self.content.0)).flatten();
-        let sizes = || State::differs(format!("{} bytes", is.len()), format!("{} other bytes", self.content.0.len()));
+        let public = self.permissions.mode & 0o004 != 0;
+        let lines = public.then(|| first_difference(actual, &self.content.0)).flatten();
+        let sizes = || State::differs(format!("{} bytes", actual.len()), format!("{} bytes of other content", self.content.0.len()));
         Some(lines.unwrap_or_else(sizes))
     }
 }
@@ -48,13 +48,14 @@ impl Reconcile for File {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let place = system.path(&self.path);
-        Ok(match backup::meta(&place)? {
+        let path = system.path(&self.path);
+        Ok(match backup::metadata(&path)? {
             None => State::Absent,
-            Some(meta) if !meta.is_file() => State::differs("not a file", "a file"),
-            Some(meta) => {
-                self.compare_content(&fs_err::read(&place)?).or_else(|| compare_rights(&meta, self.rights)).unwrap_or(State::Present)
-            }
+            Some(meta) if !meta.is_file() => State::differs("not a regular file", "a regular file"),
+            Some(meta) => self
+                .compare_content(&fs_err::read(&path)?)
+                .or_else(|| compare_permissions(&meta, self.permissions))
+                .unwrap_or(State::Present),
         })
     }
 
@@ -63,70 +64,72 @@ impl Reconcile for File {
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let place = system.path(&self.path);
-        if backup::meta(&place)?.is_some_and(|meta| meta.is_dir()) {
-            backup::remove(&place)?;
+        let path = system.path(&self.path);
+        if backup::metadata(&path)?.is_some_and(|meta| meta.is_dir()) {
+            backup::remove(&path)?;
         }
-        backup::put_file(&place, &self.content.0, self.rights)
+        backup::write_file(&path, &self.content.0, self.permissions)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Backup::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(snapshot)?.restore(system, &self.path)
     }
 }
 
 /// The first lines of two texts that differ.
-fn first_difference(is: &[u8], shall: &[u8]) -> Option<State> {
-    let (is, shall) = (std::str::from_utf8(is).ok()?, std::str::from_utf8(shall).ok()?);
-    let (mut old, mut new) = (is.lines(), shall.lines());
+fn first_difference(actual: &[u8], desired: &[u8]) -> Option<State> {
+    let (actual, desired) = (std::str::from_utf8(actual).ok()?, std::str::from_utf8(desired).ok()?);
+    let (mut actual, mut desired) = (actual.lines(), desired.lines());
     for number in 1.. {
-        let (old, new) = match (old.next(), new.next()) {
+        let (actual_line, desired_line) = match (actual.next(), desired.next()) {
             (None, None) => return None,
-            (old, new) if old == new => continue,
-            (old, new) => (old, new),
+            (actual_line, desired_line) if actual_line == desired_line => continue,
+            lines => lines,
         };
-        let show = |line: Option<&str>| match line {
+        let describe = |line: Option<&str>| match line {
             Some(line) => format!("line {number}: {}", line.chars().take(60).collect::<String>()),
             None => format!("no line {number}"),
         };
-        return Some(State::differs(show(old), show(new)));
+        return Some(State::differs(describe(actual_line), describe(desired_line)));
     }
     None
 }
 
-/// What is in a file. Does not print itself.
+/// Bytes of a file. They may be secret: `Debug` prints only how many there are.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "ContentJson", into = "ContentJson")]
 pub struct Content(Vec<u8>);
 
 impl Content {
-    /// Its bytes.
+    /// The bytes, unencoded.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// How a content is written in JSON.
+/// A content in JSON: text where it is UTF-8, else base64.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Written {
+enum ContentJson {
     Text(String),
     Base64(String),
 }
 
-impl From<Content> for Written {
+impl From<Content> for ContentJson {
     fn from(content: Content) -> Self {
-        String::from_utf8(content.0).map_or_else(|bytes| Written::Base64(STANDARD.encode(bytes.as_bytes())), Written::Text)
+        String::from_utf8(content.0).map_or_else(|bytes| ContentJson::Base64(STANDARD.encode(bytes.as_bytes())), ContentJson::Text)
     }
 }
 
-impl TryFrom<Written> for Content {
+impl TryFrom<ContentJson> for Content {
     type Error = Failure;
 
-    fn try_from(written: Written) -> Result<Self, Failure> {
-        match written {
-            Written::Text(text) => Ok(Content(text.into_bytes())),
-            Written::Base64(text) => STANDARD.decode(text).map(Content).map_err(|error| Failure::failed(format!("content: {error}"))),
+    fn try_from(json: ContentJson) -> Result<Self, Failure> {
+        match json {
+            ContentJson::Text(text) => Ok(Content(text.into_bytes())),
+            ContentJson::Base64(text) => {
+                STANDARD.decode(text).map(Content).map_err(|error| Failure::failed(format!("content: invalid base64: {error}")))
+            }
         }
     }
 }
@@ -158,24 +161,24 @@ impl fmt::Debug for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn files_are_written_compared_and_taken_back() {
-        let lab = Lab::new();
-        lab.write("/etc/x.conf", "a\nb\n");
-        let file = lab.owned_file(File::new("/etc/x.conf", "a\nc\n", 0o644));
-        assert_eq!(file.check(&lab.system).unwrap(), State::differs("line 2: b", "line 2: c"));
-        round(&lab, &file);
-        assert_eq!(lab.read("/etc/x.conf"), "a\nb\n");
+    fn files_are_written_compared_and_restored() {
+        let host = FakeHost::new();
+        host.write("/etc/x.conf", "a\nb\n");
+        let file = host.owned_file(File::new("/etc/x.conf", "a\nc\n", 0o644));
+        assert_eq!(file.check(&host.system).unwrap(), State::differs("line 2: b", "line 2: c"));
+        assert_round_trip(&host, &file);
+        assert_eq!(host.read("/etc/x.conf"), "a\nb\n");
     }
 
     #[test]
     fn private_contents_are_not_shown() {
-        let lab = Lab::new();
-        lab.write("/etc/key", "old secret");
-        let file = lab.owned_file(File::new("/etc/key", "new secret", 0o600));
-        let state = format!("{:?} {file:?}", file.check(&lab.system).unwrap());
+        let host = FakeHost::new();
+        host.write("/etc/key", "old secret");
+        let file = host.owned_file(File::new("/etc/key", "new secret", 0o600));
+        let state = format!("{:?} {file:?}", file.check(&host.system).unwrap());
         assert!(!state.contains("secret"), "{state}");
     }
 

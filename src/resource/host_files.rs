@@ -1,5 +1,7 @@
-//! What an image brings for the host itself: everything below `host/` of its root file system, at the same path on `/`; in images
-//! of other makers, whatever has its place on hosts.
+//! Files of an image that belong on the host itself.
+//!
+//! In images made by sealift that is everything below `host/` of the root file system, at the same path on `/`. Images of other
+//! makers (Sealer) have a table of paths.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,42 +16,44 @@ use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::ROOTFS;
 
-/// The files of an image that are for the host itself. Programs and shared libraries are links into the current root file system, so
-/// that a release is switched at once; other files are copied; `*.tmpl` are rendered with the environment.
+/// The files of an image that belong on the host itself.
+///
+/// Programs and shared libraries become symbolic links into the current root file system, so that an upgrade switches them all at
+/// once. Other files are copied; `*.tmpl` are rendered with the environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFiles {
-    /// The digest of the rootfs manifest.
+    /// The digest of the rootfs manifest whose files they are.
     pub manifest: Digest,
-    /// What templates see.
+    /// The variables of templates.
     pub env: BTreeMap<String, String>,
-    /// What of the root file system is for the host.
-    #[serde(default = "Place::host")]
-    pub places: Vec<Place>,
+    /// Which paths of the root file system belong on the host, and where.
+    #[serde(rename = "places", default = "PathMapping::of_sealift_images")]
+    pub mappings: Vec<PathMapping>,
 }
 
-/// A directory or file of the root file system, and where it is on hosts. What the image lacks is passed over.
+/// Maps a file or directory of the root file system to a path on the host. Skipped where the image does not contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Where it is in the root file system.
+pub struct PathMapping {
+    /// Its path in the root file system, relative.
     pub from: PathBuf,
-    /// Where it is on hosts.
+    /// Its absolute path on the host.
     pub to: PathBuf,
-    /// Whether all its files are programs, whatever their modes.
+    /// Whether all its files are made executable, whatever their modes in the image.
     pub programs: bool,
 }
 
-impl Place {
-    /// The places of images made by sealift.
-    pub fn host() -> Vec<Place> {
-        vec![Place { from: "host".into(), to: "/".into(), programs: false }]
+impl PathMapping {
+    /// The mapping of images made by sealift: `host/` to `/`.
+    pub fn of_sealift_images() -> Vec<PathMapping> {
+        vec![PathMapping { from: "host".into(), to: "/".into(), programs: false }]
     }
 }
 
-/// What shall be at a path.
+/// What belongs at a path.
 enum Item {
     Directory(FileMode),
-    Link(PathBuf),
-    /// A link to a program that is unpacked here: what the image says of its mode does not count.
+    Symlink(PathBuf),
+    /// An unpacked program that is made executable, and the link to it.
     Program(PathBuf, PathBuf),
     Copy(PathBuf, FileMode),
     Template(PathBuf, FileMode),
@@ -60,65 +64,69 @@ impl HostFiles {
         system.path(path_of(&self.manifest))
     }
 
-    /// What shall be where, parents first.
+    /// What belongs where, parents first.
     fn items(&self, system: &System) -> Result<BTreeMap<PathBuf, Item>> {
         let root = self.root(system);
         let mut items = BTreeMap::new();
-        for place in &self.places {
-            let mut open = vec![(root.join(&place.from), place.to.clone())];
-            while let Some((source, to)) = open.pop() {
-                let Some(meta) = backup::meta(&source)? else { continue };
+        for mapping in &self.mappings {
+            let mut pending = vec![(root.join(&mapping.from), mapping.to.clone())];
+            while let Some((source, to)) = pending.pop() {
+                let Some(meta) = backup::metadata(&source)? else { continue };
                 if meta.is_dir() {
                     for entry in fs_err::read_dir(&source)? {
                         let entry = entry?;
-                        open.push((entry.path(), to.join(entry.file_name())));
+                        pending.push((entry.path(), to.join(entry.file_name())));
                     }
-                    if to == place.to {
+                    if to == mapping.to {
                         continue;
                     }
                 }
-                let from = source.strip_prefix(&root).context("below the root")?;
-                let (path, item) = item(from, to, &source, &meta, place.programs)?;
-                ensure!(items.insert(path.clone(), item).is_none(), "the image has both {0} and {0}.tmpl", path.display());
+                let from = source.strip_prefix(&root).context("a path outside of the root file system")?;
+                let (path, item) = item_for(from, to, &source, &meta, mapping.programs)?;
+                ensure!(
+                    items.insert(path.clone(), item).is_none(),
+                    "the image contains both {0} and {0}.tmpl: remove one of them",
+                    path.display()
+                );
             }
         }
         Ok(items)
     }
 
     fn check_item(&self, system: &System, path: &Path, item: &Item) -> Result<State> {
-        let place = system.path(path);
-        let meta = backup::meta(&place)?;
+        let full_path = system.path(path);
+        let meta = backup::metadata(&full_path)?;
         let Some(meta) = meta else { return Ok(State::Absent) };
         let same = match item {
-            Item::Directory(_) => place.is_dir(),
-            Item::Link(target) => meta.is_symlink() && fs_err::read_link(&place)? == *target,
+            Item::Directory(_) => full_path.is_dir(),
+            Item::Symlink(target) => meta.is_symlink() && fs_err::read_link(&full_path)? == *target,
             Item::Program(source, target) => {
-                meta.is_symlink() && fs_err::read_link(&place)? == *target && fs_err::metadata(source)?.mode() & 0o111 != 0
+                meta.is_symlink() && fs_err::read_link(&full_path)? == *target && fs_err::metadata(source)?.mode() & 0o111 != 0
             }
-            Item::Copy(source, rights) => meta.is_file() && rights.are(&meta) && same_content(source, &place)?,
-            Item::Template(source, rights) => {
-                meta.is_file() && rights.are(&meta) && self.render(source)?.as_bytes() == fs_err::read(&place)?
+            Item::Copy(source, mode) => meta.is_file() && mode.matches(&meta) && same_content(source, &full_path)?,
+            Item::Template(source, mode) => {
+                meta.is_file() && mode.matches(&meta) && self.render(source)?.as_bytes() == fs_err::read(&full_path)?
             }
         };
-        Ok(if same { State::Present } else { State::differs("another file", "the image's") })
+        Ok(if same { State::Present } else { State::differs("another file", "the file of the image") })
     }
 
     fn apply_item(&self, system: &System, path: &Path, item: &Item) -> Result<()> {
-        let place = system.path(path);
+        let full_path = system.path(path);
         match item {
-            // a directory that is there, by a link too (`/lib`), stays as it is
-            Item::Directory(_) if place.is_dir() => Ok(()),
-            Item::Directory(rights) => {
-                fs_err::create_dir_all(&place)?;
-                backup::set_rights(&place, *rights)
+            // a directory that exists, even as a link (`/lib`), stays as it is
+            Item::Directory(_) if full_path.is_dir() => Ok(()),
+            Item::Directory(mode) => {
+                fs_err::create_dir_all(&full_path)?;
+                backup::set_permissions(&full_path, *mode)
             }
-            Item::Link(target) => backup::put_link(&place, target),
+            Item::Symlink(target) => backup::replace_symlink(&full_path, target),
             Item::Program(source, target) => {
                 fs_err::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-                backup::put_link(&place, target)
+                backup::replace_symlink(&full_path, target)
             }
-            Item::Copy(source, rights) => backup::put_file(&place, &fs_err::read(source)?, *rights),
-            Item::Template(source, rights) => backup::put_file(&place, self.render(source)?.as_bytes(), *rights),
+            Item::Copy(source, mode) => backup::write_file(&full_path, &fs_err::read(source)?, *mode),
+            Item::Template(source, mode) => backup::write_file(&full_path, self.render(source)?.as_bytes(), *mode),
         }
     }
 
@@ -127,29 +135,29 @@ impl HostFiles {
     }
 }
 
-/// What the file `from` of the root file system, unpacked at `source`, is on the host at `to`.
-fn item(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
-    let rights = FileMode::of(meta);
+/// How the file `from` of the root file system, unpacked at `source`, gets to `to` on the host.
+fn item_for(from: &Path, to: PathBuf, source: &Path, meta: &std::fs::Metadata, is_program: bool) -> Result<(PathBuf, Item)> {
+    let mode = FileMode::of(meta);
     let name = from.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if meta.is_dir() {
-        return Ok((to, Item::Directory(rights)));
+        return Ok((to, Item::Directory(mode)));
     }
     if meta.is_symlink() {
-        return Ok((to, Item::Link(fs_err::read_link(source)?)));
+        return Ok((to, Item::Symlink(fs_err::read_link(source)?)));
     }
-    ensure!(meta.is_file(), "{}: neither file, directory nor link", source.display());
+    ensure!(meta.is_file(), "{}: neither a file, a directory nor a symbolic link", source.display());
     let current = Path::new(ROOTFS).join("current").join(from);
     if is_program {
         return Ok((to, Item::Program(source.to_owned(), current)));
     }
     if let Some(stem) = name.strip_suffix(".tmpl") {
-        return Ok((to.with_file_name(stem), Item::Template(source.to_owned(), rights)));
+        return Ok((to.with_file_name(stem), Item::Template(source.to_owned(), mode)));
     }
     let library = name.ends_with(".so") || name.contains(".so.");
     if meta.mode() & 0o111 != 0 || library {
-        return Ok((to, Item::Link(current)));
+        return Ok((to, Item::Symlink(current)));
     }
-    Ok((to, Item::Copy(source.to_owned(), rights)))
+    Ok((to, Item::Copy(source.to_owned(), mode)))
 }
 
 fn same_content(a: &Path, b: &Path) -> Result<bool> {
@@ -162,28 +170,29 @@ impl Reconcile for HostFiles {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        if backup::meta(&self.root(system))?.is_none() {
+        if backup::metadata(&self.root(system))?.is_none() {
             return Ok(State::Absent);
         }
-        let mut wrong = Vec::new();
+        let mut drifted = Vec::new();
         for (path, item) in self.items(system)? {
             if self.check_item(system, &path, &item)? != State::Present {
-                wrong.push(path);
+                drifted.push(path);
             }
         }
-        Ok(match wrong.first() {
-            None => State::Present,
-            Some(first) => State::differs(format!("{} files differ, the first is {}", wrong.len(), first.display()), "as in the image"),
+        Ok(match drifted.as_slice() {
+            [] => State::Present,
+            [only] => State::differs(format!("drift in {}", only.display()), "as in the image"),
+            [first, ..] => State::differs(format!("drift in {} files: {}, …", drifted.len(), first.display()), "as in the image"),
         })
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let mut before = BTreeMap::new();
+        let mut backups = BTreeMap::new();
         for path in self.items(system)?.into_keys() {
-            let kept = Backup::of(system, &path)?;
-            before.insert(path, kept);
+            let backup = Backup::of(system, &path)?;
+            backups.insert(path, backup);
         }
-        Ok(serde_json::to_value(before)?)
+        Ok(serde_json::to_value(backups)?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -195,10 +204,10 @@ impl Reconcile for HostFiles {
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let before = BTreeMap::<PathBuf, Backup>::deserialize(before)?;
-        for (path, kept) in before.iter().rev() {
-            kept.restore(system, path)?;
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let backups = BTreeMap::<PathBuf, Backup>::deserialize(snapshot)?;
+        for (path, backup) in backups.iter().rev() {
+            backup.restore(system, path)?;
         }
         Ok(())
     }
@@ -207,58 +216,62 @@ impl Reconcile for HostFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn programs_are_linked_files_copied_templates_rendered_and_all_taken_back() {
-        let lab = Lab::new();
+    fn programs_are_linked_files_copied_templates_rendered_and_all_undone() {
+        let host = FakeHost::new();
         let digest = Digest::of(b"manifest");
-        let host = format!("{ROOTFS}/{}/host", digest.hex());
-        lab.write(&format!("{host}/usr/bin/kubelet"), "elf");
-        std::fs::set_permissions(lab.system.path(format!("{host}/usr/bin/kubelet")), std::fs::Permissions::from_mode(0o755)).unwrap();
-        lab.write(&format!("{host}/usr/lib/libx.so.1"), "elf");
-        lab.write(&format!("{host}/etc/systemd/system/kubelet.service"), "[Unit]\n");
-        lab.write(&format!("{host}/etc/motd.tmpl"), "I am {{ .HostName }}\n");
-        lab.write("/usr/bin/kubelet", "theirs");
-        let tree = HostFiles { manifest: digest, env: [("HostName".to_owned(), "h1".to_owned())].into(), places: Place::host() };
-        let before = tree.snapshot(&lab.system).unwrap();
-        tree.apply(&lab.system, &mut |_| ()).unwrap();
-        let link = std::fs::read_link(lab.system.path("/usr/bin/kubelet")).unwrap();
+        let host_dir = format!("{ROOTFS}/{}/host", digest.hex());
+        host.write(&format!("{host_dir}/usr/bin/kubelet"), "elf");
+        std::fs::set_permissions(host.system.path(format!("{host_dir}/usr/bin/kubelet")), std::fs::Permissions::from_mode(0o755)).unwrap();
+        host.write(&format!("{host_dir}/usr/lib/libx.so.1"), "elf");
+        host.write(&format!("{host_dir}/etc/systemd/system/kubelet.service"), "[Unit]\n");
+        host.write(&format!("{host_dir}/etc/motd.tmpl"), "I am {{ .HostName }}\n");
+        host.write("/usr/bin/kubelet", "theirs");
+        let files = HostFiles {
+            manifest: digest,
+            env: [("HostName".to_owned(), "h1".to_owned())].into(),
+            mappings: PathMapping::of_sealift_images(),
+        };
+        let snapshot = files.snapshot(&host.system).unwrap();
+        files.apply(&host.system, &mut |_| ()).unwrap();
+        let link = std::fs::read_link(host.system.path("/usr/bin/kubelet")).unwrap();
         assert_eq!(link, Path::new("/var/lib/sealift/rootfs/current/host/usr/bin/kubelet"));
-        assert!(std::fs::read_link(lab.system.path("/usr/lib/libx.so.1")).is_ok());
-        assert_eq!(lab.read("/etc/systemd/system/kubelet.service"), "[Unit]\n");
-        assert_eq!(lab.read("/etc/motd"), "I am h1\n");
-        tree.undo(&lab.system, &before, &mut |_| ()).unwrap();
-        round(&lab, &tree);
-        assert_eq!(lab.read("/usr/bin/kubelet"), "theirs");
-        assert!(!lab.system.path("/etc/systemd").exists());
+        assert!(std::fs::read_link(host.system.path("/usr/lib/libx.so.1")).is_ok());
+        assert_eq!(host.read("/etc/systemd/system/kubelet.service"), "[Unit]\n");
+        assert_eq!(host.read("/etc/motd"), "I am h1\n");
+        files.undo(&host.system, &snapshot, &mut |_| ()).unwrap();
+        assert_round_trip(&host, &files);
+        assert_eq!(host.read("/usr/bin/kubelet"), "theirs");
+        assert!(!host.system.path("/etc/systemd").exists());
     }
 
     #[test]
-    fn files_of_other_makers_have_their_places_and_programs_become_programs() {
-        let lab = Lab::new();
+    fn mapped_files_get_their_paths_and_programs_become_executable() {
+        let host = FakeHost::new();
         let digest = Digest::of(b"manifest");
         let root = format!("{ROOTFS}/{}", digest.hex());
-        lab.write(&format!("{root}/bin/kubelet"), "elf");
-        lab.write(&format!("{root}/etc/kubelet.service"), "[Unit]\n");
-        let place = |from: &str, to: &str, programs| Place { from: from.into(), to: to.into(), programs };
-        let places = vec![
-            place("bin", "/usr/bin", true),
-            place("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
-            place("etc/absent", "/etc/absent", false),
+        host.write(&format!("{root}/bin/kubelet"), "elf");
+        host.write(&format!("{root}/etc/kubelet.service"), "[Unit]\n");
+        let mapping = |from: &str, to: &str, programs| PathMapping { from: from.into(), to: to.into(), programs };
+        let mappings = vec![
+            mapping("bin", "/usr/bin", true),
+            mapping("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
+            mapping("etc/absent", "/etc/absent", false),
         ];
-        let tree = HostFiles { manifest: digest, env: BTreeMap::new(), places };
-        round(&lab, &tree);
-        tree.apply(&lab.system, &mut |_| ()).unwrap();
-        assert!(std::fs::metadata(lab.system.path(format!("{root}/bin/kubelet"))).unwrap().permissions().mode() & 0o111 != 0);
-        assert_eq!(std::fs::read_link(lab.system.path("/usr/bin/kubelet")).unwrap(), Path::new(ROOTFS).join("current/bin/kubelet"));
-        assert_eq!(lab.read("/etc/systemd/system/kubelet.service"), "[Unit]\n");
+        let files = HostFiles { manifest: digest, env: BTreeMap::new(), mappings };
+        assert_round_trip(&host, &files);
+        files.apply(&host.system, &mut |_| ()).unwrap();
+        assert!(std::fs::metadata(host.system.path(format!("{root}/bin/kubelet"))).unwrap().permissions().mode() & 0o111 != 0);
+        assert_eq!(std::fs::read_link(host.system.path("/usr/bin/kubelet")).unwrap(), Path::new(ROOTFS).join("current/bin/kubelet"));
+        assert_eq!(host.read("/etc/systemd/system/kubelet.service"), "[Unit]\n");
     }
 
     #[test]
-    fn before_the_image_is_unpacked_the_tree_is_absent() {
-        let tree = HostFiles { manifest: Digest::of(b"x"), env: BTreeMap::new(), places: Place::host() };
-        assert_eq!(tree.check(&Lab::new().system).unwrap(), State::Absent);
+    fn host_files_are_absent_until_the_image_is_unpacked() {
+        let files = HostFiles { manifest: Digest::of(b"x"), env: BTreeMap::new(), mappings: PathMapping::of_sealift_images() };
+        assert_eq!(files.check(&FakeHost::new().system).unwrap(), State::Absent);
     }
 }

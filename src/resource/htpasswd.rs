@@ -1,4 +1,4 @@
-//! A file with a user and a password's hash, as registries read it.
+//! An htpasswd file: a user and the bcrypt hash of its password, as registries read it.
 
 use std::path::PathBuf;
 
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use super::backup::{self, Backup, FileMode};
 use super::{Content, Reconcile, Snapshot, State, System};
 
-/// The work that a hash takes, as `htpasswd -B` has it at most times: 2 to the power of this.
+/// The cost of bcrypt: 2 to the power of this many rounds.
 const COST: u32 = 10;
 
-/// An htpasswd file that lets in one user. The password is never written, only its bcrypt hash.
+/// An htpasswd file with exactly one user. Only the bcrypt hash of the password is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Htpasswd {
     /// Its absolute path.
     pub path: PathBuf,
-    /// The user.
+    /// The user name.
     pub user: String,
-    /// The password.
+    /// The password. Never in the undo ledger.
     pub password: Content,
 }
 
 impl Htpasswd {
-    /// Whether the file lets in this user, and nobody else.
-    fn suits(&self, text: &str) -> bool {
+    /// Whether a file has this user with this password, and nobody else.
+    fn matches(&self, text: &str) -> bool {
         let mut lines = text.lines();
         let hash = lines.next().and_then(|line| line.strip_prefix(&self.user)?.strip_prefix(':'));
         lines.next().is_none() && hash.is_some_and(|hash| bcrypt::verify(self.password.bytes(), hash).unwrap_or(false))
@@ -37,11 +37,11 @@ impl Reconcile for Htpasswd {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let place = system.path(&self.path);
-        Ok(match backup::meta(&place)? {
+        let path = system.path(&self.path);
+        Ok(match backup::metadata(&path)? {
             None => State::Absent,
-            Some(meta) if meta.is_file() && self.suits(&String::from_utf8_lossy(&fs_err::read(&place)?)) => State::Present,
-            Some(_) => State::differs("another user or password", "this one"),
+            Some(meta) if meta.is_file() && self.matches(&String::from_utf8_lossy(&fs_err::read(&path)?)) => State::Present,
+            Some(_) => State::differs("another user or password", "the configured one"),
         })
     }
 
@@ -51,33 +51,33 @@ impl Reconcile for Htpasswd {
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let line = format!("{}:{}\n", self.user, bcrypt::hash(self.password.bytes(), COST)?);
-        backup::put_file(&system.path(&self.path), line.as_bytes(), FileMode::own(0o600))
+        backup::write_file(&system.path(&self.path), line.as_bytes(), FileMode::of_current_user(0o600))
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Backup::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(snapshot)?.restore(system, &self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn the_file_has_the_hash_and_another_password_is_another_file() {
-        let lab = Lab::new();
+    fn the_file_has_the_hash_and_another_password_is_drift() {
+        let host = FakeHost::new();
         let htpasswd = Htpasswd { path: "/etc/registry/htpasswd".into(), user: "ann".into(), password: "secret".into() };
-        round(&lab, &htpasswd);
-        htpasswd.apply(&lab.system, &mut |_| ()).unwrap();
-        let text = lab.read("/etc/registry/htpasswd");
+        assert_round_trip(&host, &htpasswd);
+        htpasswd.apply(&host.system, &mut |_| ()).unwrap();
+        let text = host.read("/etc/registry/htpasswd");
         assert!(text.starts_with("ann:$2") && !text.contains("secret"), "{text}");
         for other in [
             Htpasswd { password: "other".into(), ..htpasswd.clone() },
             Htpasswd { user: "bob".into(), ..htpasswd.clone() },
             Htpasswd { user: "an".into(), ..htpasswd },
         ] {
-            assert_ne!(other.check(&lab.system).unwrap(), State::Present, "{other:?}");
+            assert_ne!(other.check(&host.system).unwrap(), State::Present, "{other:?}");
             assert!(!format!("{other:?}").contains("secret"));
         }
     }

@@ -1,31 +1,32 @@
-//! A kernel module.
+//! A kernel module: `modprobe(8)` now, `modules-load.d(5)` at boot.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::text_lines::{self, Place};
+use super::text_lines::{self, Position};
 use super::{Reconcile, Snapshot, State, System};
+use crate::error::Failure;
 
 const FILE: &str = "/etc/modules-load.d/sealift.conf";
 
-/// A kernel module, loaded now and at boot; built into the kernel counts.
+/// A kernel module, loaded now and at boot. One that is built into the kernel counts as loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelModule {
-    /// Its name.
+    /// Its name as `modprobe` takes it: `br_netfilter`.
     pub name: String,
-    /// Whether a kernel that does not have it is good enough.
+    /// Whether a kernel without it is tolerated.
     #[serde(default)]
     pub optional: bool,
 }
 
 impl KernelModule {
-    /// The module `name`.
+    /// A module that the kernel must have.
     pub fn new(name: impl Into<String>) -> Self {
         KernelModule { name: name.into(), optional: false }
     }
 
-    /// The same, but a kernel without it is good enough.
+    /// The same, but a kernel without it is tolerated.
     pub fn optional(self) -> Self {
         KernelModule { optional: true, ..self }
     }
@@ -34,35 +35,35 @@ impl KernelModule {
         self.name.replace('-', "_")
     }
 
-    fn is_listed(&self, system: &System) -> Result<bool> {
-        Ok(text_lines::find(&system.text(FILE)?, |line| line == self.name).is_some())
+    fn loads_at_boot(&self, system: &System) -> Result<bool> {
+        Ok(text_lines::find(&system.read_text(FILE)?, |line| line == self.name).is_some())
     }
 
     fn is_loaded(&self, system: &System) -> bool {
-        let shown = format!("/sys/module/{}", self.file_name());
-        system.path(shown).exists() || self.is_built_in(system) || self.shows_elsewhere(system)
+        let path = format!("/sys/module/{}", self.file_name());
+        system.path(path).exists() || self.is_built_in(system) || self.is_visible_in_proc(system)
     }
 
     fn is_built_in(&self, system: &System) -> bool {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let list = system.text(format!("/lib/modules/{release}/modules.builtin")).unwrap_or_default();
-        let wanted = format!("{}.ko", self.file_name());
-        list.lines().filter_map(|line| line.rsplit('/').next()).any(|file| file.replace('-', "_") == wanted)
+        let builtin_modules = system.read_text(format!("/lib/modules/{release}/modules.builtin")).unwrap_or_default();
+        let file_name = format!("{}.ko", self.file_name());
+        builtin_modules.lines().filter_map(|line| line.rsplit('/').next()).any(|file| file.replace('-', "_") == file_name)
     }
 
-    /// Kernels without a module tree: what a module makes is there.
-    fn shows_elsewhere(&self, system: &System) -> bool {
+    /// On kernels without `/sys/module`: whether what the module adds to `/proc` is there.
+    fn is_visible_in_proc(&self, system: &System) -> bool {
         match self.name.as_str() {
-            "overlay" => system.text("/proc/filesystems").unwrap_or_default().lines().any(|line| line.ends_with("\toverlay")),
+            "overlay" => system.read_text("/proc/filesystems").unwrap_or_default().lines().any(|line| line.ends_with("\toverlay")),
             "br_netfilter" => system.path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists(),
             "nf_conntrack" => system.path("/proc/sys/net/netfilter/nf_conntrack_max").exists(),
             _ => false,
         }
     }
 
-    fn list(&self, system: &System, listed: bool) -> Result<()> {
-        let line = listed.then_some(self.name.as_str());
-        system.write_text(FILE, &text_lines::set(&system.text(FILE)?, |line| line == self.name, line, Place::Last))
+    fn set_boot_load(&self, system: &System, at_boot: bool) -> Result<()> {
+        let line = at_boot.then_some(self.name.as_str());
+        system.write_text(FILE, &text_lines::set(&system.read_text(FILE)?, |line| line == self.name, line, Position::Last))
     }
 }
 
@@ -72,7 +73,7 @@ impl Reconcile for KernelModule {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        Ok(match (self.is_loaded(system) || self.optional, self.is_listed(system)?) {
+        Ok(match (self.is_loaded(system) || self.optional, self.loads_at_boot(system)?) {
             (true, true) => State::Present,
             (true, false) => State::differs("not loaded at boot", "loaded at boot"),
             (false, _) => State::Absent,
@@ -80,25 +81,28 @@ impl Reconcile for KernelModule {
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        Ok(json!({"listed": self.is_listed(system)?, "loaded": self.is_loaded(system)}))
+        Ok(json!({"listed": self.loads_at_boot(system)?, "loaded": self.is_loaded(system)}))
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         if !self.is_loaded(system) {
-            match system.run(&["modprobe", &self.name], say) {
-                Err(error) if self.optional => say(&format!("module {}: this kernel does not have it: {error}", self.name)),
-                result => result?,
+            match system.run(&["modprobe", &self.name], log) {
+                Err(error) if self.optional => log(&format!("module {}: not in this kernel, tolerated: {error}", self.name)),
+                result => result.with_context(|| {
+                    Failure::failed("not loaded")
+                        .hint("install the kernel's modules on the host (`linux-modules-extra` on Ubuntu), or boot a kernel that has it")
+                })?,
             }
         }
-        self.list(system, true)
+        self.set_boot_load(system, true)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.list(system, before["listed"] == true)?;
-        if before["loaded"] == false && system.path(format!("/sys/module/{}", self.file_name())).exists() {
-            // in use by others now: stays until the next boot
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        self.set_boot_load(system, snapshot["listed"] == true)?;
+        if snapshot["loaded"] == false && system.path(format!("/sys/module/{}", self.file_name())).exists() {
+            // in use by others by now: stays until the next boot
             if let Err(error) = system.run(&["modprobe", "-r", &self.name], &mut |_| ()) {
-                say(&format!("module {} stays loaded: {error}", self.name));
+                log(&format!("module {} stays loaded until the next boot: {error}", self.name));
             }
         }
         Ok(())
@@ -108,31 +112,32 @@ impl Reconcile for KernelModule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
     fn modules_are_loaded_now_and_at_boot() {
-        let lab = Lab::new();
-        lab.program("modprobe", "mkdir -p $ROOT/sys/module; [ $1 = -r ] && rm -r $ROOT/sys/module/$2 || mkdir $ROOT/sys/module/$1");
-        round(&lab, &KernelModule::new("ip_vs"));
-        assert!(!lab.system.path(FILE).exists());
+        let host = FakeHost::new();
+        host.program("modprobe", "mkdir -p $ROOT/sys/module; [ $1 = -r ] && rm -r $ROOT/sys/module/$2 || mkdir $ROOT/sys/module/$1");
+        assert_round_trip(&host, &KernelModule::new("ip_vs"));
+        assert!(!host.system.path(FILE).exists());
     }
 
     #[test]
-    fn what_the_kernel_lacks_is_an_error_unless_optional() {
-        let lab = Lab::new();
-        lab.program("modprobe", "echo 'FATAL: Module ip_vs not found'; exit 1");
-        let error = KernelModule::new("ip_vs").apply(&lab.system, &mut |_| ()).unwrap_err().to_string();
+    fn a_missing_module_is_an_error_unless_optional() {
+        let host = FakeHost::new();
+        host.program("modprobe", "echo 'FATAL: Module ip_vs not found'; exit 1");
+        let error = KernelModule::new("ip_vs").apply(&host.system, &mut |_| ()).unwrap_err();
+        let error = format!("{error:#}");
         assert!(error.contains("not found"), "{error}");
-        round(&lab, &KernelModule::new("ip_vs").optional());
+        assert_round_trip(&host, &KernelModule::new("ip_vs").optional());
     }
 
     #[test]
-    fn built_in_counts() {
-        let lab = Lab::new();
-        lab.program("modprobe", "exit 1");
+    fn a_built_in_module_counts_as_loaded() {
+        let host = FakeHost::new();
+        host.program("modprobe", "exit 1");
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        lab.write(&format!("/lib/modules/{release}/modules.builtin"), "kernel/net/bridge/br-netfilter.ko\n");
-        round(&lab, &KernelModule::new("br_netfilter"));
+        host.write(&format!("/lib/modules/{release}/modules.builtin"), "kernel/net/bridge/br-netfilter.ko\n");
+        assert_round_trip(&host, &KernelModule::new("br_netfilter"));
     }
 }

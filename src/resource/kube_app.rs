@@ -1,4 +1,4 @@
-//! An application made of Kubernetes manifests. Applied on a master.
+//! An application made of Kubernetes manifests, applied by `kubectl apply` on a control plane node.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,41 +7,42 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kube_health::{pods_not_ready, told, wait};
+use super::kube_health::{findings_or_error, pods_not_ready, wait_until_healthy};
 use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
 
-/// Manifests that a cluster shall have, and whose workloads shall run.
+/// Manifests that are applied to a cluster and whose workloads must become ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeApp {
     /// The application's name.
     pub name: String,
-    /// Where its files are on the host.
+    /// The directory of its files, absolute on the host.
     pub directory: PathBuf,
-    /// Its manifests, relative to the directory, in order.
+    /// Its manifests, relative to the directory, in the order they are applied.
     pub files: Vec<PathBuf>,
-    /// How long its workloads may take, in seconds.
-    pub patience: u64,
-    /// Whether to wait for its workloads; a network plugin's cannot run before the nodes have joined.
+    /// How long its workloads may take to become ready, in seconds.
+    #[serde(rename = "patience")]
+    pub timeout_seconds: u64,
+    /// Whether to wait for its workloads. Those of a network plugin cannot run before the nodes have joined.
     pub wait: bool,
 }
 
 impl KubeApp {
-    fn named<'a>(&'a self, system: &System, verb: &[&'a str]) -> Vec<String> {
+    fn arguments<'a>(&'a self, system: &System, verb: &[&'a str]) -> Vec<String> {
         let files = self.files.iter().flat_map(|file| ["-f".to_owned(), system.path(self.directory.join(file)).display().to_string()]);
         verb.iter().map(|word| (*word).to_owned()).chain(files).collect()
     }
 
     fn kubectl(&self, system: &System, verb: &[&str]) -> Result<std::process::Output> {
-        let arguments = self.named(system, verb);
+        let arguments = self.arguments(system, verb);
         kubectl::run(system, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// What of its workloads does not run.
+    /// Which of its workloads are not ready, and why.
     fn findings(&self, system: &System) -> Result<Vec<String>> {
         let output = self.kubectl(system, &["get", "-o", "json"])?;
         if !output.status.success() {
-            return Ok(vec![kubectl::complaint(&output)]);
+            return Ok(vec![kubectl::last_stderr_lines(&output)]);
         }
         let list: Value = serde_json::from_slice(&output.stdout).context("kubectl get")?;
         let objects = list["items"].as_array().cloned().unwrap_or_else(|| vec![list]);
@@ -55,7 +56,7 @@ impl KubeApp {
         Ok(findings)
     }
 
-    /// What the pods of a workload say for themselves.
+    /// Why the pods of a workload are not ready.
     fn pods_of(&self, system: &System, object: &Value) -> Result<Vec<String>> {
         let labels = object["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
         let selector: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
@@ -63,17 +64,17 @@ impl KubeApp {
             return Ok(Vec::new());
         }
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-        Ok(pods_not_ready(&kubectl::json(system, &["get", "pods", "--namespace", namespace, "--selector", &selector.join(",")])?))
+        Ok(pods_not_ready(&kubectl::get_json(system, &["get", "pods", "--namespace", namespace, "--selector", &selector.join(",")])?))
     }
 }
 
-/// Why a workload does not run as a whole yet, if it does not. Other kinds of objects are as they shall be once they are there.
+/// Why a workload is not ready yet, as `kubectl rollout status` counts; `None` if it is, and for kinds that have no readiness.
 fn unready(object: &Value) -> Option<String> {
     let (kind, name) = (object["kind"].as_str()?, object["metadata"]["name"].as_str()?);
     let (status, spec) = (&object["status"], &object["spec"]);
     let count = |value: &Value| value.as_u64().unwrap_or(0);
     let replicas = spec["replicas"].as_u64().unwrap_or(1);
-    let (ready, wanted) = match kind {
+    let (ready, desired) = match kind {
         "DaemonSet" => (
             count(&status["numberReady"]).min(count(&status["updatedNumberScheduled"])),
             status["desiredNumberScheduled"].as_u64().unwrap_or(1),
@@ -84,12 +85,12 @@ fn unready(object: &Value) -> Option<String> {
         _ => return None,
     };
     let current = kind == "Job" || status["observedGeneration"].as_u64() >= object["metadata"]["generation"].as_u64();
-    (!current || ready < wanted).then(|| format!("{} {name}: {ready} of {wanted} ready", kind.to_lowercase()))
+    (!current || ready < desired).then(|| format!("{} {name}: {ready} of {desired} ready", kind.to_lowercase()))
 }
 
-/// What goes away by itself: kinds and namespaces that the application itself defines are known a moment later, its own
-/// webhooks answer later, an API server is busy.
-const PASSING: [&str; 14] = [
+/// Parts of kubectl's errors that go away by themselves: the API server is busy, the application's own CRDs and namespaces are
+/// not known yet, or its own webhooks do not answer yet.
+const TRANSIENT: [&str; 14] = [
     "no matches for kind",
     "namespaces \"",
     "failed calling webhook",
@@ -106,11 +107,11 @@ const PASSING: [&str; 14] = [
     "(Conflict)",
 ];
 
-/// What kubectl says that trying again does not help against, of all that it said on stderr.
-fn refusal(said: &str) -> Option<String> {
+/// The errors in kubectl's stderr that a retry cannot fix.
+fn permanent_error(stderr: &str) -> Option<String> {
     let is_error = |line: &str| line.to_lowercase().starts_with("error") || line.contains(" is invalid: ");
-    let lasting = |line: &&str| is_error(line) && !PASSING.iter().any(|passing| line.contains(passing));
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(lasting).take(3).collect();
+    let permanent = |line: &&str| is_error(line) && !TRANSIENT.iter().any(|transient| line.contains(transient));
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(permanent).take(3).collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
@@ -120,14 +121,14 @@ impl Reconcile for KubeApp {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        if !kubectl::is_there(system) || !self.files.iter().all(|file| system.path(self.directory.join(file)).exists()) {
+        if !kubectl::is_configured(system) || !self.files.iter().all(|file| system.path(self.directory.join(file)).exists()) {
             return Ok(State::Absent);
         }
         let diff = self.kubectl(system, &["diff"])?;
         match diff.status.code() {
             Some(0) => (),
-            Some(1) if !diff.stdout.is_empty() => return Ok(State::differs("otherwise, or not there", "as in the image")),
-            _ => return Ok(State::Absent), // its namespace or kinds are not there yet
+            Some(1) if !diff.stdout.is_empty() => return Ok(State::differs("missing objects or drift", "as in the image")),
+            _ => return Ok(State::Absent), // its namespace or CRDs do not exist yet
         }
         let findings = if self.wait { self.findings(system)? } else { Vec::new() };
         Ok(findings.first().map_or(State::Present, |first| State::differs(first, "ready")))
@@ -137,29 +138,31 @@ impl Reconcile for KubeApp {
         Ok(json!({}))
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let what = format!("app {}", self.name);
-        wait(&what, Duration::from_secs(60), say, || {
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let subject = format!("app {}", self.name);
+        wait_until_healthy(&subject, Duration::from_secs(60), log, || {
             let output = self.kubectl(system, &["apply"])?;
-            match (output.status.success(), refusal(&String::from_utf8_lossy(&output.stderr))) {
+            match (output.status.success(), permanent_error(&String::from_utf8_lossy(&output.stderr))) {
                 (true, _) => Ok(Vec::new()),
-                (false, None) => Ok(vec![kubectl::complaint(&output)]),
-                (false, Some(why)) => Err(Failure::failed(format!("kubectl apply: {why}")).hint("mend the manifest in the image").into()),
+                (false, None) => Ok(vec![kubectl::last_stderr_lines(&output)]),
+                (false, Some(why)) => Err(Failure::failed(format!("{subject}: kubectl apply: {why}"))
+                    .hint("fix the manifest, build the image again, then run the same command again")
+                    .into()),
             }
         })?;
         if !self.wait {
             return Ok(());
         }
-        wait(&what, Duration::from_secs(self.patience), say, || Ok(told(self.findings(system))))
+        wait_until_healthy(&subject, Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
     }
 
-    /// The application goes with the cluster.
+    /// Nothing to do: the application is removed with the cluster.
     fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(())
     }
 }
 
-/// Whether a file is a manifest by its name.
+/// Whether a file name ends like a manifest's: `.yaml`, `.yml` or `.json`.
 pub fn is_manifest(file: &Path) -> bool {
     file.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
 }
@@ -169,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_passes_by_itself_is_tried_again() {
+    fn only_transient_errors_are_tried_again() {
         let crd = "error: resource mapping not found for name: \"a\" namespace: \"\" from \"a.yaml\": no matches for kind \"A\" in version \"a/v1\"\n\
             ensure CRDs are installed first";
         let field = "Error from server (BadRequest): error when creating \"a.yaml\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.x\"";
@@ -186,13 +189,13 @@ mod tests {
             ("a wrong value", format!("Warning: old\n{value}"), Some(value.to_owned())),
             ("a wrong value beside an unknown kind", format!("{crd}\n{value}"), Some(value.to_owned())),
         ];
-        for (name, said, expected) in cases {
-            assert_eq!(refusal(&said), expected, "{name}");
+        for (name, stderr, expected) in cases {
+            assert_eq!(permanent_error(&stderr), expected, "{name}");
         }
     }
 
     #[test]
-    fn workloads_are_ready_when_all_of_their_current_pods_are() {
+    fn workloads_are_ready_when_all_their_current_pods_are() {
         let cases = [
             (json!({"kind": "Service", "metadata": {"name": "s"}}), None),
             (

@@ -1,4 +1,4 @@
-//! Whether a cluster is as it shall be: nodes ready, pods running. Asked on a master.
+//! The health of a cluster: nodes ready, pods of `kube-system` running. Checked on a control plane node.
 
 use std::time::{Duration, Instant};
 
@@ -9,26 +9,27 @@ use serde_json::{Value, json};
 use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
 
-const PAUSE: Duration = Duration::from_millis(500);
-/// A finding per line gets long: the first few tell enough.
-const SHOWN: usize = 6;
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// An error lists at most this many findings.
+const MAX_FINDINGS: usize = 6;
 
-/// The nodes of a cluster are ready and the pods of its own namespace run. Applied, it waits until they do.
+/// All nodes are Ready and all pods of `kube-system` run. Applying it waits until they do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeHealth {
-    /// The nodes.
+    /// The names of the nodes.
     pub nodes: Vec<String>,
-    /// How long they may take, in seconds.
-    pub patience: u64,
+    /// How long to wait for them, in seconds.
+    #[serde(rename = "patience")]
+    pub timeout_seconds: u64,
 }
 
 impl KubeHealth {
     fn findings(&self, system: &System) -> Result<Vec<String>> {
-        if !kubectl::is_there(system) {
-            return Ok(vec!["there is no cluster yet".to_owned()]);
+        if !kubectl::is_configured(system) {
+            return Ok(vec!["no cluster on this host yet".to_owned()]);
         }
-        let nodes = kubectl::json(system, &["get", "nodes"])?;
-        let pods = kubectl::json(system, &["get", "pods", "--namespace=kube-system"])?;
+        let nodes = kubectl::get_json(system, &["get", "nodes"])?;
+        let pods = kubectl::get_json(system, &["get", "pods", "--namespace=kube-system"])?;
         Ok(nodes_not_ready(&nodes, &self.nodes).into_iter().chain(pods_not_ready(&pods)).collect())
     }
 }
@@ -50,8 +51,8 @@ impl Reconcile for KubeHealth {
         Ok(json!({}))
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        wait("the cluster", Duration::from_secs(self.patience), say, || Ok(told(self.findings(system))))
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        wait_until_healthy("cluster", Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
     }
 
     fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -59,56 +60,64 @@ impl Reconcile for KubeHealth {
     }
 }
 
-/// What was found; an API server that does not answer is a finding like others.
-pub fn told(findings: Result<Vec<String>>) -> Vec<String> {
+/// The findings; an error, such as an API server that does not answer, counts as a finding.
+pub fn findings_or_error(findings: Result<Vec<String>>) -> Vec<String> {
     findings.unwrap_or_else(|error| vec![format!("{error:#}")])
 }
 
-/// Waits until there are no findings, telling the first one whenever it changes. An error is what waiting does not help
-/// against: it ends it.
-pub fn wait(what: &str, patience: Duration, say: &mut dyn FnMut(&str), look: impl Fn() -> Result<Vec<String>>) -> Result<()> {
-    let deadline = Instant::now() + patience;
-    let mut told = String::new();
+/// Waits until `check` has no findings, and logs the first one whenever it changes.
+///
+/// # Errors
+/// Of kind `Verification` after `timeout`. An error of `check` ends the wait at once: it is for what a wait cannot fix.
+pub fn wait_until_healthy(
+    subject: &str,
+    timeout: Duration,
+    log: &mut dyn FnMut(&str),
+    check: impl Fn() -> Result<Vec<String>>,
+) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut last_reported = String::new();
     loop {
-        let findings = look()?;
+        let findings = check()?;
         let Some(first) = findings.first() else { return Ok(()) };
-        if *first != told {
-            say(&format!("waits: {first}"));
-            told.clone_from(first);
+        if *first != last_reported {
+            log(&format!("waiting: {first}"));
+            last_reported.clone_from(first);
         }
         if Instant::now() > deadline {
-            let text = findings.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n  ");
-            return Err(Failure::verification(format!("{what} is not healthy after {} s:\n  {text}", patience.as_secs()))
-                .hint("`kubectl describe` and `kubectl logs` on a master tell more; the same command again goes on from here")
+            let text = findings.iter().take(MAX_FINDINGS).map(String::as_str).collect::<Vec<_>>().join("\n  ");
+            return Err(Failure::verification(format!("{subject}: not ready after {} s:\n  {text}", timeout.as_secs()))
+                .hint("see `kubectl describe` and `kubectl logs` on a control plane node")
+                .hint("run the same command again to continue")
                 .into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Which of `names` are not Ready among the nodes of a NodeList.
+/// Which of `names` are missing from a NodeList or not Ready.
 fn nodes_not_ready(list: &Value, names: &[String]) -> Vec<String> {
     let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
     let find = |name: &String| items.iter().find(|node| node["metadata"]["name"] == **name);
-    let judge = |name: &String| match find(name) {
+    let finding = |name: &String| match find(name) {
         None => Some(format!("node {name} has not joined")),
         Some(node) => {
             let ready = node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")?;
             (ready["status"] != "True")
-                .then(|| format!("node {name} is not ready: {}", ready["message"].as_str().unwrap_or("no reason given")))
+                .then(|| format!("node {name} is not ready: {}", ready["message"].as_str().unwrap_or("no reason reported")))
         }
     };
-    names.iter().filter_map(judge).collect()
+    names.iter().filter_map(finding).collect()
 }
 
-/// Which pods of a PodList do not run well, and why.
+/// Which pods of a PodList are not ready, and why.
 pub fn pods_not_ready(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-    items.iter().filter_map(|pod| Some(format!("pod {}: {}", pod["metadata"]["name"].as_str()?, why_not(pod)?))).collect()
+    items.iter().filter_map(|pod| Some(format!("pod {}: {}", pod["metadata"]["name"].as_str()?, pod_problem(pod)?))).collect()
 }
 
-/// Why a pod does not run well, if it does not.
-fn why_not(pod: &Value) -> Option<String> {
+/// Why a pod is not ready, if it is not.
+fn pod_problem(pod: &Value) -> Option<String> {
     let status = &pod["status"];
     if status["phase"] == "Succeeded" || pod["metadata"].get("deletionTimestamp").is_some() {
         return None;
@@ -119,7 +128,7 @@ fn why_not(pod: &Value) -> Option<String> {
         Some(if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") })
     });
     let ready = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
-    if ready.is_some_and(|ready| ready["status"] == "True") || (is_mirror(pod) && all_run(status)) {
+    if ready.is_some_and(|ready| ready["status"] == "True") || (is_mirror_pod(pod) && all_running(status)) {
         return None;
     }
     let phase = status["phase"].as_str().unwrap_or("unknown");
@@ -129,13 +138,13 @@ fn why_not(pod: &Value) -> Option<String> {
     Some(reason.or(unscheduled).unwrap_or_else(|| format!("{phase}, not ready")))
 }
 
-/// A static pod's image in the API. Its readiness is told up to a minute late; that the API server answers and pods come up
-/// shows more than that.
-fn is_mirror(pod: &Value) -> bool {
+/// Whether it is the mirror pod of a static pod. The kubelet reports its readiness up to a minute late; so running containers
+/// are enough.
+fn is_mirror_pod(pod: &Value) -> bool {
     pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
 }
 
-fn all_run(status: &Value) -> bool {
+fn all_running(status: &Value) -> bool {
     let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
     !containers.is_empty() && containers.iter().all(|container| container["state"].get("running").is_some())
 }
@@ -155,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_say_why_they_do_not_run() {
+    fn a_pod_that_is_not_ready_has_a_reason() {
         let pod = |status: Value| json!({"metadata": {"name": "p"}, "status": status});
         let cases = [
             (json!({"phase": "Succeeded"}), None),
@@ -171,7 +180,7 @@ mod tests {
             ),
         ];
         for (status, why) in cases {
-            assert_eq!(why_not(&pod(status.clone())).as_deref(), why, "{status}");
+            assert_eq!(pod_problem(&pod(status.clone())).as_deref(), why, "{status}");
         }
     }
 }

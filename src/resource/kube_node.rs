@@ -1,4 +1,4 @@
-//! What a Clusterfile says about a node of a cluster: roles, labels, taints. Set on a master.
+//! Labels and taints of a node, set by `kubectl` on a control plane node.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::{Reconcile, Snapshot, State, System, kubectl};
 
-/// Labels and taints of a node. Those it does not name stay as they are.
+/// Labels and taints of a node. Others that the node has stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeNode {
     /// The node's name.
     pub node: String,
-    /// Its labels.
+    /// The labels that it must have.
     pub labels: BTreeMap<String, String>,
-    /// Its taints, as `kubectl taint` writes them; with a `-` at the end they are removed.
+    /// Its taints, as `kubectl taint` takes them: `key=value:Effect`; with a `-` at the end they are removed.
     pub taints: Vec<String>,
 }
 
-/// A taint as `kubectl taint` writes it, taken apart.
+/// A parsed argument of `kubectl taint`.
 #[derive(Debug, PartialEq, Eq)]
 struct Taint<'a> {
     key: &'a str,
@@ -38,10 +38,11 @@ impl<'a> Taint<'a> {
     }
 
     fn is_in(&self, taints: &Value) -> bool {
-        let same = |key: &str, want: Option<&str>, taint: &Value| taint[key].as_str().unwrap_or_default() == want.unwrap_or_default();
+        let has_field =
+            |key: &str, value: Option<&str>, taint: &Value| taint[key].as_str().unwrap_or_default() == value.unwrap_or_default();
         taints.as_array().into_iter().flatten().any(|taint| {
-            let value = self.remove || same("value", self.value, taint);
-            let effect = self.effect.is_none() || same("effect", self.effect, taint);
+            let value = self.remove || has_field("value", self.value, taint);
+            let effect = self.effect.is_none() || has_field("effect", self.effect, taint);
             taint["key"] == self.key && value && effect
         })
     }
@@ -50,8 +51,8 @@ impl<'a> Taint<'a> {
 impl KubeNode {
     fn missing(&self, node: &Value) -> (Vec<String>, Vec<String>) {
         let labels = &node["metadata"]["labels"];
-        let wrong = |(key, value): &(&String, &String)| labels.get(key).and_then(Value::as_str) != Some(value);
-        let labels = self.labels.iter().filter(wrong).map(|(key, value)| format!("{key}={value}")).collect();
+        let differs = |(key, value): &(&String, &String)| labels.get(key).and_then(Value::as_str) != Some(value);
+        let labels = self.labels.iter().filter(differs).map(|(key, value)| format!("{key}={value}")).collect();
         let taints = self.taints.iter().filter(|text| {
             let taint = Taint::parse(text);
             taint.is_in(&node["spec"]["taints"]) == taint.remove
@@ -60,7 +61,7 @@ impl KubeNode {
     }
 
     fn read(&self, system: &System) -> Result<Value> {
-        kubectl::json(system, &["get", "node", &self.node])
+        kubectl::get_json(system, &["get", "node", &self.node])
     }
 }
 
@@ -70,12 +71,12 @@ impl Reconcile for KubeNode {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        if !kubectl::is_there(system) {
+        if !kubectl::is_configured(system) {
             return Ok(State::Absent);
         }
         let (labels, taints) = self.missing(&self.read(system)?);
         let all = [labels, taints].concat();
-        Ok(if all.is_empty() { State::Present } else { State::differs("otherwise", all.join(", ")) })
+        Ok(if all.is_empty() { State::Present } else { State::differs("other labels or taints", all.join(", ")) })
     }
 
     fn snapshot(&self, _: &System) -> Result<Snapshot> {
@@ -93,7 +94,7 @@ impl Reconcile for KubeNode {
         Ok(())
     }
 
-    /// The node goes with the cluster.
+    /// Nothing to do: the node is removed with the cluster.
     fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(())
     }
@@ -107,17 +108,17 @@ mod tests {
     fn only_what_is_missing_is_set() {
         let node = json!({"metadata": {"labels": {"disk": "ssd", "old": "1"}},
             "spec": {"taints": [{"key": "node-role.kubernetes.io/master", "effect": "NoSchedule"}, {"key": "db", "value": "1", "effect": "NoExecute"}]}});
-        let want = |labels: &[(&str, &str)], taints: &[&str]| KubeNode {
+        let node_with = |labels: &[(&str, &str)], taints: &[&str]| KubeNode {
             node: "h1".into(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             taints: taints.iter().map(|taint| (*taint).to_owned()).collect(),
         };
         let cases: [(KubeNode, &[&str], &[&str]); 5] = [
-            (want(&[("disk", "ssd")], &["db=1:NoExecute"]), &[], &[]),
-            (want(&[("disk", "hdd"), ("new", "")], &[]), &["disk=hdd", "new="], &[]),
-            (want(&[], &["db=2:NoExecute", "gone:NoSchedule-"]), &[], &["db=2:NoExecute"]),
-            (want(&[], &["node-role.kubernetes.io/master:NoSchedule-"]), &[], &["node-role.kubernetes.io/master:NoSchedule-"]),
-            (want(&[], &["db-"]), &[], &["db-"]),
+            (node_with(&[("disk", "ssd")], &["db=1:NoExecute"]), &[], &[]),
+            (node_with(&[("disk", "hdd"), ("new", "")], &[]), &["disk=hdd", "new="], &[]),
+            (node_with(&[], &["db=2:NoExecute", "gone:NoSchedule-"]), &[], &["db=2:NoExecute"]),
+            (node_with(&[], &["node-role.kubernetes.io/master:NoSchedule-"]), &[], &["node-role.kubernetes.io/master:NoSchedule-"]),
+            (node_with(&[], &["db-"]), &[], &["db-"]),
         ];
         for (resource, labels, taints) in cases {
             let missing = resource.missing(&node);

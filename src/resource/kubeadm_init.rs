@@ -1,25 +1,27 @@
-//! The first master of a Kubernetes cluster.
+//! The first control plane node of a Kubernetes cluster: `kubeadm init`.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kubeadm_reset::clean;
+use super::kubeadm_reset::reset_node;
 use super::pod_network::Network;
 use super::{Content, Reconcile, Snapshot, State, System, kubeadm_member, kubeadm_unit};
 
-/// The first master, made by `kubeadm init`. It goes on in a unit of its own when the agent goes away.
+/// The first control plane node, set up by `kubeadm init`.
+///
+/// kubeadm runs in a systemd unit of its own, so that it is not cut off when the connection is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeadmInit {
     /// The name of its node.
     pub node: String,
-    /// kubeadm's documents, with tokens in them: never shown, never in the undo ledger.
+    /// kubeadm's configuration, YAML documents. Holds tokens: never printed, never in the undo ledger.
     pub config: Content,
-    /// Phases that are left out.
+    /// For `--skip-phases`.
     #[serde(default)]
     pub skip_phases: Vec<String>,
-    /// Checks of kubeadm that may fail.
-    #[serde(default)]
-    pub ignore: Vec<String>,
+    /// For `--ignore-preflight-errors`.
+    #[serde(rename = "ignore", default)]
+    pub ignore_preflight_errors: Vec<String>,
 }
 
 impl KubeadmInit {
@@ -27,7 +29,7 @@ impl KubeadmInit {
         let mut arguments = vec!["init".to_owned(), "--upload-certs".to_owned(), "--skip-token-print".to_owned()];
         let listed = |flag: &str, words: &[String]| (!words.is_empty()).then(|| format!("{flag}={}", words.join(",")));
         arguments.extend(listed("--skip-phases", &self.skip_phases));
-        arguments.extend(listed("--ignore-preflight-errors", &self.ignore));
+        arguments.extend(listed("--ignore-preflight-errors", &self.ignore_preflight_errors));
         arguments
     }
 }
@@ -45,12 +47,12 @@ impl Reconcile for KubeadmInit {
         Ok(serde_json::to_value(Network::of(system))?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let kubeadm = |say: &mut dyn FnMut(&str)| kubeadm_unit::run(system, &self.arguments(), self.config.bytes(), say);
-        kubeadm_member::apply(system, true, kubeadm, say)
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let kubeadm = |log: &mut dyn FnMut(&str)| kubeadm_unit::run(system, &self.arguments(), self.config.bytes(), log);
+        kubeadm_member::apply(system, true, kubeadm, log)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        clean(system, &Network::deserialize(before)?, say)
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        reset_node(system, &Network::deserialize(snapshot)?, log)
     }
 }

@@ -1,47 +1,48 @@
-//! A host that joins a Kubernetes cluster.
+//! A host that joins a Kubernetes cluster: `kubeadm join`.
 
 use std::net::IpAddr;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::kubeadm_reset::clean;
+use super::kubeadm_reset::reset_node;
 use super::pod_network::Network;
 use super::{Content, HostsEntry, Reconcile, Snapshot, State, System, kubeadm_member, kubeadm_unit};
 
-/// A host that joins a cluster by `kubeadm join`, as a worker or as a further master.
+/// A node that joins a cluster by `kubeadm join`, as a worker or as a further control plane node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeadmJoin {
     /// The name of its node.
     pub node: String,
-    /// Whether it runs the control plane too.
+    /// Whether it joins the control plane.
     pub master: bool,
-    /// kubeadm's documents, with tokens in them: never shown, never in the undo ledger.
+    /// kubeadm's configuration, a YAML document. Holds tokens: never printed, never in the undo ledger.
     pub config: Content,
-    /// The name of the control plane and where it is while this master joins. Its own API server only answers afterwards.
-    pub meanwhile: Option<(String, IpAddr)>,
-    /// Checks of kubeadm that may fail.
-    #[serde(default)]
-    pub ignore: Vec<String>,
+    /// The name of the control plane endpoint and its address while this node joins: its own API server answers only afterwards.
+    #[serde(rename = "meanwhile")]
+    pub join_endpoint: Option<(String, IpAddr)>,
+    /// For `--ignore-preflight-errors`.
+    #[serde(rename = "ignore", default)]
+    pub ignore_preflight_errors: Vec<String>,
 }
 
 impl KubeadmJoin {
-    /// Whether a host in this state is no member, and none that starts: what a cluster has of it is left from a try that failed.
-    pub fn is_no_member(state: &State) -> bool {
+    /// Whether a host in this state is not a member of its cluster. What the cluster still has of it is left from an attempt that failed.
+    pub fn has_not_joined(state: &State) -> bool {
         matches!(state, State::Absent) || matches!(state, State::Differs { actual, .. } if actual == kubeadm_member::UNFINISHED)
     }
 
-    fn run(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn run(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         let mut arguments = vec!["join".to_owned()];
-        if !self.ignore.is_empty() {
-            arguments.push(format!("--ignore-preflight-errors={}", self.ignore.join(",")));
+        if !self.ignore_preflight_errors.is_empty() {
+            arguments.push(format!("--ignore-preflight-errors={}", self.ignore_preflight_errors.join(",")));
         }
-        let hosts = system.text("/etc/hosts")?;
-        if let Some((name, address)) = &self.meanwhile {
-            HostsEntry { name: name.clone(), address: *address }.apply(system, say)?;
+        let hosts = system.read_text("/etc/hosts")?;
+        if let Some((name, address)) = &self.join_endpoint {
+            HostsEntry { name: name.clone(), address: *address }.apply(system, log)?;
         }
-        let joined = kubeadm_unit::run(system, &arguments, self.config.bytes(), say);
-        if self.meanwhile.is_some() {
+        let joined = kubeadm_unit::run(system, &arguments, self.config.bytes(), log);
+        if self.join_endpoint.is_some() {
             system.write_text("/etc/hosts", &hosts)?;
         }
         joined
@@ -61,11 +62,11 @@ impl Reconcile for KubeadmJoin {
         Ok(serde_json::to_value(Network::of(system))?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        kubeadm_member::apply(system, self.master, |say| self.run(system, say), say)
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        kubeadm_member::apply(system, self.master, |log| self.run(system, log), log)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        clean(system, &Network::deserialize(before)?, say)
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        reset_node(system, &Network::deserialize(snapshot)?, log)
     }
 }

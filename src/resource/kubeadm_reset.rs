@@ -1,7 +1,7 @@
-//! Takes Kubernetes off a host: what kubeadm, the kubelet, kube-proxy and network plugins leave behind.
+//! Removes Kubernetes from a host: what kubeadm, the kubelet, kube-proxy and network plugins leave behind.
 //!
-//! `kubeadm reset` leaves network links, routes, packet filter rules and mounts (its own closing message says so), and asks a
-//! cluster that may be gone; this asks nobody.
+//! `kubeadm reset` leaves network links, routes, iptables rules and mounts (its last message says so), and needs an API server
+//! that may be gone; this needs none.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::pod_network::{self, Network};
 use super::{System, mounts};
 
-/// Emptied, but kept: they may be mount points.
+/// Emptied, but not removed: they may be mount points.
 const EMPTIED: [&str; 3] = ["/var/lib/kubelet", "/var/lib/etcd", "/var/lib/cni"];
 const REMOVED: [&str; 9] = [
     "/etc/kubernetes/manifests",
@@ -24,27 +24,27 @@ const REMOVED: [&str; 9] = [
     "/etc/kubernetes/scheduler.conf",
 ];
 
-/// Takes Kubernetes off this host. Twice is the same as once.
-pub fn clean(system: &System, before: &Network, say: &mut dyn FnMut(&str)) -> Result<()> {
+/// Removes Kubernetes from this host; `baseline` is the network before kubeadm ran. Twice is the same as once.
+pub fn reset_node(system: &System, baseline: &Network, log: &mut dyn FnMut(&str)) -> Result<()> {
     system.run(&["systemctl", "stop", "kubelet.service"], &mut |_| ()).ok();
-    let cidrs = pod_network::cidrs(system)?; // they stand in files that go
-    stop_containers(system, say);
+    let cidrs = pod_network::cidrs(system)?; // read before their files are removed
+    stop_containers(system, log);
     for directory in EMPTIED {
-        mounts::empty(system, Path::new(directory))?;
+        mounts::remove_contents(system, Path::new(directory))?;
     }
     for path in REMOVED {
-        mounts::remove(system, Path::new(path))?;
+        mounts::remove_all(system, Path::new(path))?;
     }
-    before.restore(system, &cidrs, say);
-    remove_rules(system, say);
-    super::kubeadm_unit::remove_unit(system)
+    baseline.restore(system, &cidrs, log);
+    remove_rules(system, log);
+    super::kubeadm_unit::clear_unfinished(system)
 }
 
-/// Ends every container of Kubernetes, by the container runtime's own tool: the CRI may be gone already.
-fn stop_containers(system: &System, say: &mut dyn FnMut(&str)) {
+/// Stops and removes every container in the `k8s.io` namespace, by `ctr` too: the CRI may not answer any more.
+fn stop_containers(system: &System, log: &mut dyn FnMut(&str)) {
     let list = |kind: &str| system.output(&["ctr", "-n", "k8s.io", kind, "list", "-q"]).unwrap_or_default();
     for pod in system.output(&["crictl", "pods", "-q"]).unwrap_or_default().split_whitespace() {
-        say(&format!("pod {}", pod.get(..12).unwrap_or(pod)));
+        log(&format!("pod {}", pod.get(..12).unwrap_or(pod)));
         system.run(&["crictl", "stopp", pod], &mut |_| ()).ok();
         system.run(&["crictl", "rmp", pod], &mut |_| ()).ok();
     }
@@ -57,8 +57,8 @@ fn stop_containers(system: &System, say: &mut dyn FnMut(&str)) {
     }
 }
 
-/// Removes the chains of kube-proxy, the kubelet and CNI plugins, and the rules that jump into them.
-fn remove_rules(system: &System, say: &mut dyn FnMut(&str)) {
+/// Removes the iptables chains of kube-proxy, the kubelet and CNI plugins, the rules that jump to them, and all IPVS rules.
+fn remove_rules(system: &System, log: &mut dyn FnMut(&str)) {
     let script = r#"
         for kind in iptables ip6tables; do
             command -v $kind-save >/dev/null && command -v $kind-restore >/dev/null || continue
@@ -67,29 +67,29 @@ fn remove_rules(system: &System, say: &mut dyn FnMut(&str)) {
         done
         ! command -v ipvsadm >/dev/null || ipvsadm --clear"#;
     if system.path("/bin/sh").exists() {
-        system.run(&["sh", "-c", script], say).ok();
+        system.run(&["sh", "-c", script], log).ok();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::Lab;
+    use crate::resource::tests::FakeHost;
 
     #[test]
-    fn what_kubernetes_left_goes_and_what_was_there_stays() {
-        let lab = Lab::new();
-        lab.write("/sys/class/net/eth0/x", "");
-        lab.write("/etc/cni/net.d/99-theirs.conf", "");
-        let before = Network::of(&lab.system);
+    fn files_of_kubernetes_are_removed_and_others_stay() {
+        let host = FakeHost::new();
+        host.write("/sys/class/net/eth0/x", "");
+        host.write("/etc/cni/net.d/99-theirs.conf", "");
+        let baseline = Network::of(&host.system);
         for path in
             ["/etc/cni/net.d/10-ours.conflist", "/etc/kubernetes/admin.conf", "/etc/kubernetes/pki/ca.crt", "/var/lib/etcd/member/db"]
         {
-            lab.write(path, "x");
+            host.write(path, "x");
         }
-        lab.write("/etc/kubernetes/audit-policy.yml", "theirs");
+        host.write("/etc/kubernetes/audit-policy.yml", "theirs");
         for _ in 0..2 {
-            clean(&lab.system, &before, &mut |_| ()).unwrap();
+            reset_node(&host.system, &baseline, &mut |_| ()).unwrap();
         }
         for (path, stays) in [
             ("/etc/cni/net.d/99-theirs.conf", true),
@@ -100,7 +100,7 @@ mod tests {
             ("/var/lib/etcd", true),
             ("/var/lib/etcd/member", false),
         ] {
-            assert_eq!(lab.system.path(path).exists(), stays, "{path}");
+            assert_eq!(host.system.path(path).exists(), stays, "{path}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! kubeadm as a unit of its own: it goes on when the agent or the operator's machine goes away, so that what it does to
-//! etcd and certificates is never cut off in the middle.
+//! Runs kubeadm in a transient systemd unit: it continues when the agent or the operator's machine goes away, so that a change to
+//! etcd or certificates is never cut off in the middle.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,85 +14,91 @@ use crate::paths::KUBEADM_BEGUN;
 const UNIT: &str = "sealift-kubeadm.service";
 const CONFIG: &str = "/run/sealift/kubeadm.yaml";
 const LOG: &str = "/run/sealift/kubeadm.log";
-const PAUSE: Duration = Duration::from_millis(300);
-/// Longer than all of kubeadm's own time-outs together.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// Longer than all timeouts of kubeadm together.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// Says that kubeadm was begun; it goes when kubeadm ends well.
-fn begun() -> &'static Path {
+/// The file that exists from the start of kubeadm until it succeeds.
+fn marker() -> &'static Path {
     Path::new(KUBEADM_BEGUN)
 }
 
-/// Whether kubeadm was begun and did not end well.
+/// Whether kubeadm was started and did not succeed.
 pub fn is_unfinished(system: &System) -> bool {
-    system.path(begun()).exists()
+    system.path(marker()).exists()
 }
 
-/// Forgets that kubeadm was begun.
-pub fn remove_unit(system: &System) -> Result<()> {
-    system.write_text(begun(), "")
+/// Removes the marker of a failed run.
+pub fn clear_unfinished(system: &System) -> Result<()> {
+    system.write_text(marker(), "")
 }
 
-/// Whether kubeadm runs now.
+/// Whether the unit is active.
 pub fn is_running(system: &System) -> bool {
     let state = system.command("systemctl").args(["is-active", UNIT]).output();
     state.is_ok_and(|output| matches!(output.stdout.trim_ascii(), b"active" | b"activating" | b"deactivating"))
 }
 
-/// Waits for the end of a kubeadm that runs.
+/// Waits until no kubeadm is running.
+///
+/// # Errors
+/// Fails after 15 minutes.
 pub fn wait_until_idle(system: &System) -> Result<()> {
-    follow(system, &mut |_| ())
+    follow_log(system, &mut |_| ())
 }
 
-/// Runs `kubeadm` with these arguments and `--config` naming a file with `config`, and waits for its end.
-pub fn run(system: &System, arguments: &[String], config: &[u8], say: &mut dyn FnMut(&str)) -> Result<()> {
+/// Runs `kubeadm` with these arguments and `config` as its `--config` file, and waits for its end. Its phases and errors are logged,
+/// with secrets redacted.
+pub fn run(system: &System, arguments: &[String], config: &[u8], log: &mut dyn FnMut(&str)) -> Result<()> {
     atomic_file::write(&system.path(CONFIG), config, 0o600)?;
     atomic_file::write(&system.path(LOG), b"", 0o600)?;
-    system.write_text(begun(), "begun\n")?;
+    system.write_text(marker(), "begun\n")?;
     system.run(&["systemctl", "reset-failed", UNIT], &mut |_| ()).ok();
     let line = format!(
         "export PATH={PATH}; kubeadm {} --config {CONFIG} >{LOG} 2>&1 && rm -f {KUBEADM_BEGUN}; status=$?; rm -f {CONFIG}; exit $status",
         arguments.join(" ")
     );
-    system.run(&["systemd-run", "--quiet", "--unit", UNIT, "--description=kubeadm, run by sealift", "/bin/sh", "-c", &line], say)?;
-    follow(system, say)?;
+    system.run(&["systemd-run", "--quiet", "--unit", UNIT, "--description=kubeadm, run by sealift", "/bin/sh", "-c", &line], log)?;
+    follow_log(system, log)?;
     if is_unfinished(system) {
-        return Err(failed(system, arguments));
+        return Err(kubeadm_error(system, arguments));
     }
-    fs_err::remove_file(system.path(LOG)).context("log of kubeadm")
+    fs_err::remove_file(system.path(LOG)).with_context(|| format!("log of kubeadm {LOG}"))
 }
 
-fn follow(system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let (deadline, mut told) = (Instant::now() + DEADLINE, 0);
+fn follow_log(system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+    let (deadline, mut printed) = (Instant::now() + TIMEOUT, 0);
     loop {
         let running = is_running(system);
-        for line in log(system).iter().skip(told) {
-            told += 1;
-            say(line);
+        for line in visible_lines(system).iter().skip(printed) {
+            printed += 1;
+            log(line);
         }
         if !running {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Failure::failed(format!("kubeadm runs for more than {} minutes", DEADLINE.as_secs() / 60)).into());
+            return Err(Failure::failed(format!("kubeadm is still running after {} minutes", TIMEOUT.as_secs() / 60))
+                .hint(format!("see `systemctl status {UNIT}` and {LOG} on the host"))
+                .into());
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// The lines of kubeadm's output that tell something: its phases, and errors; without what is secret in them.
-fn log(system: &System) -> Vec<String> {
+/// The lines of kubeadm's output worth showing: phases and errors, with secrets redacted.
+fn visible_lines(system: &System) -> Vec<String> {
     let text = std::fs::read(system.path(LOG)).unwrap_or_default();
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-    String::from_utf8_lossy(&text[..whole]).lines().filter(|line| is_telling(line)).map(without_secrets).collect()
+    String::from_utf8_lossy(&text[..whole]).lines().filter(|line| is_visible(line)).map(redact_secrets).collect()
 }
 
-fn is_telling(line: &str) -> bool {
+fn is_visible(line: &str) -> bool {
     ["[", "\t[", "error", "W", "I", "E", "Unfortunately", "timed out"].iter().any(|start| line.starts_with(start))
 }
 
-/// Tokens and keys are known by their form: `abcdef.0123456789abcdef`, 64 hex digits.
-fn without_secrets(line: &str) -> String {
+/// Replaces tokens and keys, which are recognised by their form: `abcdef.0123456789abcdef`, 64 hex digits.
+fn redact_secrets(line: &str) -> String {
     let part_of_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.';
     let words = line.split(|c| !part_of_word(c)).map(|word| word.trim_matches('.'));
     let is_secret = |word: &&str| {
@@ -102,13 +108,13 @@ fn without_secrets(line: &str) -> String {
     words.filter(is_secret).fold(line.to_owned(), |line, secret| line.replace(secret, "…"))
 }
 
-fn failed(system: &System, arguments: &[String]) -> anyhow::Error {
-    let lines = log(system);
+fn kubeadm_error(system: &System, arguments: &[String]) -> anyhow::Error {
+    let lines = visible_lines(system);
     let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
     let verb = arguments.first().map_or("", String::as_str);
-    Failure::failed(format!("kubeadm {verb} did not end well:\n  {last}"))
-        .hint(format!("its whole output is in {LOG} on the host; the kubelet's is in `journalctl -u kubelet`"))
-        .hint("the same command again cleans up and tries once more")
+    Failure::failed(format!("kubeadm {verb} failed:\n  {last}"))
+        .hint(format!("see {LOG} and `journalctl -u kubelet` on the host"))
+        .hint("run the same command again: it resets the node and tries again")
         .into()
 }
 
@@ -127,7 +133,7 @@ mod tests {
             ("a4e7b2d0a4e7b2d0a4e7b2d0a4e7b2d0a4e7b2d0a4e7b2d0a4e7b2d0a4e7b2d0", None),
         ];
         for (line, shown) in cases {
-            assert_eq!(is_telling(line).then(|| without_secrets(line)).as_deref(), shown, "{line}");
+            assert_eq!(is_visible(line).then(|| redact_secrets(line)).as_deref(), shown, "{line}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Questions to a cluster's API server, asked on a master.
+//! Runs kubectl on a control plane node.
 
 use std::path::Path;
 use std::process::Output;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::System;
 use crate::error::Failure;
 
-/// The administrator's kubeconfig that kubeadm writes on masters.
+/// The administrator's kubeconfig, which kubeadm writes on control plane nodes.
 pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
-/// Runs kubectl as the administrator; whatever its exit status is.
+/// Runs kubectl as the administrator, and returns its output whatever its exit status is.
 pub fn run(system: &System, arguments: &[&str]) -> Result<Output> {
     let config = system.path(ADMIN);
     let mut command = system.command("kubectl");
@@ -20,29 +20,29 @@ pub fn run(system: &System, arguments: &[&str]) -> Result<Output> {
     command.output().context("kubectl")
 }
 
-/// Runs kubectl and gives its stdout; any other status than 0 is an error with what it said.
+/// Runs kubectl and returns its stdout; an exit status other than 0 is an error with the last lines of stderr.
 pub fn output(system: &System, arguments: &[&str]) -> Result<Vec<u8>> {
     let output = run(system, arguments)?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(Failure::failed(format!("kubectl {}: {}", arguments.join(" "), complaint(&output))).into())
+    Err(Failure::failed(format!("kubectl {}: {}", arguments.join(" "), last_stderr_lines(&output))).into())
 }
 
-/// Asks for objects as JSON.
-pub fn json(system: &System, arguments: &[&str]) -> Result<Value> {
+/// Runs `kubectl get … -o json` and parses its output.
+pub fn get_json(system: &System, arguments: &[&str]) -> Result<Value> {
     let text = output(system, &[arguments, &["-o", "json"]].concat())?;
     serde_json::from_slice(&text).with_context(|| format!("kubectl {}", arguments.join(" ")))
 }
 
-/// What kubectl said on stderr, at most its last three lines.
-pub fn complaint(output: &Output) -> String {
+/// The last three lines of stderr, joined by `; `.
+pub fn last_stderr_lines(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.trim().lines().collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-/// Whether this host is a master that has an administrator's kubeconfig.
-pub fn is_there(system: &System) -> bool {
+/// Whether this host has the administrator's kubeconfig, as control plane nodes have.
+pub fn is_configured(system: &System) -> bool {
     system.path(Path::new(ADMIN)).is_file()
 }

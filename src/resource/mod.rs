@@ -1,7 +1,7 @@
-//! The things a host can have, one file each. They are checked, applied and undone by the agent on the host itself.
+//! Resources: what a host must have, one kind per file. The agent checks, applies and undoes them on the host itself.
 //!
-//! A resource is a value: it says what shall be. The runner makes it, sends it, prints it in a plan; only the agent touches
-//! the host. Paths go through [`System`], so that tests use a directory instead of `/`.
+//! A resource is a value that describes a desired state. The runner creates it, sends it to the agent and prints it in a plan;
+//! only the agent changes the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
 mod backup;
 mod command;
@@ -45,7 +45,7 @@ pub use backup::{Backup, FileMode};
 pub use command::Command;
 pub use directory::Directory;
 pub use file::{Content, File};
-pub use host_files::{HostFiles, Place};
+pub use host_files::{HostFiles, PathMapping};
 pub use hosts_entry::HostsEntry;
 pub use htpasswd::Htpasswd;
 pub use kernel_module::KernelModule;
@@ -56,7 +56,7 @@ pub use kubeadm_init::KubeadmInit;
 pub use kubeadm_join::KubeadmJoin;
 pub use ledger::Ledger;
 pub use limits::Limit;
-pub use mounts::remove;
+pub use mounts::remove_all;
 pub use owned_directory::OwnedDirectory;
 pub use registry_mirror::{Endpoint, RegistryMirror};
 pub use rootfs::Rootfs;
@@ -68,60 +68,63 @@ pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
 pub use systemd_unit::SystemdUnit;
 
-/// How a resource is found on a host.
+/// The actual state of a resource on a host, compared with the desired one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
-    /// As it shall be.
+    /// As desired.
     Present,
-    /// Not there at all.
+    /// Not on the host.
     Absent,
-    /// There, but otherwise. Both sides are short texts for a plan, without secrets.
+    /// Drift. Both sides are short texts for a plan, without secrets.
     Differs {
-        /// What is.
+        /// The actual state.
+        #[serde(rename = "is")]
         actual: String,
-        /// What shall be.
+        /// The desired state.
+        #[serde(rename = "shall")]
         desired: String,
     },
 }
 
 impl State {
-    /// There, but otherwise.
-    pub fn differs(is: impl Into<String>, shall: impl Into<String>) -> Self {
-        State::Differs { actual: is.into(), desired: shall.into() }
+    /// Drift from `desired`.
+    pub fn differs(actual: impl Into<String>, desired: impl Into<String>) -> Self {
+        State::Differs { actual: actual.into(), desired: desired.into() }
     }
 }
 
-/// What a resource found before its first change, as it wants it back for [`Act::undo`].
+/// What a resource needs to restore the state before its first change, as JSON in a form of its own; input of [`Reconcile::undo`].
 pub type Snapshot = serde_json::Value;
 
-/// One thing a host must have.
+/// Checks, applies and undoes one kind of resource on the host itself.
 pub trait Reconcile {
-    /// What it is, short and unique on its host: `sysctl net.ipv4.ip_forward=1`.
+    /// A short text that is unique on its host: `sysctl net.ipv4.ip_forward=1`. The undo ledger knows the resource by it.
     fn title(&self) -> String;
 
-    /// How it is now. Never changes the host.
+    /// Compares the actual state with the desired one. Never changes the host.
     fn check(&self, system: &System) -> Result<State>;
 
-    /// What is needed to bring back what is now; taken before the first change and written to the undo ledger.
+    /// Records what undo needs to restore the present state; called before the first change, and written to the undo ledger.
     fn snapshot(&self, system: &System) -> Result<Snapshot>;
 
-    /// Makes it so. Twice is the same as once. `say` takes lines of output.
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()>;
+    /// Brings the host to the desired state. Idempotent. `log` gets lines of output, without their ends.
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()>;
 
-    /// Back to what it was before. Twice is the same as once.
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()>;
+    /// Restores the state of the snapshot. Idempotent.
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()>;
 }
 
-/// One thing a host must have: any of them.
+/// Any kind of resource, as it travels to the agent and stands in the undo ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "resource")]
-#[expect(missing_docs, reason = "each is what its type says")]
+#[expect(missing_docs, reason = "each is documented at its type")]
 pub enum Resource {
     Command(Command),
     Directory(Directory),
     File(File),
-    HostTree(HostFiles),
+    #[serde(rename = "host-tree")]
+    HostFiles(HostFiles),
     HostsEntry(HostsEntry),
     Htpasswd(Htpasswd),
     KubeApp(KubeApp),
@@ -130,26 +133,31 @@ pub enum Resource {
     KubeadmInit(KubeadmInit),
     KubeadmJoin(KubeadmJoin),
     Limit(Limit),
-    Link(Symlink),
-    Mirror(RegistryMirror),
-    Module(KernelModule),
-    OwnedTree(OwnedDirectory),
+    #[serde(rename = "link")]
+    Symlink(Symlink),
+    #[serde(rename = "mirror")]
+    RegistryMirror(RegistryMirror),
+    #[serde(rename = "module")]
+    KernelModule(KernelModule),
+    #[serde(rename = "owned-tree")]
+    OwnedDirectory(OwnedDirectory),
     Rootfs(Rootfs),
     Script(Script),
     StoredImage(Box<StoredImage>),
     SwapOff(SwapOff),
     Sysctl(Sysctl),
-    Unit(SystemdUnit),
+    #[serde(rename = "unit")]
+    SystemdUnit(SystemdUnit),
 }
 
 impl Resource {
-    /// What it can do.
+    /// The code that checks, applies and undoes it.
     pub fn reconciler(&self) -> &dyn Reconcile {
         match self {
             Resource::Command(it) => it,
             Resource::Directory(it) => it,
             Resource::File(it) => it,
-            Resource::HostTree(it) => it,
+            Resource::HostFiles(it) => it,
             Resource::HostsEntry(it) => it,
             Resource::Htpasswd(it) => it,
             Resource::KubeApp(it) => it,
@@ -158,34 +166,34 @@ impl Resource {
             Resource::KubeadmInit(it) => it,
             Resource::KubeadmJoin(it) => it,
             Resource::Limit(it) => it,
-            Resource::Link(it) => it,
-            Resource::Mirror(it) => it,
-            Resource::Module(it) => it,
-            Resource::OwnedTree(it) => it,
+            Resource::Symlink(it) => it,
+            Resource::RegistryMirror(it) => it,
+            Resource::KernelModule(it) => it,
+            Resource::OwnedDirectory(it) => it,
             Resource::Rootfs(it) => it,
             Resource::Script(it) => it,
             Resource::StoredImage(it) => it.as_ref(),
             Resource::SwapOff(it) => it,
             Resource::Sysctl(it) => it,
-            Resource::Unit(it) => it,
+            Resource::SystemdUnit(it) => it,
         }
     }
 
-    /// What it is, short and unique on its host.
+    /// A short text that is unique on its host; see [`Reconcile::title`].
     pub fn title(&self) -> String {
         self.reconciler().title()
     }
 
-    /// The same as far as [`Act::undo`] needs it, without contents that may be secret: so it stands in the undo ledger.
+    /// The part that [`Reconcile::undo`] needs, without contents that may be secret: the undo ledger holds this.
     fn for_undo(&self) -> Resource {
         match self {
             Resource::File(file) => Resource::File(File { content: Content::default(), ..file.clone() }),
             Resource::KubeadmInit(it) => Resource::KubeadmInit(KubeadmInit { config: Content::default(), ..it.clone() }),
             Resource::KubeadmJoin(it) => Resource::KubeadmJoin(KubeadmJoin { config: Content::default(), ..it.clone() }),
             Resource::Htpasswd(it) => Resource::Htpasswd(Htpasswd { password: Content::default(), ..it.clone() }),
-            Resource::Mirror(it) => Resource::Mirror(RegistryMirror { endpoints: Vec::new(), ..it.clone() }),
+            Resource::RegistryMirror(it) => Resource::RegistryMirror(RegistryMirror { endpoints: Vec::new(), ..it.clone() }),
             Resource::Command(it) => Resource::Command(Command { env: BTreeMap::new(), ..it.clone() }),
-            Resource::HostTree(it) => Resource::HostTree(HostFiles { env: BTreeMap::new(), ..it.clone() }),
+            Resource::HostFiles(it) => Resource::HostFiles(HostFiles { env: BTreeMap::new(), ..it.clone() }),
             Resource::Script(it) => Resource::Script(it.for_undo()),
             other => other.clone(),
         }
@@ -197,24 +205,24 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    /// A directory that stands for a host, with stand-ins for its programs.
-    pub struct Lab {
+    /// A temporary directory as a host's root, with scripts in place of its programs.
+    pub struct FakeHost {
         root: tempfile::TempDir,
         pub system: System,
     }
 
-    impl Lab {
+    impl FakeHost {
         pub fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
-            let programs = format!("{}/stand-ins", root.path().display());
+            let programs = format!("{}/fake-programs", root.path().display());
             let system = System::new(root.path()).with_programs(programs);
-            Lab { root, system }
+            FakeHost { root, system }
         }
 
         pub fn real_programs() -> Self {
             let root = tempfile::tempdir().unwrap();
             let system = System::new(root.path());
-            Lab { root, system }
+            FakeHost { root, system }
         }
 
         pub fn write(&self, path: &str, text: &str) {
@@ -227,33 +235,39 @@ mod tests {
             std::fs::read_to_string(self.system.path(path)).unwrap()
         }
 
-        /// A stand-in for a program: a script that finds the host's root in `$ROOT`.
+        /// Adds a fake program: a shell script that has the host's root in `$ROOT`.
         pub fn program(&self, name: &str, script: &str) {
             let root = self.root.path().display();
-            let path = format!("/stand-ins/{name}");
+            let path = format!("/fake-programs/{name}");
             self.write(&path, &format!("#!/bin/sh\nPATH=/usr/bin:/bin ROOT={root}\n{script}\n"));
             std::fs::set_permissions(self.system.path(path), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
 
         /// The file, owned by whoever runs the test.
         pub fn owned_file(&self, file: File) -> File {
-            File { rights: FileMode::own(file.rights.mode), ..file }
+            File { permissions: FileMode::of_current_user(file.permissions.mode), ..file }
         }
     }
 
-    /// Goes once round: not there, applied, applied again, taken back, taken back again.
-    pub fn round(lab: &Lab, act: &dyn Reconcile) {
+    #[test]
+    fn states_travel_under_the_names_of_the_first_version() {
+        let json = serde_json::json!({"state": "differs", "is": "0", "shall": "1"});
+        assert_eq!(serde_json::to_value(State::differs("0", "1")).unwrap(), json);
+    }
+
+    /// Asserts that apply brings the desired state, undo the first one, and that twice is the same as once.
+    pub fn assert_round_trip(host: &FakeHost, resource: &dyn Reconcile) {
         let silent: &mut dyn FnMut(&str) = &mut |_| ();
-        let first = act.check(&lab.system).unwrap();
-        assert_ne!(first, State::Present, "{}", act.title());
-        let before = act.snapshot(&lab.system).unwrap();
+        let first = resource.check(&host.system).unwrap();
+        assert_ne!(first, State::Present, "{}", resource.title());
+        let snapshot = resource.snapshot(&host.system).unwrap();
         for _ in 0..2 {
-            act.apply(&lab.system, silent).unwrap();
-            assert_eq!(act.check(&lab.system).unwrap(), State::Present, "{}", act.title());
+            resource.apply(&host.system, silent).unwrap();
+            assert_eq!(resource.check(&host.system).unwrap(), State::Present, "{}", resource.title());
         }
         for _ in 0..2 {
-            act.undo(&lab.system, &before, silent).unwrap();
-            assert_eq!(act.check(&lab.system).unwrap(), first, "{}", act.title());
+            resource.undo(&host.system, &snapshot, silent).unwrap();
+            assert_eq!(resource.check(&host.system).unwrap(), first, "{}", resource.title());
         }
     }
 }

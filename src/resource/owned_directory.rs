@@ -1,4 +1,4 @@
-//! A directory whose whole content is a cluster's.
+//! A directory that belongs to the cluster with everything in it, such as `/var/lib/containerd`.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 use super::backup::Backup;
 use super::{Reconcile, Snapshot, State, System, mounts};
 
-/// A directory that the cluster's programs fill. Taken back, it goes with everything in it, mounts included, if it was not
-/// there or empty before.
+/// A directory that the cluster's programs fill. Undo removes it with everything in it, mounts included, if it was absent or
+/// empty before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedDirectory {
     /// Its absolute path.
     pub path: PathBuf,
 }
 
-/// What was before.
+/// The snapshot.
 #[derive(Serialize, Deserialize)]
-struct Was {
-    kept: Backup,
+struct PreviousState {
+    #[serde(rename = "kept")]
+    backup: Backup,
     empty: bool,
 }
 
@@ -39,41 +40,41 @@ impl Reconcile for OwnedDirectory {
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        Ok(serde_json::to_value(Was { kept: Backup::of(system, &self.path)?, empty: self.is_empty(system) })?)
+        Ok(serde_json::to_value(PreviousState { backup: Backup::of(system, &self.path)?, empty: self.is_empty(system) })?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         Ok(fs_err::create_dir_all(system.path(&self.path))?)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let was = Was::deserialize(before)?;
-        if !was.empty {
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let previous = PreviousState::deserialize(snapshot)?;
+        if !previous.empty {
             return Ok(());
         }
-        mounts::empty(system, &self.path)?;
-        was.kept.restore(system, &self.path)
+        mounts::remove_contents(system, &self.path)?;
+        previous.backup.restore(system, &self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn all_in_it_goes_unless_something_was_there_before() {
-        let lab = Lab::new();
-        let tree = OwnedDirectory { path: "/var/lib/containerd".into() };
-        round(&lab, &tree);
-        let before = tree.snapshot(&lab.system).unwrap();
-        tree.apply(&lab.system, &mut |_| ()).unwrap();
-        lab.write("/var/lib/containerd/io/x", "x");
-        tree.undo(&lab.system, &before, &mut |_| ()).unwrap();
-        assert!(!lab.system.path("/var/lib").exists());
-        lab.write("/var/lib/containerd/theirs", "x");
-        let before = tree.snapshot(&lab.system).unwrap();
-        tree.undo(&lab.system, &before, &mut |_| ()).unwrap();
-        assert!(lab.system.path("/var/lib/containerd/theirs").exists());
+    fn undo_removes_everything_unless_something_was_there_before() {
+        let host = FakeHost::new();
+        let directory = OwnedDirectory { path: "/var/lib/containerd".into() };
+        assert_round_trip(&host, &directory);
+        let snapshot = directory.snapshot(&host.system).unwrap();
+        directory.apply(&host.system, &mut |_| ()).unwrap();
+        host.write("/var/lib/containerd/io/x", "x");
+        directory.undo(&host.system, &snapshot, &mut |_| ()).unwrap();
+        assert!(!host.system.path("/var/lib").exists());
+        host.write("/var/lib/containerd/theirs", "x");
+        let snapshot = directory.snapshot(&host.system).unwrap();
+        directory.undo(&host.system, &snapshot, &mut |_| ()).unwrap();
+        assert!(host.system.path("/var/lib/containerd/theirs").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Where containerd gets images from: `hosts.toml` of its registry configuration.
+//! Registry mirrors of containerd: a `hosts.toml` below its `config_path`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,41 +11,41 @@ use serde::{Deserialize, Serialize};
 
 use super::{Content, File, Reconcile, Snapshot, State, System};
 
-/// Registries that containerd asks instead of, or before, the one an image's name tells (containerd, `hosts.md`).
+/// Mirrors that containerd pulls from before the registry of an image's name (containerd, `docs/hosts.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryMirror {
-    /// The registry they stand for; `_default` for every one.
+    /// The mirrored registry: `docker.io`; `_default` for all.
     pub registry: String,
-    /// They, asked in this order.
+    /// The mirrors, tried in this order.
     pub endpoints: Vec<Endpoint>,
-    /// The directory that containerd's `config_path` names.
+    /// containerd's `config_path`: `/etc/containerd/certs.d`.
     pub config_path: PathBuf,
 }
 
-/// A registry that is asked.
+/// A mirror and how to log in to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// Its URL.
+    /// Its URL: `https://10.0.0.1:5000`.
     pub url: String,
-    /// The file with the certificate authorities it is checked against, besides those that the host trusts.
+    /// A file with CA certificates (PEM) that are trusted besides those of the host.
     pub ca: Option<PathBuf>,
-    /// The `Authorization` header that it wants.
+    /// The value of the `Authorization` header. Secret.
     pub authorization: Option<Content>,
 }
 
 impl Endpoint {
-    /// One that serves everybody.
+    /// A mirror without login, whose certificate the host trusts.
     pub fn new(url: impl Into<String>) -> Self {
         Endpoint { url: url.into(), ca: None, authorization: None }
     }
 
-    /// Checks it against the authorities in a file.
+    /// Sets the file with CA certificates.
     pub fn ca(mut self, ca: Option<&str>) -> Self {
         self.ca = ca.map(PathBuf::from);
         self
     }
 
-    /// Logs in with user and password, if they are known (RFC 7617).
+    /// Sets basic authentication with user and password (RFC 7617), if there are any.
     pub fn login(mut self, login: Option<(&str, &SecretString)>) -> Self {
         self.authorization =
             login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose_secret()))).into());
@@ -54,8 +54,8 @@ impl Endpoint {
 }
 
 impl RegistryMirror {
-    /// Mirrors of every registry.
-    pub fn of_all(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+    /// Mirrors for all registries.
+    pub fn all_registries(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         RegistryMirror {
             registry: "_default".into(),
             endpoints: endpoints.into_iter().collect(),
@@ -66,17 +66,17 @@ impl RegistryMirror {
     fn file(&self) -> File {
         let mut text = String::from("# written by sealift\n");
         for endpoint in &self.endpoints {
-            write!(text, "\n[host.{:?}]\n  capabilities = [\"pull\", \"resolve\"]\n", endpoint.url).expect("strings take everything");
+            write!(text, "\n[host.{:?}]\n  capabilities = [\"pull\", \"resolve\"]\n", endpoint.url).expect("a String takes all writes");
             if let Some(ca) = &endpoint.ca {
-                writeln!(text, "  ca = {:?}", ca.display().to_string()).expect("strings take everything");
+                writeln!(text, "  ca = {:?}", ca.display().to_string()).expect("a String takes all writes");
             }
             if let Some(authorization) = &endpoint.authorization {
                 let value = String::from_utf8_lossy(authorization.bytes());
-                write!(text, "[host.{:?}.header]\n  Authorization = {value:?}\n", endpoint.url).expect("strings take everything");
+                write!(text, "[host.{:?}.header]\n  Authorization = {value:?}\n", endpoint.url).expect("a String takes all writes");
             }
         }
-        let secret = self.endpoints.iter().any(|endpoint| endpoint.authorization.is_some());
-        File::new(self.config_path.join(&self.registry).join("hosts.toml"), text, if secret { 0o600 } else { 0o644 })
+        let has_credentials = self.endpoints.iter().any(|endpoint| endpoint.authorization.is_some());
+        File::new(self.config_path.join(&self.registry).join("hosts.toml"), text, if has_credentials { 0o600 } else { 0o644 })
     }
 }
 
@@ -93,12 +93,12 @@ impl Reconcile for RegistryMirror {
         self.file().snapshot(system)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.file().apply(system, say)
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        self.file().apply(system, log)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.file().undo(system, before, say)
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        self.file().undo(system, snapshot, log)
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn every_endpoint_is_named_in_order() {
         let endpoints = ["https://10.0.0.1:5000", "https://10.0.0.2:5000"].map(|url| Endpoint::new(url).ca(Some("/etc/sealift/ca.crt")));
-        let file = serde_json::to_value(RegistryMirror::of_all(endpoints).file()).unwrap();
+        let file = serde_json::to_value(RegistryMirror::all_registries(endpoints).file()).unwrap();
         assert_eq!(file["path"], "/etc/containerd/certs.d/_default/hosts.toml");
         insta::assert_snapshot!(file["content"]["text"].as_str().unwrap(), @r#"
         # written by sealift
@@ -127,12 +127,12 @@ mod tests {
     #[test]
     fn a_password_is_in_a_file_that_only_root_reads_and_in_no_message() {
         let password = SecretString::from("secret");
-        let mirror = RegistryMirror::of_all([
+        let mirror = RegistryMirror::all_registries([
             Endpoint::new("https://10.0.0.1:5000").login(Some(("ann", &password))),
             Endpoint::new("https://r.example"),
         ]);
         let file = mirror.file();
-        assert_eq!(file.rights.mode, 0o600);
+        assert_eq!(file.permissions.mode, 0o600);
         let text = String::from_utf8_lossy(file.content.bytes()).into_owned();
         assert_eq!(text.matches("Authorization = \"Basic YW5uOnNlY3JldA==\"").count(), 1, "{text}");
         assert!(!format!("{mirror:?}").contains("YW5u"));

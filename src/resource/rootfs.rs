@@ -1,4 +1,4 @@
-//! The root file system of a cluster image, unpacked from the host's own store.
+//! The root file system of a cluster image, unpacked on a host.
 
 use std::path::{Path, PathBuf};
 
@@ -14,58 +14,58 @@ use crate::layer::{self, UnpackOptions};
 use crate::paths::{ROOTFS, STORE};
 use crate::store::Store;
 
-/// A root file system, unpacked to `/var/lib/sealift/rootfs/<digest>`, with `current` pointing at it. It is there whole or
-/// not at all. Its manifest, config and layers must be in the host's store before.
+/// A root file system, unpacked to `/var/lib/sealift/rootfs/<digest>`, with the link `current` to it. Unpacking is atomic. Its
+/// manifest, config and layers must be in the host's store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rootfs {
-    /// The rootfs manifest.
+    /// The rootfs manifest, an OCI image manifest.
     pub manifest: Blob,
 }
 
-/// What was before.
+/// The snapshot.
 #[derive(Serialize, Deserialize)]
-struct Was {
+struct PreviousState {
     unpacked: bool,
     current: Backup,
 }
 
 impl Rootfs {
-    /// Where it is unpacked.
+    /// The directory that it is unpacked to, absolute on the host.
     pub fn path(&self) -> PathBuf {
-        path_of(&self.manifest.digest)
+        rootfs_path(&self.manifest.digest)
     }
 
     fn link() -> PathBuf {
         Path::new(ROOTFS).join("current")
     }
 
-    fn unpack(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let place = system.path(self.path());
-        let new = place.with_file_name(format!(".new-{}", self.manifest.digest.hex()));
+    fn unpack(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let path = system.path(self.path());
+        let new = path.with_file_name(format!(".new-{}", self.manifest.digest.hex()));
         remove_tree(&new)?;
         fs_err::create_dir_all(&new)?;
         let store = Store::open(&system.path(STORE))?;
         let _in_use = store.lock_shared()?;
         let manifest: ImageManifest = serde_json::from_slice(&store.read(&self.manifest)?).context("rootfs manifest")?;
-        let ids = layer::diff_ids(&store, &manifest)?;
+        let diff_ids = layer::diff_ids(&store, &manifest)?;
         let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
-        for (number, (descriptor, id)) in manifest.layers().iter().zip(&ids).enumerate() {
-            say(&format!("unpack layer {} of {}: {}", number + 1, ids.len(), Blob::try_from(descriptor)?.digest.short()));
-            layer::unpack_blob(&store, descriptor, id, &new, &options)?;
+        for (number, (descriptor, diff_id)) in manifest.layers().iter().zip(&diff_ids).enumerate() {
+            log(&format!("unpack layer {} of {}: {}", number + 1, diff_ids.len(), Blob::try_from(descriptor)?.digest.short()));
+            layer::unpack_blob(&store, descriptor, diff_id, &new, &options)?;
         }
         layer::sync(&new)?;
-        fs_err::rename(&new, &place)?;
+        fs_err::rename(&new, &path)?;
         atomic_file::sync_dir(&system.path(ROOTFS))
     }
 }
 
-/// Where the root file system with this manifest is unpacked.
-pub(super) fn path_of(manifest: &Digest) -> PathBuf {
+/// The directory that the root file system of this manifest is unpacked to.
+pub(super) fn rootfs_path(manifest: &Digest) -> PathBuf {
     Path::new(ROOTFS).join(manifest.hex())
 }
 
-fn remove_tree(place: &Path) -> Result<()> {
-    match fs_err::remove_dir_all(place) {
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs_err::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
@@ -80,31 +80,34 @@ impl Reconcile for Rootfs {
         if !system.path(self.path()).is_dir() {
             return Ok(State::Absent);
         }
-        let shall = self.manifest.digest.hex();
-        let is = fs_err::read_link(system.path(Self::link())).ok();
-        Ok(match is {
-            Some(is) if is == Path::new(&shall) => State::Present,
-            is => State::differs(is.map_or("unpacked".into(), |is| format!("current is {}", is.display())), format!("current is {shall}")),
+        let desired = self.manifest.digest.hex();
+        let actual = fs_err::read_link(system.path(Self::link())).ok();
+        Ok(match actual {
+            Some(actual) if actual == Path::new(&desired) => State::Present,
+            actual => State::differs(
+                actual.map_or("unpacked".into(), |actual| format!("current is {}", actual.display())),
+                format!("current is {desired}"),
+            ),
         })
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
         let current = Backup::of(system, &Self::link())?;
-        Ok(serde_json::to_value(Was { unpacked: system.path(self.path()).is_dir(), current })?)
+        Ok(serde_json::to_value(PreviousState { unpacked: system.path(self.path()).is_dir(), current })?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         if !system.path(self.path()).is_dir() {
-            self.unpack(system, say)?;
+            self.unpack(system, log)?;
         }
-        backup::put_link(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
+        backup::replace_symlink(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        let was = Was::deserialize(before)?;
-        was.current.restore(system, &Self::link())?;
-        let place = system.path(self.path());
-        remove_tree(&place.with_file_name(format!(".new-{}", self.manifest.digest.hex())))?;
-        if was.unpacked { Ok(()) } else { remove_tree(&place) }
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        let previous = PreviousState::deserialize(snapshot)?;
+        previous.current.restore(system, &Self::link())?;
+        let path = system.path(self.path());
+        remove_tree(&path.with_file_name(format!(".new-{}", self.manifest.digest.hex())))?;
+        if previous.unpacked { Ok(()) } else { remove_tree(&path) }
     }
 }

@@ -1,4 +1,4 @@
-//! A script that an image brings.
+//! A script of an image that changes a host, with scripts that check and undo it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,47 +13,48 @@ use crate::error::Failure;
 use crate::image::{Digest, Hasher};
 use crate::paths::STAMPS;
 
-/// A script with its counterparts that check and undo. Without one that checks, it is run again when it or its environment
-/// changed.
+/// A script, with optional scripts that check and undo what it does. Without a check it runs again only after it or its
+/// environment changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
-    /// What it brings about, short: the title.
+    /// A short name for the title: `install`.
     pub name: String,
-    /// Where it runs: an absolute path on the host.
+    /// The working directory, absolute on the host.
     pub directory: PathBuf,
     /// The script, relative to the directory.
     pub apply: PathBuf,
-    /// A script that ends with status 0 when all is as it shall be.
+    /// A script that exits with 0 if nothing has to be done.
     #[serde(default)]
     pub check: Option<PathBuf>,
-    /// A script that takes it back.
+    /// A script that undoes it.
     #[serde(default)]
     pub undo: Option<PathBuf>,
-    /// The environment of all three.
+    /// The environment variables of all three. May hold secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The names of variables that are no secrets: the script that takes it back gets these alone, for they stay on the host.
+    /// The names of variables that are not secret. The undo script gets only these, because they are stored on the host.
     #[serde(default)]
     pub public: BTreeSet<String>,
 }
 
 impl Script {
-    fn place(&self, system: &System, script: &Path) -> PathBuf {
+    fn full_path(&self, system: &System, script: &Path) -> PathBuf {
         system.path(self.directory.join(script))
     }
 
-    fn run(&self, system: &System, script: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let place = self.place(system, script);
-        if !place.is_file() {
-            return Err(Failure::failed(format!("script {}: not in the image", place.display())).into());
+    fn run(&self, system: &System, script: &Path, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let full_path = self.full_path(system, script);
+        if !full_path.is_file() {
+            return Err(Failure::failed(format!("script {}: not in the image", full_path.display()))
+                .hint("check the path in the image with `sealift inspect --files`")
+                .into());
         }
-        let shell = if system.path("/bin/bash").exists() { "bash" } else { "sh" };
-        let mut command = system.command(shell);
-        command.arg(&place).envs(&self.env).current_dir(system.path(&self.directory));
-        run(command, None, &script.display().to_string(), say).with_context(|| format!("script {}", self.name))
+        let mut command = system.shell();
+        command.arg(&full_path).envs(&self.env).current_dir(system.path(&self.directory));
+        run(command, None, &script.display().to_string(), log).with_context(|| format!("script {}", self.name))
     }
 
-    /// The same with its public variables only.
+    /// The same with public variables only.
     pub(super) fn for_undo(&self) -> Self {
         let mut undo = self.clone();
         undo.env.retain(|name, _| self.public.contains(name));
@@ -64,10 +65,10 @@ impl Script {
         Path::new(STAMPS).join(Digest::of(self.name.as_bytes()).short())
     }
 
-    /// What the stamp says after it ran: a digest of the script and its environment.
+    /// The content of the stamp after it ran: a digest of the script and its environment.
     fn digest(&self, system: &System) -> Result<String> {
         let mut hasher = Hasher::new(std::io::sink());
-        hasher.update(&fs_err::read(self.place(system, &self.apply))?);
+        hasher.update(&fs_err::read(self.full_path(system, &self.apply))?);
         hasher.update(serde_json::to_string(&self.env)?.as_bytes());
         Ok(format!("{}\n", hasher.finish().0.digest))
     }
@@ -79,12 +80,12 @@ impl Reconcile for Script {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        if !self.place(system, &self.apply).is_file() {
+        if !self.full_path(system, &self.apply).is_file() {
             return Ok(State::Absent);
         }
         let present = match &self.check {
             Some(script) => self.run(system, script, &mut |_| ()).is_ok(),
-            None => system.text(self.stamp())? == self.digest(system)?,
+            None => system.read_text(self.stamp())? == self.digest(system)?,
         };
         Ok(if present { State::Present } else { State::Absent })
     }
@@ -93,16 +94,16 @@ impl Reconcile for Script {
         Ok(json!({}))
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        self.run(system, &self.apply, say)?;
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        self.run(system, &self.apply, log)?;
         if self.check.is_some() { Ok(()) } else { system.write_text(self.stamp(), &self.digest(system)?) }
     }
 
-    fn undo(&self, system: &System, _: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, _: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
         if let Some(script) = &self.undo {
-            // without the image's files there is nothing that could have been done, or nothing left to do it with
-            if self.place(system, script).is_file() {
-                self.run(system, script, say)?;
+            // without the files of the image the script never ran, or cannot run any more
+            if self.full_path(system, script).is_file() {
+                self.run(system, script, log)?;
             }
         }
         system.write_text(self.stamp(), "")
@@ -112,12 +113,12 @@ impl Reconcile for Script {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
-    fn script(lab: &Lab) -> Script {
-        lab.write("/image/install.sh", "echo installing $WHAT; touch done");
-        lab.write("/image/check.sh", "test -e done");
-        lab.write("/image/uninstall.sh", "rm -f done");
+    fn script(host: &FakeHost) -> Script {
+        host.write("/image/install.sh", "echo installing $WHAT; touch done");
+        host.write("/image/check.sh", "test -e done");
+        host.write("/image/uninstall.sh", "rm -f done");
         Script {
             name: "install".into(),
             directory: "/image".into(),
@@ -131,22 +132,22 @@ mod tests {
 
     #[test]
     fn scripts_run_in_their_directory_with_their_environment() {
-        let lab = Lab::real_programs();
-        let script = script(&lab);
+        let host = FakeHost::real_programs();
+        let script = script(&host);
         let mut lines = Vec::new();
-        script.apply(&lab.system, &mut |line| lines.push(line.to_owned())).unwrap();
+        script.apply(&host.system, &mut |line| lines.push(line.to_owned())).unwrap();
         assert_eq!(lines, ["installing etcd"]);
-        script.undo(&lab.system, &json!({}), &mut |_| ()).unwrap();
-        round(&lab, &script);
+        script.undo(&host.system, &json!({}), &mut |_| ()).unwrap();
+        assert_round_trip(&host, &script);
     }
 
     #[test]
-    fn without_a_check_it_runs_again_when_it_changed() {
-        let lab = Lab::real_programs();
-        let mut script = Script { check: None, ..script(&lab) };
-        round(&lab, &script);
-        script.apply(&lab.system, &mut |_| ()).unwrap();
+    fn without_a_check_it_runs_again_after_a_change() {
+        let host = FakeHost::real_programs();
+        let mut script = Script { check: None, ..script(&host) };
+        assert_round_trip(&host, &script);
+        script.apply(&host.system, &mut |_| ()).unwrap();
         script.env.insert("WHAT".into(), "redis".into());
-        assert_eq!(script.check(&lab.system).unwrap(), State::Absent);
+        assert_eq!(script.check(&host.system).unwrap(), State::Absent);
     }
 }

@@ -1,4 +1,4 @@
-//! A name in the host's own store.
+//! A tagged cluster image in a host's own store.
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::Descriptor;
@@ -9,12 +9,12 @@ use crate::image::{Blob, Reference};
 use crate::paths::STORE;
 use crate::store::Store;
 
-/// A cluster image under its name in the host's store, where the registry on site finds its container images.
+/// A cluster image, tagged in the host's store, from which the local registry serves its container images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredImage {
-    /// The name.
+    /// The reference that it is tagged with.
     pub name: Reference,
-    /// Its index. It must be in the store before.
+    /// The descriptor of its index, which must be in the store.
     pub descriptor: Descriptor,
 }
 
@@ -35,29 +35,29 @@ impl Reconcile for StoredImage {
         }
         Ok(match Self::store(system)?.resolve(&self.name)? {
             None => State::Absent,
-            Some(is) if is.digest() == self.descriptor.digest() => State::Present,
-            Some(is) => State::differs(is.digest().to_string(), self.descriptor.digest().to_string()),
+            Some(actual) if actual.digest() == self.descriptor.digest() => State::Present,
+            Some(actual) => State::differs(actual.digest().to_string(), self.descriptor.digest().to_string()),
         })
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let there = system.path(STORE).exists();
-        Ok(serde_json::to_value(if there { Self::store(system)?.resolve(&self.name)? } else { None })?)
+        let store_exists = system.path(STORE).exists();
+        Ok(serde_json::to_value(if store_exists { Self::store(system)?.resolve(&self.name)? } else { None })?)
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
         let store = Self::store(system)?;
         let blob = Blob::try_from(&self.descriptor)?;
-        anyhow::ensure!(store.has(&blob), "the host's store lacks {}", blob.digest);
+        anyhow::ensure!(store.has(&blob), "blob {} not found in the host's store: run the same command again", blob.digest);
         store.tag(&self.name, &self.descriptor)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         if !system.path(STORE).exists() {
             return Ok(());
         }
         let store = Self::store(system)?;
-        match Option::<Descriptor>::deserialize(before).context("undo ledger")? {
+        match Option::<Descriptor>::deserialize(snapshot).context("undo ledger")? {
             Some(descriptor) => store.tag(&self.name, &descriptor),
             None => store.untag(&self.name).map(drop),
         }

@@ -1,4 +1,4 @@
-//! Swap, off.
+//! Swap off: `swapoff(8)` now, `fstab(5)` at boot.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,21 +6,22 @@ use serde::{Deserialize, Serialize};
 use super::{Reconcile, Snapshot, State, System};
 
 const FSTAB: &str = "/etc/fstab";
-const MARK: &str = "#sealift# ";
+const MARKER: &str = "#sealift# ";
 
-/// All swap off, now and at boot: lines of fstab are set aside under a mark.
+/// All swap off, now and at boot: swap lines of fstab become marked comments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwapOff {}
 
-/// What was before.
+/// The snapshot.
 #[derive(Serialize, Deserialize)]
-struct Was {
-    active: Vec<String>,
+struct PreviousState {
+    #[serde(rename = "active")]
+    active_devices: Vec<String>,
     lines: Vec<String>,
 }
 
-fn active(system: &System) -> Result<Vec<String>> {
-    let text = system.text("/proc/swaps")?;
+fn active_devices(system: &System) -> Result<Vec<String>> {
+    let text = system.read_text("/proc/swaps")?;
     Ok(text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
@@ -29,7 +30,7 @@ fn is_swap_line(line: &str) -> bool {
 }
 
 fn rewrite(system: &System, change: impl Fn(&str) -> String) -> Result<()> {
-    let text = system.text(FSTAB)?;
+    let text = system.read_text(FSTAB)?;
     let new: String = text.lines().map(|line| change(line) + "\n").collect();
     if new == text || text.is_empty() { Ok(()) } else { system.write_text(FSTAB, &new) }
 }
@@ -40,11 +41,11 @@ impl Reconcile for SwapOff {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let active = active(system)?;
-        if !active.is_empty() {
-            return Ok(State::differs(format!("on {}", active.join(", ")), "off"));
+        let active_devices = active_devices(system)?;
+        if !active_devices.is_empty() {
+            return Ok(State::differs(format!("on {}", active_devices.join(", ")), "off"));
         }
-        let text = system.text(FSTAB)?;
+        let text = system.read_text(FSTAB)?;
         Ok(match text.lines().find(|line| is_swap_line(line)) {
             Some(line) => State::differs(format!("on at boot: {line}"), "off at boot"),
             None => State::Present,
@@ -52,28 +53,28 @@ impl Reconcile for SwapOff {
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let lines = system.text(FSTAB)?.lines().filter(|line| is_swap_line(line)).map(str::to_owned).collect();
-        Ok(serde_json::to_value(Was { active: active(system)?, lines })?)
+        let lines = system.read_text(FSTAB)?.lines().filter(|line| is_swap_line(line)).map(str::to_owned).collect();
+        Ok(serde_json::to_value(PreviousState { active_devices: active_devices(system)?, lines })?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
-        rewrite(system, |line| if is_swap_line(line) { format!("{MARK}{line}") } else { line.to_owned() })?;
-        for device in active(system)? {
-            system.run(&["swapoff", &device], say)?;
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+        rewrite(system, |line| if is_swap_line(line) { format!("{MARKER}{line}") } else { line.to_owned() })?;
+        for device in active_devices(system)? {
+            system.run(&["swapoff", &device], log)?;
         }
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let was = Was::deserialize(before)?;
-        rewrite(system, |line| match line.strip_prefix(MARK) {
-            Some(old) if was.lines.iter().any(|line| line == old) => old.to_owned(),
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let previous = PreviousState::deserialize(snapshot)?;
+        rewrite(system, |line| match line.strip_prefix(MARKER) {
+            Some(old) if previous.lines.iter().any(|line| line == old) => old.to_owned(),
             _ => line.to_owned(),
         })?;
-        let on = active(system)?;
-        for device in was.active.iter().filter(|device| !on.contains(device)) {
-            if let Err(error) = system.run(&["swapon", device], say) {
-                say(&format!("swap on {device} stays off: {error}"));
+        let active = active_devices(system)?;
+        for device in previous.active_devices.iter().filter(|device| !active.contains(device)) {
+            if let Err(error) = system.run(&["swapon", device], log) {
+                log(&format!("swap {device} stays off: {error}"));
             }
         }
         Ok(())
@@ -83,18 +84,18 @@ impl Reconcile for SwapOff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn swap_is_off_now_and_at_boot_and_comes_back() {
-        let lab = Lab::new();
+    fn swap_is_off_now_and_at_boot_and_restored() {
+        let host = FakeHost::new();
         let fstab = "UUID=1 / ext4 defaults 0 1\n# /old none swap sw 0 0\n/swap.img none swap sw 0 0\n";
-        lab.write("/etc/fstab", fstab);
-        lab.write("/proc/swaps", "Filename Type Size Used Priority\n/swap.img file 1 0 -2\n");
-        lab.program("swapoff", "echo Filename > $ROOT/proc/swaps");
-        lab.program("swapon", "printf 'Filename\\n%s file\\n' $1 > $ROOT/proc/swaps");
-        round(&lab, &SwapOff {});
-        assert_eq!(lab.read("/etc/fstab"), fstab);
-        assert!(lab.read("/proc/swaps").contains("/swap.img"));
+        host.write("/etc/fstab", fstab);
+        host.write("/proc/swaps", "Filename Type Size Used Priority\n/swap.img file 1 0 -2\n");
+        host.program("swapoff", "echo Filename > $ROOT/proc/swaps");
+        host.program("swapon", "printf 'Filename\\n%s file\\n' $1 > $ROOT/proc/swaps");
+        assert_round_trip(&host, &SwapOff {});
+        assert_eq!(host.read("/etc/fstab"), fstab);
+        assert!(host.read("/proc/swaps").contains("/swap.img"));
     }
 }

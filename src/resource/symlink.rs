@@ -1,4 +1,4 @@
-//! A symbolic link.
+//! A symbolic link on a host.
 
 use std::path::PathBuf;
 
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::backup::{self, Backup};
 use super::{Reconcile, Snapshot, State, System};
 
-/// A symbolic link.
+/// A symbolic link. It replaces a file or an empty directory; undo restores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symlink {
     /// Its absolute path.
     pub path: PathBuf,
-    /// Where it points.
+    /// What it points at, absolute or relative to its directory.
     pub target: PathBuf,
 }
 
 impl Symlink {
-    /// The link `path` to `target`.
+    /// A link at `path` that points at `target`.
     pub fn new(path: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         Symlink { path: path.into(), target: target.into() }
     }
@@ -30,14 +30,14 @@ impl Reconcile for Symlink {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let place = system.path(&self.path);
-        let shall = || format!("-> {}", self.target.display());
-        Ok(match backup::meta(&place)? {
+        let path = system.path(&self.path);
+        let desired = || format!("-> {}", self.target.display());
+        Ok(match backup::metadata(&path)? {
             None => State::Absent,
-            Some(meta) if !meta.is_symlink() => State::differs("not a link", shall()),
+            Some(meta) if !meta.is_symlink() => State::differs("not a symbolic link", desired()),
             Some(_) => {
-                let is = fs_err::read_link(&place)?;
-                if is == self.target { State::Present } else { State::differs(format!("-> {}", is.display()), shall()) }
+                let actual = fs_err::read_link(&path)?;
+                if actual == self.target { State::Present } else { State::differs(format!("-> {}", actual.display()), desired()) }
             }
         })
     }
@@ -47,24 +47,24 @@ impl Reconcile for Symlink {
     }
 
     fn apply(&self, system: &System, _: &mut dyn FnMut(&str)) -> Result<()> {
-        backup::put_link(&system.path(&self.path), &self.target)
+        backup::replace_symlink(&system.path(&self.path), &self.target)
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Backup::deserialize(before)?.restore(system, &self.path)
+    fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        Backup::deserialize(snapshot)?.restore(system, &self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn links_are_made_in_place_of_what_was_there_and_taken_back() {
-        let lab = Lab::new();
-        lab.write("/usr/bin/tool", "old");
-        round(&lab, &Symlink::new("/usr/bin/tool", "/var/lib/sealift/rootfs/current/host/usr/bin/tool"));
-        assert_eq!(lab.read("/usr/bin/tool"), "old");
+    fn links_replace_what_was_there_and_are_undone() {
+        let host = FakeHost::new();
+        host.write("/usr/bin/tool", "old");
+        assert_round_trip(&host, &Symlink::new("/usr/bin/tool", "/var/lib/sealift/rootfs/current/host/usr/bin/tool"));
+        assert_eq!(host.read("/usr/bin/tool"), "old");
     }
 }

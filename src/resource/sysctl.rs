@@ -1,64 +1,65 @@
-//! A kernel parameter.
+//! A kernel parameter: `sysctl(8)` now, `sysctl.d(5)` at boot.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::text_lines::{self, Place};
+use super::text_lines::{self, Position};
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 
 const FILE: &str = "/etc/sysctl.d/95-sealift.conf";
 
-/// How a kernel parameter must compare.
+/// How the actual value must compare with the desired one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// It is this.
+    /// Equal; lists of numbers in any order.
     Exactly,
-    /// It is this or more; several numbers are compared one by one.
+    /// Equal or greater; several numbers are compared one by one.
     AtLeast,
 }
 
-/// A kernel parameter, now and at boot, in a file of ours.
+/// A kernel parameter, set now, and at boot by `/etc/sysctl.d/95-sealift.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
     /// Its name, as `sysctl(8)` writes it: `net.ipv4.ip_forward`.
     pub key: String,
-    /// Its value.
+    /// The desired value.
     pub value: String,
-    /// How it must compare.
+    /// How the actual value must compare with it.
     pub rule: Rule,
-    /// Whether a kernel that does not have it, or lets nobody set it, is good enough.
+    /// Whether a kernel that does not have it, or does not allow setting it, is tolerated.
     #[serde(default)]
     pub optional: bool,
 }
 
-/// What was before.
+/// The snapshot.
 #[derive(Serialize, Deserialize)]
-struct Was {
+struct PreviousState {
     line: Option<String>,
-    live: Option<String>,
+    #[serde(rename = "live")]
+    runtime_value: Option<String>,
 }
 
 impl Sysctl {
-    /// Exactly this value.
+    /// A parameter with exactly this value.
     pub fn exactly(key: impl Into<String>, value: impl ToString) -> Self {
         Sysctl { key: key.into(), value: value.to_string(), rule: Rule::Exactly, optional: false }
     }
 
-    /// This value or more.
+    /// A parameter with this value or a greater one.
     pub fn at_least(key: impl Into<String>, value: impl ToString) -> Self {
         Sysctl { rule: Rule::AtLeast, ..Sysctl::exactly(key, value) }
     }
 
-    /// The same, but a kernel that does not have it, or lets nobody set it, is good enough.
+    /// The same, but a kernel that does not have it, or does not allow setting it, is tolerated.
     pub fn optional(self) -> Self {
         Sysctl { optional: true, ..self }
     }
 
-    /// Its file below `/proc/sys`. The first separator says which one is meant (sysctl.d(5)).
+    /// Its file below `/proc/sys`. The first separator decides which of `.` and `/` separates (sysctl.d(5)).
     fn file(&self) -> PathBuf {
         let slashed = self.key.find(['.', '/']).is_some_and(|at| self.key.as_bytes()[at] == b'/');
         let swap = |c| match c {
@@ -70,7 +71,7 @@ impl Sysctl {
         PathBuf::from("/proc/sys").join(path.trim_start_matches('/'))
     }
 
-    fn live(&self, system: &System) -> Result<Option<String>> {
+    fn runtime_value(&self, system: &System) -> Result<Option<String>> {
         match std::fs::read_to_string(system.path(self.file())) {
             Ok(text) => Ok(Some(text.split_whitespace().collect::<Vec<_>>().join(" "))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || self.optional => Ok(None),
@@ -78,13 +79,13 @@ impl Sysctl {
         }
     }
 
-    fn suffices(&self, is: &str) -> bool {
-        let shall: Vec<&str> = self.value.split_whitespace().collect();
-        let is: Vec<&str> = is.split_whitespace().collect();
-        is.len() == shall.len()
-            && is.iter().zip(&shall).all(|(is, shall)| match (self.rule, is.parse::<u64>(), shall.parse::<u64>()) {
-                (Rule::AtLeast, Ok(is), Ok(shall)) => is >= shall,
-                _ => sorted(is) == sorted(shall),
+    fn satisfies(&self, actual: &str) -> bool {
+        let desired: Vec<&str> = self.value.split_whitespace().collect();
+        let actual: Vec<&str> = actual.split_whitespace().collect();
+        actual.len() == desired.len()
+            && actual.iter().zip(&desired).all(|(actual, desired)| match (self.rule, actual.parse::<u64>(), desired.parse::<u64>()) {
+                (Rule::AtLeast, Ok(actual), Ok(desired)) => actual >= desired,
+                _ => sorted(actual) == sorted(desired),
             })
     }
 
@@ -92,22 +93,23 @@ impl Sysctl {
         format!("{} = {}", self.key, self.value)
     }
 
-    fn is_ours(&self, line: &str) -> bool {
+    fn is_for_key(&self, line: &str) -> bool {
         line.split_once('=').is_some_and(|(key, _)| key.trim() == self.key)
     }
 
     fn set_line(&self, system: &System, line: Option<&str>) -> Result<()> {
-        system.write_text(FILE, &text_lines::set(&system.text(FILE)?, |line| self.is_ours(line), line, Place::Last))
+        system.write_text(FILE, &text_lines::set(&system.read_text(FILE)?, |line| self.is_for_key(line), line, Position::Last))
     }
 
-    fn set_live(&self, system: &System, value: &str) -> Result<()> {
-        let place = system.path(self.file());
+    fn set_runtime_value(&self, system: &System, value: &str) -> Result<()> {
+        let path = system.path(self.file());
         let set = || -> std::io::Result<()> {
             use std::io::Write as _;
-            std::fs::OpenOptions::new().write(true).truncate(true).open(&place)?.write_all(format!("{value}\n").as_bytes())
+            std::fs::OpenOptions::new().write(true).truncate(true).open(&path)?.write_all(format!("{value}\n").as_bytes())
         };
         set().with_context(|| {
-            Failure::failed(format!("sysctl {}: set to {value}", self.key)).hint("the kernel lacks it or a module must be loaded first")
+            Failure::failed(format!("sysctl {}: not set to {value}", self.key))
+                .hint("the kernel does not have it, or a module must be loaded first (see `lsmod` on the host)")
         })
     }
 }
@@ -118,51 +120,51 @@ impl Reconcile for Sysctl {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let text = system.text(FILE)?;
-        let listed = text_lines::find(&text, |line| self.is_ours(line)) == Some(&self.line());
-        Ok(match self.live(system)? {
-            Some(is) if self.suffices(&is) && (listed || self.rule == Rule::AtLeast) => State::Present,
-            Some(is) if self.suffices(&is) => State::differs("not set at boot", "set at boot"),
+        let text = system.read_text(FILE)?;
+        let listed = text_lines::find(&text, |line| self.is_for_key(line)) == Some(&self.line());
+        Ok(match self.runtime_value(system)? {
+            Some(actual) if self.satisfies(&actual) && (listed || self.rule == Rule::AtLeast) => State::Present,
+            Some(actual) if self.satisfies(&actual) => State::differs("not set at boot", "set at boot"),
             Some(_) | None if self.optional && listed => State::Present,
-            Some(is) => State::differs(is, self.value.clone()),
+            Some(actual) => State::differs(actual, self.value.clone()),
             None => State::Absent,
         })
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let text = system.text(FILE)?;
-        let line = text_lines::find(&text, |line| self.is_ours(line)).map(str::to_owned);
-        Ok(serde_json::to_value(Was { line, live: self.live(system)? })?)
+        let text = system.read_text(FILE)?;
+        let line = text_lines::find(&text, |line| self.is_for_key(line)).map(str::to_owned);
+        Ok(serde_json::to_value(PreviousState { line, runtime_value: self.runtime_value(system)? })?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         self.set_line(system, Some(&self.line()))?;
-        if self.live(system)?.is_some_and(|is| self.suffices(&is)) {
+        if self.runtime_value(system)?.is_some_and(|actual| self.satisfies(&actual)) {
             return Ok(());
         }
-        match self.set_live(system, &self.value) {
-            // that a kernel lacks an optional one is no news; that it keeps it from us may be
+        match self.set_runtime_value(system, &self.value) {
+            // an optional parameter that the kernel does not have is not worth a line; one that cannot be set is
             Err(_) if self.optional && !system.path(self.file()).exists() => {}
-            Err(error) if self.optional => say(&format!("{error:#}: tolerated")),
+            Err(error) if self.optional => log(&format!("{error:#}: tolerated")),
             result => result?,
         }
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let was = Was::deserialize(before)?;
-        self.set_line(system, was.line.as_deref())?;
-        let Some(live) = was.live else { return Ok(()) };
-        if self.live(system)?.is_some_and(|is| is != live)
-            && let Err(error) = self.set_live(system, &live)
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let previous = PreviousState::deserialize(snapshot)?;
+        self.set_line(system, previous.line.as_deref())?;
+        let Some(runtime_value) = previous.runtime_value else { return Ok(()) };
+        if self.runtime_value(system)?.is_some_and(|actual| actual != runtime_value)
+            && let Err(error) = self.set_runtime_value(system, &runtime_value)
         {
-            say(&format!("{error:#}: stays until the next boot"));
+            log(&format!("{error:#}: stays as it is until the next boot"));
         }
         Ok(())
     }
 }
 
-/// Lists like `ip_local_reserved_ports` come back in the kernel's order.
+/// The kernel returns lists such as `ip_local_reserved_ports` in its own order.
 fn sorted(value: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = value.split(',').collect();
     parts.sort_unstable();
@@ -172,10 +174,10 @@ fn sorted(value: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::tests::{Lab, round};
+    use crate::resource::tests::{FakeHost, assert_round_trip};
 
     #[test]
-    fn names_become_files_as_sysctl_does_it() {
+    fn keys_become_paths_as_in_sysctl() {
         for (key, file) in [
             ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
             ("net/ipv4/conf/eth0.1/rp_filter", "/proc/sys/net/ipv4/conf/eth0.1/rp_filter"),
@@ -186,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn values_suffice_by_their_rule() {
-        for (rule, shall, is, expected) in [
+    fn values_satisfy_their_rule() {
+        for (rule, desired, actual, expected) in [
             (Rule::Exactly, "1", "1", true),
             (Rule::Exactly, "1", "2", false),
             (Rule::Exactly, "4096 87380 6291456", "4096\t87380\t6291456", true),
@@ -197,31 +199,31 @@ mod tests {
             (Rule::AtLeast, "100", "9223372036854775807", true),
             (Rule::AtLeast, "1 2", "1 1", false),
         ] {
-            assert_eq!(Sysctl { rule, ..Sysctl::exactly("k", shall) }.suffices(is), expected, "{rule:?} {shall} {is}");
+            assert_eq!(Sysctl { rule, ..Sysctl::exactly("k", desired) }.satisfies(actual), expected, "{rule:?} {desired} {actual}");
         }
     }
 
     #[test]
-    fn parameters_are_set_now_and_at_boot_and_taken_back() {
-        let lab = Lab::new();
-        lab.write("/proc/sys/net/ipv4/ip_forward", "0\n");
-        round(&lab, &Sysctl::exactly("net.ipv4.ip_forward", 1));
-        assert_eq!(lab.read("/proc/sys/net/ipv4/ip_forward"), "0\n");
-        assert!(!lab.system.path(FILE).exists());
+    fn parameters_are_set_now_and_at_boot_and_undone() {
+        let host = FakeHost::new();
+        host.write("/proc/sys/net/ipv4/ip_forward", "0\n");
+        assert_round_trip(&host, &Sysctl::exactly("net.ipv4.ip_forward", 1));
+        assert_eq!(host.read("/proc/sys/net/ipv4/ip_forward"), "0\n");
+        assert!(!host.system.path(FILE).exists());
     }
 
     #[test]
-    fn what_is_high_enough_is_left_alone() {
-        let lab = Lab::new();
-        lab.write("/proc/sys/fs/file-max", "9999999\n");
-        assert_eq!(Sysctl::at_least("fs.file-max", 1000).check(&lab.system).unwrap(), State::Present);
+    fn a_greater_value_is_left_unchanged() {
+        let host = FakeHost::new();
+        host.write("/proc/sys/fs/file-max", "9999999\n");
+        assert_eq!(Sysctl::at_least("fs.file-max", 1000).check(&host.system).unwrap(), State::Present);
     }
 
     #[test]
-    fn what_the_kernel_lacks_is_an_error_unless_optional() {
-        let lab = Lab::new();
+    fn a_missing_parameter_is_an_error_unless_optional() {
+        let host = FakeHost::new();
         let sysctl = Sysctl::exactly("fs.may_detach_mounts", 1);
-        assert!(sysctl.apply(&lab.system, &mut |_| ()).unwrap_err().to_string().contains("fs.may_detach_mounts"));
-        round(&Lab::new(), &sysctl.optional());
+        assert!(sysctl.apply(&host.system, &mut |_| ()).unwrap_err().to_string().contains("fs.may_detach_mounts"));
+        assert_round_trip(&FakeHost::new(), &sysctl.optional());
     }
 }

@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result};
 use crate::error::Failure;
 use crate::program_output::each_line;
 
-/// Where programs are looked for on a host.
+/// The `PATH` of programs on a host, whatever the login shell's is.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The host as resources see it.
+/// Access to a host's files and programs, with a configurable root directory.
 #[derive(Debug, Clone)]
 pub struct System {
     root: PathBuf,
@@ -21,24 +21,27 @@ pub struct System {
 }
 
 impl System {
-    /// The host whose root directory is `root`: `/`, or a test's directory.
+    /// A host with its root directory at `root`: `/`, or a directory of a test.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         System { root: root.into(), programs: PATH.to_owned() }
     }
 
-    /// The same with its programs in `path`, as `PATH` is written; tests put stand-ins there.
+    /// Sets the `PATH` of programs; tests put fake programs there.
     pub fn with_programs(self, path: impl Into<String>) -> Self {
         System { programs: path.into(), ..self }
     }
 
-    /// Where the absolute `path` of the host is.
+    /// The path to open for the absolute `path` of the host.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// A text file; empty if it is not there.
-    pub fn text(&self, path: impl AsRef<Path>) -> Result<String> {
+    /// Reads a text file; empty if there is none.
+    ///
+    /// # Errors
+    /// Fails if it is not UTF-8.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String> {
         let path = self.path(path);
         match fs_err::read(&path) {
             Ok(bytes) => String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", path.display())),
@@ -47,7 +50,7 @@ impl System {
         }
     }
 
-    /// Writes a text file, whole or not at all; an empty text removes it.
+    /// Writes a text file atomically and keeps its mode (0644 for a new one); an empty text removes it.
     pub fn write_text(&self, path: impl AsRef<Path>, text: &str) -> Result<()> {
         let path = self.path(path);
         if !text.is_empty() {
@@ -60,31 +63,36 @@ impl System {
         }
     }
 
-    /// A program with a plain environment.
+    /// Prepares a program with only `PATH`, `HOME` and the C locale in its environment, `/` as its directory, and no stdin.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = program.as_ref();
-        let place = Path::new(program);
-        let found = if place.is_absolute() { None } else { self.find(place) };
-        let mut command = Command::new(found.as_deref().unwrap_or(place));
+        let path = Path::new(program);
+        let found = if path.is_absolute() { None } else { self.find(path) };
+        let mut command = Command::new(found.as_deref().unwrap_or(path));
         command.env_clear().env("PATH", &self.programs).env("HOME", "/root").env("LANG", "C.UTF-8").env("LC_ALL", "C.UTF-8");
         command.current_dir("/").stdin(Stdio::null());
         command
     }
 
-    /// Runs a program to its end and gives its stdout; any other status than 0 is an error with its last lines.
+    /// Prepares `bash`, or `sh` on hosts without it.
+    pub fn shell(&self) -> Command {
+        self.command(if self.path("/bin/bash").exists() { "bash" } else { "sh" })
+    }
+
+    /// Runs a program and returns its stdout; an exit status other than 0 is an error with the last 8 lines of stderr.
     pub fn output(&self, argv: &[&str]) -> Result<String> {
-        let (program, arguments) = argv.split_first().context("no program")?;
+        let (program, arguments) = argv.split_first().context("empty command")?;
         let output = self.command(program).args(arguments).output().with_context(|| format!("`{program}`"))?;
         check_status(&argv.join(" "), output.status, &String::from_utf8_lossy(&output.stderr))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a program to its end, telling its lines; any other status than 0 is an error with its last lines.
-    pub fn run(&self, argv: &[&str], say: &mut dyn FnMut(&str)) -> Result<()> {
-        let (program, arguments) = argv.split_first().context("no program")?;
+    /// Runs a program and logs its output; an exit status other than 0 is an error with the last 8 lines.
+    pub fn run(&self, argv: &[&str], log: &mut dyn FnMut(&str)) -> Result<()> {
+        let (program, arguments) = argv.split_first().context("empty command")?;
         let mut command = self.command(program);
         command.args(arguments);
-        run(command, None, &argv.join(" "), say)
+        run(command, None, &argv.join(" "), log)
     }
 
     fn find(&self, program: &Path) -> Option<PathBuf> {
@@ -92,22 +100,22 @@ impl System {
     }
 }
 
-/// Runs `command` to its end with `input`, telling the lines of stdout and stderr; any other status than 0 is an error
-/// that names `what` and has the last lines.
-pub fn run(mut command: Command, input: Option<&[u8]>, what: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
+/// Runs `command` with `input` as its stdin and logs the lines of stdout and stderr; an exit status other than 0 is an error with
+/// `what` and the last 8 lines.
+pub fn run(mut command: Command, input: Option<&[u8]>, what: &str, log: &mut dyn FnMut(&str)) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     if input.is_some() {
         command.stdin(Stdio::piped());
     }
     let mut child = command.spawn().with_context(|| what.to_owned())?;
-    drop(command); // it holds the writing ends of the pipe
+    drop(command); // it has the write ends of the pipe open
     if let (Some(bytes), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(bytes).ok(); // a program that does not read its input says why by its status
+        stdin.write_all(bytes).ok(); // a program that does not read its input reports why by its exit status
     }
     let mut last = std::collections::VecDeque::with_capacity(8);
     each_line(reader, |line| {
-        say(line);
+        log(line);
         if last.len() == 8 {
             last.pop_front();
         }
@@ -131,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_tell_their_lines_and_why_they_failed() {
+    fn output_is_logged_and_an_error_has_its_last_lines() {
         let system = System::new("/");
         let mut lines = Vec::new();
         system.run(&["sh", "-c", "echo one; echo two >&2"], &mut |line| lines.push(line.to_owned())).unwrap();
@@ -142,11 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn empty_texts_are_no_files() {
+    fn an_empty_text_removes_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let system = System::new(dir.path());
         system.write_text("/etc/a", "x\n").unwrap();
-        assert_eq!(system.text("/etc/a").unwrap(), "x\n");
+        assert_eq!(system.read_text("/etc/a").unwrap(), "x\n");
         system.write_text("/etc/a", "").unwrap();
         system.write_text("/etc/a", "").unwrap();
         assert!(!dir.path().join("etc/a").exists());

@@ -1,4 +1,4 @@
-//! A systemd unit.
+//! A systemd unit: `systemctl enable` and `restart`.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,41 +13,43 @@ use crate::error::Failure;
 use crate::image::Hasher;
 use crate::paths::ROOTFS;
 
-/// The variable that tells a running unit's inputs.
+/// The environment variable with the digest of the inputs that a process was started with.
 const INPUTS: &str = "SEALIFT_INPUTS";
 
-/// A systemd unit: enabled, running, and restarted when its inputs changed.
+/// A systemd unit: enabled, running, and restarted after its inputs changed.
+///
+/// A drop-in file puts a digest of the inputs into the process's environment; a process with another digest is out of date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemdUnit {
     /// Its full name: `containerd.service`.
     pub name: String,
-    /// Whether it starts at boot; `false` leaves that alone.
+    /// Whether it must be enabled; `false` leaves that unchanged.
     pub enabled: bool,
-    /// Whether it runs; `false` leaves that alone.
+    /// Whether it must run; `false` leaves that unchanged.
     pub running: bool,
-    /// Files whose content decides whether what runs is current: the unit file, its configuration, its program.
+    /// Files that it must be restarted after a change of: the unit file, its configuration, its program.
     #[serde(default)]
     pub inputs: Vec<PathBuf>,
 }
 
-/// What systemd says about a unit.
-struct Shown(BTreeMap<String, String>);
+/// Properties of a unit, as `systemctl show` reports them.
+struct UnitProperties(BTreeMap<String, String>);
 
-/// What was before.
+/// The snapshot.
 #[derive(Serialize, Deserialize)]
-struct Was {
+struct PreviousState {
     enabled: bool,
     running: bool,
     drop_in: Backup,
 }
 
 impl SystemdUnit {
-    /// A unit that is enabled and runs, restarted when `inputs` changed.
+    /// A unit that is enabled and runs, and is restarted after a change of `inputs`.
     pub fn running(name: impl Into<String>, inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
         SystemdUnit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect() }
     }
 
-    /// A unit that starts at boot, or when something else starts it.
+    /// A unit that is enabled, whether it runs or not.
     pub fn enabled(name: impl Into<String>) -> Self {
         SystemdUnit { name: name.into(), enabled: true, running: false, inputs: Vec::new() }
     }
@@ -63,13 +65,13 @@ impl SystemdUnit {
         Ok(Some(format!("# written by sealift\n[Service]\nEnvironment={INPUTS}={}\n", self.digest(system)?)))
     }
 
-    /// A digest of the inputs as they are now. Files of an unpacked root file system are known by their place.
+    /// A digest of the present inputs. Files of an unpacked root file system never change: their paths are enough.
     fn digest(&self, system: &System) -> Result<String> {
         let mut hasher = Hasher::new(std::io::sink());
         for input in &self.inputs {
-            let place = system.path(input);
+            let path = system.path(input);
             hasher.update(input.as_os_str().as_bytes());
-            let real = std::fs::canonicalize(&place).unwrap_or(place);
+            let real = std::fs::canonicalize(&path).unwrap_or(path);
             match std::fs::File::open(&real) {
                 _ if real.starts_with(system.path(ROOTFS)) => hasher.update(real.as_os_str().as_bytes()),
                 Ok(mut file) => drop(std::io::copy(&mut file, &mut hasher).with_context(|| input.display().to_string())?),
@@ -79,7 +81,7 @@ impl SystemdUnit {
         Ok(hasher.finish().0.digest.short())
     }
 
-    fn show(&self, system: &System) -> Result<Shown> {
+    fn properties(&self, system: &System) -> Result<UnitProperties> {
         let text = system.output(&[
             "systemctl",
             "show",
@@ -87,44 +89,46 @@ impl SystemdUnit {
             "--",
             &self.name,
         ])?;
-        Ok(Shown(text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()))
+        Ok(UnitProperties(text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()))
     }
 
-    /// Whether what runs was started with the present inputs. Programs that hide their environment are believed.
-    fn runs_current(&self, system: &System, shown: &Shown) -> Result<bool> {
+    /// Whether the running process was started with the present inputs. A process that hides its environment counts as current.
+    fn is_current(&self, system: &System, unit: &UnitProperties) -> Result<bool> {
         let Some(text) = self.drop_in_text(system)? else { return Ok(true) };
-        if system.text(self.drop_in())? != text {
+        if system.read_text(self.drop_in())? != text {
             return Ok(false);
         }
-        let environment = std::fs::read(system.path(format!("/proc/{}/environ", shown.get("MainPID")))).unwrap_or_default();
-        let wanted = format!("{INPUTS}={}", self.digest(system)?);
-        let told = environment.split(|&byte| byte == 0).find(|variable| variable.starts_with(INPUTS.as_bytes()));
-        Ok(match told {
-            Some(variable) => variable == wanted.as_bytes(),
-            None => true,
-        })
+        Ok(self.has_present_inputs(system, unit)?.unwrap_or(true))
     }
 
-    fn why_not(&self, system: &System) -> String {
+    /// Whether the running process was started with the present inputs; `None` if its environment does not show them.
+    fn has_present_inputs(&self, system: &System, unit: &UnitProperties) -> Result<Option<bool>> {
+        let environment = std::fs::read(system.path(format!("/proc/{}/environ", unit.get("MainPID")))).unwrap_or_default();
+        let expected = format!("{INPUTS}={}", self.digest(system)?);
+        let variable = environment.split(|&byte| byte == 0).find(|variable| variable.starts_with(INPUTS.as_bytes()));
+        Ok(variable.map(|variable| variable == expected.as_bytes()))
+    }
+
+    fn status_text(&self, system: &System) -> String {
         let status = system.command("systemctl").args(["status", "--no-pager", "--full", "--lines=8", "--", &self.name]).output();
         status.map(|output| String::from_utf8_lossy(&output.stdout).trim().replace('\n', "\n  ")).unwrap_or_default()
     }
 
-    fn restart(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn restart(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         system.run(&["systemctl", "reset-failed", "--", &self.name], &mut |_| ()).ok();
-        system.run(&["systemctl", "restart", "--", &self.name], say).with_context(|| {
-            Failure::failed(format!("unit {} does not start:\n  {}", self.name, self.why_not(system)))
-                .hint(format!("look at `journalctl -u {}` on the host", self.name))
+        system.run(&["systemctl", "restart", "--", &self.name], log).with_context(|| {
+            Failure::failed(format!("unit {} does not start:\n  {}", self.name, self.status_text(system)))
+                .hint(format!("see `journalctl -u {}` on the host", self.name))
         })
     }
 }
 
-impl Shown {
+impl UnitProperties {
     fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    fn is_there(&self) -> bool {
+    fn exists(&self) -> bool {
         !matches!(self.get("LoadState"), "not-found" | "")
     }
 
@@ -143,14 +147,14 @@ impl Reconcile for SystemdUnit {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let shown = self.show(system)?;
-        Ok(if !shown.is_there() {
+        let unit = self.properties(system)?;
+        Ok(if !unit.exists() {
             State::Absent
-        } else if self.enabled && !shown.is_enabled() {
-            State::differs("not started at boot", "started at boot")
-        } else if self.running && !shown.is_active() {
-            State::differs(format!("{} ({})", shown.get("ActiveState"), shown.get("SubState")), "running")
-        } else if self.running && (shown.get("NeedDaemonReload") == "yes" || !self.runs_current(system, &shown)?) {
+        } else if self.enabled && !unit.is_enabled() {
+            State::differs("disabled", "enabled")
+        } else if self.running && !unit.is_active() {
+            State::differs(format!("{} ({})", unit.get("ActiveState"), unit.get("SubState")), "running")
+        } else if self.running && (unit.get("NeedDaemonReload") == "yes" || !self.is_current(system, &unit)?) {
             State::differs("started before its files changed", "restarted")
         } else {
             State::Present
@@ -158,55 +162,46 @@ impl Reconcile for SystemdUnit {
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let shown = self.show(system)?;
-        let there = shown.is_there();
+        let unit = self.properties(system)?;
+        let exists = unit.exists();
         let drop_in = Backup::of(system, &self.drop_in())?;
-        Ok(serde_json::to_value(Was { enabled: there && shown.is_enabled(), running: there && shown.is_active(), drop_in })?)
+        Ok(serde_json::to_value(PreviousState { enabled: exists && unit.is_enabled(), running: exists && unit.is_active(), drop_in })?)
     }
 
-    fn apply(&self, system: &System, say: &mut dyn FnMut(&str)) -> Result<()> {
+    fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         if let Some(text) = self.drop_in_text(system)?
-            && system.text(self.drop_in())? != text
+            && system.read_text(self.drop_in())? != text
         {
-            backup::put_file(&system.path(self.drop_in()), text.as_bytes(), FileMode::own(0o644))?;
+            backup::write_file(&system.path(self.drop_in()), text.as_bytes(), FileMode::of_current_user(0o644))?;
         }
-        system.run(&["systemctl", "daemon-reload"], say)?;
-        let shown = self.show(system)?;
-        if !shown.is_there() {
-            return Err(Failure::failed(format!("unit {}: there is no such unit file", self.name)).into());
+        system.run(&["systemctl", "daemon-reload"], log)?;
+        let unit = self.properties(system)?;
+        if !unit.exists() {
+            return Err(Failure::failed(format!("unit {}: no such unit file", self.name))
+                .hint("add it to the image below `host/etc/systemd/system/`")
+                .into());
         }
-        if self.enabled && !shown.is_enabled() {
-            system.run(&["systemctl", "enable", "--quiet", "--", &self.name], say)?;
+        if self.enabled && !unit.is_enabled() {
+            system.run(&["systemctl", "enable", "--quiet", "--", &self.name], log)?;
         }
-        if self.running && !(shown.is_active() && self.started_current(system, &shown)?) {
-            self.restart(system, say)?;
+        // a process that hides its environment may be out of date: restart it
+        if self.running && !(unit.is_active() && (self.inputs.is_empty() || self.has_present_inputs(system, &unit)? == Some(true))) {
+            self.restart(system, log)?;
         }
         Ok(())
     }
 
-    fn undo(&self, system: &System, before: &Snapshot, say: &mut dyn FnMut(&str)) -> Result<()> {
-        let was = Was::deserialize(before)?;
-        let shown = self.show(system)?;
-        if shown.is_there() && !was.running {
-            system.run(&["systemctl", "stop", "--", &self.name], say)?;
+    fn undo(&self, system: &System, snapshot: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let previous = PreviousState::deserialize(snapshot)?;
+        let unit = self.properties(system)?;
+        if unit.exists() && !previous.running {
+            system.run(&["systemctl", "stop", "--", &self.name], log)?;
             system.run(&["systemctl", "reset-failed", "--", &self.name], &mut |_| ()).ok();
         }
-        if shown.is_there() && !was.enabled && shown.get("UnitFileState") == "enabled" {
-            system.run(&["systemctl", "disable", "--quiet", "--", &self.name], say)?;
+        if unit.exists() && !previous.enabled && unit.get("UnitFileState") == "enabled" {
+            system.run(&["systemctl", "disable", "--quiet", "--", &self.name], log)?;
         }
-        was.drop_in.restore(system, Path::new(&self.drop_in()))?;
-        system.run(&["systemctl", "daemon-reload"], say)
-    }
-}
-
-impl SystemdUnit {
-    /// After a daemon-reload: whether the running process already has the present inputs.
-    fn started_current(&self, system: &System, shown: &Shown) -> Result<bool> {
-        if self.inputs.is_empty() {
-            return Ok(true);
-        }
-        let environment = std::fs::read(system.path(format!("/proc/{}/environ", shown.get("MainPID")))).unwrap_or_default();
-        let wanted = format!("{INPUTS}={}", self.digest(system)?);
-        Ok(environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes()))
+        previous.drop_in.restore(system, Path::new(&self.drop_in()))?;
+        system.run(&["systemctl", "daemon-reload"], log)
     }
 }

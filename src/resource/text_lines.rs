@@ -1,24 +1,24 @@
-//! Lines of ours in text files.
+//! Single lines in text files that have other lines too.
 
-/// Where a line goes that is not there yet.
+/// Where a new line is inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Before all others, so that it wins.
+pub enum Position {
+    /// Before all others, for files whose first match wins.
     First,
     /// After all others.
     Last,
 }
 
-/// The text with exactly one line for which `ours` holds, namely `line`, or with none. A line that is there keeps its place.
-pub fn set(text: &str, ours: impl Fn(&str) -> bool, line: Option<&str>, place: Place) -> String {
+/// Replaces all lines that match by `line`, or removes them if it is `None`. An existing line keeps its position.
+pub fn set(text: &str, matches: impl Fn(&str) -> bool, line: Option<&str>, position: Position) -> String {
     let mut line = line;
-    let was_there = text.lines().any(&ours);
+    let was_there = text.lines().any(&matches);
     let mut lines: Vec<&str> = Vec::new();
-    if !was_there && place == Place::First {
+    if !was_there && position == Position::First {
         lines.extend(line.take());
     }
     for old in text.lines() {
-        match ours(old) {
+        match matches(old) {
             true => lines.extend(line.take()),
             false => lines.push(old),
         }
@@ -27,9 +27,9 @@ pub fn set(text: &str, ours: impl Fn(&str) -> bool, line: Option<&str>, place: P
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// The line for which `ours` holds.
-pub fn find(text: &str, ours: impl Fn(&str) -> bool) -> Option<&str> {
-    text.lines().find(|line| ours(line))
+/// Returns the first line that matches.
+pub fn find(text: &str, matches: impl Fn(&str) -> bool) -> Option<&str> {
+    text.lines().find(|line| matches(line))
 }
 
 #[cfg(test)]
@@ -37,18 +37,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_set_once_and_keeps_its_place() {
-        let ours = |line: &str| line.starts_with("a=");
-        for (name, text, line, place, expected) in [
-            ("new file", "", Some("a=1"), Place::Last, "a=1\n"),
-            ("last", "b\nc\n", Some("a=1"), Place::Last, "b\nc\na=1\n"),
-            ("first", "b\nc\n", Some("a=1"), Place::First, "a=1\nb\nc\n"),
-            ("replaced", "b\na=0\nc\na=2\n", Some("a=1"), Place::First, "b\na=1\nc\n"),
-            ("removed", "b\na=0\nc", None, Place::Last, "b\nc\n"),
-            ("no newline at the end", "b", Some("a=1"), Place::Last, "b\na=1\n"),
-            ("nothing to remove", "b\n", None, Place::First, "b\n"),
+    fn a_line_is_set_once_and_keeps_its_position() {
+        let matches = |line: &str| line.starts_with("a=");
+        for (name, text, line, position, expected) in [
+            ("new file", "", Some("a=1"), Position::Last, "a=1\n"),
+            ("last", "b\nc\n", Some("a=1"), Position::Last, "b\nc\na=1\n"),
+            ("first", "b\nc\n", Some("a=1"), Position::First, "a=1\nb\nc\n"),
+            ("replaced", "b\na=0\nc\na=2\n", Some("a=1"), Position::First, "b\na=1\nc\n"),
+            ("removed", "b\na=0\nc", None, Position::Last, "b\nc\n"),
+            ("no newline at the end", "b", Some("a=1"), Position::Last, "b\na=1\n"),
+            ("nothing to remove", "b\n", None, Position::First, "b\n"),
         ] {
-            assert_eq!(set(text, ours, line, place), expected, "{name}");
+            assert_eq!(set(text, matches, line, position), expected, "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One blob: read and verified on the way, or written and named at the end.
+//! Reads a blob and verifies its digest, or writes a new blob and computes its digest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -34,7 +34,7 @@ impl BlobReader {
         })?;
         let found = file.metadata().with_context(|| path.display().to_string())?.len();
         if found != expected.size {
-            return Err(wrong_size(&expected, found).into());
+            return Err(size_mismatch(&expected, found).into());
         }
         Ok(BlobReader { file, expected, hasher: Some(Hasher::by(expected.digest.algorithm(), io::sink())) })
     }
@@ -43,10 +43,10 @@ impl BlobReader {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         let (found, _) = hasher.finish();
         if found.size != self.expected.size {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, wrong_size(&self.expected, found.size)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, size_mismatch(&self.expected, found.size)));
         }
         if found.digest != self.expected.digest {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, damaged(&self.expected)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, digest_mismatch(&self.expected)));
         }
         Ok(())
     }
@@ -68,18 +68,18 @@ pub(super) fn missing(blob: &Blob) -> Failure {
     Failure::verification(format!("blob {} is not in the store", blob.digest)).hint("pull, load or build the image again")
 }
 
-pub(super) fn damaged(blob: &Blob) -> Failure {
+pub(super) fn digest_mismatch(blob: &Blob) -> Failure {
     Failure::verification(format!("blob {} is damaged: its content does not match the digest", blob.digest))
         .hint("`sealift fsck` checks the whole store")
 }
 
-pub(super) fn wrong_size(blob: &Blob, found: u64) -> Failure {
+pub(super) fn size_mismatch(blob: &Blob, found: u64) -> Failure {
     Failure::verification(format!("blob {} is damaged: {found} bytes, expected {}", blob.digest, blob.size))
         .hint("`sealift fsck` checks the whole store")
 }
 
-/// An error of writing into `dir`; a full disk with what helps.
-pub(super) fn cannot_write(dir: &Path, error: io::Error) -> io::Error {
+/// Turns an error of writing into `dir` into one with a hint if the disk is full.
+pub(super) fn write_error(dir: &Path, error: io::Error) -> io::Error {
     if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return error;
     }
@@ -88,7 +88,7 @@ pub(super) fn cannot_write(dir: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), failure)
 }
 
-/// Writes a new blob. Nothing is seen of it before [`BlobWriter::commit`]; dropped, it leaves nothing.
+/// Writes a new blob into a temporary file. It appears in the store with [`BlobWriter::commit`]; dropping it deletes the file.
 pub struct BlobWriter {
     out: Hasher<BufWriter<NamedTempFile>>,
     blobs: PathBuf,
@@ -117,10 +117,10 @@ impl BlobWriter {
         self.out.written()
     }
 
-    /// Ends the blob and gives its digest and size.
+    /// Syncs the blob, moves it to its place and returns its digest (sha256) and size in bytes.
     pub fn commit(self) -> Result<Blob> {
         let (blob, out) = self.out.finish();
-        let full = |error| cannot_write(&self.blobs, error);
+        let full = |error| write_error(&self.blobs, error);
         let file = out.into_inner().map_err(|error| full(error.into_error())).with_context(|| format!("write blob {}", blob.digest))?;
         file.as_file().sync_all().map_err(full).with_context(|| format!("write blob {}", blob.digest))?;
         // other users of the store may read it, as they may read what `put` writes
@@ -134,7 +134,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes).map_err(|error| cannot_write(&self.blobs, error))
+        self.out.write(bytes).map_err(|error| write_error(&self.blobs, error))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Checks the whole store: every blob against its digest, every document against what it names.
+//! Checks the whole store: every blob against its digest, every manifest against the blobs that it lists.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -9,83 +9,84 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use serde::Serialize;
 
 use super::prune::{digest_of, entries};
-use super::{Store, name_of};
+use super::{Store, ref_name};
 use crate::events::{Context, Unit};
 use crate::image::{Algorithm, Blob, Content, Digest, Reference};
 
-/// Something that is not as it should be.
+/// A damaged or missing blob, or an inconsistent manifest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// The blob, if it is about one.
+    /// The blob that is affected, if it is known.
     pub digest: Option<Digest>,
-    /// The names of the images that suffer from it.
+    /// The images that contain the blob.
     pub images: Vec<Reference>,
-    /// What is wrong.
-    pub what: String,
+    /// What is wrong; `what` in JSON.
+    #[serde(rename = "what")]
+    pub message: String,
 }
 
 impl Store {
-    /// Checks every blob and document; what is wrong, in the order of digests. An empty list is a sound store.
+    /// Checks every blob and manifest, and returns the problems in the order of digests. An empty list means a sound store.
     pub fn fsck(&self, ctx: &Context) -> Result<Vec<Problem>> {
         let roots = self.roots()?;
-        let mut found = Findings::default();
-        self.check_documents(&roots, &mut found, ctx)?;
+        let mut findings = Findings::default();
+        self.check_roots(&roots, &mut findings, ctx)?;
         for (digest, what) in self.check_bytes(ctx)? {
-            found.add(Some(digest), what);
+            findings.add(Some(digest), what);
         }
-        if found.found.is_empty() {
+        if findings.list.is_empty() {
             return Ok(Vec::new());
         }
-        // which images suffer is asked only when something is wrong: all blobs of all images would fill the memory
-        let mut suffering = found.suffering();
-        self.check_documents(&roots, &mut suffering, ctx)?;
-        Ok(found.problems(&suffering.reaches))
+        // affected images are looked up only when there are problems: a map of all blobs of all images would fill the memory
+        let mut affected = findings.affected();
+        self.check_roots(&roots, &mut affected, ctx)?;
+        Ok(findings.problems(&affected.reaches))
     }
 
-    fn check_documents(&self, roots: &[Descriptor], found: &mut Findings, ctx: &Context) -> Result<()> {
+    fn check_roots(&self, roots: &[Descriptor], findings: &mut Findings, ctx: &Context) -> Result<()> {
         for root in roots {
             ctx.check()?;
-            found.image = name_of(root);
-            self.check_document(root, found, true);
+            findings.image = ref_name(root);
+            self.check_descriptor(root, findings, true);
         }
         Ok(())
     }
 
-    fn check_document(&self, descriptor: &Descriptor, found: &mut Findings, needed: bool) {
+    fn check_descriptor(&self, descriptor: &Descriptor, findings: &mut Findings, needed: bool) {
         let blob = match Blob::try_from(descriptor) {
             Ok(blob) => blob,
-            Err(error) => return found.add(None, format!("{error:#}")),
+            Err(error) => return findings.add(None, format!("{error:#}")),
         };
-        found.reached(blob.digest);
+        findings.reached(blob.digest);
         if self.size_of(&blob.digest).is_none() && !needed {
             return;
         }
-        match self.document(descriptor) {
-            // an index may list platforms that nobody fetched
+        match self.read_manifest(descriptor) {
+            // an index may list platforms that were not pulled
             Ok(Content::Index(index)) => {
                 let whole = index.artifact_type().is_some();
-                index.manifests().iter().for_each(|child| self.check_document(child, found, whole));
+                index.manifests().iter().for_each(|child| self.check_descriptor(child, findings, whole));
             }
-            Ok(Content::Manifest(manifest)) => self.check_manifest(blob.digest, &manifest, found),
+            Ok(Content::Manifest(manifest)) => self.check_manifest(blob.digest, &manifest, findings),
             Ok(Content::Leaf) => {}
-            Err(error) => found.add(Some(blob.digest), format!("{error:#}")),
+            Err(error) => findings.add(Some(blob.digest), format!("{error:#}")),
         }
     }
 
-    fn check_manifest(&self, digest: Digest, manifest: &ImageManifest, found: &mut Findings) {
+    fn check_manifest(&self, digest: Digest, manifest: &ImageManifest, findings: &mut Findings) {
         for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
             let blob = match Blob::try_from(child) {
                 Ok(blob) => blob,
                 Err(error) => {
-                    found.add(Some(digest), format!("{error:#}"));
+                    findings.add(Some(digest), format!("{error:#}"));
                     continue;
                 }
             };
-            found.reached(blob.digest);
+            findings.reached(blob.digest);
             match self.size_of(&blob.digest) {
-                None => found.add(Some(blob.digest), format!("blob {} is missing", blob.digest)),
+                None => findings.add(Some(blob.digest), format!("blob {} is missing", blob.digest)),
                 Some(size) if size != blob.size => {
-                    found.add(
+                    findings.add(
                         Some(blob.digest),
                         format!("blob {} has {size} bytes, expected {} by manifest {digest}", blob.digest, blob.size),
                     );
@@ -94,17 +95,17 @@ impl Store {
             }
         }
         if *manifest.config().media_type() == MediaType::ImageConfig {
-            self.check_config(digest, manifest, found);
+            self.check_config(digest, manifest, findings);
         }
     }
 
-    /// What no other client checks: that the config names as many layers as the manifest has.
-    fn check_config(&self, digest: Digest, manifest: &ImageManifest, found: &mut Findings) {
+    /// Checks that the config has one diff ID for each layer of the manifest.
+    fn check_config(&self, digest: Digest, manifest: &ImageManifest, findings: &mut Findings) {
         let config = Blob::try_from(manifest.config()).and_then(|blob| self.read(&blob));
-        // a config that cannot be read is a finding about its bytes
+        // a config that cannot be read is reported with its blob
         let Ok(bytes) = config else { return };
         match serde_json::from_slice::<ImageConfiguration>(&bytes) {
-            Ok(config) if config.rootfs().diff_ids().len() != manifest.layers().len() => found.add(
+            Ok(config) if config.rootfs().diff_ids().len() != manifest.layers().len() => findings.add(
                 Some(digest),
                 format!(
                     "manifest {digest} has {} layers, its config has {} diff IDs",
@@ -113,7 +114,7 @@ impl Store {
                 ),
             ),
             Ok(_) => {}
-            Err(error) => found.add(Some(digest), format!("config of manifest {digest} is invalid: {error}")),
+            Err(error) => findings.add(Some(digest), format!("config of manifest {digest} is invalid: {error}")),
         }
     }
 
@@ -138,7 +139,7 @@ impl Store {
         Ok(damaged)
     }
 
-    /// Deletes a blob whose bytes are not what its digest says; whether it was so.
+    /// Deletes a blob if it does not match its digest; returns whether it did so.
     pub fn discard_damaged(&self, digest: &Digest) -> Result<bool> {
         let Some(size) = self.size_of(digest) else { return Ok(false) };
         let read = self.reader(&Blob { digest: *digest, size }).and_then(|mut reader| Ok(io::copy(&mut reader, &mut io::sink())?));
@@ -149,13 +150,13 @@ impl Store {
         Ok(true)
     }
 
-    /// The blobs that names keep and that are here: what `prune` takes nothing of.
+    /// The blobs in the store that images reach: those that `prune` keeps.
     pub fn reachable_blobs(&self) -> Result<Vec<Blob>> {
         let reached = self.reachable(&self.roots()?)?;
         Ok(reached.into_iter().filter_map(|digest| Some(Blob { digest, size: self.size_of(&digest)? })).collect())
     }
 
-    /// All blobs that are here, with the size they have.
+    /// All blobs in the store, with the size of their files in bytes.
     pub fn blobs(&self) -> Result<Vec<Blob>> {
         let mut blobs = Vec::new();
         for algorithm in Algorithm::ALL {
@@ -175,20 +176,20 @@ fn read_to_end(mut reader: impl Read, buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// What was found.
+/// Problems found so far.
 #[derive(Default)]
 struct Findings {
-    /// The image that is looked at.
+    /// The image that is being checked.
     image: Option<Reference>,
-    /// The images that reach the blobs that are asked about.
+    /// For each blob of interest, the images that reach it.
     reaches: BTreeMap<Digest, Vec<Reference>>,
-    found: Vec<(Option<Digest>, Vec<Reference>, String)>,
+    list: Vec<(Option<Digest>, Vec<Reference>, String)>,
 }
 
 impl Findings {
-    /// Asks which images reach the blobs that something is wrong with.
-    fn suffering(&self) -> Findings {
-        let reaches = self.found.iter().filter_map(|(digest, ..)| Some(((*digest)?, Vec::new()))).collect();
+    /// Empty findings that collect which images reach the affected blobs.
+    fn affected(&self) -> Findings {
+        let reaches = self.list.iter().filter_map(|(digest, ..)| Some(((*digest)?, Vec::new()))).collect();
         Findings { reaches, ..Findings::default() }
     }
 
@@ -201,16 +202,16 @@ impl Findings {
     }
 
     fn add(&mut self, digest: Option<Digest>, what: String) {
-        self.found.push((digest, self.image.iter().cloned().collect(), what));
+        self.list.push((digest, self.image.iter().cloned().collect(), what));
     }
 
-    /// One problem for each finding, with all images that suffer from it.
+    /// One problem for each finding, with all images that it affects.
     fn problems(self, reaches: &BTreeMap<Digest, Vec<Reference>>) -> Vec<Problem> {
         let problem = |(digest, images, what): (Option<Digest>, Vec<Reference>, String)| {
-            let suffering = digest.and_then(|digest| reaches.get(&digest).cloned());
-            Problem { digest, images: suffering.unwrap_or(images), what }
+            let affected = digest.and_then(|digest| reaches.get(&digest).cloned());
+            Problem { digest, images: affected.unwrap_or(images), message: what }
         };
-        let mut problems: Vec<Problem> = self.found.into_iter().map(problem).collect();
+        let mut problems: Vec<Problem> = self.list.into_iter().map(problem).collect();
         problems.sort();
         problems.dedup();
         problems

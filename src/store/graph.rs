@@ -1,4 +1,4 @@
-//! What hangs on what: from a root through indexes and manifests to every blob.
+//! Walks the graph of an image: from its root through indexes and manifests to every blob.
 
 use std::collections::BTreeSet;
 
@@ -6,35 +6,37 @@ use anyhow::{Context as _, Result, bail, ensure};
 use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
 use serde::Serialize;
 
-use super::{MAX_DOCUMENT, Store};
+use super::{MAX_MANIFEST_SIZE, Store};
 use crate::error::Failure;
 use crate::image::{Blob, Content, Digest, canonical, children, content_of};
 
 /// A blob that a root reaches.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// What its parent says of it.
+    /// Its descriptor, as its parent has it.
     pub descriptor: Descriptor,
     /// Its digest and size.
     pub blob: Blob,
-    /// The document, or that it is a leaf. What a manifest lists is a leaf always, also a manifest among workloads.
+    /// The parsed index or manifest, or a leaf. Layers of a manifest are always leaves, also if they are manifests of workloads.
     pub content: Content,
 }
 
 impl Store {
-    /// Everything reachable from `root`, each blob once, children before the documents that name them, `root` last.
+    /// Everything reachable from `root`, each blob once, children before their parents, `root` last.
     ///
-    /// Documents are read and verified, leaves are not opened and may be missing. A document that is missing or damaged is
+    /// Indexes and manifests are read and verified; leaves are not opened and may be missing. A missing or damaged manifest is
     /// an error of kind `Verification`.
     pub fn walk(&self, root: &Descriptor) -> Result<Vec<Node>> {
         let mut walk = Walk { store: self, seen: BTreeSet::new(), nodes: Vec::new() };
-        walk.document(root)?;
+        walk.visit_manifest(root)?;
         Ok(walk.nodes)
     }
 
-    /// Reads and parses the document that `descriptor` names. One that calls itself something else than the descriptor
-    /// does, or is of another schema version than 2, is an error of kind `Verification`.
-    pub fn document(&self, descriptor: &Descriptor) -> Result<Content> {
+    /// Reads, verifies and parses the index or manifest of a descriptor; other media types give [`Content::Leaf`].
+    ///
+    /// # Errors
+    /// `Verification` if it is missing or damaged, if its `mediaType` differs from the descriptor's, or its `schemaVersion` is not 2.
+    pub fn read_manifest(&self, descriptor: &Descriptor) -> Result<Content> {
         let blob = Blob::try_from(descriptor)?;
         let wrong =
             |what: String| Failure::verification(format!("blob {} {what}", blob.digest)).hint("pull, load or build the image again");
@@ -54,26 +56,26 @@ impl Store {
         Ok(content)
     }
 
-    /// Writes a document, and describes it.
-    pub fn put_document(&self, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
+    /// Stores a value as canonical JSON and returns its descriptor.
+    pub fn put_json(&self, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
         let blob = self.put(&canonical(document)?)?;
         Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
     }
 
-    /// The digests that `roots` reach.
+    /// The digests reachable from `roots`, those of missing leaves included.
     ///
-    /// Documents that are not here are passed over: an index may list platforms that nobody fetched. A damaged one is an
-    /// error, since what hangs on it cannot be known.
+    /// Missing manifests are skipped: an index may list platforms that were not pulled. A damaged one is an error, since its children
+    /// are unknown.
     pub fn reachable<'a>(&self, roots: impl IntoIterator<Item = &'a Descriptor>) -> Result<BTreeSet<Digest>> {
         let mut reached = BTreeSet::new();
         let mut open: Vec<Descriptor> = roots.into_iter().cloned().collect();
         while let Some(descriptor) = open.pop() {
-            // blobs of other algorithms than these are not in the store
+            // blobs with other digest algorithms are never in the store
             let Ok(blob) = Blob::try_from(&descriptor) else { continue };
             if !reached.insert(blob.digest) || self.size_of(&blob.digest).is_none() || is_leaf(&descriptor) {
                 continue;
             }
-            let content = self.document(&descriptor)?;
+            let content = self.read_manifest(&descriptor)?;
             match &content {
                 Content::Index(index) => open.extend(index.manifests().iter().cloned()),
                 _ => reached.extend(children(&content).iter().filter_map(|child| Digest::try_from(child.digest()).ok())),
@@ -83,7 +85,7 @@ impl Store {
     }
 }
 
-/// Whether a descriptor names no document by its media type.
+/// Whether the media type is neither that of an index nor of a manifest.
 fn is_leaf(descriptor: &Descriptor) -> bool {
     matches!(content_of(descriptor.media_type(), b""), Ok(Content::Leaf))
 }
@@ -95,17 +97,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn document(&mut self, descriptor: &Descriptor) -> Result<()> {
+    fn visit_manifest(&mut self, descriptor: &Descriptor) -> Result<()> {
         let blob = Blob::try_from(descriptor)?;
-        if is_leaf(descriptor) || blob.size > MAX_DOCUMENT {
+        if is_leaf(descriptor) || blob.size > MAX_MANIFEST_SIZE {
             return self.add(descriptor, Content::Leaf);
         }
         if !self.seen.insert(blob.digest) {
             return Ok(());
         }
-        let content = self.store.document(descriptor)?;
+        let content = self.store.read_manifest(descriptor)?;
         match &content {
-            Content::Index(index) => index.manifests().iter().try_for_each(|child| self.document(child))?,
+            Content::Index(index) => index.manifests().iter().try_for_each(|child| self.visit_manifest(child))?,
             _ => children(&content).iter().try_for_each(|child| self.leaf(child))?,
         }
         self.nodes.push(Node { descriptor: descriptor.clone(), blob, content });

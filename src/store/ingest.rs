@@ -1,4 +1,4 @@
-//! Downloads that survive: bytes of a blob whose digest is known, kept until they are whole.
+//! Resumable downloads of blobs whose digest is known.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::Store;
-use super::blob::{damaged, wrong_size};
+use super::blob::{digest_mismatch, size_mismatch};
 use super::partial::Partial;
 use crate::image::Blob;
 
-/// A download under way in `ingest/<digest>.part`, locked against other processes. Dropped, it stays for the next try.
+/// A download in `ingest/<digest>.part`, locked against other processes. Dropping it keeps the file, to be resumed.
 pub struct Ingest {
     part: Partial,
     expected: Blob,
-    /// The whole blob is in its place already: another process was faster.
-    whole: bool,
+    /// The blob is in the store already: another process was faster.
+    complete: bool,
     target: PathBuf,
 }
 
@@ -29,34 +29,33 @@ impl Ingest {
     pub(super) fn open(store: &Store, expected: Blob) -> Result<Self> {
         fs_err::create_dir_all(store.ingest_dir())?;
         let mut part = Partial::open(store.ingest_dir().join(format!("{}.part", expected.digest.hex())), expected.digest.algorithm())?;
-        // more than the blob has is no start of it
+        // more bytes than the blob has cannot be its beginning
         if part.offset() > expected.size {
             part.restart()?;
         }
-        Ok(Ingest { part, expected, whole: store.has(&expected), target: store.blob_path(&expected.digest) })
+        Ok(Ingest { part, expected, complete: store.has(&expected), target: store.blob_path(&expected.digest) })
     }
 
-    /// Bytes here already: where to go on.
+    /// Bytes received so far: where to resume.
     pub fn offset(&self) -> u64 {
-        if self.whole { self.expected.size } else { self.part.offset() }
+        if self.complete { self.expected.size } else { self.part.offset() }
     }
 
-    /// Throws away what is here: the other end could not go on from [`Ingest::offset`].
+    /// Discards the bytes received so far, for a source that cannot resume at [`Ingest::offset`].
     pub fn restart(&mut self) -> Result<()> {
-        self.whole = false;
+        self.complete = false;
         self.part.restart()
     }
 
-    /// Verifies and moves the blob to its place. A wrong digest or size throws the bytes away and is an error of kind
-    /// `Verification` that names the blob.
+    /// Verifies the blob and moves it to its place. A wrong digest or size discards the bytes and is an error of kind `Verification`.
     pub fn commit(self) -> Result<()> {
-        let Ingest { part, expected, whole, target } = self;
-        if whole {
-            return part.throw_away();
+        let Ingest { part, expected, complete, target } = self;
+        if complete {
+            return part.discard();
         }
         let place = |found: &Blob| match found.size {
-            size if size != expected.size => bail!(wrong_size(&expected, size)),
-            _ if found.digest != expected.digest => bail!(damaged(&expected)),
+            size if size != expected.size => bail!(size_mismatch(&expected, size)),
+            _ if found.digest != expected.digest => bail!(digest_mismatch(&expected)),
             _ => Ok(target),
         };
         part.finish(place).map(drop)
@@ -67,7 +66,7 @@ impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let total = self.offset() + bytes.len() as u64;
         if total > self.expected.size {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, wrong_size(&self.expected, total)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, size_mismatch(&self.expected, total)));
         }
         self.part.write(bytes)
     }

@@ -1,4 +1,4 @@
-//! What an image consists of, as its documents tell: a cluster image, one of Sealer's, or any other OCI image.
+//! Reads the manifests and config of an image: a cluster image, one made by Sealer, or any other OCI image.
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os, Platform, PlatformBuilder};
@@ -10,40 +10,40 @@ use crate::image::{
     host_platform, parse_platform, platform_string, serves,
 };
 
-/// An image for one platform.
+/// An image for one platform, its manifest and config parsed.
 #[derive(Debug, Clone)]
 pub struct InspectedImage {
-    /// The platform.
+    /// The platform; `unknown/unknown` if nothing says it.
     pub platform: Platform,
     /// The rootfs manifest's descriptor.
     pub rootfs: Descriptor,
     /// The rootfs manifest.
     pub manifest: ImageManifest,
-    /// Its config, if it is an image's.
+    /// Its config; `None` if it is not an image config.
     pub config: Option<ImageConfiguration>,
-    /// What it says about a cluster; none for an image that is no cluster image.
+    /// Its cluster config; `None` for an image that is not a cluster image.
     pub cluster: Option<ClusterConfig>,
-    /// The container images that it brings.
+    /// The container images that it contains.
     pub workloads: Vec<Workload>,
 }
 
 /// A container image among the workloads of a cluster image.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// What manifests call it.
+    /// Its name in Kubernetes manifests.
     pub name: Reference,
     /// Its root: a manifest or an index.
     pub descriptor: Descriptor,
-    /// The app that brought it.
+    /// The app that it belongs to.
     pub app: Option<String>,
-    /// The bytes of what it consists of, as far as it is here.
+    /// The size of its blobs in the store, in bytes.
     pub size: u64,
 }
 
 impl Store {
-    /// The image's parts, one for each platform that is here.
+    /// Inspects an image: one result for each platform that is in the store.
     pub fn inspect(&self, descriptor: &Descriptor) -> Result<Vec<InspectedImage>> {
-        match self.document(descriptor)? {
+        match self.read_manifest(descriptor)? {
             Content::Index(index) => self.inspect_index(&index),
             Content::Manifest(manifest) => Ok(vec![self.inspect_manifest(descriptor, *manifest, None, None)?]),
             Content::Leaf => {
@@ -54,34 +54,34 @@ impl Store {
         }
     }
 
-    /// The part of a named image for a platform, or for this machine's; an image with one part needs no saying.
+    /// Inspects a named image for one platform. Default: this machine's, or the only one that the image has.
     ///
     /// # Errors
-    /// `Usage` if it has none for that platform: what there is, is named.
-    pub fn part(&self, name: &Reference, platform: Option<&str>) -> Result<InspectedImage> {
+    /// `Usage` if the image has no such platform; the hint lists those that it has.
+    pub fn inspect_platform(&self, name: &Reference, platform: Option<&str>) -> Result<InspectedImage> {
         let parts = self.inspect(&self.find(name)?)?;
-        let wanted = platform.map_or_else(|| Ok(host_platform()), parse_platform)?;
-        let there: Vec<String> = parts.iter().map(|part| platform_string(&part.platform)).collect();
-        let alone = parts.len() == 1 && platform.is_none();
-        parts.into_iter().find(|part| alone || serves(&part.platform, &wanted)).ok_or_else(|| {
-            let wanted = platform_string(&wanted);
-            Failure::usage(format!("image {} is not built for {wanted}", name.familiar()))
-                .hint(format!("choose one with `--platform`: {}", there.join(", ")))
+        let requested = platform.map_or_else(|| Ok(host_platform()), parse_platform)?;
+        let available: Vec<String> = parts.iter().map(|part| platform_string(&part.platform)).collect();
+        let is_only = parts.len() == 1 && platform.is_none();
+        parts.into_iter().find(|part| is_only || serves(&part.platform, &requested)).ok_or_else(|| {
+            let requested = platform_string(&requested);
+            Failure::usage(format!("image {} is not built for {requested}", name.familiar()))
+                .hint(format!("choose one with `--platform`: {}", available.join(", ")))
                 .into()
         })
     }
 
     fn inspect_index(&self, index: &ImageIndex) -> Result<Vec<InspectedImage>> {
-        let mut surveyed = Vec::new();
+        let mut images = Vec::new();
         for part in ClusterImage::from_index(index)?.parts {
-            // an index may list platforms that nobody fetched
+            // an index may list platforms that were not pulled
             if !self.has(&Blob::try_from(&part.rootfs)?) {
                 continue;
             }
-            let Content::Manifest(manifest) = self.document(&part.rootfs)? else { continue };
-            surveyed.push(self.inspect_manifest(&part.rootfs, *manifest, Some(part.platform), part.workloads.as_ref())?);
+            let Content::Manifest(manifest) = self.read_manifest(&part.rootfs)? else { continue };
+            images.push(self.inspect_manifest(&part.rootfs, *manifest, Some(part.platform), part.workloads.as_ref())?);
         }
-        Ok(surveyed)
+        Ok(images)
     }
 
     fn inspect_manifest(
@@ -102,21 +102,21 @@ impl Store {
         Ok(InspectedImage { platform, rootfs: rootfs.clone(), manifest, config, cluster, workloads })
     }
 
-    /// The container images that a workloads manifest names.
+    /// The container images that a workloads manifest lists.
     pub fn workloads(&self, descriptor: &Descriptor) -> Result<Vec<Workload>> {
-        let Content::Manifest(manifest) = self.document(descriptor)? else { return Ok(Vec::new()) };
+        let Content::Manifest(manifest) = self.read_manifest(descriptor)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for root in manifest.layers() {
             let annotation = |key| root.annotations().as_ref().and_then(|annotations| annotations.get(key));
             let Some(name) = annotation(ANNOTATION_REF_NAME) else { continue };
             let name = name.parse().with_context(|| format!("workloads manifest {}", descriptor.digest()))?;
-            found.push(Workload { name, app: annotation(ANNOTATION_APP).cloned(), size: self.size_below(root)?, descriptor: root.clone() });
+            found.push(Workload { name, app: annotation(ANNOTATION_APP).cloned(), size: self.total_size(root)?, descriptor: root.clone() });
         }
         Ok(found)
     }
 
-    /// The bytes of everything reachable from `root` that is here, each blob once.
-    pub fn size_below(&self, root: &Descriptor) -> Result<u64> {
+    /// The size in bytes of everything reachable from `root` that is in the store, each blob once.
+    pub fn total_size(&self, root: &Descriptor) -> Result<u64> {
         Ok(self.reachable([root])?.iter().filter_map(|digest| self.size_of(digest)).sum())
     }
 }

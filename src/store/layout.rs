@@ -1,4 +1,4 @@
-//! The frame of the store: `oci-layout`, an empty index, the folders.
+//! Creates an empty store (OCI image layout: `oci-layout`, `index.json`, `blobs/`) and checks its version.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,23 +18,23 @@ struct OciLayout {
     image_layout_version: String,
 }
 
-/// Makes sure that `root` is an OCI image layout of a version we know; an empty or missing directory becomes one.
-pub(super) fn open_or_make(root: &Path) -> Result<()> {
+/// Makes sure that `root` is an OCI image layout of version 1.0.0; an empty or missing directory becomes one.
+pub(super) fn open_or_create(root: &Path) -> Result<()> {
     if check_version(root)? {
         return Ok(());
     }
     fs_err::create_dir_all(root)?;
-    // `lock` is our own file: a directory with it is a store that another process makes or was killed making
-    // (looked for last: one that is being made begins with it)
+    // a directory with our file `lock` is a store that another process is creating, or was killed while creating
+    // (checked last, because it is the first file of a new store)
     if fs_err::read_dir(root)?.next().is_some() && !root.join("lock").exists() {
         return Err(Failure::usage("not an image store: the directory is not empty and has no `oci-layout` file")
             .hint("use an empty or new directory with `--store DIR`")
             .into());
     }
-    make(root)
+    create(root)
 }
 
-fn make(root: &Path) -> Result<()> {
+fn create(root: &Path) -> Result<()> {
     let lock = File::options().create(true).append(true).open(root.join("lock"))?;
     lock.lock()?;
     if check_version(root)? {
@@ -48,7 +48,7 @@ fn make(root: &Path) -> Result<()> {
     atomic_file::write(&root.join("oci-layout"), LAYOUT, 0o644)
 }
 
-/// Whether there is a layout; one of another version is an error.
+/// Whether there is a layout; another version than 1.0.0 is an error.
 fn check_version(root: &Path) -> Result<bool> {
     let text = match fs::read(root.join("oci-layout")) {
         Ok(text) => text,

@@ -1,4 +1,4 @@
-//! Locks between processes: users of blobs against `prune`, changers of names against each other.
+//! Locks between processes: users of blobs against `prune`, writers of `index.json` against each other.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result};
 use super::Store;
 use crate::events::Context;
 
-/// While it lives, `prune` by another process waits, so nothing that is being put together is deleted.
+/// While it exists, `prune` in another process waits, so blobs that no image names yet are not deleted.
 #[derive(Debug)]
 pub struct SharedLock {
     _lock: Option<File>,
 }
 
 impl Store {
-    /// Holds off `prune`. Every command that adds or reads blobs holds it while it runs.
+    /// Takes the shared lock, which blocks `prune`. Every command that reads or adds blobs holds it.
     pub fn lock_shared(&self) -> Result<SharedLock> {
         let path = self.root.join("lock");
         let opened = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path));
-        // a store that we may not write and that nobody locked yet: there is nothing to hold
+        // a read-only store without a lock file: nobody can prune it
         let Ok(lock) = opened else {
             return Ok(SharedLock { _lock: None });
         };
@@ -27,14 +27,14 @@ impl Store {
         Ok(SharedLock { _lock: Some(lock) })
     }
 
-    /// Waits until no other process uses the store, and keeps it so.
+    /// Waits until no other process uses the store, then takes the exclusive lock.
     pub fn lock_exclusive(&self, ctx: &Context) -> Result<File> {
-        let mut told = false;
+        let mut noted = false;
         loop {
             if let Some(lock) = self.try_lock_exclusive()? {
                 return Ok(lock);
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut noted, true) {
                 ctx.note("waiting for other commands to release the store");
             }
             ctx.check()?;
@@ -42,7 +42,7 @@ impl Store {
         }
     }
 
-    /// Keeps other processes from using the store, if none uses it now.
+    /// Takes the exclusive lock if no other process uses the store; else `None`.
     pub(super) fn try_lock_exclusive(&self) -> Result<Option<File>> {
         self.ensure_writable()?;
         let path = self.root.join("lock");
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Keeps other processes from changing names.
+    /// Takes the lock for writing `index.json`.
     pub(super) fn lock_refs(&self) -> Result<File> {
         self.ensure_writable()?;
         let path = self.root.join("index.lock");

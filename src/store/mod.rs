@@ -1,16 +1,17 @@
-//! The local store: an OCI image layout directory with whole-or-nothing blobs, names under a lock, resumable downloads.
+//! The local image store: an OCI image layout directory with atomic blobs, locked references and resumable downloads.
 //!
 //! ```text
-//! oci-layout  index.json              names and what they point at
-//! blobs/sha256/<hex>  blobs/sha512/…  blobs, whole and verified
-//! ingest/<hex>.part  ingest/.new-*    downloads to go on with, blobs being written
-//! ingest/<id>.upload                  uploads that the registry takes
-//! checked/<hex>                       what was found out about a blob
-//! lock  index.lock                    held by whoever uses blobs, changes names
+//! oci-layout  index.json              references, and the descriptors that they point at
+//! blobs/sha256/<hex>  blobs/sha512/…  blobs, complete and verified
+//! ingest/<hex>.part  ingest/.new-*    downloads to resume, blobs being written
+//! ingest/<hex>.<start>-<end>.piece    chunks of blobs that come in several parts
+//! ingest/<id>.upload                  uploads to the registry server
+//! checked/<hex>                       cached results of verifying a blob
+//! lock  index.lock                    locks: users of blobs, writers of index.json
 //! ```
 //!
-//! Bytes that are not what their digest says are an error of kind `Verification` that names the blob, also when it comes
-//! out of [`Read::read`] inside an I/O error.
+//! A blob that does not match its digest is an error of kind `Verification` that names it, also when [`Read::read`] returns it as
+//! an I/O error.
 
 mod blob;
 mod chunk;
@@ -44,56 +45,56 @@ pub use inspect::{InspectedImage, Workload};
 pub use lock::SharedLock;
 pub use prune::Pruned;
 pub use referrers::is_referrer;
-pub use refs::name_of;
+pub use refs::ref_name;
 pub use upload::Upload;
 
-/// Documents (indexes, manifests, configs) are at most this many bytes.
-pub const MAX_DOCUMENT: u64 = 4 << 20;
+/// The limit for indexes, manifests and configs, in bytes: 4 MiB, as registries have it.
+pub const MAX_MANIFEST_SIZE: u64 = 4 << 20;
 
-/// A local store, open.
+/// An open local store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
 }
 
 impl Store {
-    /// Opens the store at `root`, making an empty one if there is none. A directory that is something else is refused.
+    /// Opens the store at `root`, creating an empty one if the directory is missing or empty. Any other directory is refused.
     ///
-    /// A store that may only be read can be opened too.
+    /// A read-only store can be opened too.
     pub fn open(root: &Path) -> Result<Store> {
-        layout::open_or_make(root).with_context(|| format!("store {}", root.display()))?;
+        layout::open_or_create(root).with_context(|| format!("store {}", root.display()))?;
         Ok(Store { root: root.to_owned() })
     }
 
-    /// The directory it is in.
+    /// The directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The file that holds, or would hold, the blob.
+    /// The path of a blob's file, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.place())
     }
 
-    /// The size of the blob if it is here (whole: a blob appears under its digest only when verified).
+    /// The size of a blob in bytes; `None` if it is not in the store.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
         std::fs::metadata(self.blob_path(digest)).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
-    /// Whether the blob is here with its size.
+    /// Whether the blob is in the store, with this size.
     pub fn has(&self, blob: &Blob) -> bool {
         self.size_of(&blob.digest) == Some(blob.size)
     }
 
-    /// Opens a blob for reading. The reader verifies: reading to the end fails when the bytes do not match digest and size.
+    /// Opens a blob for reading. The read that reaches the end fails if the content does not match digest and size.
     pub fn reader(&self, blob: &Blob) -> Result<BlobReader> {
         BlobReader::open(&self.blob_path(&blob.digest), *blob)
     }
 
-    /// Reads a small blob (a manifest, a config; at most [`MAX_DOCUMENT`] bytes), verified.
+    /// Reads a small blob (a manifest, a config; at most [`MAX_MANIFEST_SIZE`] bytes), verified.
     pub fn read(&self, blob: &Blob) -> Result<Vec<u8>> {
         ensure!(
-            blob.size <= MAX_DOCUMENT,
+            blob.size <= MAX_MANIFEST_SIZE,
             Failure::verification(format!("blob {} is too large for a manifest or config: {} bytes, limit 4 MiB", blob.digest, blob.size))
         );
         let mut bytes = Vec::with_capacity(usize::try_from(blob.size)?);
@@ -101,7 +102,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Fails where the store may only be read.
+    /// Fails if the store is read-only.
     fn ensure_writable(&self) -> Result<()> {
         let denied = |error| {
             Failure::failed(format!("store {} is not writable: {error}", self.root.display()))
@@ -110,8 +111,8 @@ impl Store {
         Ok(rustix::fs::access(&self.root, rustix::fs::Access::WRITE_OK).map_err(denied)?)
     }
 
-    /// Fails unless the store's filesystem has room for so many bytes more; `purpose` says for what, `to pull`.
-    pub fn ensure_room(&self, needed: u64, purpose: &str) -> Result<()> {
+    /// Fails unless the store's filesystem has `needed` bytes free; `purpose` is for the message: `to pull`.
+    pub fn ensure_disk_space(&self, needed: u64, purpose: &str) -> Result<()> {
         let Ok(filesystem) = rustix::fs::statvfs(&self.root) else { return Ok(()) };
         let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
         let message = || {
@@ -121,32 +122,32 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a blob whose digest is not known yet.
+    /// Begins a new blob whose digest is not known yet.
     pub fn writer(&self) -> Result<BlobWriter> {
         self.ensure_writable()?;
         BlobWriter::create(self)
     }
 
-    /// Stores a small blob.
+    /// Stores a small blob and returns its sha256 digest and size.
     pub fn put(&self, bytes: &[u8]) -> Result<Blob> {
         let blob = Blob::of(bytes);
-        self.put_known(&blob, bytes)?;
+        self.put_verified(&blob, bytes)?;
         Ok(blob)
     }
 
-    /// Stores a small blob whose digest is known; other bytes than its are an error of kind `Verification`.
-    pub fn put_known(&self, blob: &Blob, bytes: &[u8]) -> Result<()> {
+    /// Stores a small blob whose digest is known; a mismatch is an error of kind `Verification`.
+    pub fn put_verified(&self, blob: &Blob, bytes: &[u8]) -> Result<()> {
         if self.has(blob) {
             return Ok(());
         }
         if Blob::like(&blob.digest, bytes) != *blob {
-            return Err(blob::damaged(blob).into());
+            return Err(blob::digest_mismatch(blob).into());
         }
         self.ensure_writable()?;
         crate::atomic_file::write(&self.blob_path(&blob.digest), bytes, 0o644)
     }
 
-    /// Begins or continues the download of a blob whose digest is known; what arrived earlier is kept and counted.
+    /// Begins or resumes the download of a blob whose digest is known.
     ///
     /// Waits while another process downloads the same blob. An [`Ingest`] whose offset is the blob's size needs only
     /// [`Ingest::commit`].
@@ -155,13 +156,13 @@ impl Store {
         Ingest::open(self, *blob)
     }
 
-    /// How many bytes of an interrupted download are here; never changes the store.
-    pub fn arrived(&self, blob: &Blob) -> u64 {
+    /// The bytes of an interrupted download of a blob; 0 if there is none. Never changes the store.
+    pub fn partial_size(&self, blob: &Blob) -> u64 {
         let part = self.ingest_dir().join(format!("{}.part", blob.digest.hex()));
         std::fs::metadata(part).map_or(0, |meta| meta.len()).min(blob.size)
     }
 
-    /// Where blobs are whose digests were computed so.
+    /// The directory of blobs with digests of this algorithm.
     fn blobs_dir(&self, algorithm: Algorithm) -> PathBuf {
         self.root.join("blobs").join(algorithm.name())
     }

@@ -1,4 +1,4 @@
-//! A file whose bytes arrive in several goes: hashed as they come, locked against other processes, kept when the process dies.
+//! A partial file: locked against other processes, hashed while it is written, and kept when the process dies, to be resumed.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::blob::cannot_write;
+use super::blob::write_error;
 use crate::atomic_file;
 use crate::image::{Algorithm, Blob, Hasher};
 
-/// Such a file. Dropped, it stays for the next go.
+/// A partial file. Dropping it keeps the file, to be resumed.
 pub(super) struct Partial {
     out: Hasher<File>,
     algorithm: Algorithm,
@@ -19,33 +19,33 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens or makes it and counts what is in it, hashed so; waits while another process has it.
+    /// Opens or creates the file and hashes what it has; waits while another process has it locked.
     pub(super) fn open(path: PathBuf, algorithm: Algorithm) -> Result<Self> {
         let file = lock(&path).with_context(|| path.display().to_string())?;
-        Partial { out: Hasher::by(algorithm, file), algorithm, path }.counted()
+        Partial { out: Hasher::by(algorithm, file), algorithm, path }.with_existing_hashed()
     }
 
-    /// The same with what is here hashed by another algorithm.
-    pub(super) fn hashed_by(self, algorithm: Algorithm) -> Result<Self> {
+    /// Hashes the content again if the algorithm is another one.
+    pub(super) fn rehash_with(self, algorithm: Algorithm) -> Result<Self> {
         if algorithm == self.algorithm {
             return Ok(self);
         }
         let (_, mut file) = self.out.finish();
         file.seek(SeekFrom::Start(0))?;
-        Partial { out: Hasher::by(algorithm, file), algorithm, path: self.path }.counted()
+        Partial { out: Hasher::by(algorithm, file), algorithm, path: self.path }.with_existing_hashed()
     }
 
-    fn counted(mut self) -> Result<Self> {
-        self.count_what_is_here().with_context(|| self.path.display().to_string())?;
+    fn with_existing_hashed(mut self) -> Result<Self> {
+        self.hash_existing().with_context(|| self.path.display().to_string())?;
         Ok(self)
     }
 
-    /// Bytes here so far.
+    /// Bytes written so far.
     pub(super) fn offset(&self) -> u64 {
         self.out.written()
     }
 
-    /// Throws away what is here, and begins again.
+    /// Discards the content and begins again.
     pub(super) fn restart(&mut self) -> Result<()> {
         let mut file = self.out.get_mut().try_clone()?;
         file.set_len(0).with_context(|| self.path.display().to_string())?;
@@ -54,12 +54,12 @@ impl Partial {
         Ok(())
     }
 
-    /// Removes it.
-    pub(super) fn throw_away(self) -> Result<()> {
+    /// Deletes the file.
+    pub(super) fn discard(self) -> Result<()> {
         Ok(fs_err::remove_file(&self.path)?)
     }
 
-    /// Ends it: moved to where `place` says by what came, or thrown away when that is an error.
+    /// Moves the file to the path that `place` returns for its digest, or deletes it if `place` fails.
     pub(super) fn finish(self, place: impl FnOnce(&Blob) -> Result<PathBuf>) -> Result<Blob> {
         let (blob, file) = self.out.finish();
         let target = match place(&blob) {
@@ -77,8 +77,8 @@ impl Partial {
         Ok(blob)
     }
 
-    /// Hashes what an earlier go left, once, and goes to its end.
-    fn count_what_is_here(&mut self) -> Result<()> {
+    /// Hashes the content that an earlier process wrote, and moves to its end.
+    fn hash_existing(&mut self) -> Result<()> {
         let mut file = self.out.get_mut().try_clone()?;
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -92,7 +92,7 @@ impl Partial {
 
 impl Write for Partial {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes).map_err(|error| cannot_write(self.path.parent().unwrap_or(&self.path), error))
+        self.out.write(bytes).map_err(|error| write_error(self.path.parent().unwrap_or(&self.path), error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -100,7 +100,7 @@ impl Write for Partial {
     }
 }
 
-/// Opens and locks the file; not one that another process has meanwhile moved to its place or thrown away.
+/// Opens and locks the file. Tries again if another process has moved or deleted it meanwhile.
 fn lock(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;

@@ -1,4 +1,4 @@
-//! Deletes what no name reaches.
+//! Garbage collection: deletes blobs that no image reaches.
 
 use std::collections::BTreeSet;
 use std::fs::DirEntry;
@@ -15,21 +15,22 @@ use crate::image::{Algorithm, Digest};
 /// What `prune` deleted, or would delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Pruned {
-    /// Blobs that no name reached.
+    /// Blobs that no image reaches.
     pub blobs: u64,
-    /// Downloads that nobody went on with, and other files that were left half written.
+    /// Unfinished downloads and uploads, and temporary files.
     pub leftovers: u64,
-    /// The bytes of all of them.
+    /// The size of all of them in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Deletes blobs that no name reaches, unfinished downloads and other leftovers. With `dry_run` it only counts.
+    /// Deletes blobs that no image reaches, unfinished downloads and temporary files. With `dry_run` it only counts.
     ///
     /// Waits until no other process uses the store.
     pub fn prune(&self, dry_run: bool, ctx: &Context) -> Result<Pruned> {
         let _alone = self.lock_exclusive(ctx)?;
-        let (kept, orphans) = self.kept().context("nothing was deleted: a damaged manifest hides which blobs are in use")?;
+        let (kept, orphans) =
+            self.reachable_and_orphans().context("nothing was deleted: a damaged manifest hides which blobs are in use")?;
         if !dry_run {
             self.change_entries(|entries| entries.retain(|entry| !orphans.contains(entry)))?;
         }
@@ -48,15 +49,15 @@ impl Store {
         for entry in entries(&self.ingest_dir())?.into_iter().chain(written) {
             pruned.leftovers += pruned.delete(&entry, dry_run)?;
         }
-        let known = entries(&self.checked_dir())?.into_iter().filter(|entry| !is_kept(entry, &kept));
-        for entry in known {
+        let cached = entries(&self.verification_cache_dir())?.into_iter().filter(|entry| !is_kept(entry, &kept));
+        for entry in cached {
             pruned.delete(&entry, dry_run)?;
         }
         Ok(pruned)
     }
 
-    /// Deletes one blob unless something that has a name reaches it; whether it is gone. Another process that uses the store is
-    /// an error of kind `Network`: later it may do.
+    /// Deletes one blob unless an image reaches it; returns whether it is gone. A store that another process uses is an error of kind
+    /// `Network`, because a later attempt may succeed.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
         let Some(_alone) = self.try_lock_exclusive()? else {
             return Err(Failure::network(format!("store {} is locked by another command", self.root.display()))
@@ -74,7 +75,7 @@ impl Store {
 }
 
 impl Pruned {
-    /// Deletes a file and counts its bytes; how many files that were.
+    /// Deletes a file and counts its bytes; returns 1, or 0 for something that is not a file.
     fn delete(&mut self, entry: &DirEntry, dry_run: bool) -> Result<u64> {
         let metadata = entry.metadata()?;
         if !metadata.is_file() {
@@ -88,12 +89,12 @@ impl Pruned {
     }
 }
 
-/// The digest that a blob's file is named by.
+/// The digest in the file name of a blob.
 pub(super) fn digest_of(entry: &DirEntry, algorithm: Algorithm) -> Option<Digest> {
     Digest::at_place(&format!("{}/{}", algorithm.name(), entry.file_name().to_str()?))
 }
 
-/// Whether a file that has the hex digits of a digest as its name belongs to a blob that is kept.
+/// Whether a file named by the hex digits of a digest belongs to a blob that is kept.
 fn is_kept(entry: &DirEntry, kept: &BTreeSet<Digest>) -> bool {
     Algorithm::ALL.into_iter().filter_map(|algorithm| digest_of(entry, algorithm)).any(|digest| kept.contains(&digest))
 }

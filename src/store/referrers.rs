@@ -1,5 +1,5 @@
-//! Documents that refer to images: signatures, SBOMs. `index.json` lists them without a name, with what they refer to; they are kept
-//! for as long as that is.
+//! Referrers (OCI: manifests with a `subject`): signatures, SBOMs. `index.json` lists them without a name but with their subject, and
+//! `prune` keeps them as long as it keeps the subject.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use super::Store;
 use crate::error::Failure;
 use crate::image::{Digest, referrer, subject_of};
 
-/// On an entry of `index.json` without a name: the digest of what the document refers to.
+/// The annotation of a referrer in `index.json`: the digest of its subject.
 const ANNOTATION_SUBJECT: &str = "io.sealift.subject";
 
 impl Store {
-    /// Keeps a document of the store that refers to another for as long as that is kept.
+    /// Lists a manifest of the store as a referrer of its subject.
     ///
     /// # Errors
-    /// Of kind `Verification` if the document refers to nothing, or is damaged or not here.
+    /// `Verification` if the manifest has no subject, or is damaged or missing.
     pub fn attach(&self, descriptor: &Descriptor) -> Result<()> {
-        let content = self.document(descriptor)?;
+        let content = self.read_manifest(descriptor)?;
         let subject =
             subject_of(&content)?.with_context(|| Failure::verification(format!("manifest {} has no `subject`", descriptor.digest())))?;
         let mut entry = referrer(descriptor, &content);
@@ -27,52 +27,52 @@ impl Store {
         annotations.insert(ANNOTATION_SUBJECT.to_owned(), subject.to_string());
         entry.set_annotations(Some(annotations));
         self.change_entries(|entries| {
-            entries.retain(|known| !is_referrer_with(known, &entry));
+            entries.retain(|known| !is_referrer_entry_of(known, &entry));
             entries.push(entry);
         })
     }
 
-    /// Forgets a document that refers to another. Its blobs stay until `prune`.
+    /// Removes a referrer from the list. Its blobs stay until `prune`.
     pub fn detach(&self, descriptor: &Descriptor) -> Result<()> {
-        self.change_entries(|entries| entries.retain(|known| !is_referrer_with(known, descriptor)))
+        self.change_entries(|entries| entries.retain(|known| !is_referrer_entry_of(known, descriptor)))
     }
 
-    /// What refers to `subject`, as lists of referrers have it.
+    /// The referrers of `subject`, as descriptors with artifact type and annotations.
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         Ok(self.roots()?.into_iter().filter(|entry| subject_in(entry) == Some(*subject)).collect())
     }
 
-    /// What refers to anything that `root` reaches, and what refers to that; each after what it refers to.
-    pub fn referrers_below(&self, root: &Descriptor) -> Result<Vec<Descriptor>> {
-        self.following(&mut self.reachable([root])?, self.roots()?)
+    /// The referrers of everything that `root` reaches, and their referrers in turn; each after its subject.
+    pub fn referrers_recursive(&self, root: &Descriptor) -> Result<Vec<Descriptor>> {
+        self.extend_with_referrers(&mut self.reachable([root])?, self.roots()?)
     }
 
-    /// What is kept by names: the digests, and the entries of `index.json` that refer to nothing of that.
-    pub(super) fn kept(&self) -> Result<(BTreeSet<Digest>, Vec<Descriptor>)> {
+    /// The digests that images and their referrers reach, and the referrers in `index.json` whose subject is not among them.
+    pub(super) fn reachable_and_orphans(&self) -> Result<(BTreeSet<Digest>, Vec<Descriptor>)> {
         let (referrers, roots): (Vec<_>, Vec<_>) = self.roots()?.into_iter().partition(is_referrer);
         let mut kept = self.reachable(&roots)?;
-        let following = self.following(&mut kept, referrers.clone())?;
-        let orphans = referrers.into_iter().filter(|entry| !following.contains(entry)).collect();
+        let attached = self.extend_with_referrers(&mut kept, referrers.clone())?;
+        let orphans = referrers.into_iter().filter(|entry| !attached.contains(entry)).collect();
         Ok((kept, orphans))
     }
 
-    /// Those of `entries` that refer to what is reached, whose blobs are then reached too.
-    fn following(&self, reached: &mut BTreeSet<Digest>, mut entries: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
-        let mut following = Vec::new();
+    /// Returns those of `entries` that refer to something in `reached`, and adds what they reach, until nothing new comes.
+    fn extend_with_referrers(&self, reached: &mut BTreeSet<Digest>, mut entries: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
+        let mut attached = Vec::new();
         loop {
             let (next, rest): (Vec<_>, Vec<_>) =
                 entries.into_iter().partition(|entry| subject_in(entry).is_some_and(|subject| reached.contains(&subject)));
             if next.is_empty() {
-                return Ok(following);
+                return Ok(attached);
             }
             reached.extend(self.reachable(&next)?);
-            following.extend(next);
+            attached.extend(next);
             entries = rest;
         }
     }
 }
 
-/// Whether an entry of an `index.json` is a document that refers to another.
+/// Whether an entry of `index.json` is a referrer.
 pub fn is_referrer(entry: &Descriptor) -> bool {
     subject_in(entry).is_some()
 }
@@ -81,6 +81,6 @@ fn subject_in(entry: &Descriptor) -> Option<Digest> {
     entry.annotations().as_ref()?.get(ANNOTATION_SUBJECT)?.parse().ok()
 }
 
-fn is_referrer_with(entry: &Descriptor, document: &Descriptor) -> bool {
-    is_referrer(entry) && entry.digest() == document.digest()
+fn is_referrer_entry_of(entry: &Descriptor, manifest: &Descriptor) -> bool {
+    is_referrer(entry) && entry.digest() == manifest.digest()
 }

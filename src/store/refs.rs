@@ -1,4 +1,4 @@
-//! Names: what `index.json` points at. Changed under a lock, by write and rename; readers need no lock.
+//! References (`shop:1.0`) in `index.json`. Written under a lock and replaced atomically; readers need no lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,13 +11,13 @@ use crate::atomic_file;
 use crate::error::Failure;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Reference};
 
-/// Where containerd and docker write the full name, next to a reference name that is only the tag.
+/// The annotation with which containerd and docker write the full name; their `ref.name` is only the tag.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 impl Store {
-    /// What a name points at. A name with a digest also finds a document with that digest under another name.
+    /// The descriptor that a reference points at. A reference with a digest also finds that digest under another name.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>> {
-        let mut names = self.names()?;
+        let mut names = self.refs()?;
         let exact = names.iter().position(|(known, _)| known == name);
         let found = exact.or_else(|| {
             let digest = name.digest()?;
@@ -26,21 +26,21 @@ impl Store {
         Ok(found.map(|position| names.swap_remove(position).1))
     }
 
-    /// What a name points at; no such name is an error that lists names like it.
+    /// As [`Store::resolve`]; a missing reference is an error with similar names in its hint.
     pub fn find(&self, name: &Reference) -> Result<Descriptor> {
         if let Some(descriptor) = self.resolve(name)? {
             return Ok(descriptor);
         }
-        let near = near(name, &self.names()?);
+        let similar = similar_names(name, &self.refs()?);
         let failure = Failure::failed(format!("no such image: {} (not in the store)", name.familiar()));
-        Err(match near.as_slice() {
+        Err(match similar.as_slice() {
             [] => failure.hint("`sealift images` lists the images in the store; `sealift pull` gets one from a registry"),
-            near => failure.hint(format!("did you mean {}?", near.join(" or "))),
+            similar => failure.hint(format!("did you mean {}?", similar.join(" or "))),
         }
         .into())
     }
 
-    /// Points a name at a document that is in the store.
+    /// Points a reference at a manifest or index of the store, replacing what it pointed at.
     pub fn tag(&self, name: &Reference, descriptor: &Descriptor) -> Result<()> {
         let blob = Blob::try_from(descriptor)?;
         ensure!(self.has(&blob), missing(&blob));
@@ -56,7 +56,7 @@ impl Store {
         self.write_index(index, entries)
     }
 
-    /// Removes a name; whether it was there. Blobs stay until `prune`.
+    /// Removes a reference; returns whether it existed. Blobs stay until `prune`.
     pub fn untag(&self, name: &Reference) -> Result<bool> {
         let _lock = self.lock_refs()?;
         let index = self.index()?;
@@ -68,18 +68,19 @@ impl Store {
         Ok(removed)
     }
 
-    /// All names, sorted. Entries of the index without a name are left out.
-    pub fn names(&self) -> Result<Vec<(Reference, Descriptor)>> {
-        let named = self.index()?.manifests().iter().filter_map(|known| Some((name_of(known)?, known.clone()))).collect::<BTreeMap<_, _>>();
+    /// All references with their descriptors, sorted. Entries of `index.json` without a name are left out.
+    pub fn refs(&self) -> Result<Vec<(Reference, Descriptor)>> {
+        let named =
+            self.index()?.manifests().iter().filter_map(|known| Some((ref_name(known)?, known.clone()))).collect::<BTreeMap<_, _>>();
         Ok(named.into_iter().collect())
     }
 
-    /// What `index.json` lists: the roots that keep blobs, also those without a name.
+    /// All entries of `index.json`, also those without a name: what `prune` starts from.
     pub fn roots(&self) -> Result<Vec<Descriptor>> {
         Ok(self.index()?.manifests().clone())
     }
 
-    /// Changes what `index.json` lists, under the lock; what stays the same is not written.
+    /// Changes the entries of `index.json` under the lock; writes nothing if they stay the same.
     pub(super) fn change_entries(&self, change: impl FnOnce(&mut Vec<Descriptor>)) -> Result<()> {
         let _lock = self.lock_refs()?;
         let index = self.index()?;
@@ -108,28 +109,28 @@ impl Store {
 }
 
 fn entries_without(index: &ImageIndex, name: &Reference) -> Vec<Descriptor> {
-    index.manifests().iter().filter(|known| name_of(known).as_ref() != Some(name)).cloned().collect()
+    index.manifests().iter().filter(|known| ref_name(known).as_ref() != Some(name)).cloned().collect()
 }
 
-/// The name that an entry of an `index.json` gives, by annotation; ours, skopeo's, containerd's or docker's.
-pub fn name_of(entry: &Descriptor) -> Option<Reference> {
+/// The reference in the annotations of an `index.json` entry, as sealift, skopeo, containerd or docker write it.
+pub fn ref_name(entry: &Descriptor) -> Option<Reference> {
     let annotations = entry.annotations().as_ref()?;
     let text = annotations.get(ANNOTATION_CONTAINERD_NAME).or_else(|| annotations.get(ANNOTATION_REF_NAME))?;
     text.parse().ok()
 }
 
-/// Names that a user may have meant, the nearest first, as they are written.
-fn near(wanted: &Reference, names: &[(Reference, Descriptor)]) -> Vec<String> {
-    let wanted = wanted.familiar();
+/// Up to three references that a user may have meant, the most similar first.
+fn similar_names(requested: &Reference, names: &[(Reference, Descriptor)]) -> Vec<String> {
+    let requested = requested.familiar();
     let repository = |text: &str| text.rsplit_once(':').map_or(text, |(repository, _)| repository).to_owned();
     let mut scored: Vec<(f64, String)> = names
         .iter()
         .map(|(name, _)| name.familiar())
         .map(|name| {
-            let alike = if repository(&name) == repository(&wanted) { 1.0 } else { strsim::jaro_winkler(&name, &wanted) };
-            (alike, name)
+            let similarity = if repository(&name) == repository(&requested) { 1.0 } else { strsim::jaro_winkler(&name, &requested) };
+            (similarity, name)
         })
-        .filter(|(alike, _)| *alike > 0.8)
+        .filter(|(similarity, _)| *similarity > 0.8)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.into_iter().take(3).map(|(_, name)| format!("`{name}`")).collect()

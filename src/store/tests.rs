@@ -17,7 +17,7 @@ fn name(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
-/// Stores an image of one layer and names it.
+/// Stores an image of one layer and tags it.
 fn image(store: &Store, named: &str, layer: &[u8]) -> Descriptor {
     let of = |media_type: MediaType, blob: Blob| Descriptor::new(media_type, blob.size, blob.digest);
     let layer = of(MediaType::ImageLayer, store.put(layer).unwrap());
@@ -29,7 +29,7 @@ fn image(store: &Store, named: &str, layer: &[u8]) -> Descriptor {
 }
 
 #[test]
-fn a_blob_appears_whole_or_not_at_all() {
+fn a_blob_appears_complete_or_not_at_all() {
     let (_dir, store) = store();
     let mut writer = store.writer().unwrap();
     writer.write_all(b"hello").unwrap();
@@ -59,7 +59,7 @@ fn damaged_and_missing_blobs_are_named_when_read() {
 }
 
 #[test]
-fn a_download_goes_on_where_it_stopped() {
+fn a_download_resumes_where_it_stopped() {
     let (_dir, store) = store();
     let bytes = vec![7; 1 << 20];
     let blob = Blob::of(&bytes);
@@ -79,7 +79,7 @@ fn a_download_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_wrong_download_is_thrown_away_and_named() {
+fn a_wrong_download_is_discarded_and_named() {
     let (_dir, store) = store();
     let blob = Blob::of(b"right bytes");
     for wrong in [&b"wrong bytes"[..], b"short"] {
@@ -99,7 +99,7 @@ fn a_wrong_download_is_thrown_away_and_named() {
 }
 
 #[test]
-fn a_second_downloader_of_a_blob_finds_it_done() {
+fn a_second_download_of_a_blob_finds_it_done() {
     let (_dir, store) = store();
     let blob = Blob::of(b"shared");
     let mut first = store.ingest(&blob).unwrap();
@@ -113,12 +113,12 @@ fn a_second_downloader_of_a_blob_finds_it_done() {
 }
 
 #[test]
-fn names_point_until_they_are_removed() {
+fn references_point_until_they_are_removed() {
     let (_dir, store) = store();
     let one = image(&store, "shop:1", b"one");
     image(&store, "shop:2", b"two");
     store.tag(&name("shop:2"), &one).unwrap();
-    assert_eq!(store.names().unwrap().len(), 2);
+    assert_eq!(store.refs().unwrap().len(), 2);
     let two = store.resolve(&name("shop:2")).unwrap().unwrap();
     assert_eq!(two.digest(), one.digest());
     assert_eq!(
@@ -133,7 +133,7 @@ fn names_point_until_they_are_removed() {
 }
 
 #[test]
-fn many_writers_of_names_lose_none() {
+fn concurrent_writers_of_references_lose_none() {
     let (_dir, store) = store();
     let descriptor = image(&store, "first:1", b"layer");
     std::thread::scope(|scope| {
@@ -142,11 +142,11 @@ fn many_writers_of_names_lose_none() {
             scope.spawn(move || store.tag(&name(&format!("many:{number}")), descriptor).unwrap());
         }
     });
-    assert_eq!(store.names().unwrap().len(), 9);
+    assert_eq!(store.refs().unwrap().len(), 9);
 }
 
 #[test]
-fn prune_deletes_what_no_name_reaches_and_nothing_else() {
+fn prune_deletes_what_no_image_reaches_and_nothing_else() {
     let (_dir, store) = store();
     let kept = image(&store, "kept:1", b"kept");
     let gone = image(&store, "gone:1", b"gone");
@@ -175,7 +175,7 @@ fn prune_waits_for_users_of_the_store() {
 }
 
 #[test]
-fn prune_refuses_when_a_document_is_damaged() {
+fn prune_refuses_when_a_manifest_is_damaged() {
     let (_dir, store) = store();
     let descriptor = image(&store, "a:1", b"layer");
     let path = store.blob_path(&Blob::try_from(&descriptor).unwrap().digest);
@@ -187,7 +187,7 @@ fn prune_refuses_when_a_document_is_damaged() {
 }
 
 #[test]
-fn fsck_names_what_is_wrong_and_whom_it_hurts() {
+fn fsck_reports_problems_with_the_affected_images() {
     let (_dir, store) = store();
     image(&store, "a:1", b"layer");
     assert_eq!(store.fsck(&Context::silent()).unwrap(), []);
@@ -197,11 +197,11 @@ fn fsck_names_what_is_wrong_and_whom_it_hurts() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!((problems[0].digest, &problems[0].images), (Some(layer.digest), &vec![name("a:1")]));
     std::fs::remove_file(store.blob_path(&layer.digest)).unwrap();
-    assert!(store.fsck(&Context::silent()).unwrap()[0].what.contains("missing"));
+    assert!(store.fsck(&Context::silent()).unwrap()[0].message.contains("missing"));
 }
 
 #[test]
-fn directories_that_are_no_store_are_refused() {
+fn directories_that_are_not_a_store_are_refused() {
     for (case, file, content) in [
         ("not empty", "letter.txt", "dear"),
         ("no oci-layout", "index.json", "{}"),
@@ -216,7 +216,7 @@ fn directories_that_are_no_store_are_refused() {
 }
 
 #[test]
-fn a_store_killed_while_it_was_made_is_finished() {
+fn a_store_whose_creation_was_killed_is_completed() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("lock"), "").unwrap();
     std::fs::create_dir(dir.path().join("blobs")).unwrap();
@@ -225,7 +225,7 @@ fn a_store_killed_while_it_was_made_is_finished() {
 }
 
 #[test]
-fn a_reader_verifies_only_at_the_end() {
+fn a_reader_verifies_at_the_end() {
     let (_dir, store) = store();
     let blob = store.put(b"hello").unwrap();
     std::fs::write(store.blob_path(&blob.digest), b"hellp").unwrap();
@@ -236,7 +236,7 @@ fn a_reader_verifies_only_at_the_end() {
 }
 
 #[test]
-fn documents_that_are_something_else_are_refused() {
+fn manifests_of_another_type_or_version_are_refused() {
     let (_dir, store) = store();
     let config = serde_json::json!({"mediaType": MediaType::EmptyJSON, "digest": store.put(b"{}").unwrap().digest, "size": 2});
     let docker = "application/vnd.docker.distribution.manifest.v2+json";

@@ -1,4 +1,4 @@
-//! Uploads that survive: bytes of a blob whose digest is told at the end, as a registry takes them.
+//! Resumable uploads to the registry server: blobs whose digest the client sends at the end.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::partial::Partial;
 use crate::error::Failure;
 use crate::image::{Algorithm, Blob, Digest};
 
-/// An upload under way in `ingest/<id>.upload`, locked against other processes. Dropped, it stays for the next go; `prune` removes it.
+/// An upload in `ingest/<id>.upload`, locked against other processes. Dropping it keeps the file, to be resumed; `prune` deletes it.
 pub struct Upload {
     part: Partial,
     blobs: PathBuf,
@@ -24,16 +24,16 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Store {
-    /// Begins an upload; its id.
-    pub fn begin_upload(&self) -> Result<(String, Upload)> {
+    /// Starts an upload and returns its id: 32 hex digits.
+    pub fn start_upload(&self) -> Result<(String, Upload)> {
         fs_err::create_dir_all(self.ingest_dir())?;
         let id = hex::encode(rand::rng().random::<[u8; 16]>());
         let upload = self.open_upload(&id)?;
         Ok((id, upload))
     }
 
-    /// Goes on with an upload, in another process too; `None` if there is no such.
-    pub fn upload(&self, id: &str) -> Result<Option<Upload>> {
+    /// Resumes an upload, also one of another process; `None` if the id is unknown.
+    pub fn resume_upload(&self, id: &str) -> Result<Option<Upload>> {
         let known = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && self.upload_path(id).exists();
         known.then(|| self.open_upload(id)).transpose()
     }
@@ -48,16 +48,16 @@ impl Store {
 }
 
 impl Upload {
-    /// Bytes here already.
+    /// Bytes received so far.
     pub fn offset(&self) -> u64 {
         self.part.offset()
     }
 
-    /// Moves the blob to its place. Another digest than `expected` throws the bytes away and is an error of kind `Verification`.
+    /// Verifies the blob and moves it to its place. Another digest than `expected` discards it and is an error of kind `Verification`.
     pub fn commit(self, expected: &Digest) -> Result<Blob> {
         let blobs = self.blobs;
-        // nobody told beforehand: other digests than the usual ones cost a second look
-        self.part.hashed_by(expected.algorithm())?.finish(|found| {
+        // the algorithm is known only now: another than sha256 reads the file a second time
+        self.part.rehash_with(expected.algorithm())?.finish(|found| {
             if found.digest != *expected {
                 bail!(Failure::verification(format!("the uploaded bytes have digest {}, expected {expected}", found.digest)));
             }
@@ -65,9 +65,9 @@ impl Upload {
         })
     }
 
-    /// Removes it with what came.
+    /// Deletes the upload.
     pub fn cancel(self) -> Result<()> {
-        self.part.throw_away()
+        self.part.discard()
     }
 }
 

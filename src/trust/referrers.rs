@@ -21,7 +21,7 @@ pub async fn push_referrers(client: &Client, image: &Descriptor, name: &Referenc
             pull_signatures(client, &signed, &name.with_tag(&tag_of(&digest)), store, ctx).await?;
         }
     }
-    let referrers = store.referrers_below(image)?;
+    let referrers = store.referrers_recursive(image)?;
     for referrer in &referrers {
         push_one(client, referrer, name, store, ctx)
             .await
@@ -31,7 +31,7 @@ pub async fn push_referrers(client: &Client, image: &Descriptor, name: &Referenc
 }
 
 async fn push_one(client: &Client, referrer: &Descriptor, name: &Reference, store: &Store, ctx: &Context) -> Result<()> {
-    let content = store.document(referrer)?;
+    let content = store.read_manifest(referrer)?;
     for child in children(&content) {
         client.push_blob(name, &Blob::try_from(&child)?, store, ctx).await?;
     }
@@ -87,7 +87,7 @@ pub fn arms(store: &Store, image: &Descriptor) -> Result<Vec<Descriptor>> {
     if !store.has(&Blob::try_from(image)?) {
         return Ok(Vec::new());
     }
-    Ok(match store.document(image)? {
+    Ok(match store.read_manifest(image)? {
         Content::Index(index) => index.manifests().clone(),
         _ => Vec::new(),
     })

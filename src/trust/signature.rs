@@ -122,7 +122,7 @@ fn verify_one(store: &Store, layer: &Descriptor, digest: &Digest, demand: &Deman
 pub(super) fn layers(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> {
     let mut found: Vec<Descriptor> = Vec::new();
     for descriptor in manifests(store, digest)? {
-        let Content::Manifest(manifest) = store.document(&descriptor)? else { continue };
+        let Content::Manifest(manifest) = store.read_manifest(&descriptor)? else { continue };
         found.extend(signatures_in(manifest.layers()));
     }
     Ok(found)

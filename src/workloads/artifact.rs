@@ -104,7 +104,7 @@ impl Workloads {
             .config(describe(MediaType::EmptyJSON, empty)?)
             .layers(layers)
             .build()?;
-        let mut descriptor = store.put_document(MediaType::ImageManifest, &manifest)?;
+        let mut descriptor = store.put_json(MediaType::ImageManifest, &manifest)?;
         descriptor.set_artifact_type(Some(MediaType::from(TYPE_WORKLOADS)));
         Ok(descriptor)
     }
@@ -159,7 +159,7 @@ mod tests {
         let forth = workloads(&[("a:1", 1), ("b:1", 2), ("a:2", 1)]).write(&store).unwrap();
         let back = workloads(&[("a:2", 1), ("b:1", 2), ("a:1", 1)]).write(&store).unwrap();
         assert_eq!(forth, back);
-        let Content::Manifest(manifest) = store.document(&forth).unwrap() else { panic!("a manifest") };
+        let Content::Manifest(manifest) = store.read_manifest(&forth).unwrap() else { panic!("a manifest") };
         // two names of one image are two roots; blobs that images share are listed once
         assert_eq!(manifest.layers().len(), 3 + 3);
         let read = Workloads::from_manifest(&manifest).unwrap();

@@ -13,7 +13,7 @@ use super::docker_archive::{self, ManifestEntry};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
-use crate::store::{MAX_DOCUMENT, Store};
+use crate::store::{MAX_MANIFEST_SIZE, Store};
 
 /// Where containerd writes the full name of an image; `ref.name` has only the tag then.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -194,7 +194,7 @@ impl Files {
     /// The content of a small file; `None` if the tar does not contain it.
     fn document(&self, mut file: &File, name: &str) -> Result<Option<Vec<u8>>> {
         let Some((offset, size)) = self.position(name) else { return Ok(None) };
-        ensure!(size <= MAX_DOCUMENT, Failure::verification(format!("`{name}` in the archive is larger than 4 MiB (limit)")));
+        ensure!(size <= MAX_MANIFEST_SIZE, Failure::verification(format!("`{name}` in the archive is larger than 4 MiB (limit)")));
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(offset))?;
         file.take(size).read_to_end(&mut bytes)?;

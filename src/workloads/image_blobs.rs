@@ -24,11 +24,11 @@ pub fn gather(
 ) -> Result<Blobs> {
     let mut blobs = vec![root.clone()];
     fetch(&root.try_into()?)?;
-    let mut content = store.document(root)?;
+    let mut content = store.read_manifest(root)?;
     if let Content::Index(index) = &content {
         let manifest = manifest_for(index, platform).with_context(|| name.to_string())?.clone();
         fetch(&(&manifest).try_into()?)?;
-        content = store.document(&manifest)?;
+        content = store.read_manifest(&manifest)?;
         blobs.push(manifest);
     }
     if !matches!(content, Content::Manifest(_)) {

@@ -44,7 +44,7 @@ pub fn convert_sealer_image(
 }
 
 fn manifest(store: &Store, descriptor: &Descriptor) -> Result<ImageManifest> {
-    match store.document(descriptor)? {
+    match store.read_manifest(descriptor)? {
         Content::Manifest(manifest) => Ok(*manifest),
         _ => Err(Failure::verification(format!("{} is not an image manifest", descriptor.digest())).into()),
     }
@@ -120,8 +120,8 @@ fn with_layers(store: &Store, manifest: &ImageManifest, layers: &[Layer]) -> Res
     config.set_rootfs(rootfs);
     config.set_history(None);
     let mut manifest = manifest.clone();
-    manifest.set_config(store.put_document(manifest.config().media_type().clone(), &config)?);
+    manifest.set_config(store.put_json(manifest.config().media_type().clone(), &config)?);
     manifest.set_layers(layers.iter().map(|layer| layer.descriptor.clone()).collect());
     let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
-    store.put_document(media_type, &manifest)
+    store.put_json(media_type, &manifest)
 }

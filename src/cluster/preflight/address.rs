@@ -1,18 +1,18 @@
-//! The host has the address that the Clusterfile gives it.
+//! Each host has the address in the Clusterfile on one of its interfaces.
 
 use super::{Check, Input, Report};
 
-pub(super) static CHECK: Check = Check { id: "HostAddress", about: "a host's address is on one of its interfaces", judge };
+pub(super) static CHECK: Check = Check { id: "HostAddress", description: "each host has its address on one of its interfaces", run };
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     for host in &input.hosts {
         if !host.facts.addresses.contains(&host.address) {
             let has: Vec<String> = host.facts.addresses.iter().map(ToString::to_string).collect();
             let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
             report.fail(
                 host.address,
-                format!("the address is on no interface of the host (it has {has})"),
-                "write the host's own address into the Clusterfile; other nodes must reach it by that",
+                format!("the address is not on an interface of the host (it has {has})"),
+                "write the host's own address into the Clusterfile, one that the other nodes reach",
             );
         }
     }
@@ -20,12 +20,12 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
     fn an_address_behind_nat_is_refused() {
-        finds("HostAddress", |_| (), &[]);
-        finds("HostAddress", |input| input.hosts[0].facts.addresses.push("10.0.0.1".parse().unwrap()), &[]);
-        finds("HostAddress", |input| input.hosts[1].facts.addresses = vec!["10.0.0.1".parse().unwrap()], &[Fail]);
+        assert_findings("HostAddress", |_| (), &[]);
+        assert_findings("HostAddress", |input| input.hosts[0].facts.addresses.push("10.0.0.1".parse().unwrap()), &[]);
+        assert_findings("HostAddress", |input| input.hosts[1].facts.addresses = vec!["10.0.0.1".parse().unwrap()], &[Fail]);
     }
 }

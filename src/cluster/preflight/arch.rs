@@ -3,9 +3,9 @@
 use super::{Check, Input, Report};
 use crate::image::{oci_arch, platform_string};
 
-pub(super) static CHECK: Check = Check { id: "Arch", about: "the image is built for the host's architecture", judge };
+pub(super) static CHECK: Check = Check { id: "Arch", description: "the image is built for the host's architecture", run };
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     let have: Vec<String> = input.platforms.iter().map(platform_string).collect();
     for host in &input.hosts {
         let arch = oci_arch(&host.facts.machine);
@@ -21,14 +21,14 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
     use crate::image::parse_platform;
 
     #[test]
     fn the_image_must_fit_the_machine() {
-        finds("Arch", |_| (), &[]);
-        finds("Arch", |input| input.hosts[1].facts.machine = "aarch64".into(), &[Fail]);
-        finds(
+        assert_findings("Arch", |_| (), &[]);
+        assert_findings("Arch", |input| input.hosts[1].facts.machine = "aarch64".into(), &[Fail]);
+        assert_findings(
             "Arch",
             |input| {
                 input.hosts[1].facts.machine = "aarch64".into();
@@ -36,6 +36,6 @@ mod tests {
             },
             &[],
         );
-        finds("Arch", |input| input.hosts[1].facts.machine = "riscv64".into(), &[Fail]);
+        assert_findings("Arch", |input| input.hosts[1].facts.machine = "riscv64".into(), &[Fail]);
     }
 }

@@ -1,15 +1,15 @@
-//! The kernel has what containers need.
+//! The kernel supports containers: cgroup controllers and overlayfs.
 
 use super::{Check, Input, Report};
 use crate::image::RuntimeKind;
 
 pub(super) static CHECK: Check =
-    Check { id: "SystemVerification", about: "the kernel has overlay and the cgroup controllers that containers need", judge };
+    Check { id: "SystemVerification", description: "the kernel has overlay and the cgroup controllers that containers need", run };
 
-/// kubeadm's system validators require these.
+/// The cgroup controllers that kubeadm's system validators require.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     if input.runtime != RuntimeKind::Kubernetes {
         return;
     }
@@ -26,8 +26,8 @@ fn judge(input: &Input, report: &mut Report) {
         if !host.facts.kernel_filesystems.iter().any(|name| name == "overlay") {
             report.warn(
                 host.address,
-                "the kernel has no overlay filesystem loaded".to_owned(),
-                "sealift loads the module; if it is not there, install the kernel's extra modules",
+                "the overlay filesystem is not loaded in the kernel".to_owned(),
+                "sealift loads the module `overlay`; if the kernel lacks it, install the package with its extra modules",
             );
         }
     }
@@ -35,24 +35,24 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
     use crate::image::RuntimeKind;
 
     #[test]
     fn containers_need_controllers_and_overlay() {
-        finds("SystemVerification", |_| (), &[]);
-        finds("SystemVerification", |input| input.hosts[0].facts.kernel_filesystems.clear(), &[Warn]);
+        assert_findings("SystemVerification", |_| (), &[]);
+        assert_findings("SystemVerification", |input| input.hosts[0].facts.kernel_filesystems.clear(), &[Warn]);
         let findings =
-            finds("SystemVerification", |input| input.hosts[0].facts.cgroup_controllers.retain(|name| name != "memory"), &[Fail]);
+            assert_findings("SystemVerification", |input| input.hosts[0].facts.cgroup_controllers.retain(|name| name != "memory"), &[Fail]);
         assert!(findings[0].message.contains("memory"));
     }
 
     #[test]
     fn clusters_without_containers_do_not() {
-        let spoil = |input: &mut super::Input| {
+        let change = |input: &mut super::Input| {
             input.runtime = RuntimeKind::None;
             input.hosts[0].facts.cgroup_controllers.clear();
         };
-        finds("SystemVerification", spoil, &[]);
+        assert_findings("SystemVerification", change, &[]);
     }
 }

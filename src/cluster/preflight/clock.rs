@@ -1,21 +1,21 @@
-//! The hosts agree what time it is.
+//! The clocks of the hosts agree.
 
 use super::{Check, Input, Report};
 
-pub(super) static CHECK: Check = Check { id: "Clock", about: "no clock is off from the median of all hosts", judge };
+pub(super) static CHECK: Check = Check { id: "Clock", description: "each clock agrees with the median of all hosts", run };
 
-/// Nanoseconds above which certificates and leases go wrong.
+/// The offset from which certificates and leases fail, in nanoseconds.
 const FAIL: u64 = 1_000_000_000;
-/// Nanoseconds above which etcd and logs are hard to follow.
+/// The offset from which etcd warns and logs are hard to read, in nanoseconds.
 const WARN: u64 = 200_000_000;
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     let mut offsets: Vec<i64> = input.hosts.iter().filter_map(|host| host.clock_offset).collect();
     if offsets.len() < 2 {
         return;
     }
     offsets.sort_unstable();
-    // the lower middle: with two hosts there is no majority, and one of them is as good as the other
+    // of an even number the lower one: between two hosts there is no majority
     let median = offsets[(offsets.len() - 1) / 2];
     for host in &input.hosts {
         let Some(offset) = host.clock_offset else { continue };
@@ -23,7 +23,7 @@ fn judge(input: &Input, report: &mut Report) {
         let direction = if offset > median { "ahead of" } else { "behind" };
         #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
         let message = format!("the clock is {:.2} s {direction} the median of all hosts", off as f64 / 1e9);
-        let remedy = "let all hosts take their time from the same source (chrony), or set the clock now with `date -s`";
+        let remedy = "synchronize all hosts with the same time source (chrony), or set the clock now with `date -s`";
         if off >= FAIL {
             report.fail(host.address, message, remedy);
         } else if off >= WARN {
@@ -34,10 +34,10 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
-    fn clocks_are_held_against_the_median() {
+    fn clocks_are_compared_with_the_median() {
         let offsets = |values: [i64; 3]| {
             move |input: &mut super::Input| {
                 input.hosts.push(input.hosts[1].clone());
@@ -46,16 +46,16 @@ mod tests {
                 }
             }
         };
-        finds("Clock", offsets([0, 10, -10]), &[]);
-        finds("Clock", offsets([0, 199, 0]), &[]);
-        finds("Clock", offsets([0, 200, 0]), &[Warn]);
-        finds("Clock", offsets([0, 0, -1000]), &[Fail]);
-        // our own clock is off, the hosts agree
-        finds("Clock", offsets([3_600_000, 3_600_000, 3_600_010]), &[]);
+        assert_findings("Clock", offsets([0, 10, -10]), &[]);
+        assert_findings("Clock", offsets([0, 199, 0]), &[]);
+        assert_findings("Clock", offsets([0, 200, 0]), &[Warn]);
+        assert_findings("Clock", offsets([0, 0, -1000]), &[Fail]);
+        // the operator's clock is off, but the hosts agree
+        assert_findings("Clock", offsets([3_600_000, 3_600_000, 3_600_010]), &[]);
     }
 
     #[test]
-    fn one_host_has_nobody_to_disagree_with() {
-        finds("Clock", |input| input.hosts[0].clock_offset = None, &[]);
+    fn one_host_alone_has_no_finding() {
+        assert_findings("Clock", |input| input.hosts[0].clock_offset = None, &[]);
     }
 }

@@ -1,14 +1,14 @@
-//! Processors.
+//! Each master has enough CPUs.
 
 use super::{Check, Input, Report};
 use crate::image::RuntimeKind;
 
-pub(super) static CHECK: Check = Check { id: "NumCPU", about: "a control plane has at least 2 CPUs (kubeadm)", judge };
+pub(super) static CHECK: Check = Check { id: "NumCPU", description: "a control plane has at least 2 CPUs (kubeadm)", run };
 
-/// kubeadm's minimum of a control plane.
+/// kubeadm's minimum for the control plane.
 const MINIMUM: u32 = 2;
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     if input.runtime != RuntimeKind::Kubernetes {
         return;
     }
@@ -23,12 +23,12 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
     fn masters_need_two_and_workers_one() {
-        finds("NumCPU", |input| input.hosts[0].facts.cpus = 2, &[]);
-        finds("NumCPU", |input| input.hosts[0].facts.cpus = 1, &[Fail]);
-        finds("NumCPU", |input| input.hosts[1].facts.cpus = 1, &[]);
+        assert_findings("NumCPU", |input| input.hosts[0].facts.cpus = 2, &[]);
+        assert_findings("NumCPU", |input| input.hosts[0].facts.cpus = 1, &[Fail]);
+        assert_findings("NumCPU", |input| input.hosts[1].facts.cpus = 1, &[]);
     }
 }

@@ -1,20 +1,20 @@
-//! No other container runtime or kubelet is in the way.
+//! No other container runtime or kubelet is installed.
 
 use super::{Check, Input, Report};
 use crate::image::RuntimeKind;
 
 pub(super) static CHECK: Check =
-    Check { id: "ContainerRuntimeConflict", about: "no container runtime or kubelet that sealift did not bring", judge };
+    Check { id: "ContainerRuntimeConflict", description: "no container runtime or kubelet that sealift did not install", run };
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     if input.runtime != RuntimeKind::Kubernetes {
         return;
     }
     for host in &input.hosts {
-        for foreign in &host.facts.foreign {
+        for foreign in &host.facts.conflicting_runtimes {
             let message = format!("{} {} ({})", foreign.name, if foreign.running { "runs" } else { "is installed" }, foreign.path);
             let remedy = format!("stop it and remove its package, for example `apt-get purge {}`", foreign.name);
-            // a stopped runtime of the distribution does not fight over sockets, but its unit may be started again
+            // a stopped runtime does not occupy sockets, but its unit may be started again
             if foreign.running {
                 report.fail(host.address, message, remedy);
             } else {
@@ -26,17 +26,17 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
-    use crate::host::facts::Foreign;
+    use super::super::{Severity::*, fixture::assert_findings};
+    use crate::host::facts::ConflictingRuntime;
 
-    fn docker(running: bool) -> Foreign {
-        Foreign { name: "dockerd".into(), path: "/usr/bin/dockerd".into(), running }
+    fn docker(running: bool) -> ConflictingRuntime {
+        ConflictingRuntime { name: "dockerd".into(), path: "/usr/bin/dockerd".into(), running }
     }
 
     #[test]
-    fn a_running_runtime_is_refused_and_a_stopped_one_told() {
-        finds("ContainerRuntimeConflict", |_| (), &[]);
-        finds("ContainerRuntimeConflict", |input| input.hosts[1].facts.foreign.push(docker(true)), &[Fail]);
-        finds("ContainerRuntimeConflict", |input| input.hosts[1].facts.foreign.push(docker(false)), &[Warn]);
+    fn a_running_runtime_is_refused_and_a_stopped_one_is_a_warning() {
+        assert_findings("ContainerRuntimeConflict", |_| (), &[]);
+        assert_findings("ContainerRuntimeConflict", |input| input.hosts[1].facts.conflicting_runtimes.push(docker(true)), &[Fail]);
+        assert_findings("ContainerRuntimeConflict", |input| input.hosts[1].facts.conflicting_runtimes.push(docker(false)), &[Warn]);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Check, Input, Report};
 
-pub(super) static CHECK: Check = Check { id: "Hostname", about: "host names are valid (RFC 1123) and unique", judge };
+pub(super) static CHECK: Check = Check { id: "Hostname", description: "host names are valid (RFC 1123) and unique", run };
 
-/// RFC 1123: labels of letters, digits and `-`, which is not first or last; Kubernetes wants lower case.
+/// Whether a name is valid (RFC 1123): labels of letters, digits and `-`, which is not first or last. Kubernetes requires lower case.
 fn is_valid(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
@@ -18,7 +18,7 @@ fn is_valid(name: &str) -> bool {
     name.len() <= 63 && name.split('.').all(label) && name != "localhost" && !name.starts_with("localhost.")
 }
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     let mut seen = BTreeMap::new();
     for host in &input.hosts {
         let name = host.facts.hostname.as_str();
@@ -32,7 +32,7 @@ fn judge(input: &Input, report: &mut Report) {
         if let Some(first) = seen.insert(name, host.address) {
             report.fail(
                 host.address,
-                format!("the host name `{name}` is that of {first} too"),
+                format!("the host name `{name}` is used by {first} too"),
                 "give every host a name of its own: `hostnamectl set-hostname NAME`",
             );
         }
@@ -41,20 +41,20 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
     fn names_must_be_valid() {
-        for (name, fine) in
+        for (name, valid) in
             [("a", true), ("node-1.example.com", true), ("localhost", false), ("Node", false), ("a_b", false), ("-a", false), ("", false)]
         {
-            finds("Hostname", |input| input.hosts[0].facts.hostname = name.into(), if fine { &[] } else { &[Fail] });
+            assert_findings("Hostname", |input| input.hosts[0].facts.hostname = name.into(), if valid { &[] } else { &[Fail] });
         }
-        finds("Hostname", |input| input.hosts[0].facts.hostname = "a".repeat(64), &[Fail]);
+        assert_findings("Hostname", |input| input.hosts[0].facts.hostname = "a".repeat(64), &[Fail]);
     }
 
     #[test]
     fn names_must_be_unique() {
-        finds("Hostname", |input| input.hosts[1].facts.hostname = input.hosts[0].facts.hostname.clone(), &[Fail]);
+        assert_findings("Hostname", |input| input.hosts[1].facts.hostname = input.hosts[0].facts.hostname.clone(), &[Fail]);
     }
 }

@@ -1,16 +1,17 @@
-//! Memory.
+//! Each host has enough memory.
 
 use super::{Check, Input, Report};
 use crate::image::RuntimeKind;
 
-pub(super) static CHECK: Check = Check { id: "Mem", about: "a control plane has 1700 MB of memory, a worker 1000 MB (kubeadm)", judge };
+pub(super) static CHECK: Check =
+    Check { id: "Mem", description: "a master has at least 1700 MB of memory (kubeadm), a worker 1000 MB", run };
 
-/// kubeadm's minimum of a control plane, in bytes.
+/// kubeadm's minimum for the control plane, in bytes.
 const MASTER: u64 = 1700 << 20;
-/// What a kubelet, a runtime and a few pods need, in bytes.
+/// The minimum for a kubelet, a container runtime and a few pods, in bytes.
 const WORKER: u64 = 1000 << 20;
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     if input.runtime != RuntimeKind::Kubernetes {
         return;
     }
@@ -28,13 +29,13 @@ fn judge(input: &Input, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
     fn masters_need_more_than_workers() {
-        finds("Mem", |input| input.hosts[0].facts.memory = 1700 << 20, &[]);
-        finds("Mem", |input| input.hosts[0].facts.memory = 1699 << 20, &[Fail]);
-        finds("Mem", |input| input.hosts[1].facts.memory = 1000 << 20, &[]);
-        finds("Mem", |input| input.hosts[1].facts.memory = 999 << 20, &[Fail]);
+        assert_findings("Mem", |input| input.hosts[0].facts.memory = 1700 << 20, &[]);
+        assert_findings("Mem", |input| input.hosts[0].facts.memory = 1699 << 20, &[Fail]);
+        assert_findings("Mem", |input| input.hosts[1].facts.memory = 1000 << 20, &[]);
+        assert_findings("Mem", |input| input.hosts[1].facts.memory = 999 << 20, &[Fail]);
     }
 }

@@ -1,12 +1,14 @@
-//! Hosts first: before anything is changed every host is checked, and all findings of all hosts are reported at once.
+//! Preflight checks: before anything is changed all hosts are checked, and all findings are reported at once.
 //!
-//! The checks are a registry: each is one file with a pure `judge` from facts to findings. Identifiers follow kubeadm's where it has one.
+//! Each check is one file with a pure function from facts to findings, registered in [`CHECKS`]. Its identifier is kubeadm's if kubeadm
+//! has such a check.
 
 mod address;
 mod arch;
 mod cgroups;
 mod clock;
 mod cpu;
+mod disk_space;
 mod foreign_runtime;
 mod hostname;
 mod kernel;
@@ -17,7 +19,6 @@ mod networks;
 mod os;
 mod ports;
 mod privileges;
-mod room;
 mod swap;
 
 use std::net::IpAddr;
@@ -30,101 +31,102 @@ use crate::error::{Failure, Kind};
 use crate::host::facts::{Facts, FactsRequest};
 use crate::image::RuntimeKind;
 
-pub use ports::ports_needed;
+pub use ports::required_ports;
 
-/// Everything the checks judge.
+/// The input of the checks: the facts about all hosts, and what the cluster requires of them.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// The cluster's name.
+    /// The name of the cluster.
     pub cluster: String,
-    /// What kind of cluster it becomes.
+    /// The kind of cluster. Most checks are for Kubernetes alone.
     pub runtime: RuntimeKind,
-    /// The image's platforms.
+    /// The platforms that the image is built for.
     pub platforms: Vec<Platform>,
-    /// The networks of pods and services.
+    /// The pod and service networks.
     pub networks: Vec<IpNet>,
-    /// The hosts.
+    /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<HostInput>,
 }
 
-/// One host among them.
+/// The input about one host.
 #[derive(Debug, Clone)]
 pub struct HostInput {
     /// Its address in the Clusterfile.
     pub address: IpAddr,
-    /// Whether it is to run the control plane.
+    /// Whether it will run the control plane.
     pub master: bool,
-    /// TCP ports that it must have free.
+    /// The TCP ports that must be free.
     pub ports: Vec<u16>,
-    /// Bytes that will be written below these directories.
-    pub needs: Vec<Need>,
-    /// Its clock minus ours, in nanoseconds, half the round trip taken into account; `None` if it was not measured.
+    /// The disk space that the run needs.
+    pub disk_requirements: Vec<DiskRequirement>,
+    /// Its clock minus ours, in nanoseconds, corrected by half the round trip; `None` if it was not measured.
     pub clock_offset: Option<i64>,
-    /// How it is.
+    /// The facts that the agent gathered.
     pub facts: Facts,
 }
 
-/// Room that a run needs.
+/// Disk space that a run needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
-    /// Below this directory.
+pub struct DiskRequirement {
+    /// The directory that is written to.
     pub path: String,
-    /// This many bytes.
+    /// How many bytes are written below it.
     pub bytes: u64,
 }
 
 impl HostInput {
-    /// Whether sealift has changed this host for this cluster already: what is there is then its own.
-    fn is_ours(&self, cluster: &str) -> bool {
+    /// Whether the host is a member of this cluster already: then its ports, routes and files are the cluster's own.
+    fn belongs_to(&self, cluster: &str) -> bool {
         self.facts.installed.changed && self.facts.installed.clusters.iter().all(|name| name == cluster)
     }
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Nothing is changed while it stands.
+    /// The run is refused until it is fixed or ignored.
     Fail,
-    /// The run goes on.
+    /// The run continues.
     Warn,
 }
 
-/// What a check found wrong.
+/// A finding of a check: one problem, of one host or of the whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check, as `--ignore` names it.
+    /// The identifier of the check, for `--ignore`.
     pub check: &'static str,
-    /// The host; `None` concerns the whole cluster.
+    /// The address of the host; `None` for the whole cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<IpAddr>,
-    /// How bad it is.
+    /// Whether it stops the run.
     pub severity: Severity,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub remedy: String,
-    /// Whether the user said to ignore it.
+    /// Whether `--ignore` names its check.
     pub ignored: bool,
 }
 
-/// A check.
+/// A preflight check.
 #[derive(Debug)]
 pub struct Check {
-    /// Its identifier.
+    /// Its identifier, for `--ignore`.
     pub id: &'static str,
-    /// What it makes sure of.
-    pub about: &'static str,
-    judge: fn(&Input, &mut Report),
+    /// What it checks, in one phrase.
+    pub description: &'static str,
+    run: fn(&Input, &mut Report),
 }
 
-/// All checks.
+/// All checks, by file name.
 pub static CHECKS: [&Check; 17] = [
     &address::CHECK,
     &arch::CHECK,
     &cgroups::CHECK,
     &clock::CHECK,
     &cpu::CHECK,
+    &disk_space::CHECK,
     &foreign_runtime::CHECK,
     &hostname::CHECK,
     &kernel::CHECK,
@@ -135,11 +137,10 @@ pub static CHECKS: [&Check; 17] = [
     &os::CHECK,
     &ports::CHECK,
     &privileges::CHECK,
-    &room::CHECK,
     &swap::CHECK,
 ];
 
-/// Findings, as checks add them.
+/// Collects the findings of the checks.
 #[derive(Debug, Default)]
 pub struct Report {
     check: &'static str,
@@ -160,31 +161,31 @@ impl Report {
     }
 }
 
-/// Runs all checks: findings worst first, then by check and host. Checks named in `ignore` (any case) are marked ignored.
-pub fn judge(input: &Input, ignore: &[String]) -> Vec<Finding> {
+/// Runs all checks. Findings come worst first, then by check and host; those of checks in `ignore` (any case) are marked ignored.
+pub fn run_checks(input: &Input, ignore: &[String]) -> Vec<Finding> {
     let mut report = Report::default();
     for check in CHECKS {
         report.check = check.id;
-        (check.judge)(input, &mut report);
+        (check.run)(input, &mut report);
     }
     let mut findings = report.findings;
     for finding in &mut findings {
-        finding.ignored = ignore.iter().any(|id| id.eq_ignore_ascii_case(finding.check));
+        finding.ignored = ignore.iter().any(|id| current_id(id).eq_ignore_ascii_case(finding.check));
     }
     findings.sort_by_key(|finding| (finding.ignored, finding.severity, finding.check, finding.host));
     findings
 }
 
-/// Fails with [`Kind::Preflight`] if a finding stands in the way; the message has all of them, one a line.
-pub fn refuse(findings: &[Finding]) -> Result<(), Failure> {
-    let standing: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Fail && !finding.ignored).collect();
-    let Some(first) = standing.first() else {
+/// Fails with [`Kind::Preflight`] if a finding of severity `Fail` is not ignored; the message lists all of these, one a line.
+pub fn require_passed(findings: &[Finding]) -> Result<(), Failure> {
+    let failed: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Fail && !finding.ignored).collect();
+    let Some(first) = failed.first() else {
         return Ok(());
     };
-    let lines: Vec<String> = standing.iter().map(|finding| format!("\n  {finding}")).collect();
-    let count = if standing.len() == 1 { "1 check".to_owned() } else { format!("{} checks", standing.len()) };
+    let lines: Vec<String> = failed.iter().map(|finding| format!("\n  {finding}")).collect();
+    let count = if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
     Err(Failure::new(Kind::Preflight, format!("{count} failed, nothing was changed:{}", lines.concat()))
-        .hint(format!("mend them, or go on at your own risk with `--ignore {}`", first.check)))
+        .hint(format!("fix them, or continue at your own risk with `--ignore {}`", first.check)))
 }
 
 impl std::fmt::Display for Finding {
@@ -197,32 +198,40 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Refuses identifiers in `--ignore` that no check has.
-pub fn known(ignore: &[String]) -> Result<(), Failure> {
-    match ignore.iter().find(|id| !CHECKS.iter().any(|check| check.id.eq_ignore_ascii_case(id))) {
+/// The identifier of a check, for one that the user typed: `DiskSpace` was called `Room` in earlier versions.
+fn current_id(id: &str) -> &str {
+    if id.eq_ignore_ascii_case("Room") { disk_space::CHECK.id } else { id }
+}
+
+/// Checks the identifiers of `--ignore`.
+///
+/// # Errors
+/// `Usage` if no check has one of them.
+pub fn check_ids(ignore: &[String]) -> Result<(), Failure> {
+    match ignore.iter().find(|id| !CHECKS.iter().any(|check| check.id.eq_ignore_ascii_case(current_id(id)))) {
         None => Ok(()),
         Some(id) => {
             let ids: Vec<&str> = CHECKS.iter().map(|check| check.id).collect();
-            Err(Failure::usage(format!("no check `{id}`")).hint(format!("checks are {}", ids.join(", "))))
+            Err(Failure::usage(format!("--ignore: no such check: {id}")).hint(format!("checks: {}", ids.join(", "))))
         }
     }
 }
 
-/// What to ask a host for so that it can be judged.
-pub fn facts_request(ports: &[u16], needs: &[Need]) -> FactsRequest {
-    FactsRequest { ports: ports.to_vec(), paths: needs.iter().map(|need| need.path.clone()).collect() }
+/// The facts to request from a host for the checks.
+pub fn facts_request(ports: &[u16], disk_requirements: &[DiskRequirement]) -> FactsRequest {
+    FactsRequest { ports: ports.to_vec(), paths: disk_requirements.iter().map(|required| required.path.clone()).collect() }
 }
 
 #[cfg(test)]
 pub(crate) mod fixture {
-    //! Hosts that are fit, to be spoiled by tests.
+    //! Hosts without findings, for tests to change.
 
     use super::*;
     use crate::host::facts::Filesystem;
     use crate::image::parse_platform;
 
-    /// A cluster of one master and one worker, both fit.
-    pub fn fit() -> Input {
+    /// A cluster of one master and one worker, without findings.
+    pub fn healthy_input() -> Input {
         Input {
             cluster: "shop".into(),
             runtime: RuntimeKind::Kubernetes,
@@ -234,7 +243,7 @@ pub(crate) mod fixture {
 
     fn host(last: u8, master: bool) -> HostInput {
         let address = IpAddr::from([192, 168, 7, last]);
-        let room = Filesystem {
+        let filesystem = Filesystem {
             path: "/var/lib/sealift".into(),
             device: 1,
             total: 200 << 30,
@@ -247,7 +256,7 @@ pub(crate) mod fixture {
             address,
             master,
             ports: vec![6443, 10250],
-            needs: vec![Need { path: "/var/lib/sealift".into(), bytes: 1 << 30 }],
+            disk_requirements: vec![DiskRequirement { path: "/var/lib/sealift".into(), bytes: 1 << 30 }],
             clock_offset: Some(0),
             facts: Facts {
                 hostname: format!("h{last}"),
@@ -264,7 +273,7 @@ pub(crate) mod fixture {
                 kernel_filesystems: vec!["overlay".into()],
                 addresses: vec![address],
                 default_route: true,
-                filesystems: vec![room],
+                filesystems: vec![filesystem],
                 ..Default::default()
             },
         }
@@ -272,10 +281,10 @@ pub(crate) mod fixture {
 
     /// Asserts what the check `id` finds after `spoil`: the severities of its findings, in order.
     #[track_caller]
-    pub fn finds(id: &str, spoil: impl FnOnce(&mut Input), expected: &[Severity]) -> Vec<Finding> {
-        let mut input = fit();
-        spoil(&mut input);
-        let (own, others): (Vec<_>, Vec<_>) = judge(&input, &[]).into_iter().partition(|finding| finding.check == id);
+    pub fn assert_findings(id: &str, change: impl FnOnce(&mut Input), expected: &[Severity]) -> Vec<Finding> {
+        let mut input = healthy_input();
+        change(&mut input);
+        let (own, others): (Vec<_>, Vec<_>) = run_checks(&input, &[]).into_iter().partition(|finding| finding.check == id);
         let severities: Vec<Severity> = own.iter().map(|finding| finding.severity).collect();
         assert_eq!(severities, expected, "{own:?} (others: {others:?})");
         own
@@ -284,35 +293,40 @@ pub(crate) mod fixture {
 
 #[cfg(test)]
 mod tests {
-    use super::fixture::fit;
+    use super::fixture::healthy_input;
     use super::*;
 
     #[test]
-    fn fit_hosts_have_no_findings() {
-        assert_eq!(judge(&fit(), &[]), []);
+    fn healthy_hosts_have_no_findings() {
+        assert_eq!(run_checks(&healthy_input(), &[]), []);
     }
 
     #[test]
     fn all_findings_of_all_hosts_come_at_once_worst_first() {
-        let mut input = fit();
+        let mut input = healthy_input();
         input.hosts[0].facts.swaps = vec!["/dev/sda2".into()];
         input.hosts[0].facts.uid = 1000;
         input.hosts[1].facts.machine = "aarch64".into();
-        let findings = judge(&input, &[]);
+        let findings = run_checks(&input, &[]);
         let severities: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
         assert!(severities.is_sorted() && findings.len() >= 3, "{findings:?}");
-        let failure = refuse(&findings).unwrap_err();
+        let failure = require_passed(&findings).unwrap_err();
         assert_eq!(failure.kind, Kind::Preflight);
         assert!(failure.message.contains("192.168.7.11") && failure.message.contains("192.168.7.12"), "{failure}");
     }
 
     #[test]
-    fn ignored_checks_do_not_stand_in_the_way_and_unknown_ones_are_refused() {
-        let mut input = fit();
+    fn ignored_checks_do_not_stop_a_run_and_unknown_ones_are_refused() {
+        let mut input = healthy_input();
         input.hosts[0].facts.cpus = 1;
-        assert!(refuse(&judge(&input, &[])).is_err());
-        assert!(refuse(&judge(&input, &["numcpu".into()])).is_ok());
-        assert!(known(&["numcpu".into()]).is_ok() && known(&["NumCPUs".into()]).is_err());
+        assert!(require_passed(&run_checks(&input, &[])).is_err());
+        assert!(require_passed(&run_checks(&input, &["numcpu".into()])).is_ok());
+        assert!(check_ids(&["numcpu".into()]).is_ok() && check_ids(&["NumCPUs".into()]).is_err());
+        input.hosts[0].facts.cpus = 8;
+        input.hosts[0].facts.filesystems[0].free = 0;
+        for id in ["DiskSpace", "Room", "room"] {
+            assert!(check_ids(&[id.into()]).is_ok() && require_passed(&run_checks(&input, &[id.into()])).is_ok(), "{id}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The operating system is Linux with systemd. Capabilities decide, not the distribution's name.
+//! The operating system is Linux with systemd. An untested distribution is only a warning.
 
 use super::{Check, Input, Report};
 
-pub(super) static CHECK: Check = Check { id: "OS", about: "systemd is the init system; the distribution is one that was tried", judge };
+pub(super) static CHECK: Check = Check { id: "OS", description: "systemd is the init system; the distribution is a known one", run };
 
-/// Distributions that peers test or users asked for.
-const TRIED: [&str; 14] = [
+/// Distributions that comparable tools test or users asked for, as `ID` in /etc/os-release.
+const KNOWN: [&str; 14] = [
     "debian",
     "ubuntu",
     "rhel",
@@ -22,25 +22,29 @@ const TRIED: [&str; 14] = [
     "opensuse-leap",
 ];
 
-fn judge(input: &Input, report: &mut Report) {
+fn run(input: &Input, report: &mut Report) {
     for host in &input.hosts {
         if !host.facts.systemd {
-            report.fail(host.address, format!("systemd does not run on {}", host.facts.os_name), "sealift needs systemd for its services");
-        } else if !TRIED.iter().any(|id| id.eq_ignore_ascii_case(&host.facts.os_id)) {
+            report.fail(
+                host.address,
+                format!("systemd is not the init system of {}", host.facts.os_name),
+                "use a distribution with systemd: sealift runs its services by it",
+            );
+        } else if !KNOWN.iter().any(|id| id.eq_ignore_ascii_case(&host.facts.os_id)) {
             let name = if host.facts.os_name.is_empty() { "unknown" } else { &host.facts.os_name };
-            report.warn(host.address, format!("the distribution ({name}) was not tried yet"), "it will probably do; tell us how it went");
+            report.warn(host.address, format!("unknown distribution: {name}"), "it will probably work: try it on a test host first");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Severity::*, fixture::finds};
+    use super::super::{Severity::*, fixture::assert_findings};
 
     #[test]
     fn systemd_is_needed_and_the_name_is_not() {
-        finds("OS", |input| input.hosts[0].facts.os_id = "openeuler".into(), &[]);
-        finds("OS", |input| input.hosts[0].facts.os_id = "gentoo".into(), &[Warn]);
-        finds("OS", |input| input.hosts[0].facts.systemd = false, &[Fail]);
+        assert_findings("OS", |input| input.hosts[0].facts.os_id = "openeuler".into(), &[]);
+        assert_findings("OS", |input| input.hosts[0].facts.os_id = "gentoo".into(), &[Warn]);
+        assert_findings("OS", |input| input.hosts[0].facts.systemd = false, &[Fail]);
     }
 }

@@ -1,4 +1,4 @@
-//! Kubernetes: what its hosts shall have, from the Clusterfile, the image and the hosts.
+//! Kubernetes clusters: the desired resources of their hosts, and the kubeadm configuration.
 
 use std::collections::BTreeMap;
 
@@ -13,90 +13,99 @@ use crate::error::Failure;
 use crate::kubefile::VersionRange;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, SystemdUnit};
 
-/// The place in the image of the defaults of kubeadm's documents.
+/// The image's defaults for the kubeadm configuration.
 const DEFAULTS: &str = "etc/kubeadm.yml";
 const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// What a host shall have as a member of the cluster.
+/// The desired resources of a host as a member of the cluster: `kubeadm init` or `join`, and a running kubelet.
 pub fn resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let Some(config) = &host.kubeadm else { return Vec::new() };
     let kubelet = SystemdUnit { name: "kubelet.service".into(), enabled: true, running: true, inputs: Vec::new() };
-    vec![member(desired, host, config.clone()), Resource::Unit(kubelet)]
+    vec![member(desired, host, config.clone()), Resource::SystemdUnit(kubelet)]
 }
 
 fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resource {
     let node = host.name.clone();
-    // kubeadm wants to pull every image of its own list beforehand, CoreDNS too
-    let dns = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("coredns"));
-    let without_dns = |what: &str| if dns { Vec::new() } else { vec![what.to_owned()] };
-    let ignore = without_dns("ImagePull");
+    // kubeadm pulls every image of its list first, CoreDNS too: without it in the image that check must be ignored
+    let has_coredns = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("coredns"));
+    let without_coredns = |what: &str| if has_coredns { Vec::new() } else { vec![what.to_owned()] };
+    let ignore = without_coredns("ImagePull");
     if is_first(desired, host) {
-        return Resource::KubeadmInit(KubeadmInit { node, config, skip_phases: without_dns("addon/coredns"), ignore });
+        return Resource::KubeadmInit(KubeadmInit {
+            node,
+            config,
+            skip_phases: without_coredns("addon/coredns"),
+            ignore_preflight_errors: ignore,
+        });
     }
     let master = host.spec.is_master();
     let meanwhile = master.then(|| (api_server::NAME.to_owned(), desired.first_master().address()));
-    Resource::KubeadmJoin(KubeadmJoin { node, master, config, meanwhile, ignore })
+    Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint: meanwhile, ignore_preflight_errors: ignore })
 }
 
 fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {
     host.address() == desired.first_master().address()
 }
 
-/// The documents that kubeadm reads on a host. Tickets are filled in when they are applied.
+/// The kubeadm configuration of a host: YAML documents, with placeholders for the join credentials.
 ///
 /// # Errors
-/// Fails if the image does not say which version it brings, or its defaults are no YAML.
+/// Fails if the image does not name its Kubernetes version, or its defaults are not valid YAML.
 pub fn documents(desired: &DesiredState, host: &DesiredHost) -> Result<Content> {
     let defaults = defaults(desired.part(desired.first_master()))?;
     let (cluster, node) = (cluster_values(desired, &defaults)?, node_values(host));
-    let own = &desired.clusterfile.kubeadm;
+    let overrides = &desired.clusterfile.kubeadm;
     let text = if is_first(desired, host) {
-        config::init(&defaults, own, &cluster, &node)?
+        config::init(&defaults, overrides, &cluster, &node)?
     } else {
         let discovery = Discovery::Token { ca_cert_hashes: vec![JoinCredentials::CA_HASH.to_owned()] };
-        config::join(&defaults, own, &cluster, &node, &discovery)?
+        config::join(&defaults, overrides, &cluster, &node, &discovery)?
     };
     Ok(Content::from(text.expose_secret()))
 }
 
-/// The Kubernetes version that the image brings.
+/// The Kubernetes version that the image contains, such as `v1.20.2`.
+///
+/// # Errors
+/// `Usage` if neither the image's configuration, nor its labels, nor its kubeadm defaults name it.
 pub fn version(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<String> {
     let config = desired.config();
-    let labelled = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
-    let in_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
-    config.runtime_version.clone().or_else(labelled).or_else(in_defaults).ok_or_else(|| {
-        Failure::usage(format!("image {} does not say which Kubernetes it brings", desired.image.name.familiar()))
+    let from_label = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
+    let from_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
+    config.runtime_version.clone().or_else(from_label).or_else(from_defaults).ok_or_else(|| {
+        Failure::usage(format!("image {} does not name its Kubernetes version", desired.image.name.familiar()))
             .hint("build it with `LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.2.3`")
             .into()
     })
 }
 
-/// Refuses an image whose applications need another Kubernetes than it brings (KUBEVERSION).
+/// Checks the Kubernetes version of the image against the range that its applications need (KUBEVERSION).
 ///
 /// # Errors
-/// `Usage` if it is out of the range, or the range is none.
-pub fn refuse_version(desired: &DesiredState) -> Result<()> {
+/// `Usage` if the version is out of the range, or the range is not valid.
+pub fn check_kube_version(desired: &DesiredState) -> Result<()> {
     let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
-    let brought = version(desired, &defaults(desired.part(desired.first_master()))?)?;
-    suits(range, &brought).with_context(|| format!("image {}", desired.image.name.familiar()))
+    let version = version(desired, &defaults(desired.part(desired.first_master()))?)?;
+    check_version_range(range, &version).with_context(|| format!("image {}", desired.image.name.familiar()))
 }
 
-fn suits(range: &str, version: &str) -> Result<()> {
+fn check_version_range(range: &str, version: &str) -> Result<()> {
     if range.parse::<VersionRange>()?.matches(version)? {
         return Ok(());
     }
-    Err(Failure::usage(format!("its applications need Kubernetes {range} (KUBEVERSION), but it brings {version}"))
-        .hint(
-            "build the image FROM a cluster image with a Kubernetes in that range, or ask the maker of the application for one that suits",
-        )
+    Err(Failure::usage(format!("its applications need Kubernetes {range} (KUBEVERSION), but it contains {version}"))
+        .hint("build the image FROM a cluster image with a Kubernetes version in that range, or use another release of the application")
         .into())
 }
 
-/// The networks of pods and services that a cluster will have.
+/// The pod and service networks of a cluster, before facts about its hosts are known.
+///
+/// # Errors
+/// Fails if an override does not apply, or the kubeadm defaults are not valid YAML.
 pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
     let mut part = part.clone();
     file_overrides::apply(clusterfile, &mut part)?;
-    // what templates want besides is known when hosts are; until then they say nothing
+    // templates may need variables of hosts, which are not known yet: those templates stay unrendered
     let env = clusterfile.cluster.merge_image_env(&part.config.env);
     file_overrides::render(&mut part, &env).ok();
     Ok(config::networks(&defaults(&part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
@@ -104,16 +113,16 @@ pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks>
 
 fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
     match part.text(DEFAULTS) {
-        Some(text) => Ok(clusterfile::load(DEFAULTS, text).context("the image's defaults for kubeadm")?.kubeadm),
+        Some(text) => Ok(clusterfile::load(DEFAULTS, text).context("kubeadm defaults of the image")?.kubeadm),
         None => Ok(KubeadmDocuments::default()),
     }
 }
 
-/// What the Clusterfile says about a node besides, if anything. Roles become labels.
-pub fn node(host: &DesiredHost) -> Option<Resource> {
+/// The labels and taints of a node from the Clusterfile; `None` if there are none. Roles become `node-role.kubernetes.io/` labels.
+pub fn node_settings(host: &DesiredHost) -> Option<Resource> {
     let mut labels = host.spec.labels.clone();
     let role = |role: &str| (format!("node-role.kubernetes.io/{role}"), String::new());
-    labels.extend(host.spec.roles.iter().filter(|own| *own != MASTER && *own != NODE).map(|own| role(own)));
+    labels.extend(host.spec.roles.iter().filter(|name| *name != MASTER && *name != NODE).map(|name| role(name)));
     if !host.spec.is_master() {
         labels.extend([role("worker")]);
     }
@@ -139,18 +148,18 @@ fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result
     })
 }
 
-/// What the environment says; where it says nothing, images of Sealer's mean systemd, whatever their kubelet documents say.
+/// The cgroup driver in the environment. Images in Sealer's layout default to systemd, whatever their KubeletConfiguration says.
 fn cgroup_driver(desired: &DesiredState) -> Option<String> {
     let host = desired.first_master();
-    let said = desired.clusterfile.cluster.env.get("CgroupDriver").cloned();
-    if !sealer::is_sealers(desired.part(host)) {
-        return said;
+    let from_env = desired.clusterfile.cluster.env.get("CgroupDriver").cloned();
+    if !sealer::is_sealer_layout(desired.part(host)) {
+        return from_env;
     }
-    said.or_else(|| desired.config().env.get("CgroupDriver").cloned()).or_else(|| Some("systemd".to_owned()))
+    from_env.or_else(|| desired.config().env.get("CgroupDriver").cloned()).or_else(|| Some("systemd".to_owned()))
 }
 
-/// Since 1.21 CoreDNS has a path of its own, which kubeadm leaves out where the repository is not its default. In the registry
-/// on site, images keep their paths.
+/// The repository of CoreDNS in the local registry, where images keep their paths. Since 1.21 CoreDNS has its own path, which kubeadm
+/// omits if the repository is not its default.
 fn dns_repository(desired: &DesiredState, defaults: &KubeadmDocuments) -> Option<String> {
     let url = desired.first_master().env.get("RegistryURL")?;
     let repository = defaults.cluster.as_ref()?.get("imageRepository")?.as_str()?;
@@ -181,10 +190,10 @@ mod tests {
             ("1.20.x || ^1.22", "v1.21.0", false),
             ("1.20.x", "v1.20.4-vendor.1", true),
         ] {
-            assert_eq!(suits(range, version).is_ok(), fits, "{range} {version}");
+            assert_eq!(check_version_range(range, version).is_ok(), fits, "{range} {version}");
         }
-        let error = suits(">=1.21", "v1.20.2").unwrap_err().to_string();
+        let error = check_version_range(">=1.21", "v1.20.2").unwrap_err().to_string();
         assert!(error.contains(">=1.21") && error.contains("v1.20.2"), "{error}");
-        assert!(suits(">=1.21", "latest").is_err());
+        assert!(check_version_range(">=1.21", "latest").is_err());
     }
 }

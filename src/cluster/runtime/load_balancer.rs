@@ -1,4 +1,4 @@
-//! The API server's address on workers: a small TCP balancer on the loopback that knows all masters.
+//! The load balancer of the API servers on workers: a TCP proxy on the loopback that fails over between all masters.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use crate::paths;
 use crate::resource::{File, Resource, SystemdUnit};
 
 const UNIT: &str = "sealift-apiserver-balancer.service";
-/// A master that does not answer for so long is passed over.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for a connection to a master before the next one is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The balancer on a worker.
+/// The desired resources of the load balancer on a worker: a systemd unit that runs `sealift balance`.
 pub fn resources(desired: &DesiredState) -> Vec<Resource> {
     let path = format!("/etc/systemd/system/{UNIT}");
     let masters: Vec<String> = desired.masters().map(|master| SocketAddr::new(master.address(), api_server::PORT).to_string()).collect();
@@ -29,11 +29,11 @@ pub fn resources(desired: &DesiredState) -> Vec<Resource> {
         api_server::PORT,
         masters.join(" ")
     );
-    vec![Resource::File(File::new(path.as_str(), text, 0o644)), Resource::Unit(SystemdUnit::running(UNIT, [path.as_str()]))]
+    vec![Resource::File(File::new(path.as_str(), text, 0o644)), Resource::SystemdUnit(SystemdUnit::running(UNIT, [path.as_str()]))]
 }
 
-/// Passes connections on to the first of `backends` that answers, beginning with the one that answered last, until the job
-/// is cancelled.
+/// Forwards connections to the first of `backends` that accepts one, starting with the one that accepted last, until `ctx` is
+/// cancelled.
 pub async fn serve(listener: TcpListener, backends: Vec<SocketAddr>, ctx: &Context) -> Result<()> {
     let backends: &'static Backends = Box::leak(Box::new(Backends { addresses: backends, last: AtomicUsize::new(0) }));
     loop {
@@ -42,9 +42,9 @@ pub async fn serve(listener: TcpListener, backends: Vec<SocketAddr>, ctx: &Conte
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((client, _)) => drop(tokio::spawn(pass_on(client, backends))),
+            Ok((client, _)) => drop(tokio::spawn(forward(client, backends))),
             Err(error) => {
-                tracing::warn!("accept: {error}"); // out of descriptors, most likely: some are given back in a moment
+                tracing::warn!("accept: {error}"); // most likely out of file descriptors: connections that end free some
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -58,25 +58,25 @@ struct Backends {
 
 impl Backends {
     async fn connect(&self) -> Result<TcpStream> {
-        let start = self.last.load(Ordering::Relaxed);
-        let mut why = anyhow::anyhow!("there are no masters");
+        let first = self.last.load(Ordering::Relaxed);
+        let mut last_error = anyhow::anyhow!("no masters are configured");
         for number in 0..self.addresses.len() {
-            let index = (start + number) % self.addresses.len();
+            let index = (first + number) % self.addresses.len();
             let address = self.addresses[index];
-            match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     self.last.store(index, Ordering::Relaxed);
                     return Ok(stream);
                 }
-                Ok(Err(error)) => why = anyhow::Error::from(error).context(address.to_string()),
-                Err(_) => why = anyhow::anyhow!("{address}: no answer"),
+                Ok(Err(error)) => last_error = anyhow::Error::from(error).context(address.to_string()),
+                Err(_) => last_error = anyhow::anyhow!("{address}: connection timed out after {} s", CONNECT_TIMEOUT.as_secs()),
             }
         }
-        Err(why).context("no master answers")
+        Err(last_error).context("all masters are unreachable; the last error")
     }
 }
 
-async fn pass_on(mut client: TcpStream, backends: &Backends) {
+async fn forward(mut client: TcpStream, backends: &Backends) {
     let result = async {
         let mut master = backends.connect().await?;
         client.set_nodelay(true)?;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_master_is_passed_over() {
+    async fn an_unreachable_master_is_skipped() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (open, server) = echo().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

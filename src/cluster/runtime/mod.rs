@@ -1,4 +1,5 @@
-//! What a cluster runs on: one folder or file for each kind of runtime, and the balancer that nodes find masters by.
+//! The kinds of cluster: Kubernetes by kubeadm, none (the image's own scripts), images in Sealer's layout; and the load balancer of
+//! the API servers.
 
 pub mod kubeadm;
 pub mod kubernetes;

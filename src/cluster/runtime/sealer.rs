@@ -1,7 +1,7 @@
-//! Images that are laid out as Sealer's (0.9 to 0.11): programs in `bin/`, units in `etc/`, and scripts that install them.
+//! Images in Sealer's layout (0.9 to 0.11): programs in `bin/`, systemd units in `etc/`, and scripts that install them.
 //!
-//! sealift does itself what `init-kube.sh` and `init-registry.sh` do, so that a reset takes it back; the script of the container
-//! runtime is the image's own, `scripts/containerd.sh`, with `scripts/uninstall-containerd.sh` to take it back.
+//! sealift itself does what `init-kube.sh` and `init-registry.sh` do, so that `reset` undoes it. The container runtime is installed by the
+//! image's `scripts/containerd.sh` and removed by its `scripts/uninstall-containerd.sh`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,41 +10,41 @@ use anyhow::Result;
 use super::none;
 use crate::cluster::{DesiredHost, DesiredState, ImagePart};
 use crate::error::Failure;
-use crate::host::facts::Foreign;
-use crate::resource::{File, Place, Resource};
+use crate::host::facts::ConflictingRuntime;
+use crate::resource::{File, PathMapping, Resource};
 
-/// What is there in images of Sealer's and in none of ours.
-const MARK: &str = "scripts/init-kube.sh";
-/// What `init-kube.sh` puts on hosts, and whether it is programs.
+/// The file that marks Sealer's layout.
+const MARKER: &str = "scripts/init-kube.sh";
+/// What `init-kube.sh` installs on hosts: from, to, and whether it is programs.
 const PLACES: [(&str, &str, bool); 4] = [
     ("bin", "/usr/bin", true),
     ("scripts/kubelet-pre-start.sh", "/usr/bin/kubelet-pre-start.sh", true),
     ("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
     ("etc/10-kubeadm.conf", "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf", false),
 ];
-/// Where masters look for the audit policy that the image's kubeadm documents name.
+/// The audit policy: its path in the image, and the path on masters that the image's kubeadm configuration names.
 const AUDIT_POLICY: (&str, &str) = ("statics/audit-policy.yml", "/etc/kubernetes/audit-policy.yml");
-/// Programs that no cluster comes up without.
-const PROGRAMS: [&str; 3] = ["bin/kubeadm", "bin/kubelet", "bin/kubectl"];
+/// The programs that every Kubernetes cluster needs.
+const REQUIRED_PROGRAMS: [&str; 3] = ["bin/kubeadm", "bin/kubelet", "bin/kubectl"];
 const INSTALL: &str = "containerd.sh";
 const UNINSTALL: &str = "uninstall-containerd.sh";
 const RUNTIME_TYPE: &str = "cluster.alpha.sealer.io/cluster-runtime-type";
 
-/// Whether an image is laid out as Sealer's.
-pub fn is_sealers(part: &ImagePart) -> bool {
-    part.has(MARK) && !part.files.keys().any(|path| path.starts_with("host"))
+/// Whether an image is in Sealer's layout.
+pub fn is_sealer_layout(part: &ImagePart) -> bool {
+    part.has(MARKER) && !part.files.keys().any(|path| path.starts_with("host"))
 }
 
-/// What of the image's root file system is for hosts.
-pub fn places(part: &ImagePart) -> Vec<Place> {
-    let place = |(from, to, programs): (&str, &str, bool)| Place { from: from.into(), to: to.into(), programs };
-    if is_sealers(part) { PLACES.map(place).into() } else { Place::host() }
+/// The files of the root file system that are installed on hosts, and where.
+pub fn places(part: &ImagePart) -> Vec<PathMapping> {
+    let place = |(from, to, programs): (&str, &str, bool)| PathMapping { from: from.into(), to: to.into(), programs };
+    if is_sealer_layout(part) { PLACES.map(place).into() } else { PathMapping::of_sealift_images() }
 }
 
-/// What brings the container runtime to a host.
+/// The desired resources that install the container runtime on a host; empty if the image is not in Sealer's layout.
 pub fn container_runtime(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let part = desired.part(host);
-    if !is_sealers(part) {
+    if !is_sealer_layout(part) {
         return Vec::new();
     }
     let policy = part.files.get(Path::new(AUDIT_POLICY.0));
@@ -52,7 +52,7 @@ pub fn container_runtime(desired: &DesiredState, host: &DesiredHost) -> Vec<Reso
     none::script(desired, host, INSTALL, None, Some(UNINSTALL)).into_iter().chain(policy).collect()
 }
 
-/// Where the image's containerd looks for registries: what its configuration says, or else the usual place.
+/// The directory of containerd's `hosts.toml` files: `config_path` in a TOML file of the image; `None` if none sets it.
 pub fn registry_config_path(part: &ImagePart) -> Option<PathBuf> {
     let tables = part.files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "toml"));
     let texts = tables.filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok());
@@ -64,45 +64,45 @@ pub fn registry_config_path(part: &ImagePart) -> Option<PathBuf> {
     texts.flat_map(str::lines).find_map(value)
 }
 
-/// What of a host's programs the image's script brought: the host is of this cluster, so the script ran there.
-pub fn is_brought(part: &ImagePart, is_member: bool, foreign: &Foreign) -> bool {
-    is_member && foreign.name == "containerd" && is_sealers(part)
+/// Whether a container runtime on a host was installed by the image's script: on a member of the cluster, that script has run.
+pub fn is_from_image(part: &ImagePart, is_member: bool, foreign: &ConflictingRuntime) -> bool {
+    is_member && foreign.name == "containerd" && is_sealer_layout(part)
 }
 
-/// Refuses an image of Sealer's that lacks what a cluster needs.
+/// Checks that an image in Sealer's layout contains what a cluster needs.
 ///
 /// # Errors
-/// `Usage` that names what is missing.
-pub fn refuse_unfit(part: &ImagePart) -> Result<()> {
+/// `Usage` that names the files that are missing, or a kind of cluster that sealift does not support.
+pub fn check_layout(part: &ImagePart) -> Result<()> {
     let kind = part.config.labels.get(RUNTIME_TYPE).map_or("kubernetes", String::as_str);
     if !["kubernetes", "none"].contains(&kind) {
-        return Err(Failure::usage(format!("the image brings a cluster of the kind {kind}, which sealift does not run"))
-            .hint(format!("an image with `LABEL {RUNTIME_TYPE}=kubernetes` brings one by kubeadm"))
+        return Err(Failure::usage(format!("the image contains a {kind} cluster, which sealift does not support"))
+            .hint(format!("use an image with `LABEL {RUNTIME_TYPE}=kubernetes`: sealift sets it up by kubeadm"))
             .into());
     }
-    if !is_sealers(part) || kind != "kubernetes" {
+    if !is_sealer_layout(part) || kind != "kubernetes" {
         return Ok(());
     }
     if !part.has(&format!("scripts/{INSTALL}")) {
-        let docker = if part.has("scripts/docker.sh") { ": it brings docker (scripts/docker.sh)" } else { "" };
+        let docker = if part.has("scripts/docker.sh") { ": it contains docker (scripts/docker.sh)" } else { "" };
         return Err(Failure::usage(format!("the image has no scripts/{INSTALL}{docker}"))
-            .hint("sealift runs Kubernetes on containerd: build FROM the image and COPY a scripts/containerd.sh that installs it, as Sealer's images with containerd have")
+            .hint("sealift runs Kubernetes on containerd: build FROM the image and COPY a scripts/containerd.sh that installs it, as in Sealer's images with containerd")
             .into());
     }
-    let lacks = |path: &&str| !part.programs.contains(*path);
-    let missing: Vec<&str> = PROGRAMS.into_iter().filter(lacks).chain(units(part)).collect();
+    let is_missing = |path: &&str| !part.programs.contains(*path);
+    let missing: Vec<&str> = REQUIRED_PROGRAMS.into_iter().filter(is_missing).chain(missing_units(part)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::usage(format!("the image, laid out as Sealer's, has no {}", missing.join(", ")))
-        .hint("build FROM it and COPY there what is missing")
+    Err(Failure::usage(format!("the image is in Sealer's layout, but has no {}", missing.join(", ")))
+        .hint("build FROM the image and COPY the missing files to these paths")
         .into())
 }
 
-/// The units of the kubelet that are missing, be it as templates.
-fn units(part: &ImagePart) -> impl Iterator<Item = &'static str> {
-    let there = |path: &&str| part.has(path) || part.has(&format!("{path}.tmpl"));
-    ["etc/kubelet.service", "etc/10-kubeadm.conf"].into_iter().filter(move |path| !there(path))
+/// The systemd units of the kubelet that the image has neither as files nor as templates.
+fn missing_units(part: &ImagePart) -> impl Iterator<Item = &'static str> {
+    let exists = |path: &&str| part.has(path) || part.has(&format!("{path}.tmpl"));
+    ["etc/kubelet.service", "etc/10-kubeadm.conf"].into_iter().filter(move |path| !exists(path))
 }
 
 #[cfg(test)]
@@ -110,20 +110,20 @@ mod tests {
     use super::*;
     use crate::cluster::image_content::tests::part;
 
-    fn sealers() -> ImagePart {
+    fn sealer_image() -> ImagePart {
         let mut part = part([
-            (MARK, ""),
+            (MARKER, ""),
             ("scripts/containerd.sh", ""),
             ("etc/kubelet.service.tmpl", ""),
             ("etc/10-kubeadm.conf", ""),
             ("etc/dump-config.toml", "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/docker/certs.d/\"\n"),
         ]);
-        part.programs = PROGRAMS.map(str::to_owned).into();
+        part.programs = REQUIRED_PROGRAMS.map(str::to_owned).into();
         part
     }
 
     #[test]
-    fn images_without_what_a_cluster_needs_are_refused_with_what_is_missing() {
+    fn images_are_refused_with_the_names_of_missing_files() {
         type Change = fn(&mut ImagePart);
         let cases: [(&str, Change, &[&str]); 7] = [
             ("whole", |_| (), &[]),
@@ -134,7 +134,7 @@ mod tests {
                     part.files.remove(Path::new("scripts/containerd.sh"));
                     part.files.insert("scripts/docker.sh".into(), vec![]);
                 },
-                &["no scripts/containerd.sh: it brings docker"],
+                &["no scripts/containerd.sh: it contains docker"],
             ),
             ("no kubelet", |part| _ = part.programs.remove("bin/kubelet"), &["has no bin/kubelet"]),
             ("no unit", |part| drop(part.files.remove(Path::new("etc/10-kubeadm.conf"))), &["etc/10-kubeadm.conf"]),
@@ -142,28 +142,28 @@ mod tests {
             ("ours", |part| drop(part.files.insert("host/usr/bin/x".into(), vec![])), &[]),
         ];
         for (name, change, expected) in cases {
-            let mut part = sealers();
+            let mut part = sealer_image();
             change(&mut part);
-            let said = refuse_unfit(&part).err().map(|error| format!("{error:#}"));
-            assert_eq!(said.is_some(), !expected.is_empty(), "{name}: {said:?}");
-            assert!(expected.iter().all(|words| said.as_ref().is_some_and(|said| said.contains(words))), "{name}: {said:?}");
+            let error = check_layout(&part).err().map(|error| format!("{error:#}"));
+            assert_eq!(error.is_some(), !expected.is_empty(), "{name}: {error:?}");
+            assert!(expected.iter().all(|words| error.as_ref().is_some_and(|error| error.contains(words))), "{name}: {error:?}");
         }
     }
 
     #[test]
-    fn files_go_where_their_maker_says() {
-        assert_eq!(places(&sealers()).len(), PLACES.len());
-        assert_eq!(places(&part([("host/etc/x", "")])), Place::host());
-        assert_eq!(registry_config_path(&sealers()).unwrap(), Path::new("/etc/docker/certs.d/"));
+    fn files_are_installed_where_the_layout_says() {
+        assert_eq!(places(&sealer_image()).len(), PLACES.len());
+        assert_eq!(places(&part([("host/etc/x", "")])), PathMapping::of_sealift_images());
+        assert_eq!(registry_config_path(&sealer_image()).unwrap(), Path::new("/etc/docker/certs.d/"));
         assert_eq!(registry_config_path(&part([])), None);
     }
 
     #[test]
-    fn a_containerd_on_a_member_is_the_images_own() {
-        let foreign = |name: &str| Foreign { name: name.into(), path: format!("/usr/bin/{name}"), running: true };
-        for (member, name, brought) in [(true, "containerd", true), (false, "containerd", false), (true, "dockerd", false)] {
-            assert_eq!(is_brought(&sealers(), member, &foreign(name)), brought, "{member} {name}");
+    fn a_containerd_on_a_member_was_installed_by_the_image() {
+        let foreign = |name: &str| ConflictingRuntime { name: name.into(), path: format!("/usr/bin/{name}"), running: true };
+        for (member, name, expected) in [(true, "containerd", true), (false, "containerd", false), (true, "dockerd", false)] {
+            assert_eq!(is_from_image(&sealer_image(), member, &foreign(name)), expected, "{member} {name}");
         }
-        assert!(!is_brought(&part([]), true, &foreign("containerd")));
+        assert!(!is_from_image(&part([]), true, &foreign("containerd")));
     }
 }

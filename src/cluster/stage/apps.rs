@@ -1,10 +1,10 @@
-//! The applications, in the order of the launch list.
+//! Launches the applications, in the order of the launch list.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 
-pub static STAGE: Stage = Stage { name: "apps", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "apps", one_by_one: false, verifies: false, desired_resources };
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     on(desired.first_master(), desired.applications().launch())
 }

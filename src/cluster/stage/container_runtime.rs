@@ -1,4 +1,4 @@
-//! containerd, and where it gets images from.
+//! Sets up containerd and its registry mirrors.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use crate::cluster::{DesiredHost, DesiredState};
 use crate::paths;
 use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
 
-pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, desired_resources };
 
-/// Filled by containerd, the kubelet and kubeadm; gone after a reset.
-const TREES: [&str; 9] = [
+/// Directories of containerd, the kubelet and kubeadm; a reset removes them.
+const DIRECTORIES: [&str; 9] = [
     "/etc/cni/net.d",
     "/etc/kubernetes",
     "/run/containerd",
@@ -22,32 +22,32 @@ const TREES: [&str; 9] = [
     "/var/log/containers",
     "/var/log/pods",
 ];
-/// What decides whether a running containerd is current.
-const INPUTS: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
+/// The files that containerd reads: it is restarted when one changes.
+const CONTAINERD_FILES: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
         return Vec::new();
     }
     let certificates: String = desired.registry_certificates.values().map(|certificate| certificate.pem.as_str()).collect();
-    let mirror = RegistryMirror::of_all(endpoints(desired));
-    let of = |host: &DesiredHost| {
-        let mut resources: Vec<Resource> = TREES.map(|path| Resource::OwnedTree(OwnedDirectory { path: path.into() })).into();
+    let mirror = RegistryMirror::all_registries(endpoints(desired));
+    let host_resources = |host: &DesiredHost| {
+        let mut resources: Vec<Resource> = DIRECTORIES.map(|path| Resource::OwnedDirectory(OwnedDirectory { path: path.into() })).into();
         resources.extend(sealer::container_runtime(desired, host));
         if !certificates.is_empty() {
             resources.push(Resource::File(File::new(paths::REGISTRY_CA, certificates.as_str(), 0o644)));
         }
         if !mirror.endpoints.is_empty() {
             let config_path = sealer::registry_config_path(desired.part(host)).unwrap_or_else(|| mirror.config_path.clone());
-            resources.push(Resource::Mirror(RegistryMirror { config_path, ..mirror.clone() }));
+            resources.push(Resource::RegistryMirror(RegistryMirror { config_path, ..mirror.clone() }));
         }
-        resources.push(Resource::Unit(SystemdUnit::running("containerd.service", INPUTS)));
+        resources.push(Resource::SystemdUnit(SystemdUnit::running("containerd.service", CONTAINERD_FILES)));
         on(host, resources)
     };
-    desired.hosts.iter().flat_map(of).collect()
+    desired.hosts.iter().flat_map(host_resources).collect()
 }
 
-/// The registries on site, by address: no name needs to resolve. Then that of the customer.
+/// The local registries, by address, so that no name needs to resolve; then the external one.
 fn endpoints(desired: &DesiredState) -> Vec<Endpoint> {
     let registry = &desired.clusterfile.cluster.registry;
     let local = desired.registry_hosts().into_iter().filter_map(|host| {

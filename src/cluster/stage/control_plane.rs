@@ -1,11 +1,11 @@
-//! The masters, one after the other: two at once would disturb the quorum of etcd.
+//! Sets up the masters, one after the other: two joins at once could cost etcd its quorum.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 use crate::cluster::runtime::kubernetes;
 
-pub static STAGE: Stage = Stage { name: "control plane", one_by_one: true, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "control plane", one_by_one: true, verifies: false, desired_resources };
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     desired.masters().flat_map(|host| on(host, kubernetes::resources(desired, host))).collect()
 }

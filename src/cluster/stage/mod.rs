@@ -1,4 +1,4 @@
-//! The stages of a run, in the order they run: one file each. A stage says what every host shall have; it does nothing.
+//! The stages of a run, one file each. A stage returns the desired resources of every host; it changes nothing.
 //!
 //! Before them, hosts are connected ([`super::Hosts`]) and checked ([`super::preflight`]).
 
@@ -18,42 +18,43 @@ use super::{DesiredHost, DesiredState};
 use crate::image::Blob;
 use crate::resource::Resource;
 
-/// A stage.
+/// A stage of a run.
 #[derive(Debug)]
 pub struct Stage {
-    /// Its name.
+    /// Its name, as plans and progress show it.
     pub name: &'static str,
-    /// Whether its hosts go one after the other, in the order of its wants.
+    /// Whether hosts are changed one after the other, in the order of the resources; else in parallel.
     pub one_by_one: bool,
-    /// Whether it looks whether all is well, rather than change anything: scripts run also where they were run before.
+    /// Whether it verifies rather than changes: after a change its scripts run even if their check finds no drift, and its errors are
+    /// of kind `Verification`.
     pub verifies: bool,
-    /// What hosts shall have once it is done, in order. Pure.
-    pub wants: fn(&DesiredState) -> Vec<DesiredResource>,
+    /// The desired resources of all hosts, in the order they are applied. Pure.
+    pub desired_resources: fn(&DesiredState) -> Vec<DesiredResource>,
 }
 
-/// Something that a host shall have.
+/// A desired resource of a host.
 #[derive(Debug, Clone)]
 pub struct DesiredResource {
-    /// The host.
+    /// The address of the host.
     pub host: IpAddr,
-    /// What it shall have.
+    /// What to apply there.
     pub action: Action,
 }
 
-/// What a host shall have.
+/// What is applied to a host.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Blobs in its own store.
-    Ship(Vec<Blob>),
-    /// A resource.
+    /// Blobs of the image are sent to its store.
+    Distribute(Vec<Blob>),
+    /// A resource is applied by the agent.
     Resource(Resource),
 }
 
 impl Action {
-    /// What it is, short.
+    /// A short title for plans and progress.
     pub fn title(&self) -> String {
         match self {
-            Action::Ship(_) => "blobs of the image".to_owned(),
+            Action::Distribute(_) => "blobs of the image".to_owned(),
             Action::Resource(resource) => resource.title(),
         }
     }

@@ -1,4 +1,4 @@
-//! What the nodes are for, and the pod network: without it no node is ready.
+//! Labels and taints the nodes, and applies the CNI plugin: without a pod network no node is ready.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
@@ -6,13 +6,13 @@ use crate::cluster::runtime::kubernetes;
 use crate::image::Role;
 use crate::resource::Resource;
 
-pub static STAGE: Stage = Stage { name: "network", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "network", one_by_one: false, verifies: false, desired_resources };
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
         return Vec::new();
     }
-    let mut resources: Vec<Resource> = desired.hosts.iter().filter_map(kubernetes::node).collect();
+    let mut resources: Vec<Resource> = desired.hosts.iter().filter_map(kubernetes::node_settings).collect();
     resources.extend(desired.applications().of_role(Role::Cni));
     on(desired.first_master(), resources)
 }

@@ -1,4 +1,4 @@
-//! The hosts' operating system, the names they know, and which cluster they belong to.
+//! Prepares the hosts: marks them as hosts of the cluster, tunes the operating system, fills `/etc/hosts`.
 
 use std::net::Ipv4Addr;
 
@@ -7,14 +7,14 @@ use crate::cluster::{DesiredHost, DesiredState, api_server, tuning};
 use crate::paths;
 use crate::resource::{Directory, HostsEntry, Resource};
 
-pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, desired_resources };
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
-    desired.hosts.iter().flat_map(|host| on(host, of(desired, host))).collect()
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
+    desired.hosts.iter().flat_map(|host| on(host, host_resources(desired, host))).collect()
 }
 
-fn of(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
-    // the first thing: a host with it is recognised as one of this cluster
+fn host_resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
+    // first of all: by this directory a host is recognized as one of this cluster
     let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", paths::CLUSTERS, desired.name()), 0o755))];
     if desired.is_kubernetes() {
         resources.extend(tuning::kubernetes());
@@ -37,8 +37,8 @@ fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
     }
     let registries = desired.registry_hosts();
     if let (Some(first), Some(local)) = (registries.first(), &desired.clusterfile.cluster.registry.local) {
-        let own = registries.iter().find(|registry| registry.address() == host.address());
-        entries.push(entry(&local.domain, own.unwrap_or(first).address()));
+        let local_registry = registries.iter().find(|registry| registry.address() == host.address());
+        entries.push(entry(&local.domain, local_registry.unwrap_or(first).address()));
     }
     entries
 }

@@ -1,4 +1,4 @@
-//! The registry on site, straight out of the host's store.
+//! Sets up the local registry, which serves container images from the host's store.
 
 use super::{DesiredResource, Stage, on};
 use secrecy::ExposeSecret as _;
@@ -9,23 +9,23 @@ use crate::image::DROPPED_REGISTRY;
 use crate::paths;
 use crate::resource::{File, Htpasswd, Resource, StoredImage, SystemdUnit};
 
-pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, desired_resources };
 
 const UNIT: &str = "sealift-registry.service";
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     let default = LocalRegistry::default();
     let registry = desired.clusterfile.cluster.registry.local.as_ref().unwrap_or(&default);
-    desired.registry_hosts().into_iter().flat_map(|host| on(host, of(desired, registry, host))).collect()
+    desired.registry_hosts().into_iter().flat_map(|host| on(host, host_resources(desired, registry, host))).collect()
 }
 
-fn of(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
+fn host_resources(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
     let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
     let mut resources = vec![Resource::StoredImage(Box::new(image))];
     let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
     if let Some(certificate) = desired.registry_certificates.get(&host.address()) {
         options += &format!(" --tls-cert {0} --tls-key {0}", paths::REGISTRY_TLS);
-        // the host keeps one that it has: nobody else knows its key
+        // a host keeps the certificate that it has: its key never leaves the host
         let new = certificate.file();
         resources.extend(new.map(|file| Resource::File(File::new(paths::REGISTRY_TLS, file.as_str(), 0o600))));
     }
@@ -39,7 +39,7 @@ fn of(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> V
         resources.push(Resource::Htpasswd(Htpasswd { path: paths::REGISTRY_USERS.into(), user: user.clone(), password }));
     }
     resources.push(Resource::File(File::new(path.as_str(), unit(registry.port, &options), 0o644)));
-    resources.push(Resource::Unit(SystemdUnit::running(UNIT, [path.as_str(), paths::REGISTRY_TLS, paths::REGISTRY_USERS])));
+    resources.push(Resource::SystemdUnit(SystemdUnit::running(UNIT, [path.as_str(), paths::REGISTRY_TLS, paths::REGISTRY_USERS])));
     resources
 }
 

@@ -1,4 +1,4 @@
-//! The cluster as a whole, and its state for whoever comes next.
+//! Checks the cluster as a whole, and stores its Clusterfile on the masters for the next operator.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
@@ -6,20 +6,20 @@ use crate::cluster::runtime::none;
 use crate::paths;
 use crate::resource::{File, KubeHealth, Resource};
 
-pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, wants };
+pub static STAGE: Stage = Stage { name: "verify", one_by_one: false, verifies: true, desired_resources };
 
 /// How long pods may take to pull and start on a slow disk, in seconds.
-const PATIENCE: u64 = 300;
+const POD_TIMEOUT: u64 = 300;
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
-    let mut wants = Vec::new();
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
+    let mut resources = Vec::new();
     if desired.is_kubernetes() {
         let nodes = desired.hosts.iter().map(|host| host.name.clone()).collect();
-        wants.extend(on(desired.first_master(), [Resource::KubeHealth(KubeHealth { nodes, patience: PATIENCE })]));
+        resources.extend(on(desired.first_master(), [Resource::KubeHealth(KubeHealth { nodes, timeout_seconds: POD_TIMEOUT })]));
     } else {
-        wants.extend(desired.hosts.iter().flat_map(|host| on(host, none::verify(desired, host))));
+        resources.extend(desired.hosts.iter().flat_map(|host| on(host, none::verify(desired, host))));
     }
-    let file = File::new(format!("{}/{}/Clusterfile", paths::CLUSTERS, desired.name()), desired.state.as_str(), 0o600);
-    wants.extend(desired.masters().flat_map(|master| on(master, [Resource::File(file.clone())])));
-    wants
+    let file = File::new(format!("{}/{}/Clusterfile", paths::CLUSTERS, desired.name()), desired.stored_clusterfile.as_str(), 0o600);
+    resources.extend(desired.masters().flat_map(|master| on(master, [Resource::File(file.clone())])));
+    resources
 }

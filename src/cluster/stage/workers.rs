@@ -1,12 +1,12 @@
-//! The workers, all at once; or, without Kubernetes, whatever the image's scripts bring up on every host.
+//! Joins the workers, in parallel. Without Kubernetes, runs the image's install scripts on every host.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 use crate::cluster::runtime::{kubernetes, load_balancer, none};
 
-pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, verifies: false, wants };
+pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, verifies: false, desired_resources };
 
-fn wants(desired: &DesiredState) -> Vec<DesiredResource> {
+fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
         return desired.hosts.iter().flat_map(|host| on(host, none::install(desired, host))).collect();
     }

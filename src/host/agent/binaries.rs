@@ -1,4 +1,4 @@
-//! The agent's binaries: one file per architecture, named by digest on hosts.
+//! The sealift binaries that are uploaded to hosts as agents, one per architecture.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use anyhow::{Context as _, Result};
 use crate::error::Failure;
 use crate::image::{Blob, Hasher, uname_arch};
 
-/// Which file is the agent for which architecture. Clones share what they have hashed.
+/// The file to upload for each architecture. Clones share the digests that they have computed.
 #[derive(Debug, Clone, Default)]
 pub struct AgentBinaries {
     files: BTreeMap<String, PathBuf>,
-    hashed: Arc<Mutex<BTreeMap<PathBuf, Blob>>>,
+    digests: Arc<Mutex<BTreeMap<PathBuf, Blob>>>,
 }
 
 impl AgentBinaries {
-    /// This process's own executable, for hosts of its architecture.
-    pub fn own() -> Result<Self> {
-        let own = std::env::current_exe().context("own executable")?;
+    /// This process's own executable, for hosts of the same architecture.
+    pub fn current_exe() -> Result<Self> {
+        let own = std::env::current_exe().context("path of this executable")?;
         Ok(AgentBinaries::default().with(std::env::consts::ARCH, own))
     }
 
@@ -29,24 +29,27 @@ impl AgentBinaries {
         self
     }
 
-    /// The file for an architecture, its digest and size. Blocks while the file is hashed, once.
+    /// Returns the file for an architecture, with its digest and size. Blocks while the file is hashed, once.
+    ///
+    /// # Errors
+    /// Fails if there is no file for it.
     pub(super) fn find(&self, arch: &str) -> Result<(PathBuf, Blob)> {
         let file = self.files.get(uname_arch(arch)).ok_or_else(|| {
-            let have: Vec<&str> = self.files.keys().map(String::as_str).collect();
-            Failure::failed(format!("no sealift binary for architecture {arch} (there is one for {})", have.join(", ")))
-                .hint(format!("run sealift on a machine of that architecture: it brings its own executable to hosts ({arch})"))
+            let available: Vec<&str> = self.files.keys().map(String::as_str).collect();
+            Failure::failed(format!("no sealift binary for architecture {arch} (available: {})", available.join(", ")))
+                .hint(format!("run sealift on a machine with architecture {arch}: it uploads its own executable to hosts"))
         })?;
-        let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(blob) = hashed.get(file) {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blob) = digests.get(file) {
             return Ok((file.clone(), *blob));
         }
         let blob = blob_of(file)?;
-        hashed.insert(file.clone(), blob);
+        digests.insert(file.clone(), blob);
         Ok((file.clone(), blob))
     }
 }
 
-/// Digest and size of a file.
+/// Computes digest and size of a file.
 pub(super) fn blob_of(file: &Path) -> Result<Blob> {
     let mut hasher = Hasher::new(std::io::sink());
     std::io::copy(&mut fs_err::File::open(file)?, &mut hasher).with_context(|| file.display().to_string())?;
@@ -68,7 +71,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert_eq!(binaries.clone().find("amd64").unwrap().1.size, 3);
         let error = binaries.find("riscv64").unwrap_err();
-        assert!(error.to_string().contains("there is one for x86_64"));
-        assert!(crate::error::hints_of(&error)[0].contains("run sealift on a machine of that architecture"));
+        assert!(error.to_string().contains("available: x86_64"));
+        assert!(crate::error::hints_of(&error)[0].contains("run sealift on a machine with architecture riscv64"));
     }
 }

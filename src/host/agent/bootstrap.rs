@@ -1,4 +1,4 @@
-//! Brings the agent to a host and starts it there as root.
+//! Uploads the agent to a host and starts it there as root.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,31 +20,39 @@ use crate::host::Target;
 use crate::host::ssh::Session;
 use crate::image::Blob;
 
-/// What sudo asks with.
+/// The prompt that sudo is told to print.
 const PROMPT: &str = "[sealift] sudo password:";
-/// What our lines of output start with; login shells may say other things before.
-const MARK: &str = "sealift-agent:";
-/// How long a command that has ended may take to have its last words read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The start of our lines of output; a login shell may print others before.
+const MARKER: &str = "sealift-agent:";
+/// How long to read on after a command ended: its last lines may arrive later.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the agent, uploading it before if it is not there.
+/// Starts the agent, and uploads it first if the host does not have it.
+///
+/// # Errors
+/// Of kind `Verification` if the agent's digest is wrong even after a second upload. Failures of sudo and a full disk have hints.
 pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<(Client, Handshake)> {
-    let said = session.output(&format!("/bin/sh -c 'echo {MARK} $(uname -m) $(id -u)'")).await.context("look at the host")?;
-    let facts: Vec<&str> = said.lines().find_map(|line| line.strip_prefix(MARK)).unwrap_or_default().split_whitespace().collect();
+    let output =
+        session.output(&format!("/bin/sh -c 'echo {MARKER} $(uname -m) $(id -u)'")).await.context("detect the host's architecture")?;
+    let facts: Vec<&str> = output.lines().find_map(|line| line.strip_prefix(MARKER)).unwrap_or_default().split_whitespace().collect();
     let [machine, uid] = facts[..] else {
-        return Err(Failure::failed(format!("the host does not tell what it is, but {:?}", said.trim())).into());
+        return Err(Failure::failed(format!("the host did not report architecture and user, but {:?}", output.trim()))
+            .hint("check that the login shell of the user on the host can run `/bin/sh`, `uname` and `id`")
+            .into());
     };
     let (file, blob) = {
         let (agents, machine) = (agents.clone(), machine.to_owned());
         tokio::task::spawn_blocking(move || agents.find(&machine)).await??
     };
-    for fresh in [false, true] {
-        let (link, hello) = Bootstrap { session, target, file: &file, blob, is_root: uid == "0", ctx }.run(fresh).await?;
-        if hello.digest == blob.digest {
-            return Ok((link, hello));
+    for reinstall in [false, true] {
+        let (client, handshake) = Bootstrap { session, target, file: &file, blob, is_root: uid == "0", ctx }.run(reinstall).await?;
+        if handshake.digest == blob.digest {
+            return Ok((client, handshake));
         }
     }
-    Err(Failure::verification(format!("the agent's binary is damaged on its way or on the host (want {})", blob.digest)).into())
+    Err(Failure::verification(format!("the agent was uploaded twice, but its digest is not {}", blob.digest))
+        .hint("check the disk of the host below /var/lib/sealift/bin (`dmesg`, `smartctl`)")
+        .into())
 }
 
 struct Bootstrap<'a> {
@@ -57,29 +65,29 @@ struct Bootstrap<'a> {
 }
 
 impl Bootstrap<'_> {
-    /// Starts it; `fresh` does not trust a binary that is there.
-    async fn run(&self, fresh: bool) -> Result<(Client, Handshake)> {
-        let channel = self.session.start(&self.command(fresh)).await?;
+    /// Starts it; `reinstall` uploads it even if the host has it.
+    async fn run(&self, reinstall: bool) -> Result<(Client, Handshake)> {
+        let channel = self.session.start(&self.command(reinstall)).await?;
         let (read, write) = channel.split();
         let mut stdin = write.make_writer();
-        let (end, far_end) = tokio::io::duplex(1 << 20);
-        let said = Arc::new(Said::default());
-        tokio::spawn(pump(read, write, far_end, said.clone()));
-        let mut stdout = BufReader::with_capacity(256 << 10, end);
+        let (near_end, far_end) = tokio::io::duplex(1 << 20);
+        let remote = Arc::new(RemoteOutput::default());
+        tokio::spawn(forward_output(read, write, far_end, remote.clone()));
+        let mut stdout = BufReader::with_capacity(256 << 10, near_end);
         let started = async {
-            self.until_asked(&mut stdout, &mut stdin, &said).await?;
+            self.answer_sudo_and_upload(&mut stdout, &mut stdin, &remote).await?;
             Client::start(stdout, stdin).await
         };
-        started.await.map_err(|error| said.explain(error))
+        started.await.map_err(|error| remote.explain(error))
     }
 
-    /// One line without single quotes, which every login shell hands to `sh` as it is.
-    fn command(&self, fresh: bool) -> String {
+    /// A command line without single quotes inside, which every login shell passes to `sh` unchanged.
+    fn command(&self, reinstall: bool) -> String {
         let (short, size) = (self.blob.digest.short(), self.blob.size);
-        let fresh = if fresh { "rm -f $b; " } else { "" };
+        let reinstall = if reinstall { "rm -f $b; " } else { "" };
         let script = format!(
-            "umask 022; d=/var/lib/sealift/bin; b=$d/sealift-{short}; t=$d/.new-{short}.$$; {fresh}\
-             if test -x $b && test $(wc -c <$b) -eq {size}; then echo {MARK}have; else echo {MARK}want; \
+            "umask 022; d=/var/lib/sealift/bin; b=$d/sealift-{short}; t=$d/.new-{short}.$$; {reinstall}\
+             if test -x $b && test $(wc -c <$b) -eq {size}; then echo {MARKER}have; else echo {MARKER}want; \
              mkdir -p $d && head -c {size} >$t && test $(wc -c <$t) -eq {size} && chmod 755 $t && mv $t $b || \
              {{ rm -f $t; echo cannot write $b >&2; exit 1; }}; fi; exec $b agent"
         );
@@ -89,20 +97,25 @@ impl Bootstrap<'_> {
         }
     }
 
-    /// Gets past sudo, and brings the binary if it is wanted.
-    async fn until_asked<W: AsyncWrite + Unpin>(&self, stdout: &mut BufReader<DuplexStream>, stdin: &mut W, said: &Said) -> Result<()> {
-        let mut prompts = said.prompts.subscribe();
+    /// Answers sudo's prompt, and uploads the binary if the host does not have it.
+    async fn answer_sudo_and_upload<W: AsyncWrite + Unpin>(
+        &self,
+        stdout: &mut BufReader<DuplexStream>,
+        stdin: &mut W,
+        remote: &RemoteOutput,
+    ) -> Result<()> {
+        let mut prompts = remote.prompts.subscribe();
         let mut line = Vec::new();
         let mut answered = 0;
         let word = loop {
             tokio::select! {
-                asked = prompts.wait_for(|&asked| asked > answered), if answered < 2 => {
-                    answered = *asked?;
+                prompt_count = prompts.wait_for(|&prompt_count| prompt_count > answered), if answered < 2 => {
+                    answered = *prompt_count?;
                     self.answer_sudo(answered, stdin).await?;
                 }
                 count = stdout.read_until(b'\n', &mut line) => {
-                    anyhow::ensure!(count? > 0, "the agent did not start");
-                    if let Some(word) = String::from_utf8_lossy(&line).trim().strip_prefix(MARK) {
+                    anyhow::ensure!(count? > 0, "the agent exited before it started");
+                    if let Some(word) = String::from_utf8_lossy(&line).trim().strip_prefix(MARKER) {
                         break word.to_owned();
                     }
                     line.clear();
@@ -112,26 +125,27 @@ impl Bootstrap<'_> {
         if word != "want" {
             return Ok(());
         }
-        // a channel whose other end is gone may take bytes no more, and say nothing
-        let mut ended = said.ended.subscribe();
+        // a write to a channel whose peer is gone may block for ever
+        let mut ended = remote.ended.subscribe();
         let uploaded = tokio::select! {
             uploaded = self.upload(stdin) => uploaded,
-            _ = ended.wait_for(|&ended| ended) => Err(anyhow!("the upload broke off")),
+            _ = ended.wait_for(|&ended| ended) => Err(anyhow!("the upload was cut off")),
         };
         if uploaded.is_err() {
-            timeout(LAST_WORDS, ended.wait_for(|&ended| ended)).await.ok();
+            timeout(DRAIN_TIMEOUT, ended.wait_for(|&ended| ended)).await.ok();
         }
         uploaded
     }
 
-    async fn answer_sudo<W: AsyncWrite + Unpin>(&self, asked: usize, stdin: &mut W) -> Result<()> {
+    async fn answer_sudo<W: AsyncWrite + Unpin>(&self, prompt_count: usize, stdin: &mut W) -> Result<()> {
         let Target { user, address, sudo_password, auth, .. } = self.target;
-        let refused = |what: &str| Failure::failed(format!("{user}@{address}: {what}"));
+        let refusal = |what: &str| Failure::failed(format!("{user}@{address}: {what}"));
         let password: &SecretString = sudo_password.as_ref().or(auth.password.as_ref()).ok_or_else(|| {
-            refused("sudo asks for a password and none is given").hint("give one, or let the user use sudo without (NOPASSWD)")
+            refusal("sudo: a password is required")
+                .hint("set `ssh.sudo.passwdFrom` in the Clusterfile, or give the user `NOPASSWD` in sudoers")
         })?;
-        if asked > 1 {
-            return Err(refused("sudo does not accept the password").hint("check the password for sudo").into());
+        if prompt_count > 1 {
+            return Err(refusal("sudo: wrong password").hint("check the password for sudo").into());
         }
         stdin.write_all(format!("{}\n", password.expose_secret()).as_bytes()).await?;
         Ok(stdin.flush().await?)
@@ -156,25 +170,25 @@ impl Bootstrap<'_> {
     }
 }
 
-/// What a started command says besides stdout.
+/// What a running command sends besides stdout.
 #[derive(Default)]
-struct Said {
+struct RemoteOutput {
     stderr: Mutex<Vec<u8>>,
     prompts: watch::Sender<usize>,
     ended: watch::Sender<bool>,
 }
 
-impl Said {
-    fn take(&self, bytes: &[u8]) {
+impl RemoteOutput {
+    fn add_stderr(&self, bytes: &[u8]) {
         let mut stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         stderr.extend_from_slice(bytes);
         let surplus = stderr.len().saturating_sub(16 << 10);
         stderr.drain(..surplus);
         let prompts = String::from_utf8_lossy(&stderr).matches(PROMPT).count();
-        self.prompts.send_if_modified(|known| std::mem::replace(known, prompts) != prompts);
+        self.prompts.send_if_modified(|count| std::mem::replace(count, prompts) != prompts);
     }
 
-    /// Adds what the other end said to an error that does not explain itself.
+    /// Adds stderr to an error without a kind and hints, and a hint for known causes.
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if error.downcast_ref::<Failure>().is_some() {
             return error;
@@ -185,31 +199,36 @@ impl Said {
         let failure =
             Failure::new(Kind::Failed, if text.is_empty() { "start the agent".into() } else { format!("start the agent: {text}") });
         error.context(if text.contains("must have a tty") {
-            failure.hint("switch `requiretty` off for this user in sudoers")
+            failure.hint("disable `requiretty` for this user in sudoers")
         } else if text.contains("not in the sudoers file") || text.contains("not allowed to") {
-            failure.hint("log in as root or as a user who may use sudo")
+            failure.hint("log in as root, or as a user who may use sudo")
         } else if text.contains("No space left") {
-            failure.hint("free some space in /var/lib/sealift on the host")
+            failure.hint("free disk space in /var/lib/sealift on the host")
         } else {
             failure
         })
     }
 }
 
-/// Carries what the channel brings: stdout to `out`, stderr to where it is looked at.
-async fn pump(mut read: russh::ChannelReadHalf, write: russh::ChannelWriteHalf<Msg>, mut out: DuplexStream, said: Arc<Said>) {
+/// Forwards the output of the channel: stdout to `out`, stderr to `remote`.
+async fn forward_output(
+    mut read: russh::ChannelReadHalf,
+    write: russh::ChannelWriteHalf<Msg>,
+    mut out: DuplexStream,
+    remote: Arc<RemoteOutput>,
+) {
     let mut exited = false;
     loop {
-        // sshd may tell the exit status first and the last words on stderr, which say why, after it
-        let message = if exited { timeout(LAST_WORDS, read.wait()).await.ok().flatten() } else { read.wait().await };
+        // sshd may send the exit status before the last lines of stderr, which say why
+        let message = if exited { timeout(DRAIN_TIMEOUT, read.wait()).await.ok().flatten() } else { read.wait().await };
         match message {
             Some(ChannelMsg::Data { data }) if out.write_all(&data).await.is_err() => break,
-            Some(ChannelMsg::ExtendedData { data, .. }) => said.take(&data),
+            Some(ChannelMsg::ExtendedData { data, .. }) => remote.add_stderr(&data),
             Some(ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. }) => exited = true,
             Some(ChannelMsg::Close) | None => break,
             Some(_) => {}
         }
     }
-    said.ended.send_replace(true);
+    remote.ended.send_replace(true);
     write.close().await.ok();
 }

@@ -1,4 +1,4 @@
-//! The runner's end: calls over one stream, many at once.
+//! The client of the agent's protocol: calls over one stream, many in parallel.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,99 +16,111 @@ use super::frame;
 use super::protocol::{Event, EventFrame, Handshake, Request, RequestFrame, VERSION};
 use crate::error::Failure;
 
-/// The agent is asked this often whether it is there.
+/// How often a ping is sent.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// An agent that says nothing for this long is lost.
-pub(super) const SILENCE: Duration = Duration::from_secs(60);
+/// A peer that sends nothing for this long counts as gone.
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-type Told = (Event, Vec<u8>);
-type Sent = (RequestFrame, Vec<u8>);
+type EventMessage = (Event, Vec<u8>);
+type RequestMessage = (RequestFrame, Vec<u8>);
 
-/// A stream to an agent.
+/// A connection to an agent.
 pub struct Client {
-    out: mpsc::Sender<Sent>,
-    calls: Arc<Calls>,
+    out: mpsc::Sender<RequestMessage>,
+    calls: Arc<PendingCalls>,
     next: AtomicU64,
 }
 
-/// The calls that wait for answers.
+/// The calls whose result is outstanding.
 #[derive(Default)]
-struct Calls {
-    open: Mutex<HashMap<u64, UnboundedSender<Told>>>,
-    lost: Mutex<Option<String>>,
-    gone: CancellationToken,
+struct PendingCalls {
+    open: Mutex<HashMap<u64, UnboundedSender<EventMessage>>>,
+    disconnect_reason: Mutex<Option<String>>,
+    disconnected: CancellationToken,
 }
 
 impl Client {
-    /// Waits for the agent's hello and keeps the stream going from there on.
+    /// Waits for the agent's handshake, then serves the connection in the background.
+    ///
+    /// # Errors
+    /// Fails if the agent exits, sends something else first, or has another protocol version.
     pub async fn start<R, W>(mut input: R, output: W) -> Result<(Client, Handshake)>
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let hello = match frame::read(&mut input).await?.context("the agent ended")? {
-            (EventFrame { event: Event::Hello(hello), .. }, _) if hello.version == VERSION => hello,
-            (EventFrame { event: Event::Hello(hello), .. }, _) => {
-                return Err(Failure::failed(format!("the agent speaks version {}, this sealift {VERSION}", hello.version)).into());
+        let handshake = match frame::read(&mut input).await?.context("the agent exited before its handshake")? {
+            (EventFrame { event: Event::Handshake(handshake), .. }, _) if handshake.version == VERSION => handshake,
+            (EventFrame { event: Event::Handshake(handshake), .. }, _) => {
+                return Err(Failure::failed(format!("the agent speaks protocol version {}, this sealift {VERSION}", handshake.version))
+                    .hint("run the command again: it uploads its own agent to the host")
+                    .into());
             }
-            _ => return Err(Failure::failed("the agent does not say hello").into()),
+            _ => {
+                return Err(Failure::failed("the agent did not send its handshake")
+                    .hint("check that the login shell of the user on the host prints nothing after it started the agent")
+                    .into());
+            }
         };
         let (out, queue) = mpsc::channel(4);
-        let calls = Arc::new(Calls::default());
-        tokio::spawn(listen(input, calls.clone()));
-        tokio::spawn(speak(output, queue, calls.clone()));
-        Ok((Client { out, calls, next: AtomicU64::new(1) }, hello))
+        let calls = Arc::new(PendingCalls::default());
+        tokio::spawn(read_events(input, calls.clone()));
+        tokio::spawn(write_requests(output, queue, calls.clone()));
+        Ok((Client { out, calls, next: AtomicU64::new(1) }, handshake))
     }
 
-    /// Asks, and gives the call to wait for.
+    /// Sends a request, and returns the call to wait for.
     pub async fn call(&self, request: Request) -> Result<Call<'_>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answers) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         self.calls.open().insert(id, sender);
-        let call = Call { link: self, id, answers };
+        let call = Call { client: self, id, events };
         call.send(request, Vec::new()).await?;
         Ok(call)
     }
 
-    /// Asks and waits for what comes of it.
-    pub async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        Ok(self.call(request).await?.done(|_| ()).await?.0)
+    /// Sends a request and waits for its result.
+    pub async fn request<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        Ok(self.call(request).await?.wait(|_| ()).await?.0)
     }
 }
 
-/// A call under way. Dropped, its answers are no longer heard.
+/// A running call. Dropping it ignores further events; the agent still finishes it.
 pub struct Call<'a> {
-    link: &'a Client,
+    client: &'a Client,
     id: u64,
-    answers: UnboundedReceiver<Told>,
+    events: UnboundedReceiver<EventMessage>,
 }
 
 impl Call<'_> {
-    /// Says something that belongs to this call.
+    /// Sends a further request of this call, with a payload.
     pub async fn send(&self, request: Request, payload: Vec<u8>) -> Result<()> {
-        let sent = self.link.out.send((RequestFrame { id: self.id, request }, payload)).await;
-        sent.map_err(|_| self.link.calls.why_lost().into())
+        let message = self.client.out.send((RequestFrame { id: self.id, request }, payload)).await;
+        message.map_err(|_| self.client.calls.connection_lost().into())
     }
 
-    /// The next thing that the agent tells about this call. A failure is an error.
-    pub async fn next(&mut self) -> Result<Told> {
-        // the answer may have come before the loss
-        if self.link.calls.is_lost() {
-            self.answers.close();
+    /// Waits for the next event of this call.
+    ///
+    /// # Errors
+    /// [`Event::Failed`] is an error with the agent's kind and hints; a lost connection is one of kind `Network`.
+    pub async fn next(&mut self) -> Result<EventMessage> {
+        // events that arrived before the connection was lost are still delivered
+        if self.client.calls.is_disconnected() {
+            self.events.close();
         }
-        match self.answers.recv().await {
-            Some((Event::Failed(told), _)) => Err(Failure::from(told).into()),
-            Some(told) => Ok(told),
-            None => Err(self.link.calls.why_lost().into()),
+        match self.events.recv().await {
+            Some((Event::Failed(message), _)) => Err(Failure::from(message).into()),
+            Some(message) => Ok(message),
+            None => Err(self.client.calls.connection_lost().into()),
         }
     }
 
-    /// Waits for the end, and gives what came of it and the payload.
-    pub async fn done<T: DeserializeOwned>(mut self, mut line: impl FnMut(&str)) -> Result<(T, Vec<u8>)> {
+    /// Waits for the end, logs lines of output, and returns the result and the payload.
+    pub async fn wait<T: DeserializeOwned>(mut self, mut log: impl FnMut(&str)) -> Result<(T, Vec<u8>)> {
         loop {
             match self.next().await? {
-                (Event::Line(text), _) => line(&text),
-                (Event::Done(value), payload) => return Ok((serde_json::from_value(value).context("the agent's answer")?, payload)),
+                (Event::Line(text), _) => log(&text),
+                (Event::Done(value), payload) => return Ok((serde_json::from_value(value).context("result of the agent")?, payload)),
                 _ => {}
             }
         }
@@ -117,74 +129,74 @@ impl Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.link.calls.open().remove(&self.id);
+        self.client.calls.open().remove(&self.id);
     }
 }
 
-impl Calls {
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, UnboundedSender<Told>>> {
+impl PendingCalls {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, UnboundedSender<EventMessage>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lost(&self) -> MutexGuard<'_, Option<String>> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    fn disconnect_reason(&self) -> MutexGuard<'_, Option<String>> {
+        self.disconnect_reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_lost(&self) -> bool {
-        self.lost().is_some()
+    fn is_disconnected(&self) -> bool {
+        self.disconnect_reason().is_some()
     }
 
-    fn lose(&self, why: String) {
-        self.lost().get_or_insert(why);
-        self.gone.cancel();
+    fn mark_disconnected(&self, reason: String) {
+        self.disconnect_reason().get_or_insert(reason);
+        self.disconnected.cancel();
         self.open().clear();
     }
 
-    fn why_lost(&self) -> Failure {
-        let why = self.lost().clone().unwrap_or_else(|| "the connection was closed".into());
-        Failure::network(format!("connection lost: {why}")).hint("run the same command again to go on from here")
+    fn connection_lost(&self) -> Failure {
+        let reason = self.disconnect_reason().clone().unwrap_or_else(|| "the connection was closed".into());
+        Failure::network(format!("connection lost: {reason}")).hint("run the same command again to resume")
     }
 }
 
-async fn listen<R: AsyncRead + Unpin>(mut input: R, calls: Arc<Calls>) {
-    let why = loop {
-        match timeout(SILENCE, frame::read::<_, EventFrame>(&mut input)).await {
+async fn read_events<R: AsyncRead + Unpin>(mut input: R, calls: Arc<PendingCalls>) {
+    let reason = loop {
+        match timeout(SILENCE_TIMEOUT, frame::read::<_, EventFrame>(&mut input)).await {
             Ok(Ok(Some((answer, payload)))) => {
                 if let Some(call) = calls.open().get(&answer.id) {
                     call.send((answer.event, payload)).ok();
                 }
             }
-            Ok(Ok(None)) => break "the agent ended".into(),
+            Ok(Ok(None)) => break "the agent exited".into(),
             Ok(Err(error)) => break format!("{error:#}"),
-            Err(_) => break format!("the agent says nothing for {} s", SILENCE.as_secs()),
+            Err(_) => break format!("no answer from the agent for {} s", SILENCE_TIMEOUT.as_secs()),
         }
     };
-    calls.lose(why);
+    calls.mark_disconnected(reason);
 }
 
-async fn speak<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<Sent>, calls: Arc<Calls>) {
+async fn write_requests<W: AsyncWrite + Unpin>(mut output: W, mut queue: mpsc::Receiver<RequestMessage>, calls: Arc<PendingCalls>) {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let (request, payload) = tokio::select! {
-            sent = queue.recv() => match sent {
-                Some(sent) => sent,
+            message = queue.recv() => match message {
+                Some(message) => message,
                 None => break,
             },
-            () = calls.gone.cancelled() => return,
+            () = calls.disconnected.cancelled() => return,
             _ = heartbeat.tick() => (RequestFrame { id: 0, request: Request::Ping }, Vec::new()),
         };
         let written = async {
             frame::write(&mut output, &request, &payload).await?;
             Ok::<_, anyhow::Error>(output.flush().await?)
         };
-        // a channel whose other end is gone may take bytes no more, and say nothing
+        // a write to a channel whose peer is gone may block for ever
         let result = tokio::select! {
             result = written => result,
-            () = calls.gone.cancelled() => return,
+            () = calls.disconnected.cancelled() => return,
         };
         if let Err(error) = result {
-            calls.lose(format!("{error:#}"));
+            calls.mark_disconnected(format!("{error:#}"));
             return;
         }
     }

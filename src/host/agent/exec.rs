@@ -1,4 +1,4 @@
-//! A command on a host.
+//! A command to run on a host, and its output.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,61 +8,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 
-/// A command to run on a host, as root. What goes to its stdin and environment is never printed.
+/// A command to run on a host, as root. Its stdin and environment are never printed: they may hold secrets.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Exec {
-    /// The program and its arguments; not a shell line.
+    /// The program and its arguments; no shell is involved.
     pub argv: Vec<String>,
-    /// Variables added to a plain environment (`PATH`, `HOME`, `LANG`).
+    /// Variables besides `PATH`, `HOME`, `LANG` and `LC_ALL`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Where it runs; `/` if not given.
+    /// The working directory; `/` by default.
     #[serde(default)]
     pub cwd: Option<String>,
-    /// What it reads; secrets go here.
+    /// Its stdin; none by default.
     #[serde(default)]
     pub stdin: Option<Vec<u8>>,
-    /// Whether its lines are kept from the user's eyes: they are not told as events.
+    /// Whether its output is not shown: it is not sent as events.
     #[serde(default)]
     pub quiet: bool,
 }
 
 impl Exec {
-    /// The command `argv`.
+    /// A command with its arguments.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         Exec { argv: argv.into_iter().map(Into::into).collect(), ..Exec::default() }
     }
 
-    /// A line for `/bin/sh -c`.
+    /// A command line for `/bin/sh -c`.
     pub fn shell(line: &str) -> Self {
         Exec::new(["/bin/sh", "-c", line])
     }
 
-    /// Adds a variable.
+    /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// Sets the variables.
+    /// Adds environment variables.
     pub fn envs(mut self, env: &BTreeMap<String, String>) -> Self {
         self.env.extend(env.clone());
         self
     }
 
-    /// Sets where it runs.
+    /// Sets the working directory.
     pub fn cwd(mut self, path: &str) -> Self {
         self.cwd = Some(path.to_owned());
         self
     }
 
-    /// Gives it something to read.
+    /// Sets its stdin.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Keeps its output from the user's eyes.
+    /// Does not show its output.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
@@ -75,27 +75,30 @@ impl fmt::Debug for Exec {
     }
 }
 
-/// How a command ended and what it wrote; of each stream the last 4 MiB are kept.
+/// The exit status of a command and its output, of each stream at most the last 4 MiB.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
-    /// The exit status; 128 and more for a signal, as shells say it.
+    /// The exit status; 128 plus the signal's number if a signal killed it, as in a shell.
     pub status: i32,
-    /// What it wrote to stdout.
+    /// Its stdout.
     pub stdout: Vec<u8>,
-    /// What it wrote to stderr.
+    /// Its stderr.
     pub stderr: Vec<u8>,
-    /// How many bytes before those were not kept.
-    pub lost: u64,
+    /// How many bytes of both streams were dropped because they were longer.
+    pub truncated_bytes: u64,
 }
 
 impl Output {
-    /// What it wrote to stdout, as text.
+    /// Its stdout as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Fails, naming `what`, the status and the last lines of stderr, unless the status is 0.
-    pub fn success(self, what: &str) -> Result<Output> {
+    /// Returns it if the exit status is 0.
+    ///
+    /// # Errors
+    /// Otherwise fails with `what`, the exit status and the last five lines of stderr, or of stdout if stderr is empty.
+    pub fn ensure_success(self, what: &str) -> Result<Output> {
         if self.status == 0 {
             return Ok(self);
         }

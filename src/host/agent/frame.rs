@@ -1,19 +1,25 @@
-//! Frames: two lengths (4 bytes each, big-endian), a JSON header, raw bytes.
+//! Frames of the agent's protocol: two lengths in bytes (4 bytes each, big-endian), a JSON header, a payload of raw bytes.
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// No header and no payload is longer, in bytes.
-const LONGEST: u32 = 64 << 20;
+/// The limit of a header and of a payload, in bytes.
+const MAX_LENGTH: u32 = 64 << 20;
 
 /// Writes a frame.
+///
+/// # Errors
+/// Fails if header or payload is longer than 64 MiB.
 pub async fn write<W: AsyncWrite + Unpin>(out: &mut W, header: &impl Serialize, payload: &[u8]) -> Result<()> {
     let header = serde_json::to_vec(header)?;
     let mut start = Vec::with_capacity(8 + header.len());
     for length in [header.len(), payload.len()] {
-        let length = u32::try_from(length).ok().filter(|length| *length <= LONGEST).context("too long for a frame")?;
+        let length = u32::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_LENGTH)
+            .with_context(|| format!("a frame part of {length} bytes (limit {MAX_LENGTH})"))?;
         start.extend_from_slice(&length.to_be_bytes());
     }
     start.extend_from_slice(&header);
@@ -22,25 +28,28 @@ pub async fn write<W: AsyncWrite + Unpin>(out: &mut W, header: &impl Serialize, 
     Ok(())
 }
 
-/// Reads a frame; `None` at the end of the stream between two frames.
+/// Reads a frame; `None` if the stream ends between two frames.
+///
+/// # Errors
+/// Fails if the stream ends inside a frame, or is not one of frames.
 pub async fn read<R: AsyncRead + Unpin, H: DeserializeOwned>(input: &mut R) -> Result<Option<(H, Vec<u8>)>> {
     let mut lengths = [0; 8];
     let count = input.read(&mut lengths).await?;
     if count == 0 {
         return Ok(None);
     }
-    input.read_exact(&mut lengths[count..]).await.context("a frame is cut off")?;
+    input.read_exact(&mut lengths[count..]).await.context("truncated frame: the connection ended in the middle")?;
     let [a, b, c, d, e, f, g, h] = lengths;
     let header = bytes(input, u32::from_be_bytes([a, b, c, d])).await?;
     let payload = bytes(input, u32::from_be_bytes([e, f, g, h])).await?;
-    Ok(Some((serde_json::from_slice(&header).context("a frame's header")?, payload)))
+    Ok(Some((serde_json::from_slice(&header).context("frame header")?, payload)))
 }
 
 async fn bytes<R: AsyncRead + Unpin>(input: &mut R, length: u32) -> Result<Vec<u8>> {
-    ensure!(length <= LONGEST, "a frame of {length} bytes: the other end does not talk frames");
+    ensure!(length <= MAX_LENGTH, "frame of {length} bytes (limit {MAX_LENGTH}): the peer does not speak the agent's protocol");
     let mut bytes = Vec::new();
     let got = input.take(u64::from(length)).read_to_end(&mut bytes).await?;
-    ensure!(got == length as usize, "a frame is cut off");
+    ensure!(got == length as usize, "truncated frame: the connection ended in the middle");
     Ok(bytes)
 }
 
@@ -49,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn frames_are_read_as_written_and_cut_ones_are_errors() {
+    async fn frames_are_read_as_written_and_truncated_ones_are_errors() {
         let mut wire = Vec::new();
         write(&mut wire, &"one", b"payload").await.unwrap();
         write(&mut wire, &"two", b"").await.unwrap();

@@ -1,7 +1,7 @@
-//! The agent: sealift's own binary on a host, talking frames over the stdin and stdout of one SSH channel.
+//! The agent: sealift's own binary on a host, and its protocol over the stdin and stdout of one SSH channel.
 //!
-//! The runner asks ([`protocol::Ask`]), the agent tells ([`protocol::Tell`]); calls have numbers, and many are under way at
-//! once. The agent ends when its stream does, together with everything it runs.
+//! The runner is the client: it sends [`protocol::Request`]s, the agent answers with [`protocol::Event`]s. Calls have ids, and many
+//! run in parallel. The agent exits when its stream ends, and kills everything that it started.
 
 mod binaries;
 mod bootstrap;

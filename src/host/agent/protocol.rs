@@ -1,4 +1,6 @@
-//! What runner and agent say to each other.
+//! The messages between the runner (client) and the agent (server): JSON headers of frames, with a payload of raw bytes.
+//!
+//! Both ends are the same binary, which the runner uploads; names on the wire are nevertheless those of the first version.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,116 +10,124 @@ use crate::host::facts::FactsRequest;
 use crate::image::{Blob, Digest};
 use crate::resource::Resource;
 
-/// The version of these types.
+/// The version of the protocol. Client and agent must have the same.
 pub const VERSION: u32 = 1;
-/// A blob travels in payloads of this many bytes.
+/// The size of a chunk of a blob, in bytes; the last one may be smaller.
 pub const CHUNK: usize = 256 << 10;
-/// So many bytes of a blob may be under way before the agent has said that it took them.
+/// The limit of bytes of a blob that are sent but not yet reported as written.
 pub const WINDOW: u64 = 8 << 20;
 
-/// A header from the runner.
+/// The header of a frame from the runner.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestFrame {
-    /// Which call it is, or belongs to.
+    /// The call that it starts or belongs to, from 1; 0 for [`Request::Ping`].
     pub id: u64,
-    /// What is asked.
+    /// The request.
     #[serde(rename = "ask")]
     pub request: Request,
 }
 
-/// What is asked. All but `Data` and `Ping` are answered by `Done` or `Failed` in the end.
+/// A request. All but `Data` and `Ping` end with [`Event::Done`] or [`Event::Failed`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Facts about the host.
+    /// Gather facts about the host.
     Facts(FactsRequest),
-    /// The states of resources.
+    /// Compare resources with the host.
     Check(Vec<Resource>),
-    /// A resource is made so.
+    /// Apply a resource, recorded in the undo ledger.
     Apply(Box<Resource>),
-    /// All is taken back.
+    /// Undo all changes in the undo ledger.
     Undo,
-    /// What sealift keeps for itself goes.
-    Forget { keep_store: bool },
-    /// A command.
+    /// Remove sealift's own files.
+    #[serde(rename = "forget")]
+    Purge { keep_store: bool },
+    /// Run a command.
     Exec(Exec),
-    /// A small file; the answer's payload is its content.
+    /// Read a small file, which is the payload of the answer.
     ReadFile(String),
-    /// Which blobs the store lacks.
-    Missing(Vec<Blob>),
-    /// Which blobs the store has.
-    Held,
-    /// A blob comes, from this offset on.
-    Receive { blob: Blob, offset: u64 },
-    /// A piece of it, in the payload.
-    Data(Chunk),
-    /// Are you there?
+    /// Which of these blobs are missing from the host's store.
+    #[serde(rename = "missing")]
+    MissingBlobs(Vec<Blob>),
+    /// Which blobs the host's store has.
+    #[serde(rename = "held")]
+    ReachableBlobs,
+    /// Receive a blob from this offset on.
+    #[serde(rename = "receive")]
+    ReceiveBlob { blob: Blob, offset: u64 },
+    /// A chunk of that blob, in the payload.
+    Data(ChunkKind),
+    /// Keep-alive.
     Ping,
 }
 
-/// Which piece of a blob a payload is.
+/// The position of a chunk in its blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Chunk {
-    /// More follow.
+pub enum ChunkKind {
+    /// More chunks follow.
     Middle,
-    /// The last one.
+    /// The last chunk: the blob is complete.
     Last,
-    /// None: the source is damaged, what was sent is worthless.
-    Worthless,
+    /// No chunk: the source is damaged, discard what was sent.
+    #[serde(rename = "worthless")]
+    Abort,
 }
 
-/// A header from the agent.
+/// The header of a frame from the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EventFrame {
-    /// Which call it belongs to; 0 for none.
+    /// The call that it belongs to; 0 for none.
     pub id: u64,
-    /// What is told.
+    /// The event.
     #[serde(rename = "tell")]
     pub event: Event,
 }
 
-/// What is told.
+/// An event of a call or of the connection.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// The agent is there. The first thing that it says.
-    Hello(Handshake),
-    /// A line of output.
+    /// The first event of a connection.
+    #[serde(rename = "hello")]
+    Handshake(Handshake),
+    /// A line of output, without its end.
     Line(String),
-    /// So many more bytes of a blob are written.
-    Took(u64),
-    /// The call is done. What came of it depends on what was asked.
+    /// This many more bytes of a blob are written to the store.
+    #[serde(rename = "took")]
+    BytesWritten(u64),
+    /// The call is done; the result's type depends on the request.
     Done(serde_json::Value),
     /// The call failed.
     Failed(RemoteError),
-    /// Yes.
+    /// The answer to a ping.
     Pong,
 }
 
-/// Who the agent is.
+/// Identifies the agent and its host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Handshake {
     /// [`VERSION`].
     pub version: u32,
-    /// The digest of its executable.
+    /// The digest of its executable, which must be that of the runner's.
     pub digest: Digest,
-    /// The name of its host.
+    /// The host name (`uname -n`).
     pub hostname: String,
 }
 
-/// How a command ended; the payload is its stdout, then its stderr.
+/// The end of a command; the payload is its stdout, then its stderr.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExitStatus {
-    /// The exit status.
+    /// The exit status; 128 plus the signal's number if a signal killed it.
     pub status: i32,
     /// How many bytes of the payload are stdout.
     pub stdout: usize,
-    /// How many bytes, the first ones, were not kept.
-    pub lost: u64,
+    /// How many of the first bytes of its output were dropped.
+    #[serde(rename = "lost")]
+    pub truncated_bytes: u64,
 }
 
-/// A failure, as it travels.
+/// A failure on the wire: exit code, message with its causes, hints.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RemoteError {
     code: u8,
@@ -132,9 +142,9 @@ impl From<&anyhow::Error> for RemoteError {
 }
 
 impl From<RemoteError> for Failure {
-    fn from(told: RemoteError) -> Self {
+    fn from(remote: RemoteError) -> Self {
         const KINDS: [Kind; 4] = [Kind::Usage, Kind::Preflight, Kind::Verification, Kind::Network];
-        let kind = KINDS.into_iter().find(|kind| kind.exit_code() == told.code).unwrap_or(Kind::Failed);
-        Failure { kind, message: told.message, hints: told.hints }
+        let kind = KINDS.into_iter().find(|kind| kind.exit_code() == remote.code).unwrap_or(Kind::Failed);
+        Failure { kind, message: remote.message, hints: remote.hints }
     }
 }

@@ -1,11 +1,11 @@
-//! The agent takes a blob into the host's store.
+//! Receives a blob into the host's store.
 
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::protocol::Chunk;
+use super::protocol::ChunkKind;
 use super::server::Responder;
 use crate::error::Failure;
 use crate::image::Blob;
@@ -13,33 +13,44 @@ use crate::paths::STORE;
 use crate::resource::System;
 use crate::store::Store;
 
-/// Writes the pieces of a blob as they come, from `offset` on, and verifies the whole. What arrived is kept when the stream
-/// breaks off. Blocks.
+/// Writes the chunks of a blob from `offset` on as they arrive, and verifies the whole. What arrived is kept if the connection is
+/// lost. Blocks.
+///
+/// # Errors
+/// Of kind `Verification` if the digest does not match or the source is damaged; `Network` if the stream ends early.
 pub fn receive(
     system: &System,
     blob: &Blob,
     offset: u64,
-    mut pieces: UnboundedReceiver<(Chunk, Vec<u8>)>,
-    speaker: &Responder,
+    mut chunks: UnboundedReceiver<(ChunkKind, Vec<u8>)>,
+    responder: &Responder,
 ) -> Result<()> {
     let store = Store::open(&system.path(STORE))?;
     if store.has(blob) {
-        return Ok(()); // another runner was faster
+        return Ok(()); // another run has sent it meanwhile
     }
     let mut ingest = store.ingest(blob)?;
     if ingest.offset() != offset {
-        return Err(Failure::network(format!("blob {}: {} bytes are here, not {offset}", blob.digest, ingest.offset())).into());
+        return Err(Failure::network(format!(
+            "blob {}: the host has {} bytes of it, not {offset}: another run sends it too",
+            blob.digest,
+            ingest.offset()
+        ))
+        .hint("run the same command again to resume")
+        .into());
     }
-    while let Some((piece, bytes)) = pieces.blocking_recv() {
-        if piece == Chunk::Worthless {
+    while let Some((kind, bytes)) = chunks.blocking_recv() {
+        if kind == ChunkKind::Abort {
             ingest.restart()?;
-            return Err(Failure::verification(format!("blob {}: damaged at its source", blob.digest)).into());
+            return Err(Failure::verification(format!("blob {}: damaged in the store it is sent from", blob.digest))
+                .hint("run `sealift fsck` where you started the command")
+                .into());
         }
-        ingest.write_all(&bytes).with_context(|| format!("write blob {} to {}", blob.digest, STORE))?;
-        speaker.took(bytes.len() as u64);
-        if piece == Chunk::Last {
+        ingest.write_all(&bytes).with_context(|| format!("write blob {} to {STORE}", blob.digest))?;
+        responder.bytes_written(bytes.len() as u64);
+        if kind == ChunkKind::Last {
             return ingest.commit();
         }
     }
-    Err(Failure::network(format!("blob {}: broken off", blob.digest)).into())
+    Err(Failure::network(format!("blob {}: the transfer was cut off", blob.digest)).hint("run the same command again to resume").into())
 }

@@ -1,4 +1,4 @@
-//! The agent runs a command.
+//! Runs a command on the host for the agent.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -11,74 +11,74 @@ use tokio::time::timeout;
 use super::Exec;
 use super::protocol::ExitStatus;
 use super::server::Responder;
-use crate::program_output::LONGEST_LINE;
+use crate::program_output::MAX_LINE;
 use crate::resource::System;
 
-/// So many last bytes of each stream are kept.
-const KEPT: usize = 4 << 20;
-/// A process that a command left behind may hold its streams open; they are read this much longer.
-const AFTERWARDS: Duration = Duration::from_millis(500);
+/// How many of the last bytes of each stream are kept.
+const TAIL_BYTES: usize = 4 << 20;
+/// How long to read on after the command ended: a background process may have its streams open for ever.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Runs a command to its end, telling its lines.
-pub async fn run(system: &System, exec: &Exec, speaker: &Responder) -> Result<(ExitStatus, Vec<u8>)> {
-    let (program, arguments) = exec.argv.split_first().context("no program")?;
+/// Runs a command to its end, and sends the lines of its output as events unless it is quiet.
+pub async fn run(system: &System, exec: &Exec, responder: &Responder) -> Result<(ExitStatus, Vec<u8>)> {
+    let (program, arguments) = exec.argv.split_first().context("empty command")?;
     let mut command = system.command(program);
     command.args(arguments).envs(&exec.env).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.current_dir(system.path(exec.cwd.as_deref().unwrap_or("/")));
     command.stdin(if exec.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().with_context(|| format!("`{program}`"))?;
     if let (Some(mut stdin), Some(bytes)) = (child.stdin.take(), exec.stdin.clone()) {
-        tokio::spawn(async move { stdin.write_all(&bytes).await }); // one that does not read says why by its status
+        tokio::spawn(async move { stdin.write_all(&bytes).await }); // a command that does not read its input reports why by its exit status
     }
-    let told = (!exec.quiet).then_some(speaker);
-    let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
+    let lines_to = (!exec.quiet).then_some(responder);
+    let (mut stdout, mut stderr) = (Tail::default(), Tail::default());
     let streams = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
     let status = {
-        let reading = async { tokio::join!(keep(streams.0, &mut stdout, told), keep(streams.1, &mut stderr, told)) };
+        let reading = async { tokio::join!(read_tail(streams.0, &mut stdout, lines_to), read_tail(streams.1, &mut stderr, lines_to)) };
         tokio::pin!(reading);
         tokio::select! {
             status = child.wait() => {
-                timeout(AFTERWARDS, reading).await.ok();
+                timeout(DRAIN_TIMEOUT, reading).await.ok();
                 status
             }
             _ = &mut reading => child.wait().await,
         }
     }?;
-    let ended = ExitStatus {
+    let exit_status = ExitStatus {
         status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         stdout: stdout.bytes.len(),
-        lost: stdout.lost + stderr.lost,
+        truncated_bytes: stdout.truncated + stderr.truncated,
     };
     stdout.bytes.append(&mut stderr.bytes);
-    Ok((ended, stdout.bytes))
+    Ok((exit_status, stdout.bytes))
 }
 
-/// The last bytes of a stream.
+/// The last bytes of a stream, and how many before them were dropped.
 #[derive(Default)]
-struct Kept {
+struct Tail {
     bytes: Vec<u8>,
-    lost: u64,
+    truncated: u64,
 }
 
-impl Kept {
-    fn cut(&mut self) {
-        let surplus = self.bytes.len().saturating_sub(KEPT);
+impl Tail {
+    fn truncate(&mut self) {
+        let surplus = self.bytes.len().saturating_sub(TAIL_BYTES);
         self.bytes.drain(..surplus);
-        self.lost += surplus as u64;
+        self.truncated += surplus as u64;
     }
 }
 
-async fn keep(stream: impl AsyncRead + Unpin, kept: &mut Kept, told: Option<&Responder>) {
+async fn read_tail(stream: impl AsyncRead + Unpin, tail: &mut Tail, lines_to: Option<&Responder>) {
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
-    while (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
-        if let Some(speaker) = told {
-            speaker.line(String::from_utf8_lossy(&line).trim_end()).await;
+    while (&mut stream).take(MAX_LINE).read_until(b'\n', &mut line).await.is_ok_and(|count| count > 0) {
+        if let Some(responder) = lines_to {
+            responder.line(String::from_utf8_lossy(&line).trim_end()).await;
         }
-        kept.bytes.append(&mut line);
-        if kept.bytes.len() > 2 * KEPT {
-            kept.cut();
+        tail.bytes.append(&mut line);
+        if tail.bytes.len() > 2 * TAIL_BYTES {
+            tail.truncate();
         }
     }
-    kept.cut();
+    tail.truncate();
 }

@@ -1,36 +1,36 @@
-//! The agent as a process: frames on stdin and stdout, and nothing left behind at the end.
+//! The agent as a process: frames on stdin and stdout; at its end it kills what it started.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use rustix::process::{Signal, getpgrp, getpid, kill_process_group, setpgid};
 
-use super::server::{activate, hello, serve};
+use super::server::{activate, handshake, serve};
 use crate::resource::System;
 
-/// What it runs has this long to end by itself.
-const GRACE: Duration = Duration::from_millis(500);
+/// The time between SIGTERM and SIGKILL.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// Serves the runner at the other end of stdin and stdout, then ends everything it started.
+/// Serves the client on stdin and stdout, then kills everything that it started.
 pub async fn serve_stdio() -> Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    setpgid(None, None).ok(); // refused to the leader of a session, which leads its group already
+    setpgid(None, None).ok(); // fails for a session leader, which leads its group already
     let system = System::new("/");
-    let hello = hello()?;
-    if let Err(error) = activate(&system, &hello.digest) {
+    let handshake = handshake()?;
+    if let Err(error) = activate(&system, &handshake.digest) {
         tracing::warn!("{error:#}");
     }
-    let served = serve(tokio::io::stdin(), tokio::io::stdout(), system, hello).await;
+    let result = serve(tokio::io::stdin(), tokio::io::stdout(), system, handshake).await;
     end_group().await;
-    served
+    result
 }
 
-/// Ends all processes of this group, this one too: units live elsewhere, what is left here nobody waits for.
+/// Kills all processes of this group, this one too. Systemd units are not in it; nobody waits for the others any more.
 async fn end_group() {
     if getpgrp() != getpid() {
         return;
     }
     kill_process_group(getpgrp(), Signal::TERM).ok();
-    tokio::time::sleep(GRACE).await;
+    tokio::time::sleep(GRACE_PERIOD).await;
     kill_process_group(getpgrp(), Signal::KILL).ok();
 }

@@ -1,4 +1,4 @@
-//! Filesystems and their room.
+//! Filesystems and their free space.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,36 +11,36 @@ use crate::resource::System;
 /// The filesystem that a directory is on, or will be on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
-    /// The directory that was asked about.
+    /// The requested directory.
     pub path: String,
-    /// The device; directories with the same one share the room.
+    /// The device number; directories with the same one share the space.
     pub device: u64,
     /// Its size in bytes.
     pub total: u64,
-    /// Bytes that root can still write.
+    /// Free space for unprivileged processes, in bytes.
     pub free: u64,
-    /// Files that can still be made; 0 with `inodes` 0 where the filesystem does not count.
+    /// Free inodes; 0, as `inodes`, on filesystems without a fixed number.
     pub free_inodes: u64,
-    /// All inodes.
+    /// Total inodes.
     pub inodes: u64,
-    /// Whether programs on it cannot be run.
+    /// Whether it is mounted `noexec`.
     pub noexec: bool,
-    /// Whether it cannot be written.
+    /// Whether it is mounted read-only.
     pub read_only: bool,
 }
 
-/// The filesystem under `path`, or under the nearest directory above that exists.
+/// Returns the filesystem of `path`, or of the nearest existing directory above.
 pub fn of(system: &System, path: &str) -> Option<Filesystem> {
-    let place = Path::new(path).ancestors().map(|place| system.path(place)).find(|place| place.exists())?;
-    let room = statvfs(&place).ok()?;
+    let existing = Path::new(path).ancestors().map(|existing| system.path(existing)).find(|existing| existing.exists())?;
+    let stats = statvfs(&existing).ok()?;
     Some(Filesystem {
         path: path.to_owned(),
-        device: std::fs::metadata(&place).ok()?.dev(),
-        total: room.f_blocks * room.f_frsize,
-        free: room.f_bavail * room.f_frsize,
-        free_inodes: room.f_favail,
-        inodes: room.f_files,
-        noexec: room.f_flag.contains(StatVfsMountFlags::NOEXEC),
-        read_only: room.f_flag.contains(StatVfsMountFlags::RDONLY),
+        device: std::fs::metadata(&existing).ok()?.dev(),
+        total: stats.f_blocks * stats.f_frsize,
+        free: stats.f_bavail * stats.f_frsize,
+        free_inodes: stats.f_favail,
+        inodes: stats.f_files,
+        noexec: stats.f_flag.contains(StatVfsMountFlags::NOEXEC),
+        read_only: stats.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }

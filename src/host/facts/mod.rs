@@ -1,7 +1,7 @@
-//! What a host is and has, gathered by the agent on the host itself in one go, without changing anything.
+//! Facts about a host, as Ansible has them: gathered by the agent in one call, without changing anything.
 //!
-//! Everything is read from `/proc`, `/etc` and system calls; no tool's output is parsed. What cannot be read is left empty, so that one odd
-//! file does not hide the rest: the checks judge what is there.
+//! Everything is read from `/proc`, `/etc` and system calls; no tool's output is parsed. What cannot be read is left empty, so that one
+//! strange file does not hide the rest; the preflight checks decide.
 
 mod filesystem;
 mod network;
@@ -17,14 +17,14 @@ use crate::resource::System;
 
 pub use filesystem::Filesystem;
 pub use network::{Listener, Route};
-pub use runtime::{Foreign, Installed};
+pub use runtime::{ConflictingRuntime, Installed};
 
-/// What to look at besides what is always gathered.
+/// What to gather besides the facts that every request gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FactsRequest {
-    /// Directories whose filesystems matter; they need not exist yet.
+    /// Directories whose filesystems are reported; they need not exist yet.
     pub paths: Vec<String>,
-    /// TCP ports that somebody may listen on.
+    /// TCP ports whose listeners are reported.
     pub ports: Vec<u16>,
 }
 
@@ -48,17 +48,17 @@ pub struct Facts {
     pub systemd: bool,
     /// The user that the agent runs as; 0 is root.
     pub uid: u32,
-    /// Processors that are online.
+    /// Number of processors that are online.
     pub cpus: u32,
     /// Memory in bytes.
     pub memory: u64,
-    /// Devices and files that memory is swapped to.
+    /// Devices and files in use as swap.
     pub swaps: Vec<String>,
     /// `/etc/machine-id`.
     pub machine_id: String,
     /// Controllers of cgroup v1 or v2 that are enabled.
     pub cgroup_controllers: Vec<String>,
-    /// Filesystems that the kernel knows.
+    /// Types of filesystems that the kernel supports: `overlay`.
     pub kernel_filesystems: Vec<String>,
     /// The host's own addresses, without loopback.
     pub addresses: Vec<std::net::IpAddr>,
@@ -66,17 +66,18 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// Whether there is a default route.
     pub default_route: bool,
-    /// The filesystems under the asked paths.
+    /// The filesystems of the requested paths.
     pub filesystems: Vec<Filesystem>,
-    /// Who listens on the asked ports.
+    /// The listeners on the requested ports.
     pub listeners: Vec<Listener>,
     /// The clock: nanoseconds since 1970.
     pub clock_ns: u64,
-    /// Container runtimes and kubelets that are not ours.
-    pub foreign: Vec<Foreign>,
+    /// Container runtimes and kubelets that sealift did not install.
+    #[serde(rename = "foreign")]
+    pub conflicting_runtimes: Vec<ConflictingRuntime>,
     /// Files that an earlier cluster left.
     pub leftovers: Vec<String>,
-    /// What sealift did here earlier.
+    /// What sealift has installed on this host.
     pub installed: Installed,
 }
 
@@ -112,7 +113,7 @@ pub fn gather(system: &System, request: &FactsRequest) -> Result<Facts> {
         filesystems: request.paths.iter().filter_map(|path| filesystem::of(system, path)).collect(),
         listeners: network::listeners(system, &request.ports),
         clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
-        foreign: runtime::foreign(system),
+        conflicting_runtimes: runtime::conflicting_runtimes(system),
         leftovers: runtime::leftovers(system),
         installed: runtime::installed(system),
     })
@@ -134,7 +135,7 @@ fn swaps(text: &str) -> Vec<String> {
     text.lines().skip(1).filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-/// Version 2 lists its controllers in one line; `/proc/cgroups` has those of version 1: name, hierarchy, count, enabled.
+/// The enabled controllers of cgroup v1 and v2. Version 2 lists its controllers in one line; `/proc/cgroups` has those of version 1: name, hierarchy, count, enabled.
 fn cgroup_controllers(v1: &str, v2: &str) -> Vec<String> {
     let enabled = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_the_kernel_are_read() {
+    fn files_of_the_kernel_are_parsed() {
         let release = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID=\"12\"\n";
         assert_eq!(
             (os_field(release, "ID"), os_field(release, "VERSION_ID"), os_field(release, "NONE")),
@@ -175,6 +176,6 @@ mod tests {
     fn an_empty_host_gives_empty_facts_and_no_error() {
         let root = tempfile::tempdir().unwrap();
         let facts = gather(&System::new(root.path()), &FactsRequest::default()).unwrap();
-        assert!(facts.addresses.is_empty() && facts.foreign.is_empty() && !facts.systemd && facts.memory == 0);
+        assert!(facts.addresses.is_empty() && facts.conflicting_runtimes.is_empty() && !facts.systemd && facts.memory == 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Container runtimes, kubelets and leftovers that are not ours, and what sealift did on this host earlier.
+//! Container runtimes, kubelets and leftovers that sealift did not install, and what it did install.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::paths::{CLUSTERS, HOME, REGISTRY_TLS, UNDO_LEDGER};
 use crate::resource::System;
 
-/// Programs that fight with ours over sockets, cgroups and iptables.
+/// Programs that conflict with those of sealift over sockets, cgroups and iptables.
 const PROGRAMS: [&str; 8] = ["containerd", "dockerd", "crio", "kubelet", "k3s", "rke2", "k0s", "podman"];
-/// The directories programs are in.
+/// The directories that are searched for them.
 const PROGRAM_DIRS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
-/// What a Kubernetes node leaves behind (kubeadm's preflight checks DirAvailable and FileAvailable, and the peers' lists).
+/// What a Kubernetes node leaves behind (kubeadm's preflight checks DirAvailable and FileAvailable, and more).
 const LEFTOVERS: [&str; 9] = [
     "/etc/kubernetes/admin.conf",
     "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -24,65 +24,69 @@ const LEFTOVERS: [&str; 9] = [
     "/etc/cni/net.d",
 ];
 
-/// A container runtime or kubelet that sealift did not bring.
+/// A container runtime or kubelet that sealift did not install.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Foreign {
+pub struct ConflictingRuntime {
     /// The program's name.
     pub name: String,
-    /// Where it is.
+    /// Its absolute path.
     pub path: String,
-    /// Whether it runs now.
+    /// Whether it is running.
     pub running: bool,
 }
 
-/// What sealift did on this host earlier.
+/// What sealift has installed on a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
-    /// Whether the undo ledger has entries: sealift has changed this host and not taken it back.
+    /// Whether the undo ledger has entries: changes that are not undone.
     pub changed: bool,
     /// The clusters this host belongs to.
     pub clusters: Vec<String>,
-    /// The certificate of the registry on it (PEM), without its key.
+    /// The certificate of the local registry on it (PEM), without its key.
     #[serde(default)]
     pub registry_certificate: Option<String>,
 }
 
-/// A process.
+/// A running process.
 pub struct Process {
-    /// Its name.
+    /// Its name (`/proc/PID/comm`).
     pub name: String,
-    /// Whether it runs a program of ours.
-    pub ours: bool,
+    /// Whether sealift installed its program.
+    pub is_sealift: bool,
 }
 
-/// What is here of foreign runtimes: programs on disk that are no links into our rootfs, and running ones.
-pub fn foreign(system: &System) -> Vec<Foreign> {
+/// Finds conflicting runtimes: programs on disk that are not links into sealift's rootfs, and running ones.
+pub fn conflicting_runtimes(system: &System) -> Vec<ConflictingRuntime> {
     let running = running(system);
     let installed = PROGRAMS.iter().flat_map(|name| PROGRAM_DIRS.iter().map(move |dir| format!("{dir}/{name}")));
-    let mut found: Vec<Foreign> = installed
-        .filter(|path| is_foreign(&system.path(path)))
-        .map(|path| Foreign { name: file_name(Path::new(&path)), running: running.iter().any(|exe| exe == Path::new(&path)), path })
+    let mut found: Vec<ConflictingRuntime> = installed
+        .filter(|path| is_conflicting(&system.path(path)))
+        .map(|path| ConflictingRuntime {
+            name: file_name(Path::new(&path)),
+            running: running.iter().any(|exe| exe == Path::new(&path)),
+            path,
+        })
         .collect();
     for exe in running {
         let name = file_name(&exe);
-        if PROGRAMS.contains(&name.as_str()) && !found.iter().any(|foreign| Path::new(&foreign.path) == exe) {
-            found.push(Foreign { name, path: exe.display().to_string(), running: true });
+        if PROGRAMS.contains(&name.as_str()) && !found.iter().any(|runtime| Path::new(&runtime.path) == exe) {
+            found.push(ConflictingRuntime { name, path: exe.display().to_string(), running: true });
         }
     }
-    // podman without a running service does not get in the way
-    found.retain(|foreign| foreign.name != "podman" || foreign.running);
+    // podman without a running service does not conflict
+    found.retain(|runtime| runtime.name != "podman" || runtime.running);
     found
 }
 
-fn is_foreign(path: &Path) -> bool {
+fn is_conflicting(path: &Path) -> bool {
     match std::fs::read_link(path) {
         Ok(target) => !target.starts_with(HOME) && path.exists(),
         Err(_) => path.is_file(),
     }
 }
 
-/// Executables of running processes that are not ours. What runs in a container's process namespace, such as a docker daemon in
-/// a pod, is the cluster's own business.
+/// Executables of running processes that sealift did not install. Processes in a container's PID namespace, such as a docker
+/// daemon in a pod, do not count.
 fn running(system: &System) -> Vec<PathBuf> {
     let namespace = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
     let host = namespace(&system.path("/proc/self"));
@@ -90,7 +94,7 @@ fn running(system: &System) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = processes(system)
         .filter(of_host)
         .filter_map(|process| std::fs::read_link(process.join("exe")).ok())
-        .filter(|exe| !is_ours(exe))
+        .filter(|exe| !is_program_of_sealift(exe))
         .collect();
     found.sort();
     found.dedup();
@@ -102,8 +106,8 @@ fn processes(system: &System) -> impl Iterator<Item = PathBuf> {
     entries.filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit())).map(|entry| entry.path())
 }
 
-/// Programs below sealift's directory, and those of containers that our containerd runs from its own root directories.
-fn is_ours(exe: &Path) -> bool {
+/// Whether a program is below sealift's directory.
+fn is_program_of_sealift(exe: &Path) -> bool {
     exe.starts_with(HOME)
 }
 
@@ -111,7 +115,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().trim_end_matches(" (deleted)").to_owned()
 }
 
-/// The process that has the socket with this inode open.
+/// Finds the process that has the socket with this inode open.
 pub fn owner_of_socket(system: &System, inode: u64) -> Option<Process> {
     let link = PathBuf::from(format!("socket:[{inode}]"));
     let owns = |process: &PathBuf| {
@@ -123,20 +127,20 @@ pub fn owner_of_socket(system: &System, inode: u64) -> Option<Process> {
     };
     let process = processes(system).find(owns)?;
     let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned();
-    let ours = std::fs::read_link(process.join("exe")).is_ok_and(|exe| is_ours(&exe));
-    Some(Process { name, ours })
+    let is_sealift = std::fs::read_link(process.join("exe")).is_ok_and(|exe| is_program_of_sealift(&exe));
+    Some(Process { name, is_sealift })
 }
 
-/// What an earlier cluster left: files, and directories that are not empty.
+/// Finds what an earlier cluster left: files, and directories that are not empty.
 pub fn leftovers(system: &System) -> Vec<String> {
-    let there = |path: &&&str| {
-        let place = system.path(path);
-        place.is_file() || std::fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some())
+    let exists = |path: &&&str| {
+        let full_path = system.path(path);
+        full_path.is_file() || std::fs::read_dir(&full_path).is_ok_and(|mut entries| entries.next().is_some())
     };
-    LEFTOVERS.iter().filter(there).map(|path| (*path).to_owned()).collect()
+    LEFTOVERS.iter().filter(exists).map(|path| (*path).to_owned()).collect()
 }
 
-/// What sealift did here earlier.
+/// Finds what sealift has installed on this host.
 pub fn installed(system: &System) -> Installed {
     let ledger = std::fs::metadata(system.path(UNDO_LEDGER));
     let clusters = std::fs::read_dir(system.path(CLUSTERS)).into_iter().flatten().flatten();
@@ -146,7 +150,7 @@ pub fn installed(system: &System) -> Installed {
     Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters, registry_certificate }
 }
 
-/// The certificate in a file that has its key too.
+/// Returns the certificate of a PEM file that also has its key.
 fn certificate_of(text: String) -> Option<String> {
     let begin = text.find("-----BEGIN CERTIFICATE-----")?;
     text.contains("PRIVATE KEY-----").then(|| text[begin..].to_owned())
@@ -163,17 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_runtime_is_seen_and_our_own_link_is_not() {
+    fn a_runtime_of_others_conflicts_and_sealifts_own_link_does_not() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), "usr/bin/dockerd");
         write(root.path(), "usr/bin/podman");
         std::os::unix::fs::symlink("/var/lib/sealift/rootfs/current/host/usr/bin/kubelet", root.path().join("usr/bin/kubelet")).unwrap();
-        let found = foreign(&System::new(root.path()));
-        assert_eq!(found, [Foreign { name: "dockerd".into(), path: "/usr/bin/dockerd".into(), running: false }]);
+        let found = conflicting_runtimes(&System::new(root.path()));
+        assert_eq!(found, [ConflictingRuntime { name: "dockerd".into(), path: "/usr/bin/dockerd".into(), running: false }]);
     }
 
     #[test]
-    fn a_runtime_inside_a_pod_is_not_foreign() {
+    fn a_runtime_inside_a_pod_does_not_conflict() {
         let root = tempfile::tempdir().unwrap();
         let link = |target: &str, path: &str| {
             let path = root.path().join("proc").join(path);
@@ -184,12 +188,12 @@ mod tests {
             link(namespace, &format!("{process}/ns/pid"));
             link(exe, &format!("{process}/exe"));
         }
-        let found = foreign(&System::new(root.path()));
-        assert_eq!(found, [Foreign { name: "k3s".into(), path: "/opt/k3s".into(), running: true }]);
+        let found = conflicting_runtimes(&System::new(root.path()));
+        assert_eq!(found, [ConflictingRuntime { name: "k3s".into(), path: "/opt/k3s".into(), running: true }]);
     }
 
     #[test]
-    fn empty_directories_are_no_leftovers() {
+    fn empty_directories_are_not_leftovers() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("etc/cni/net.d")).unwrap();
         std::fs::create_dir_all(root.path().join("etc/kubernetes/manifests")).unwrap();
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_and_the_clusters_tell_what_was_done() {
+    fn installed_state_is_read_from_ledger_clusters_and_registry() {
         let root = tempfile::tempdir().unwrap();
         let system = System::new(root.path());
         assert_eq!(installed(&system), Installed::default());

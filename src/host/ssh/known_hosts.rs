@@ -1,4 +1,4 @@
-//! Host keys: OpenSSH's `known_hosts` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+//! Host key verification with OpenSSH's `known_hosts` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -12,64 +12,74 @@ use russh::keys::{HashAlg, PublicKey, PublicKeyBase64 as _};
 use crate::error::Failure;
 use crate::host::{HostKeyPolicy, HostKeys};
 
-/// The keys that the file has for a host.
-pub fn recorded(file: &Path, address: IpAddr, port: u16) -> Result<Vec<PublicKey>> {
-    let keys = known_host_keys_path(&address.to_string(), port, file).with_context(|| format!("host keys in {}", file.display()))?;
+/// Returns the keys that the file has for a host; hashed names are understood.
+pub fn known_keys(file: &Path, address: IpAddr, port: u16) -> Result<Vec<PublicKey>> {
+    let keys = known_host_keys_path(&address.to_string(), port, file).with_context(|| format!("read host keys from {}", file.display()))?;
     Ok(keys.into_iter().map(|(_, key)| key).collect())
 }
 
-/// Decides whether the key that a host shows is its own. A new host's key is recorded when the policy says so.
-pub fn judge(keys: &HostKeys, address: IpAddr, port: u16, shown: &PublicKey) -> Result<()> {
+/// Verifies the key that a host presents. Adds the key of a new host to the file if the policy is to accept new ones.
+///
+/// # Errors
+/// Of kind `Verification` if the key is revoked, changed, or unknown and the policy strict.
+pub fn verify_host_key(keys: &HostKeys, address: IpAddr, port: u16, presented: &PublicKey) -> Result<()> {
     if keys.policy == HostKeyPolicy::Off {
         return Ok(());
     }
     let file = keys.file.display();
-    let (place, print) = (place(address, port), format!("{} {}", shown.algorithm(), shown.fingerprint(HashAlg::Sha256)));
-    if let Some(line) = line_with(&keys.file, shown, |line| line.starts_with("@revoked")) {
-        return Err(Failure::verification(format!("{place}: its host key {print} is revoked ({file} line {line})")).into());
+    let (host_name, fingerprint) =
+        (host_name(address, port), format!("{} {}", presented.algorithm(), presented.fingerprint(HashAlg::Sha256)));
+    if let Some(line) = line_with(&keys.file, presented, |line| line.starts_with("@revoked")) {
+        return Err(Failure::verification(format!(
+            "{host_name}: host key verification failed: {fingerprint} is revoked ({file} line {line})"
+        ))
+        .hint("give the host a new key (`ssh-keygen -A` after removing the old one)")
+        .into());
     }
-    let known = recorded(&keys.file, address, port)?;
-    if known.contains(shown) {
+    let known = known_keys(&keys.file, address, port)?;
+    if known.contains(presented) {
         return Ok(());
     }
-    if let Some(other) = known.iter().find(|key| key.algorithm() == shown.algorithm()).or(known.first()) {
+    if let Some(other) = known.iter().find(|key| key.algorithm() == presented.algorithm()).or(known.first()) {
         let line = line_with(&keys.file, other, |_| true).unwrap_or(0);
         return Err(Failure::verification(format!(
-            "{place}: host key changed: it shows {print}, but {file} line {line} has {} {}",
+            "{host_name}: host key verification failed: host key changed: the host presents {fingerprint}, but {file} line {line} has {} {}",
             other.algorithm(),
             other.fingerprint(HashAlg::Sha256)
         ))
-        .hint(format!("somebody may be in between; if the host was installed anew, remove that line: `ssh-keygen -f {file} -R {place}`"))
+        .hint(format!("this may be a man-in-the-middle attack; if the host was reinstalled, remove that line: `ssh-keygen -f {file} -R {host_name}`"))
         .into());
     }
     if keys.policy == HostKeyPolicy::Strict {
-        return Err(Failure::verification(format!("{place}: host key {print} is not known ({file} has none for this host)"))
-            .hint(format!("compare it with the host's own, then record it: `ssh-keyscan -p {port} {address} >> {file}`"))
-            .into());
+        return Err(Failure::verification(format!(
+            "{host_name}: host key verification failed: {fingerprint} is not known ({file} has no key for this host)"
+        ))
+        .hint(format!("compare the fingerprint with the host's, then add the key: `ssh-keyscan -p {port} {address} >> {file}`"))
+        .into());
     }
-    record(&keys.file, &place, shown)
+    add_key(&keys.file, &host_name, presented)
 }
 
-/// How the file names a host.
-fn place(address: IpAddr, port: u16) -> String {
+/// The name of a host in the file: `10.0.0.3`, `[10.0.0.3]:2222`.
+fn host_name(address: IpAddr, port: u16) -> String {
     if port == 22 { address.to_string() } else { format!("[{address}]:{port}") }
 }
 
-/// The number of the first line that has `key`; russh does not count comments.
-fn line_with(file: &Path, key: &PublicKey, also: impl Fn(&str) -> bool) -> Option<usize> {
+/// The number of the first line with `key`, from 1. russh does not count comments.
+fn line_with(file: &Path, key: &PublicKey, filter: impl Fn(&str) -> bool) -> Option<usize> {
     let base64 = key.public_key_base64();
     let text = std::fs::read_to_string(file).ok()?;
-    text.lines().position(|line| also(line) && line.split_whitespace().any(|word| word == base64)).map(|index| index + 1)
+    text.lines().position(|line| filter(line) && line.split_whitespace().any(|word| word == base64)).map(|index| index + 1)
 }
 
-fn record(file: &Path, place: &str, key: &PublicKey) -> Result<()> {
-    let context = || format!("record the host key of {place} in {}", file.display());
+fn add_key(file: &Path, host_name: &str, key: &PublicKey) -> Result<()> {
+    let context = || format!("add the host key of {host_name} to {}", file.display());
     if let Some(parent) = file.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).with_context(context)?;
     }
     let newline = std::fs::read(file).is_ok_and(|bytes| bytes.last().is_some_and(|&last| last != b'\n'));
     let start = if newline { "\n" } else { "" };
-    let line = format!("{start}{place} {} {}\n", key.algorithm(), key.public_key_base64());
+    let line = format!("{start}{host_name} {} {}\n", key.algorithm(), key.public_key_base64());
     let mut out = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).with_context(context)?;
     out.write_all(line.as_bytes()).and_then(|()| out.sync_all()).with_context(context)
 }
@@ -87,35 +97,35 @@ mod tests {
     }
 
     #[test]
-    fn new_keys_are_recorded_known_ones_accepted_changed_ones_refused() {
+    fn new_keys_are_added_known_ones_accepted_changed_ones_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let keys = HostKeys { file: dir.path().join("ssh/known_hosts"), policy: HostKeyPolicy::AcceptNew };
         let address: IpAddr = "10.0.0.3".parse().unwrap();
-        judge(&keys, address, 2222, &key(ONE)).unwrap();
-        judge(&keys, address, 2222, &key(ONE)).unwrap();
-        judge(&keys, address, 22, &key(TWO)).unwrap();
+        verify_host_key(&keys, address, 2222, &key(ONE)).unwrap();
+        verify_host_key(&keys, address, 2222, &key(ONE)).unwrap();
+        verify_host_key(&keys, address, 22, &key(TWO)).unwrap();
         assert_eq!(
             std::fs::read_to_string(&keys.file).unwrap(),
             format!("[10.0.0.3]:2222 ssh-ed25519 {ONE}\n10.0.0.3 ssh-ed25519 {TWO}\n")
         );
         let text = std::fs::read_to_string(&keys.file).unwrap();
         std::fs::write(&keys.file, format!("# a comment\n{text}")).unwrap();
-        let error = judge(&keys, address, 22, &key(ONE)).unwrap_err();
+        let error = verify_host_key(&keys, address, 22, &key(ONE)).unwrap_err();
         assert_eq!(kind_of(&error), Kind::Verification);
         assert!(error.to_string().contains("host key changed") && error.to_string().contains("known_hosts line 3"), "{error}");
     }
 
     #[test]
-    fn strict_wants_the_key_recorded_and_off_takes_every_key() {
+    fn strict_requires_a_known_key_and_off_accepts_every_key() {
         let dir = tempfile::tempdir().unwrap();
         let address: IpAddr = "::1".parse().unwrap();
         let strict = HostKeys { file: dir.path().join("known"), policy: HostKeyPolicy::Strict };
-        assert!(judge(&strict, address, 22, &key(ONE)).unwrap_err().to_string().contains("not known"));
+        assert!(verify_host_key(&strict, address, 22, &key(ONE)).unwrap_err().to_string().contains("not known"));
         std::fs::write(&strict.file, format!("::1 ssh-ed25519 {ONE}")).unwrap();
-        judge(&strict, address, 22, &key(ONE)).unwrap();
-        judge(&HostKeys { policy: HostKeyPolicy::Off, ..strict.clone() }, address, 22, &key(TWO)).unwrap();
+        verify_host_key(&strict, address, 22, &key(ONE)).unwrap();
+        verify_host_key(&HostKeys { policy: HostKeyPolicy::Off, ..strict.clone() }, address, 22, &key(TWO)).unwrap();
         std::fs::write(&strict.file, format!("@revoked * ssh-ed25519 {ONE}\n::1 ssh-ed25519 {ONE}\n")).unwrap();
-        assert!(judge(&strict, address, 22, &key(ONE)).unwrap_err().to_string().contains("revoked"));
+        assert!(verify_host_key(&strict, address, 22, &key(ONE)).unwrap_err().to_string().contains("revoked"));
     }
 
     #[test]
@@ -126,6 +136,6 @@ mod tests {
         let hashed = std::process::Command::new("ssh-keygen").args(["-q", "-H", "-f"]).arg(&file).output().unwrap();
         assert!(hashed.status.success());
         assert!(std::fs::read_to_string(&file).unwrap().starts_with("|1|"));
-        assert_eq!(recorded(&file, "10.0.0.9".parse().unwrap(), 22).unwrap(), [key(ONE)]);
+        assert_eq!(known_keys(&file, "10.0.0.9".parse().unwrap(), 22).unwrap(), [key(ONE)]);
     }
 }

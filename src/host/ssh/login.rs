@@ -1,4 +1,4 @@
-//! Logging in: all that is given is tried, and an error says what was.
+//! SSH login with all credentials that are set; an error lists which were tried.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::error::Failure;
 use crate::host::Target;
 
-/// sshd hangs up after six tries (`MaxAuthTries`); keys of an agent leave some for the rest.
-const MOST_AGENT_KEYS: usize = 4;
+/// sshd disconnects after six attempts (`MaxAuthTries`); the keys of an ssh-agent leave some for the others.
+const MAX_AGENT_KEYS: usize = 4;
 
-/// One login under way.
+/// A running login.
 struct Login<'a, H: Handler> {
     handle: &'a mut Handle<H>,
     target: &'a Target,
@@ -25,19 +25,22 @@ struct Login<'a, H: Handler> {
     offered: Vec<MethodKind>,
 }
 
-/// Logs in, or says which methods were tried and which ones the host offers.
+/// Logs in with ssh-agent, key files, then password.
+///
+/// # Errors
+/// An error lists what was tried and the methods that the host offers.
 pub async fn login<H: Handler>(handle: &mut Handle<H>, target: &Target) -> Result<()> {
     let first = handle.authenticate_none(&target.user).await?;
     let mut login = Login { handle, target, tried: Vec::new(), offered: Vec::new() };
-    if login.settle(first) || login.by_agent().await? || login.by_keys().await? || login.by_password().await? {
+    if login.record_result(first) || login.try_agent().await? || login.try_key_files().await? || login.try_password().await? {
         return Ok(());
     }
-    Err(login.refused().into())
+    Err(login.permission_denied().into())
 }
 
 impl<H: Handler> Login<'_, H> {
-    /// Whether the login is done; else notes what the host offers now.
-    fn settle(&mut self, result: AuthResult) -> bool {
+    /// Returns whether the login succeeded; if not, records the methods that the host offers now.
+    fn record_result(&mut self, result: AuthResult) -> bool {
         match result {
             AuthResult::Success => true,
             AuthResult::Failure { remaining_methods, .. } => {
@@ -57,7 +60,7 @@ impl<H: Handler> Login<'_, H> {
         Ok(self.handle.best_supported_rsa_hash().await?.flatten())
     }
 
-    async fn by_agent(&mut self) -> Result<bool> {
+    async fn try_agent(&mut self) -> Result<bool> {
         let Some(socket) = &self.target.auth.agent else { return Ok(false) };
         if !self.offers(MethodKind::PublicKey) {
             return Ok(false);
@@ -74,12 +77,12 @@ impl<H: Handler> Login<'_, H> {
             }
         };
         let rsa = self.rsa_hash().await?;
-        for identity in identities.into_iter().take(MOST_AGENT_KEYS) {
+        for identity in identities.into_iter().take(MAX_AGENT_KEYS) {
             let AgentIdentity::PublicKey { key, comment } = identity else { continue };
             let hash = if key.algorithm().is_rsa() { rsa } else { None };
             self.tried.push(format!("ssh-agent key {comment}"));
             match self.handle.authenticate_publickey_with(&self.target.user, key, hash, &mut agent).await {
-                Ok(result) if self.settle(result.clone()) => return Ok(true),
+                Ok(result) if self.record_result(result.clone()) => return Ok(true),
                 Ok(_) => {}
                 Err(error) => self.tried.push(format!("ssh-agent ({error})")),
             }
@@ -87,13 +90,13 @@ impl<H: Handler> Login<'_, H> {
         Ok(false)
     }
 
-    async fn by_keys(&mut self) -> Result<bool> {
+    async fn try_key_files(&mut self) -> Result<bool> {
         let target = self.target;
         for path in &target.auth.keys {
             if !self.offers(MethodKind::PublicKey) {
                 break;
             }
-            let key = match load(path, target.auth.key_passphrase.clone()).await? {
+            let key = match load_key(path, target.auth.key_passphrase.clone()).await? {
                 Ok(key) => key,
                 Err(why) => {
                     self.tried.push(format!("key {} ({why})", path.display()));
@@ -103,31 +106,31 @@ impl<H: Handler> Login<'_, H> {
             self.tried.push(format!("key {}", path.display()));
             let key = PrivateKeyWithHashAlg::new(Arc::new(key), self.rsa_hash().await?);
             let result = self.handle.authenticate_publickey(&target.user, key).await?;
-            if self.settle(result) {
+            if self.record_result(result) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn by_password(&mut self) -> Result<bool> {
+    async fn try_password(&mut self) -> Result<bool> {
         let Some(password) = &self.target.auth.password else { return Ok(false) };
         if self.offers(MethodKind::Password) {
             self.tried.push("password".into());
             let result = self.handle.authenticate_password(&self.target.user, password.expose_secret()).await?;
-            if self.settle(result) {
+            if self.record_result(result) {
                 return Ok(true);
             }
         }
         if self.offers(MethodKind::KeyboardInteractive) {
             self.tried.push("keyboard-interactive".into());
-            return self.by_prompts(password).await;
+            return self.try_keyboard_interactive(password).await;
         }
         Ok(false)
     }
 
-    /// Answers hidden prompts with the password, once.
-    async fn by_prompts(&mut self, password: &SecretString) -> Result<bool> {
+    /// Answers hidden prompts with the password.
+    async fn try_keyboard_interactive(&mut self, password: &SecretString) -> Result<bool> {
         let mut reply = self.handle.authenticate_keyboard_interactive_start(&self.target.user, None).await?;
         for _ in 0..4 {
             let KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } = &reply else { break };
@@ -138,25 +141,26 @@ impl<H: Handler> Login<'_, H> {
         Ok(matches!(reply, KeyboardInteractiveAuthResponse::Success))
     }
 
-    fn refused(&self) -> Failure {
+    fn permission_denied(&self) -> Failure {
         let Target { user, address, .. } = self.target;
-        let tried = if self.tried.is_empty() { "nothing: neither a key nor a password is given".into() } else { self.tried.join(", ") };
+        let tried = if self.tried.is_empty() { "nothing: no key and no password is set".into() } else { self.tried.join(", ") };
         let offered: Vec<&str> = self.offered.iter().map(<&str>::from).collect();
-        let failure = Failure::failed(format!("{user}@{address}: login refused (tried {tried}; the host offers {})", offered.join(", ")));
+        let failure = Failure::failed(format!("{user}@{address}: permission denied ({}); tried {tried}", offered.join(",")));
         if self.tried.iter().any(|tried| tried.contains("encrypted")) {
-            return failure.hint("give the passphrase of the key, or load the key into an ssh-agent");
+            return failure.hint("set the passphrase of the key, or add the key to an ssh-agent with `ssh-add`");
         }
-        failure.hint("check the user and its password or key; for a key, the host needs its public half in `~/.ssh/authorized_keys`")
+        failure
+            .hint("check the user and its password or key; the public key must be in `~/.ssh/authorized_keys` on the host (`ssh-copy-id`)")
     }
 }
 
-/// A private key from a file, or why there is none.
-async fn load(path: &Path, passphrase: Option<SecretString>) -> Result<Result<PrivateKey, String>> {
+/// Loads a private key, or returns why it cannot be used.
+async fn load_key(path: &Path, passphrase: Option<SecretString>) -> Result<Result<PrivateKey, String>> {
     let path = path.to_owned();
-    let load = move || load_secret_key(&path, passphrase.as_ref().map(|passphrase| passphrase.expose_secret()));
-    Ok(match tokio::task::spawn_blocking(load).await? {
+    let load_key = move || load_secret_key(&path, passphrase.as_ref().map(|passphrase| passphrase.expose_secret()));
+    Ok(match tokio::task::spawn_blocking(load_key).await? {
         Ok(key) => Ok(key),
-        Err(KeyError::KeyIsEncrypted) => Err("encrypted, no passphrase given".into()),
+        Err(KeyError::KeyIsEncrypted) => Err("encrypted, no passphrase set".into()),
         Err(KeyError::IO(error)) if error.kind() == std::io::ErrorKind::NotFound => Err("no such file".into()),
         Err(KeyError::SshKey(russh::keys::ssh_key::Error::Crypto)) => Err("encrypted, wrong passphrase".into()),
         Err(error) => Err(error.to_string()),

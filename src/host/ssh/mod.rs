@@ -1,4 +1,4 @@
-//! SSH: one connection to a host, with its key checked and the user logged in.
+//! An SSH connection: TCP or a jump host, host key verification, login, commands.
 
 mod known_hosts;
 mod login;
@@ -19,41 +19,41 @@ use tokio::time::timeout;
 use super::{HostKeys, Target};
 use crate::error::Failure;
 
-/// A TCP connection is made within this time.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Keys are exchanged and the user logged in within this time.
-const LOGIN: Duration = Duration::from_secs(30);
-/// When a host says nothing for this long it is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The limit for a TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit for key exchange and login.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The interval of keep-alives on a silent connection; after three without an answer it is lost.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A connection to a host.
+/// A connection to a host, logged in.
 pub struct Session {
-    handle: Handle<Verifier>,
+    handle: Handle<HostKeyVerifier>,
     jump: Option<Box<Session>>,
 }
 
 impl Session {
-    /// Connects, checks the host key, logs in.
+    /// Connects, through the jump host if there is one, verifies the host key, and logs in.
     pub async fn connect(target: &Target) -> Result<Session> {
         let Some(jump) = &target.jump else {
-            let stream = dial(SocketAddr::new(target.address, target.port)).await?;
-            return Ok(Session { handle: shake_hands(target, stream).await?, jump: None });
+            let stream = connect_tcp(SocketAddr::new(target.address, target.port)).await?;
+            return Ok(Session { handle: handshake(target, stream).await?, jump: None });
         };
         let jump = Box::pin(Session::connect(jump)).await.with_context(|| format!("jump host {}", jump.address))?;
         let (address, port) = (target.address, target.port);
         let through = jump.handle.channel_open_direct_tcpip(address.to_string(), u32::from(port), "127.0.0.1", 0).await;
-        let channel = through.map_err(|error| Failure::network(format!("{address}:{port}: not reached from the jump host: {error}")))?;
-        Ok(Session { handle: shake_hands(target, channel.into_stream()).await?, jump: Some(Box::new(jump)) })
+        let channel = through.map_err(|error| Failure::network(format!("{address}:{port}: unreachable from the jump host: {error}")).hint("check that the jump host reaches this address and port, and that its sshd allows `AllowTcpForwarding`"))?;
+        Ok(Session { handle: handshake(target, channel.into_stream()).await?, jump: Some(Box::new(jump)) })
     }
 
-    /// Starts a command; a login shell of the user takes it apart.
+    /// Starts a command, which the user's login shell interprets.
     pub async fn start(&self, command: &str) -> Result<Channel<Msg>> {
-        let channel = self.handle.channel_open_session().await.context("open a channel")?;
-        channel.exec(true, command).await.context("start a command")?;
+        let channel = self.handle.channel_open_session().await.context("open an SSH channel")?;
+        channel.exec(true, command).await.context("start a command over SSH")?;
         Ok(channel)
     }
 
-    /// Runs a short command and gives its stdout.
+    /// Runs a short command and returns its stdout; an exit status other than 0 is an error with stderr.
     pub async fn output(&self, command: &str) -> Result<String> {
         let mut channel = self.start(command).await?;
         let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
@@ -73,7 +73,7 @@ impl Session {
         Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
 
-    /// Hangs up.
+    /// Closes the connection, and the one to the jump host.
     pub async fn close(self) {
         self.handle.disconnect(Disconnect::ByApplication, "", "").await.ok();
         if let Some(jump) = self.jump {
@@ -82,12 +82,12 @@ impl Session {
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream> {
-    let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
+async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
+    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(connected) => connected.map_err(|error| unreachable(address, &error))?,
         Err(_) => {
-            return Err(Failure::network(format!("{address}: no answer within {} s", CONNECT.as_secs()))
-                .hint("is the host up, its address right, and does a firewall let the port through?")
+            return Err(Failure::network(format!("{address}: connection timed out after {} s", CONNECT_TIMEOUT.as_secs()))
+                .hint("check that the host is up, that its address is right, and that no firewall blocks the port")
                 .into());
         }
     };
@@ -98,72 +98,75 @@ async fn dial(address: SocketAddr) -> Result<TcpStream> {
 fn unreachable(address: SocketAddr, error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::ConnectionRefused => Failure::network(format!("{address}: connection refused"))
-            .hint("does sshd run there, and on this port? Another one is given with `--port`"),
+            .hint("check that sshd is running on the host and listens on this port; set another one with `--port`"),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Failure::network(format!("{address}: no way there: {error}")).hint("is the host up, and its address right?")
+            Failure::network(format!("{address}: unreachable: {error}")).hint("check that the host is up and its address is right")
         }
         _ => Failure::network(format!("{address}: {error}")),
     }
 }
 
-async fn shake_hands<S>(target: &Target, stream: S) -> Result<Handle<Verifier>>
+async fn handshake<S>(target: &Target, stream: S) -> Result<Handle<HostKeyVerifier>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (address, port) = (target.address, target.port);
-    let verifier = Verifier { keys: target.known_hosts.clone(), address, port, refusal: Arc::default() };
-    let refusal = verifier.refusal.clone();
-    let recorded = known_hosts::recorded(&target.known_hosts.file, address, port)?;
-    let exchange = async {
-        let mut handle = russh::client::connect_stream(Arc::new(config(&recorded)), stream, verifier).await.map_err(|error| {
-            let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
-            refusal.unwrap_or_else(|| Failure::network(format!("{address}:{port}: SSH: {error}")).into())
+    let verifier = HostKeyVerifier { keys: target.known_hosts.clone(), address, port, rejection: Arc::default() };
+    let rejection = verifier.rejection.clone();
+    let known_keys = known_hosts::known_keys(&target.known_hosts.file, address, port)?;
+    let authenticate = async {
+        let mut handle = russh::client::connect_stream(Arc::new(config(&known_keys)), stream, verifier).await.map_err(|error| {
+            let rejection = rejection.lock().unwrap_or_else(PoisonError::into_inner).take();
+            rejection.unwrap_or_else(|| Failure::network(format!("{address}:{port}: SSH: {error}")).into())
         })?;
         login::login(&mut handle, target).await?;
         Ok(handle)
     };
-    let late = || Failure::network(format!("{address}:{port}: SSH: no login within {} s", LOGIN.as_secs()));
-    timeout(LOGIN, exchange).await.map_err(|_| late())?
+    let timed_out = || {
+        Failure::network(format!("{address}:{port}: SSH login timed out after {} s", LOGIN_TIMEOUT.as_secs()))
+            .hint("see `journalctl -u ssh` on the host, then run the same command again")
+    };
+    timeout(LOGIN_TIMEOUT, authenticate).await.map_err(|_| timed_out())?
 }
 
-fn config(recorded: &[PublicKey]) -> Config {
+fn config(known_keys: &[PublicKey]) -> Config {
     let mut preferred = Preferred::DEFAULT;
-    // a host shows the kind of key that is known of it, as with OpenSSH
-    let is_recorded = |algorithm: &russh::keys::Algorithm| {
-        recorded.iter().any(|key| std::mem::discriminant(&key.algorithm()) == std::mem::discriminant(algorithm))
+    // ask for the key types that are known of the host first, as OpenSSH does
+    let is_known = |algorithm: &russh::keys::Algorithm| {
+        known_keys.iter().any(|key| std::mem::discriminant(&key.algorithm()) == std::mem::discriminant(algorithm))
     };
     let mut algorithms = preferred.key.to_vec();
-    algorithms.sort_by_key(|algorithm| !is_recorded(algorithm));
+    algorithms.sort_by_key(|algorithm| !is_known(algorithm));
     preferred.key = Cow::Owned(algorithms);
-    // fastest where the processor has AES
+    // the fastest ciphers on processors with AES instructions
     let mut ciphers = preferred.cipher.to_vec();
     ciphers.sort_by_key(|name| *name != cipher::AES_128_GCM && *name != cipher::AES_256_GCM);
     preferred.cipher = Cow::Owned(ciphers);
-    Config { preferred, keepalive_interval: Some(KEEPALIVE), keepalive_max: 3, nodelay: true, ..Config::default() }
+    Config { preferred, keepalive_interval: Some(KEEPALIVE_INTERVAL), keepalive_max: 3, nodelay: true, ..Config::default() }
 }
 
-/// Checks the key that a host shows.
-struct Verifier {
+/// Verifies the key that a host presents.
+struct HostKeyVerifier {
     keys: HostKeys,
     address: IpAddr,
     port: u16,
-    refusal: Arc<Mutex<Option<anyhow::Error>>>,
+    rejection: Arc<Mutex<Option<anyhow::Error>>>,
 }
 
-impl Handler for Verifier {
+impl Handler for HostKeyVerifier {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
+    async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = presented else { return Ok(false) };
         let (keys, address, port, key) = (self.keys.clone(), self.address, self.port, key.clone());
-        // it may write, and waits until that is on the disk
-        match tokio::task::spawn_blocking(move || known_hosts::judge(&keys, address, port, &key))
+        // may write to known_hosts, which blocks until it is on the disk
+        match tokio::task::spawn_blocking(move || known_hosts::verify_host_key(&keys, address, port, &key))
             .await
             .unwrap_or_else(|error| Err(error.into()))
         {
             Ok(()) => Ok(true),
             Err(error) => {
-                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 Ok(false)
             }
         }

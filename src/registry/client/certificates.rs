@@ -1,5 +1,5 @@
-//! Whom a registry's certificate is checked against, and the certificate that we show it: `--ca-file`, `--cert-dir`, and the
-//! `certs.d` directories of docker and podman (containers-certs.d(5)).
+//! CA certificates and client certificates for registries: `--ca-file`, `--cert-dir`, and the `certs.d` directories of docker and
+//! podman (containers-certs.d(5)).
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,17 @@ use reqwest::{Certificate, Identity};
 use super::Options;
 use crate::error::Failure;
 
-/// What is trusted and shown.
+/// The certificates for the connection to a registry.
 #[derive(Default)]
 pub struct Certificates {
-    /// Authorities beside those of the system.
+    /// CA certificates, in addition to those of the system.
     pub authorities: Vec<Certificate>,
-    /// Our own certificate and key.
+    /// The client certificate and its key.
     pub identity: Option<Identity>,
 }
 
 impl Certificates {
-    /// Those for a `HOST[:PORT]`.
+    /// Reads the certificates for a `HOST[:PORT]`.
     pub fn of(host: &str, options: &Options) -> Result<Certificates> {
         let mut certificates = match directory(host, options) {
             Some(directory) => Self::read(&directory)?,
@@ -31,22 +31,22 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Reads a directory: `*.crt` are authorities, `NAME.cert` and `NAME.key` our certificate and its key. Of several pairs the
-    /// first by name is shown.
+    /// Reads a directory: `*.crt` are CA certificates, `NAME.cert` and `NAME.key` the client certificate and its key. Of several
+    /// pairs the first by name is used.
     fn read(directory: &Path) -> Result<Certificates> {
         let listing = fs_err::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
         let listing = listing.with_context(|| Failure::usage(format!("{}: cannot be read", directory.display())))?;
         let mut files: Vec<PathBuf> = listing.iter().map(|entry| entry.path()).collect();
         files.sort();
-        let ends = |file: &Path, extension: &str| file.extension().is_some_and(|found| found == extension);
+        let has_extension = |file: &Path, extension: &str| file.extension().is_some_and(|found| found == extension);
         let mut certificates = Certificates::default();
-        for file in files.iter().filter(|file| ends(file, "crt")) {
+        for file in files.iter().filter(|file| has_extension(file, "crt")) {
             certificates.authorities.extend(authorities(file)?);
         }
-        if let Some(certificate) = files.iter().find(|file| ends(file, "cert")) {
+        if let Some(certificate) = files.iter().find(|file| has_extension(file, "cert")) {
             certificates.identity = Some(identity(certificate)?);
         }
-        if let Some(key) = files.iter().find(|file| ends(file, "key") && !file.with_extension("cert").exists()) {
+        if let Some(key) = files.iter().find(|file| has_extension(file, "key") && !file.with_extension("cert").exists()) {
             let message = format!("{}: client key without its certificate {}", key.display(), key.with_extension("cert").display());
             return Err(Failure::usage(message).hint("name CA certificates `*.crt`, client certificates `*.cert`").into());
         }
@@ -54,31 +54,31 @@ impl Certificates {
     }
 }
 
-/// The directory for a registry: the one that was named, or the first that there is.
+/// The directory for a registry: `--cert-dir`, or the first of the `certs.d` directories that has one.
 fn directory(host: &str, options: &Options) -> Option<PathBuf> {
     options.cert_dir.clone().or_else(|| options.certs_d.iter().map(|base| base.join(host)).find(|directory| directory.is_dir()))
 }
 
 fn authorities(file: &Path) -> Result<Vec<Certificate>> {
-    let refuse = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("use a file of CA certificates in PEM format");
-    let wrong = || refuse("no PEM certificate in it");
-    let pem = fs_err::read(file).with_context(|| refuse("cannot be read"))?;
-    let certificates = Certificate::from_pem_bundle(&pem).with_context(wrong)?;
+    let refused = |why: &str| Failure::usage(format!("{}: {why}", file.display())).hint("use a file of CA certificates in PEM format");
+    let no_certificate = || refused("no PEM certificate in it");
+    let pem = fs_err::read(file).with_context(|| refused("cannot be read"))?;
+    let certificates = Certificate::from_pem_bundle(&pem).with_context(no_certificate)?;
     if certificates.is_empty() {
-        return Err(wrong().into());
+        return Err(no_certificate().into());
     }
     Ok(certificates)
 }
 
 fn identity(certificate: &Path) -> Result<Identity> {
     let key = certificate.with_extension("key");
-    let refuse = |file: &Path, why: &str| Failure::usage(format!("{}: {why}", file.display()));
-    let mut pem = fs_err::read(certificate).with_context(|| refuse(certificate, "cannot be read"))?;
+    let refused = |file: &Path, why: &str| Failure::usage(format!("{}: {why}", file.display()));
+    let mut pem = fs_err::read(certificate).with_context(|| refused(certificate, "cannot be read"))?;
     let secret = fs_err::read(&key)
-        .with_context(|| refuse(&key, "client key cannot be read").hint("put it beside the client certificate, as NAME.key"))?;
+        .with_context(|| refused(&key, "client key cannot be read").hint("put it beside the client certificate, as NAME.key"))?;
     pem.push(b'\n');
     pem.extend(secret);
-    Identity::from_pem(&pem).with_context(|| refuse(certificate, "no client certificate and key in PEM format"))
+    Identity::from_pem(&pem).with_context(|| refused(certificate, "no client certificate and key in PEM format"))
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_have_authorities_and_pairs_and_the_first_that_is_there_counts() {
+    fn the_first_directory_with_certificates_is_used() {
         rustls::crypto::ring::default_provider().install_default().ok();
         let home = tempfile::tempdir().unwrap();
         let (certificate, key) = pem();

@@ -1,21 +1,21 @@
-//! What a registry asks for in `WWW-Authenticate` (RFC 9110 section 11.6.1, distribution token specification).
+//! Parses the `WWW-Authenticate` header of a registry (RFC 9110 section 11.6.1, distribution token specification).
 
-/// How a registry wants to be convinced.
+/// How a registry authenticates clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     /// User and password with every request.
     Basic,
     /// A token from this service.
     Bearer {
-        /// Where tokens are given out.
+        /// The URL of the token service.
         realm: String,
-        /// What the registry is called there.
+        /// The name of the registry at the token service.
         service: Option<String>,
     },
 }
 
 impl Challenge {
-    /// The challenge in these header values; a token is preferred to a password, what is unknown is passed over.
+    /// Parses header values. `Bearer` is preferred to `Basic`; other schemes are skipped.
     pub fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
         let mut best = None;
         for header in headers {
@@ -42,7 +42,7 @@ impl Challenge {
     }
 }
 
-/// `a="b, c",d=e` as pairs, keys in lower case.
+/// Parses `a="b, c",d=e` into pairs, keys in lower case.
 fn parameters(text: &str) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start_matches([',', ' ']);
@@ -60,13 +60,13 @@ fn parameters(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// The text up to the closing quote, with backslash escapes taken out, and what follows.
+/// The unescaped text up to the closing quote, and the rest after it.
 fn until_quote(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut characters = text.char_indices();
-    while let Some((place, character)) = characters.next() {
+    while let Some((position, character)) = characters.next() {
         match character {
-            '"' => return (value, &text[place + 1..]),
+            '"' => return (value, &text[position + 1..]),
             '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
             other => value.push(other),
         }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges_of_real_registries_are_understood() {
+    fn challenges_of_real_registries_are_parsed() {
         let bearer =
             |realm: &str, service: Option<&str>| Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) });
         for (headers, expected) in [

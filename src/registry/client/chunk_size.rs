@@ -1,13 +1,13 @@
-//! How much of a blob goes in one request.
+//! The size of chunks in blob uploads, adapted to what a registry accepts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Larger blobs go in chunks of this size; proxies before registries often refuse more in one request.
-const FIRST: u64 = 64 << 20;
-/// No chunk is made smaller.
-const SMALLEST: u64 = 1 << 20;
+/// The initial size in bytes; proxies in front of registries often refuse larger requests.
+const INITIAL: u64 = 64 << 20;
+/// The lower limit in bytes.
+const MINIMUM: u64 = 1 << 20;
 
-/// The size of chunks, as a registry has shown what it takes; shared by all uploads of a session.
+/// The current chunk size, shared by all uploads of a session.
 #[derive(Debug)]
 pub struct ChunkSize {
     size: AtomicU64,
@@ -15,30 +15,30 @@ pub struct ChunkSize {
 
 impl Default for ChunkSize {
     fn default() -> Self {
-        ChunkSize { size: AtomicU64::new(FIRST) }
+        ChunkSize { size: AtomicU64::new(INITIAL) }
     }
 }
 
 impl ChunkSize {
-    /// Bytes of a chunk; more than any blob has where the registry takes no chunks.
+    /// The size of a chunk in bytes; `u64::MAX` if the registry does not accept chunks.
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Whether the registry takes chunks at all.
-    pub fn are_taken(&self) -> bool {
+    /// Whether the registry accepts chunked uploads.
+    pub fn is_supported(&self) -> bool {
         self.size() != u64::MAX
     }
 
-    /// A chunk of so many bytes was refused or broke off: the next ones are a quarter of that. Whether that is less.
+    /// Reduces the size to a quarter of `refused` bytes, after such a chunk failed. Returns whether that is smaller.
     pub fn shrink(&self, refused: u64) -> bool {
-        let smaller = (refused / 4).max(SMALLEST);
+        let smaller = (refused / 4).max(MINIMUM);
         self.size.fetch_min(smaller, Ordering::Relaxed);
         smaller < refused
     }
 
-    /// The registry takes only whole blobs.
-    pub fn give_up(&self) {
+    /// Records that the registry does not accept chunks.
+    pub fn set_unsupported(&self) {
         self.size.store(u64::MAX, Ordering::Relaxed);
     }
 }
@@ -55,8 +55,8 @@ mod tests {
             sizes.push(chunks.size() >> 20);
         }
         assert_eq!(sizes, [64, 16, 4, 1]);
-        assert!(chunks.are_taken());
-        chunks.give_up();
-        assert!(!chunks.are_taken());
+        assert!(chunks.is_supported());
+        chunks.set_unsupported();
+        assert!(!chunks.is_supported());
     }
 }

@@ -1,4 +1,4 @@
-//! User names and passwords in docker's and podman's files, and in their credential helpers (containers-auth.json(5)).
+//! Credentials in the config files of docker and podman and in their credential helpers (containers-auth.json(5)).
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,29 +14,29 @@ use serde_json::{Map, Value, json};
 use crate::atomic_file;
 use crate::error::Failure;
 
-/// What a registry is shown.
+/// The credential for a registry.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// A user and a password.
+    /// A user name and a password.
     Password {
-        /// The user.
+        /// The user name.
         user: String,
         /// The password.
         password: SecretString,
     },
-    /// A token that token services exchange for access tokens.
+    /// A refresh token, which token services exchange for access tokens (OAuth2).
     IdentityToken(SecretString),
 }
 
-/// Docker Hub's key in these files.
+/// The key of Docker Hub in the config files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// The key of a registry in these files.
-fn key_of(registry: &str) -> &str {
+/// The key of a registry in the config files.
+fn config_key(registry: &str) -> &str {
     if registry == "docker.io" { DOCKER_HUB } else { registry }
 }
 
-/// The credential for a repository: the first file that has one, in it the longest matching key.
+/// Finds the credential for a repository: in the first file that has one, by the longest matching key.
 pub fn find(files: &[PathBuf], registry: &str, repository: &str) -> Result<Option<Credential>> {
     for file in files {
         let Some(text) = read(file)? else { continue };
@@ -60,12 +60,12 @@ fn read(file: &Path) -> Result<Option<String>> {
 }
 
 fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Credential>> {
-    let document: Value = serde_json::from_str(text).context("not JSON")?;
-    let named = |key: &&str| document["auths"].get(*key).is_some();
+    let config: Value = serde_json::from_str(text).context("not JSON")?;
+    let has_entry = |key: &&str| config["auths"].get(*key).is_some();
     let path = format!("{registry}/{repository}");
-    let narrow = std::iter::successors(Some(path.as_str()), |path| path.rsplit_once('/').map(|(parent, _)| parent));
-    let narrow = narrow.take_while(|path| *path != registry).find(named);
-    for key in narrow.into_iter().chain([key_of(registry), registry]) {
+    let matching = std::iter::successors(Some(path.as_str()), |path| path.rsplit_once('/').map(|(parent, _)| parent));
+    let matching = matching.take_while(|path| *path != registry).find(has_entry);
+    for key in matching.into_iter().chain([config_key(registry), registry]) {
         match get_credential_from_reader(text.as_bytes(), key) {
             Ok(DockerCredential::UsernamePassword(user, password)) => {
                 return Ok(Some(Credential::Password { user, password: password.into() }));
@@ -74,69 +74,69 @@ fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Creden
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
             Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("not found") => {}
             Err(error) => {
-                let asked = document.as_object().and_then(|document| helper(document, registry));
-                let who = asked.map_or_else(String::new, |helper| format!("`docker-credential-{helper}`: "));
-                return Err(anyhow::anyhow!("{who}{}", error.to_string().to_lowercase()));
+                let helper = config.as_object().and_then(|config| helper(config, registry));
+                let source = helper.map_or_else(String::new, |helper| format!("`docker-credential-{helper}`: "));
+                return Err(anyhow::anyhow!("{source}{}", error.to_string().to_lowercase()));
             }
         }
     }
     Ok(None)
 }
 
-/// Keeps a user and password for a registry in `file`, or in the credential helper that the file names.
-pub fn keep(file: &Path, registry: &str, user: &str, password: &SecretString) -> Result<()> {
-    let mut document = open(file)?;
-    if let Some(helper) = helper(&document, registry) {
-        let entry = json!({"ServerURL": key_of(registry), "Username": user, "Secret": password.expose_secret()});
-        return ask_helper(&helper, "store", &entry.to_string());
+/// Stores user name and password for a registry in `file`, or in the credential helper that the file configures.
+pub fn store_credentials(file: &Path, registry: &str, user: &str, password: &SecretString) -> Result<()> {
+    let mut config = read_config(file)?;
+    if let Some(helper) = helper(&config, registry) {
+        let entry = json!({"ServerURL": config_key(registry), "Username": user, "Secret": password.expose_secret()});
+        return run_helper(&helper, "store", &entry.to_string());
     }
     let auth = BASE64.encode(format!("{user}:{}", password.expose_secret()));
-    auths(&mut document).insert(key_of(registry).to_owned(), json!({"auth": auth}));
-    save(file, &document)
+    auths(&mut config).insert(config_key(registry).to_owned(), json!({"auth": auth}));
+    write_config(file, &config)
 }
 
-/// Forgets what is known of a registry; whether there was something.
+/// Removes the credential of a registry; returns whether there was one.
 pub fn remove_credentials(file: &Path, registry: &str) -> Result<bool> {
-    let mut document = open(file)?;
-    if let Some(helper) = helper(&document, registry) {
-        ask_helper(&helper, "erase", key_of(registry))?;
+    let mut config = read_config(file)?;
+    if let Some(helper) = helper(&config, registry) {
+        run_helper(&helper, "erase", config_key(registry))?;
         return Ok(true);
     }
-    let was_there = auths(&mut document).remove(key_of(registry)).is_some();
-    if was_there {
-        save(file, &document)?;
+    let existed = auths(&mut config).remove(config_key(registry)).is_some();
+    if existed {
+        write_config(file, &config)?;
     }
-    Ok(was_there)
+    Ok(existed)
 }
 
-fn open(file: &Path) -> Result<Map<String, Value>> {
+fn read_config(file: &Path) -> Result<Map<String, Value>> {
     match read(file)? {
         Some(text) if !text.trim().is_empty() => serde_json::from_str(&text).with_context(|| unreadable(file)),
         _ => Ok(Map::new()),
     }
 }
 
-fn save(file: &Path, document: &Map<String, Value>) -> Result<()> {
-    // a link to the real file stays a link
-    let place = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    atomic_file::write(&place, format!("{}\n", serde_json::to_string_pretty(document)?).as_bytes(), 0o600)
+fn write_config(file: &Path, config: &Map<String, Value>) -> Result<()> {
+    // a symbolic link to the file stays a link
+    let target = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    atomic_file::write(&target, format!("{}\n", serde_json::to_string_pretty(config)?).as_bytes(), 0o600)
 }
 
-fn auths(document: &mut Map<String, Value>) -> &mut Map<String, Value> {
-    let auths = document.entry("auths").or_insert_with(|| json!({}));
+fn auths(config: &mut Map<String, Value>) -> &mut Map<String, Value> {
+    let auths = config.entry("auths").or_insert_with(|| json!({}));
     if !auths.is_object() {
         *auths = json!({});
     }
     auths.as_object_mut().expect("it was made an object")
 }
 
-/// The helper that keeps this registry's credentials: `credHelpers` before `credsStore`.
-fn helper(document: &Map<String, Value>, registry: &str) -> Option<String> {
-    let own = document.get("credHelpers").and_then(|helpers| helpers.get(key_of(registry)));
-    own.or(document.get("credsStore")).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
+/// The credential helper of a registry: its entry in `credHelpers`, else `credsStore`.
+fn helper(config: &Map<String, Value>, registry: &str) -> Option<String> {
+    let own = config.get("credHelpers").and_then(|helpers| helpers.get(config_key(registry)));
+    own.or(config.get("credsStore")).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<()> {
+fn run_helper(helper: &str, verb: &str, input: &str) -> Result<()> {
     let program = format!("docker-credential-{helper}");
     let missing = || Failure::failed(format!("cannot run credential helper `{program}`")).hint("install it, or use `--authfile FILE`");
     let mut child = Command::new(&program)
@@ -148,8 +148,8 @@ fn ask_helper(helper: &str, verb: &str, input: &str) -> Result<()> {
         .with_context(missing)?;
     child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).with_context(missing)?;
     let output = child.wait_with_output().with_context(missing)?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "credential helper `{program} {verb}`: {}", said.trim());
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "credential helper `{program} {verb}`: {}", stdout.trim());
     Ok(())
 }
 
@@ -193,23 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_that_knows_the_registry_wins() {
+    fn the_first_file_with_the_registry_wins() {
         let dir = tempfile::tempdir().unwrap();
         let files = ["none", "a", "b"].map(|name| dir.path().join(name));
-        keep(&files[1], "one.example", "a", &"1".into()).unwrap();
-        keep(&files[2], "one.example", "b", &"2".into()).unwrap();
-        keep(&files[2], "two.example", "b", &"3".into()).unwrap();
+        store_credentials(&files[1], "one.example", "a", &"1".into()).unwrap();
+        store_credentials(&files[2], "one.example", "b", &"2".into()).unwrap();
+        store_credentials(&files[2], "two.example", "b", &"3".into()).unwrap();
         assert_eq!(user_of(find(&files, "one.example", "x").unwrap()), "a:1");
         assert_eq!(user_of(find(&files, "two.example", "x").unwrap()), "b:3");
     }
 
     #[test]
-    fn keeping_and_forgetting_leave_other_entries_alone() {
+    fn storing_and_removing_leave_other_entries_alone() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, r#"{"HttpHeaders": {"a": "b"}, "auths": {"x.example": {"auth": "eDp5"}}}"#).unwrap();
-        keep(&file, "docker.io", "me", &"secret".into()).unwrap();
+        store_credentials(&file, "docker.io", "me", &"secret".into()).unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains("HttpHeaders") && text.contains(DOCKER_HUB), "{text}");

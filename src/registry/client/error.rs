@@ -1,4 +1,4 @@
-//! What it means when a registry says no, and when it says nothing.
+//! Turns HTTP error responses and connection errors into failures with a kind and hints.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,21 +11,21 @@ use rustls::AlertDescription;
 use crate::error::Failure;
 use crate::retry::RetryAfter;
 
-/// The longest wait that a registry can ask for.
+/// The limit for `Retry-After`.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
-/// The failure that a response stands for. `what` says what was asked of whom: `push shop:1 to 127.0.0.1:5000`.
-pub async fn refuse(response: Response, host: &str, what: &str) -> anyhow::Error {
+/// The error for a response. `what` describes the request: `push 127.0.0.1:5000/shop: blob sha256:…`.
+pub async fn error_from_response(response: Response, host: &str, what: &str) -> anyhow::Error {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = match tokio::time::timeout(Duration::from_secs(10), response.bytes()).await {
         Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned(),
         _ => String::new(),
     };
-    judge(status, &headers, &body, host, what)
+    classify(status, &headers, &body, host, what)
 }
 
-/// As [`refuse`], of the parts of a response.
-fn judge(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: &str) -> anyhow::Error {
+/// As [`error_from_response`], from the parts of a response.
+fn classify(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: &str) -> anyhow::Error {
     let message = format!("{what}: {}", reason(status, body));
     let login = format!("log in with `sealift login {host}`");
     match status.as_u16() {
@@ -34,9 +34,9 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: 
         413 => {
             Failure::failed(message).hint("the registry, or a proxy in front of it, limits the size of requests: raise that limit").into()
         }
-        429 => anyhow::Error::from(RetryAfter(asked_wait(headers)))
+        429 => anyhow::Error::from(RetryAfter(retry_after(headers)))
             .context(Failure::network(message).hint(format!("rate limit reached: {login} for a higher limit, or use a `--mirror`"))),
-        408 | 500 | 502..=599 => match asked_wait(headers) {
+        408 | 500 | 502..=599 => match retry_after(headers) {
             Duration::ZERO => Failure::network(message).into(),
             wait => anyhow::Error::from(RetryAfter(wait)).context(Failure::network(message)),
         },
@@ -47,23 +47,23 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &str, host: &str, what: 
     }
 }
 
-/// The registry's own words and the status: `unauthorized: authentication required (401)`.
+/// The registry's error code and message, and the status: `unauthorized: authentication required (401)`.
 fn reason(status: StatusCode, body: &str) -> String {
     let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let first = &document["errors"][0];
     let text = |value: &serde_json::Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let said = match (text(&first["code"]), text(&first["message"])) {
+    let server_message = match (text(&first["code"]), text(&first["message"])) {
         (Some(code), Some(message)) => Some(format!("{}: {message}", code.to_ascii_lowercase().replace('_', " "))),
         (code, message) => message.or(code).or_else(|| text(&document["details"])).or_else(|| text(&document["message"])),
     };
-    match said {
-        Some(said) => format!("{said} ({})", status.as_u16()),
+    match server_message {
+        Some(server_message) => format!("{server_message} ({})", status.as_u16()),
         None => status.to_string().to_lowercase(),
     }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3); zero when not asked for.
-pub fn asked_wait(headers: &HeaderMap) -> Duration {
+/// The wait in `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3), at most 120 s; zero if there is none.
+pub fn retry_after(headers: &HeaderMap) -> Duration {
     let Some(text) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) else { return Duration::ZERO };
     let wait = match text.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -75,16 +75,16 @@ pub fn asked_wait(headers: &HeaderMap) -> Duration {
     wait.min(LONGEST_WAIT)
 }
 
-/// The other end closed the connection in the middle of a request.
+/// The server closed the connection during a request.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was closed")]
 pub struct ConnectionClosed;
 
-/// The failure of a request that got no answer.
-pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
+/// The error for a request without a response: DNS, connect, TLS, timeout or a closed connection.
+pub fn transport_error(error: reqwest::Error, host: &str) -> anyhow::Error {
     let chain = || std::iter::successors(Some(&error as &(dyn StdError + 'static)), |error| (*error).source());
     if let Some(tls) = chain().find_map(tls_error) {
-        return tls_failure(tls, host).into();
+        return tls_error_failure(tls, host).into();
     }
     let root = chain().last().map(ToString::to_string).unwrap_or_default();
     let message = match () {
@@ -100,7 +100,7 @@ pub fn unanswered(error: reqwest::Error, host: &str) -> anyhow::Error {
     }
 }
 
-/// The TLS error that an error is, or that the I/O errors in it wrap, one in another.
+/// The TLS error in an error, also if it is nested in I/O errors.
 fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => tls_error(wrapped),
@@ -108,14 +108,14 @@ fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Erro
     }
 }
 
-/// Whether the other end answered a TLS hello with something else, as a plain HTTP server does.
-pub fn speaks_no_tls(error: &reqwest::Error) -> bool {
+/// Whether the server answered the TLS handshake with something else, as a plain HTTP server does.
+pub fn is_not_tls(error: &reqwest::Error) -> bool {
     std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| (*error).source())
         .find_map(tls_error)
         .is_some_and(|tls| matches!(tls, rustls::Error::InvalidMessage(_)))
 }
 
-fn tls_failure(tls: &rustls::Error, host: &str) -> Failure {
+fn tls_error_failure(tls: &rustls::Error, host: &str) -> Failure {
     match tls {
         rustls::Error::InvalidMessage(_) => Failure::failed(format!("registry {host} does not support HTTPS"))
             .hint("use HTTP with `--plain-http`, if the network to it is trusted"),
@@ -145,7 +145,7 @@ mod tests {
     use crate::error::{Kind, hints_of, kind_of};
 
     #[test]
-    fn every_refusal_says_what_and_whether_to_try_again() {
+    fn every_error_says_what_failed_and_whether_to_retry() {
         let denied = r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#;
         for (status, retry_after, body, kind, text, hint) in [
             (
@@ -169,7 +169,7 @@ mod tests {
             if !retry_after.is_empty() {
                 headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
             }
-            let error = judge(StatusCode::from_u16(status).unwrap(), &headers, body, "h:1", "pull x");
+            let error = classify(StatusCode::from_u16(status).unwrap(), &headers, body, "h:1", "pull x");
             assert_eq!(kind_of(&error), kind, "{status}");
             assert!(error.to_string().starts_with("pull x: ") && error.to_string().ends_with(text), "{error}");
             assert!(hints_of(&error).concat().contains(hint), "{status}: {:?}", hints_of(&error));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
-        let wait = |text: &str| asked_wait(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        let wait = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
         assert_eq!(wait("5").as_secs(), 5);
         assert_eq!(wait("100000"), LONGEST_WAIT);
         assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Duration::ZERO);

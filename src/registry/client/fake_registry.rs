@@ -1,4 +1,4 @@
-//! A registry inside the test process that can be told to misbehave.
+//! A registry in the test process that injects faults.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,30 +10,30 @@ use tokio::net::TcpListener;
 
 use crate::image::Digest;
 
-/// What happens to the next request whose `METHOD path?query` contains `at`.
+/// A fault for the next request whose `METHOD path?query` contains `request`.
 pub struct Fault {
-    pub at: String,
-    pub then: Then,
+    pub request: String,
+    pub response: FaultResponse,
 }
 
-/// How it is answered.
+/// The faulty response.
 #[derive(Debug)]
-pub enum Then {
-    /// With a status and a header.
+pub enum FaultResponse {
+    /// A status and a header.
     Status(u16, &'static str, &'static str),
-    /// With all bytes, whatever range was asked for.
+    /// All bytes, whatever range was requested.
     WholeInstead,
-    /// The first bytes of the body are kept, the rest is lost, and the status is this.
+    /// Stores the first bytes of the body, drops the rest, and responds with this status.
     Keep(usize, u16),
-    /// With other bytes than were asked for.
+    /// Other bytes than requested.
     Flip,
-    /// With a header that says that they are others than were asked for.
+    /// A header with another range than requested.
     OtherRange,
-    /// Half of what was asked for comes, and then the connection breaks.
+    /// Half of the requested bytes, then a closed connection.
     Half,
-    /// The connection breaks before anything is answered.
+    /// A closed connection before any response.
     HangUp,
-    /// At this `HOST:PORT`: a redirect, or where an upload goes on.
+    /// A location at this `HOST:PORT`: a redirect, or where an upload continues.
     At(String),
 }
 
@@ -45,17 +45,17 @@ pub struct State {
     pub faults: Vec<Fault>,
     /// Requests, with their `Range` and `Content-Range`.
     pub log: Vec<String>,
-    /// What was shown to be let in.
-    pub shown: Vec<String>,
-    /// Tokens are wanted; each is good for so many requests.
+    /// The `Authorization` headers of requests.
+    pub authorizations: Vec<String>,
+    /// Tokens are required; each is valid for this many requests.
     pub token_uses: Option<usize>,
-    /// Tokens are given for one scope only.
+    /// Tokens are issued for one scope only.
     pub one_scope: bool,
-    /// Each answer takes some time.
+    /// Each response takes some time.
     pub slow: bool,
-    /// How many requests were open at once.
-    pub most_at_once: usize,
-    at_once: usize,
+    /// The maximum number of concurrent requests.
+    pub max_concurrent: usize,
+    concurrent: usize,
     tokens: usize,
     uses_left: usize,
 }
@@ -70,8 +70,8 @@ impl FakeRegistry {
     pub async fn start() -> FakeRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = FakeRegistry { host: listener.local_addr().unwrap().to_string(), state: Arc::default() };
-        let answering = fake.clone();
-        let router = Router::new().fallback(move |request| answering.clone().answer(request));
+        let server = fake.clone();
+        let router = Router::new().fallback(move |request| server.clone().respond(request));
         tokio::spawn(async move { axum::serve(listener, router).await });
         fake
     }
@@ -80,53 +80,53 @@ impl FakeRegistry {
         self.state.lock().unwrap()
     }
 
-    /// How many requests had this in their log line.
+    /// The number of requests with this text in their log line.
     pub fn count(&self, part: &str) -> usize {
         self.state().log.iter().filter(|line| line.contains(part)).count()
     }
 
-    async fn take_time(&self) {
+    async fn delay(&self) {
         if !self.state().slow {
             return;
         }
         {
             let mut state = self.state();
-            state.at_once += 1;
-            state.most_at_once = state.most_at_once.max(state.at_once);
+            state.concurrent += 1;
+            state.max_concurrent = state.max_concurrent.max(state.concurrent);
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        self.state().at_once -= 1;
+        self.state().concurrent -= 1;
     }
 
-    async fn answer(self, request: Request<Body>) -> Response<Body> {
+    async fn respond(self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = to_bytes(body, 1 << 30).await.unwrap_or_default();
-        self.take_time().await;
+        self.delay().await;
         let mut state = self.state();
         let line = format!("{} {}", parts.method, parts.uri);
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         state.log.push(format!("{line} {}{}", header("range"), header("content-range")));
-        state.shown.push(header("authorization").to_owned());
+        state.authorizations.push(header("authorization").to_owned());
         if parts.uri.path() == "/token" {
             if state.one_scope && line.matches("scope=").count() > 1 {
                 return reply(403, &[], br#"{"details": "not your repository"}"#.to_vec());
             }
-            return state.give_token(&parts.method, &parts.headers, &String::from_utf8_lossy(&body));
+            return state.issue_token(&parts.method, &parts.headers, &String::from_utf8_lossy(&body));
         }
-        if let Some(refused) = state.refused(&parts.headers, &self.host) {
-            return refused;
+        if let Some(unauthorized) = state.unauthorized(&parts.headers, &self.host) {
+            return unauthorized;
         }
-        let fault = state.faults.iter().position(|fault| line.contains(&fault.at));
-        let then = fault.map(|place| state.faults.remove(place).then);
-        state.serve(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &parts.headers, &body, then)
+        let fault = state.faults.iter().position(|fault| line.contains(&fault.request));
+        let fault = fault.map(|place| state.faults.remove(place).response);
+        state.serve(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), &parts.headers, &body, fault)
     }
 }
 
-/// These bytes, and then the connection breaks.
-fn broken(bytes: Vec<u8>) -> Response<Body> {
-    let breaks = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-    let pieces = if bytes.is_empty() { vec![breaks] } else { vec![Ok(bytes), breaks] };
-    Response::new(Body::from_stream(futures_util::stream::iter(pieces)))
+/// These bytes, then a closed connection.
+fn closed_connection(bytes: Vec<u8>) -> Response<Body> {
+    let reset = Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    let chunks = if bytes.is_empty() { vec![reset] } else { vec![Ok(bytes), reset] };
+    Response::new(Body::from_stream(futures_util::stream::iter(chunks)))
 }
 
 fn reply(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Body> {
@@ -138,7 +138,7 @@ fn reply(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Body>
 }
 
 impl State {
-    fn give_token(&mut self, method: &Method, headers: &HeaderMap, form: &str) -> Response<Body> {
+    fn issue_token(&mut self, method: &Method, headers: &HeaderMap, form: &str) -> Response<Body> {
         if *method == Method::POST {
             self.log.push(form.to_owned());
             if !form.contains("grant_type=refresh_token") || !form.contains("refresh_token=identity") {
@@ -153,10 +153,10 @@ impl State {
         reply(200, &[], format!(r#"{{"token": "t{}", "expires_in": 300}}"#, self.tokens).into_bytes())
     }
 
-    fn refused(&mut self, headers: &HeaderMap, host: &str) -> Option<Response<Body>> {
+    fn unauthorized(&mut self, headers: &HeaderMap, host: &str) -> Option<Response<Body>> {
         self.token_uses?;
-        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
-        if shown == Some(&format!("Bearer t{}", self.tokens)) && self.uses_left > 0 {
+        let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+        if authorization == Some(&format!("Bearer t{}", self.tokens)) && self.uses_left > 0 {
             self.uses_left -= 1;
             return None;
         }
@@ -164,11 +164,19 @@ impl State {
         Some(reply(401, &[("www-authenticate", &challenge)], br#"{"errors":[{"code":"UNAUTHORIZED"}]}"#.to_vec()))
     }
 
-    fn serve(&mut self, method: &Method, path: &str, query: &str, headers: &HeaderMap, body: &[u8], then: Option<Then>) -> Response<Body> {
-        match &then {
-            Some(Then::Status(status, name, value)) => return reply(*status, &[(name, value)], Vec::new()),
-            Some(Then::HangUp) => return broken(Vec::new()),
-            Some(Then::At(host)) if *method == Method::GET => {
+    fn serve(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+        fault: Option<FaultResponse>,
+    ) -> Response<Body> {
+        match &fault {
+            Some(FaultResponse::Status(status, name, value)) => return reply(*status, &[(name, value)], Vec::new()),
+            Some(FaultResponse::HangUp) => return closed_connection(Vec::new()),
+            Some(FaultResponse::At(host)) if *method == Method::GET => {
                 return reply(307, &[("location", &format!("http://{host}{path}"))], Vec::new());
             }
             _ => {}
@@ -188,25 +196,25 @@ impl State {
                 self.manifests.insert(last, (kind, body.to_vec()));
                 reply(201, &[], Vec::new())
             }
-            (_, path) if path.contains("/uploads/") => self.upload(method, path, query, body, then),
-            _ => self.blob(&last, headers, then),
+            (_, path) if path.contains("/uploads/") => self.upload(method, path, query, body, fault),
+            _ => self.blob(&last, headers, fault),
         }
     }
 
-    fn blob(&self, digest: &str, headers: &HeaderMap, then: Option<Then>) -> Response<Body> {
+    fn blob(&self, digest: &str, headers: &HeaderMap, fault: Option<FaultResponse>) -> Response<Body> {
         let Some(bytes) = self.blobs.get(digest) else { return reply(404, &[], Vec::new()) };
         let mut bytes = bytes.clone();
-        if matches!(then, Some(Then::Flip)) {
+        if matches!(fault, Some(FaultResponse::Flip)) {
             bytes[0] ^= 1;
         }
         let range = headers.get("range").and_then(|value| value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
         match range {
-            Some((first, last)) if !matches!(then, Some(Then::WholeInstead)) => {
+            Some((first, last)) if !matches!(fault, Some(FaultResponse::WholeInstead)) => {
                 let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-                let other = usize::from(matches!(then, Some(Then::OtherRange)));
+                let other = usize::from(matches!(fault, Some(FaultResponse::OtherRange)));
                 let content_range = format!("bytes {}-{}/{}", first + other, last + other, bytes.len());
-                if matches!(then, Some(Then::Half)) {
-                    let mut half = broken(bytes[first..usize::midpoint(first, last)].to_vec());
+                if matches!(fault, Some(FaultResponse::Half)) {
+                    let mut half = closed_connection(bytes[first..usize::midpoint(first, last)].to_vec());
                     *half.status_mut() = StatusCode::PARTIAL_CONTENT;
                     half.headers_mut().insert("content-range", content_range.parse().unwrap());
                     half.headers_mut().insert("content-length", (last + 1 - first).into());
@@ -218,22 +226,22 @@ impl State {
         }
     }
 
-    fn upload(&mut self, method: &Method, path: &str, query: &str, body: &[u8], then: Option<Then>) -> Response<Body> {
+    fn upload(&mut self, method: &Method, path: &str, query: &str, body: &[u8], fault: Option<FaultResponse>) -> Response<Body> {
         let id = if *method == Method::POST { self.log.len().to_string() } else { path.rsplit('/').next().unwrap().to_owned() };
         if *method == Method::POST {
             self.uploads.insert(id.clone(), Vec::new());
         }
         let Some(upload) = self.uploads.get_mut(&id) else { return reply(404, &[], Vec::new()) };
-        let kept = if let Some(Then::Keep(count, _)) = then { count.min(body.len()) } else { body.len() };
-        upload.extend_from_slice(&body[..kept]);
-        let location = match &then {
-            Some(Then::At(host)) => format!("http://{host}/v2/a/blobs/uploads/{id}"),
+        let stored = if let Some(FaultResponse::Keep(count, _)) = fault { count.min(body.len()) } else { body.len() };
+        upload.extend_from_slice(&body[..stored]);
+        let location = match &fault {
+            Some(FaultResponse::At(host)) => format!("http://{host}/v2/a/blobs/uploads/{id}"),
             _ => format!("/v2/a/blobs/uploads/{id}"),
         };
         let range = format!("0-{}", upload.len().saturating_sub(1));
         let state: &[(&str, &str)] = &[("location", &location), ("range", &range)];
-        match (then, method.as_str()) {
-            (Some(Then::Keep(_, status)), _) => reply(status, &[], Vec::new()),
+        match (fault, method.as_str()) {
+            (Some(FaultResponse::Keep(_, status)), _) => reply(status, &[], Vec::new()),
             (_, "GET") => reply(204, state, Vec::new()),
             (_, "PUT") => {
                 let bytes = self.uploads.remove(&id).unwrap();

@@ -1,4 +1,4 @@
-//! Plain files by HTTP, with the client that registries are reached with: same trust, same proxies, same patience.
+//! Downloads plain files over HTTP, with the TLS options, proxies, timeouts and retries of the registry client.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,51 +12,51 @@ use url::Url;
 
 use super::Client;
 use super::endpoint::http_client;
-use super::error::{asked_wait, unanswered};
-use super::idle_timeout::{ANSWER, IDLE, IdleTimeout};
+use super::error::{retry_after, transport_error};
+use super::idle_timeout::{IDLE, IdleTimeout, RESPONSE};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::{Context, Unit};
 use crate::image::{Blob, Hasher};
 use crate::retry::{Policy, RetryAfter, retry};
 
-/// What a server says of the version of a file, to be asked later whether it still has that one.
+/// The validators of a response (RFC 9110 section 8.8), for a conditional request later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct Validators {
     etag: Option<String>,
     last_modified: Option<String>,
 }
 
-/// A file that came.
+/// A downloaded file.
 #[derive(Debug)]
 pub struct HttpFile {
-    /// Its bytes, in a file that goes away when it is not kept.
+    /// Its content, in a temporary file that is deleted when dropped.
     pub file: NamedTempFile,
-    /// Their digest and number.
+    /// Its digest and size.
     pub blob: Blob,
-    /// What the server calls this version.
-    pub version: Version,
+    /// The validators of this version.
+    pub validators: Validators,
 }
 
 impl Client {
-    /// Fetches a file into a temporary one in `dir`, following redirects; `None` if the server still has the `known` version.
+    /// Fetches a file into a temporary one in `dir`, following redirects; `None` if it is unchanged since `known` (304).
     ///
-    /// Any other answer than success is a failure; one that another try can mend is tried again.
-    pub async fn fetch(&self, url: &Url, known: &Version, dir: &Path, ctx: &Context) -> Result<Option<HttpFile>> {
-        let shown = shown(url);
+    /// Any status but 2xx and 304 is an error; network errors, 408, 429 and 5xx are retried.
+    pub async fn fetch(&self, url: &Url, known: &Validators, dir: &Path, ctx: &Context) -> Result<Option<HttpFile>> {
+        let label = redacted_url(url);
         let host = url.host_str().unwrap_or_default();
         let http = http_client(host, &self.options)?;
-        let task = ctx.task(format!("fetch {shown}"), None, Unit::Bytes);
-        let found = retry(Policy::default(), ctx, &shown, |_| async {
+        let task = ctx.task(format!("fetch {label}"), None, Unit::Bytes);
+        let found = retry(Policy::default(), ctx, &label, |_| async {
             let mut request = http.get(url.clone());
             if let Some((name, value)) = known.conditions() {
                 request = request.header(name, value);
             }
-            let sent = IdleTimeout::new(ANSWER).watch(&shown, request.send()).await?;
-            let response = sent.map_err(|error| of_file(unanswered(error, host), &shown))?;
+            let sent = IdleTimeout::new(RESPONSE).wait_for(&label, request.send()).await?;
+            let response = sent.map_err(|error| with_url(transport_error(error, host), &label))?;
             match response.status() {
                 StatusCode::NOT_MODIFIED => Ok(None),
-                status if status.is_success() => receive(response, dir, &shown, |bytes| task.advance(bytes)).await.map(Some),
-                status => Err(refused(status, response.headers(), &shown)),
+                status if status.is_success() => receive(response, dir, &label, |bytes| task.advance(bytes)).await.map(Some),
+                status => Err(error_from_status(status, response.headers(), &label)),
             }
         })
         .await?;
@@ -69,57 +69,57 @@ impl Client {
     }
 }
 
-impl Version {
+impl Validators {
     fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Version { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+        Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
     }
 
-    /// A strong or weak tag if there is one, else the time.
+    /// The header of a conditional request: by ETag, else by time.
     fn conditions(&self) -> Option<(reqwest::header::HeaderName, &str)> {
         let tag = self.etag.as_deref().map(|tag| (IF_NONE_MATCH, tag));
         tag.or_else(|| self.last_modified.as_deref().map(|time| (IF_MODIFIED_SINCE, time)))
     }
 }
 
-async fn receive(mut response: Response, dir: &Path, shown: &str, advance: impl Fn(u64)) -> Result<HttpFile> {
-    let version = Version::of(response.headers());
+async fn receive(mut response: Response, dir: &Path, label: &str, advance: impl Fn(u64)) -> Result<HttpFile> {
+    let version = Validators::of(response.headers());
     let expected = response.content_length();
     let file = NamedTempFile::new_in(dir).with_context(|| dir.display().to_string())?;
     let mut hasher = Hasher::new(file);
-    let pulse = IdleTimeout::new(IDLE);
+    let idle = IdleTimeout::new(IDLE);
     loop {
-        let chunk = pulse.watch(shown, response.chunk()).await?;
-        let Some(bytes) = chunk.with_context(|| Failure::network(format!("{shown}: the connection was closed")))? else { break };
-        pulse.beat();
+        let chunk = idle.wait_for(label, response.chunk()).await?;
+        let Some(bytes) = chunk.with_context(|| Failure::network(format!("{label}: the connection was closed")))? else { break };
+        idle.reset();
         hasher.write_all(&bytes).with_context(|| dir.display().to_string())?;
         advance(bytes.len() as u64);
     }
     let (blob, file) = hasher.finish();
     if expected.is_some_and(|size| size != blob.size) {
-        return Err(Failure::network(format!("{shown}: the response ended after {} bytes", blob.size)).into());
+        return Err(Failure::network(format!("{label}: the response ended after {} bytes", blob.size)).into());
     }
-    Ok(HttpFile { file, blob, version })
+    Ok(HttpFile { file, blob, validators: version })
 }
 
-fn refused(status: StatusCode, headers: &HeaderMap, shown: &str) -> anyhow::Error {
-    let message = format!("{shown}: {}", status.to_string().to_lowercase());
+fn error_from_status(status: StatusCode, headers: &HeaderMap, label: &str) -> anyhow::Error {
+    let message = format!("{label}: {}", status.to_string().to_lowercase());
     match status.as_u16() {
-        408 | 429 | 500..=599 => anyhow::Error::from(RetryAfter(asked_wait(headers))).context(Failure::network(message)),
+        408 | 429 | 500..=599 => anyhow::Error::from(RetryAfter(retry_after(headers))).context(Failure::network(message)),
         401 | 403 => Failure::failed(message).hint("the server requires a login: put the file into the build context instead").into(),
         _ => Failure::failed(message).hint("check the URL").into(),
     }
 }
 
-/// Says which file it was about, and not that it was a registry.
-fn of_file(error: anyhow::Error, shown: &str) -> anyhow::Error {
-    let mut failure = Failure::new(kind_of(&error), shown.to_owned());
+/// Adds the URL to an error, and drops hints about registries.
+fn with_url(error: anyhow::Error, label: &str) -> anyhow::Error {
+    let mut failure = Failure::new(kind_of(&error), label.to_owned());
     failure.hints = hints_of(&error).iter().filter(|hint| !hint.contains("registry")).cloned().collect();
     error.context(failure)
 }
 
-/// The URL without what may be secret: password and query.
-pub fn shown(url: &Url) -> String {
+/// The URL for messages, without password, query and fragment.
+pub fn redacted_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_password(None).ok();
     if url.query().is_some() {
@@ -139,7 +139,7 @@ mod tests {
             ("https://example.com/a.tgz", "https://example.com/a.tgz"),
             ("https://me:secret@example.com/a?token=x#y", "https://me@example.com/a?…"),
         ] {
-            assert_eq!(shown(&url.parse().unwrap()), expected);
+            assert_eq!(redacted_url(&url.parse().unwrap()), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Notices when nothing moves any more, however long the whole takes.
+//! An idle timeout: fails a transfer that makes no progress, however long the whole takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,44 +8,44 @@ use anyhow::Result;
 
 use crate::error::Failure;
 
-/// How long a registry may be silent while it sends or receives.
+/// The idle timeout while data is sent or received.
 pub const IDLE: Duration = Duration::from_secs(30);
-/// How long a registry may take to answer, for example to check a large blob that it has received.
-pub const ANSWER: Duration = Duration::from_secs(300);
+/// The timeout for a response that takes time, for example while the registry verifies a large blob.
+pub const RESPONSE: Duration = Duration::from_secs(300);
 
-/// Beats when bytes move.
+/// A timeout that restarts with each progress. Clones share their state.
 #[derive(Debug, Clone)]
 pub struct IdleTimeout {
     began: Instant,
     last: Arc<AtomicU64>,
-    patience: Duration,
+    limit: Duration,
 }
 
 impl IdleTimeout {
-    /// A pulse that may pause this long.
-    pub fn new(patience: Duration) -> Self {
-        IdleTimeout { began: Instant::now(), last: Arc::default(), patience }
+    /// A timeout that expires after `limit` without progress.
+    pub fn new(limit: Duration) -> Self {
+        IdleTimeout { began: Instant::now(), last: Arc::default(), limit }
     }
 
-    /// Something moved.
-    pub fn beat(&self) {
+    /// Restarts the timeout after progress.
+    pub fn reset(&self) {
         self.last.store(self.elapsed(), Ordering::Relaxed);
     }
 
-    /// Waits for `work` as long as the pulse beats; `what` says who was silent.
-    pub async fn watch<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T> {
+    /// Waits for `work`, or fails with kind `Network` when the timeout expires; `what` describes the work.
+    pub async fn wait_for<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             done = work => Ok(done),
-            () = self.silence() => {
-                Err(Failure::network(format!("{what}: no data for {} s", self.patience.as_secs())).into())
+            () = self.expired() => {
+                Err(Failure::network(format!("{what}: no data for {} s", self.limit.as_secs())).into())
             }
         }
     }
 
-    async fn silence(&self) {
+    async fn expired(&self) {
         loop {
             let since = Duration::from_millis(self.elapsed() - self.last.load(Ordering::Relaxed).min(self.elapsed()));
-            match self.patience.checked_sub(since) {
+            match self.limit.checked_sub(since) {
                 Some(left) if !left.is_zero() => tokio::time::sleep(left).await,
                 _ => return,
             }
@@ -62,16 +62,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn silence_ends_the_wait_and_beats_prolong_it() {
-        let pulse = IdleTimeout::new(Duration::from_millis(80));
-        let beating = async {
+    async fn the_timeout_expires_without_progress_and_restarts_with_it() {
+        let idle = IdleTimeout::new(Duration::from_millis(80));
+        let progress = async {
             for _ in 0..8 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                pulse.beat();
+                idle.reset();
             }
         };
-        assert!(pulse.watch("peer", beating).await.is_ok());
-        let error = pulse.watch("peer", std::future::pending::<()>()).await.unwrap_err();
+        assert!(idle.wait_for("peer", progress).await.is_ok());
+        let error = idle.wait_for("peer", std::future::pending::<()>()).await.unwrap_err();
         assert_eq!(crate::error::kind_of(&error), crate::error::Kind::Network);
     }
 }

@@ -1,4 +1,4 @@
-//! What hangs on an image: its documents and its blobs.
+//! The manifests and blobs of an image in the store.
 
 use std::collections::HashSet;
 
@@ -10,55 +10,55 @@ use crate::error::Failure;
 use crate::image::{ANNOTATION_PLATFORM, Blob, Content, children, parse_platform, platform_string, serves};
 use crate::store::Store;
 
-/// An image in the store.
+/// The manifests of an image in the store, read.
 #[derive(Debug)]
 pub struct ImageGraph {
-    /// Its documents, each after the one that names it.
-    pub documents: Vec<Manifest>,
-    /// Documents that it names and that are not in the store: arms for platforms that were not pulled.
-    pub absent: Vec<Descriptor>,
+    /// Its indexes and manifests, each after its parent; the root first.
+    pub manifests: Vec<Manifest>,
+    /// Manifests that are not in the store: those of platforms that were not pulled.
+    pub missing: Vec<Descriptor>,
 }
 
 impl ImageGraph {
-    /// Reads the image's documents from the store.
+    /// Reads the manifests of an image from the store. A missing or damaged root is an error of kind `Verification`.
     pub fn read(store: &Store, root: &Descriptor) -> Result<ImageGraph> {
         let bytes = store.read(&root.try_into()?)?;
-        let mut tree = ImageGraph { documents: vec![Manifest::new(root.clone(), bytes)?], absent: Vec::new() };
+        let mut graph = ImageGraph { manifests: vec![Manifest::new(root.clone(), bytes)?], missing: Vec::new() };
         let mut next = 0;
-        while let Some(document) = tree.documents.get(next) {
-            if let Content::Index(index) = &document.content {
-                for arm in index.manifests().clone() {
-                    tree.read_arm(store, arm)?;
+        while let Some(manifest) = graph.manifests.get(next) {
+            if let Content::Index(index) = &manifest.content {
+                for entry in index.manifests().clone() {
+                    graph.read_child(store, entry)?;
                 }
             }
             next += 1;
         }
-        Ok(tree)
+        Ok(graph)
     }
 
-    fn read_arm(&mut self, store: &Store, arm: Descriptor) -> Result<()> {
-        let blob = Blob::try_from(&arm)?;
+    fn read_child(&mut self, store: &Store, entry: Descriptor) -> Result<()> {
+        let blob = Blob::try_from(&entry)?;
         if store.has(&blob) {
-            self.documents.push(Manifest::new(arm, store.read(&blob)?)?);
+            self.manifests.push(Manifest::new(entry, store.read(&blob)?)?);
         } else {
-            self.absent.push(arm);
+            self.missing.push(entry);
         }
         Ok(())
     }
 
-    /// Its blobs, each once.
+    /// The blobs of its manifests, as [`blobs`] orders them.
     pub fn blobs(&self) -> Result<Vec<Blob>> {
-        blobs(&self.documents)
+        blobs(&self.manifests)
     }
 }
 
-/// The blobs that these documents name, each once, the largest first so that no long one is left for the end.
-pub fn blobs(documents: &[Manifest]) -> Result<Vec<Blob>> {
+/// The blobs of manifests, each once, the largest first so that no long transfer is left for the end.
+pub fn blobs(manifests: &[Manifest]) -> Result<Vec<Blob>> {
     let mut seen = HashSet::new();
     let mut blobs = Vec::new();
-    for document in documents.iter().filter(|document| matches!(document.content, Content::Manifest(_))) {
-        for descriptor in children(&document.content) {
-            let blob = Blob::try_from(&descriptor).with_context(|| document.descriptor.digest().to_string())?;
+    for manifest in manifests.iter().filter(|manifest| matches!(manifest.content, Content::Manifest(_))) {
+        for descriptor in children(&manifest.content) {
+            let blob = Blob::try_from(&descriptor).with_context(|| manifest.descriptor.digest().to_string())?;
             if seen.insert(blob.digest) {
                 blobs.push(blob);
             }
@@ -68,33 +68,33 @@ pub fn blobs(documents: &[Manifest]) -> Result<Vec<Blob>> {
     Ok(blobs)
 }
 
-/// The arms of an index for these platforms: all when none are given; arms that say no platform always.
-pub fn arms(index: &ImageIndex, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
+/// The manifests of an index for these platforms, all if the list is empty. Manifests without a platform are always included.
+pub fn manifests_for(index: &ImageIndex, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
     if platforms.is_empty() {
         return Ok(index.manifests().clone());
     }
-    let mut chosen = Vec::new();
+    let mut selected = Vec::new();
     let mut others = Vec::new();
-    for arm in index.manifests() {
-        match platform_of(arm)? {
-            Some(platform) if !platforms.iter().any(|wanted| serves(&platform, wanted)) => others.push(platform_string(&platform)),
-            _ => chosen.push(arm.clone()),
+    for entry in index.manifests() {
+        match platform_of(entry)? {
+            Some(platform) if !platforms.iter().any(|requested| serves(&platform, requested)) => others.push(platform_string(&platform)),
+            _ => selected.push(entry.clone()),
         }
     }
-    if chosen.is_empty() && !others.is_empty() {
-        let wanted: Vec<_> = platforms.iter().map(platform_string).collect();
+    if selected.is_empty() && !others.is_empty() {
+        let requested: Vec<_> = platforms.iter().map(platform_string).collect();
         others.retain(|platform| !platform.starts_with("unknown"));
-        let message = format!("the image is not built for {} (it has {})", wanted.join(", "), others.join(", "));
+        let message = format!("the image is not built for {} (it has {})", requested.join(", "), others.join(", "));
         return Err(Failure::failed(message).hint("choose one of those with `--platform`").into());
     }
-    Ok(chosen)
+    Ok(selected)
 }
 
-/// The platform that an arm is for; workloads manifests say it in an annotation.
-fn platform_of(arm: &Descriptor) -> Result<Option<Platform>> {
-    match arm.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM)) {
+/// The platform of a manifest in an index; workloads manifests have it in an annotation.
+fn platform_of(entry: &Descriptor) -> Result<Option<Platform>> {
+    match entry.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM)) {
         Some(text) => parse_platform(text).map(Some),
-        None => Ok(arm.platform().clone()),
+        None => Ok(entry.platform().clone()),
     }
 }
 
@@ -103,13 +103,13 @@ mod tests {
     use super::*;
     use crate::image::Digest;
 
-    fn index(arms: &[&str]) -> ImageIndex {
-        let manifests: Vec<_> = arms
+    fn index(platforms: &[&str]) -> ImageIndex {
+        let manifests: Vec<_> = platforms
             .iter()
-            .map(|arm| {
+            .map(|platform| {
                 let mut entry = serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
-                    "digest": Digest::of(arm.as_bytes()).to_string()});
-                let parts: Vec<&str> = arm.split('/').collect();
+                    "digest": Digest::of(platform.as_bytes()).to_string()});
+                let parts: Vec<&str> = platform.split('/').collect();
                 match *parts.as_slice() {
                     ["workloads", os, architecture] => {
                         entry["annotations"] = serde_json::json!({ANNOTATION_PLATFORM: format!("{os}/{architecture}")});
@@ -128,25 +128,26 @@ mod tests {
     }
 
     #[test]
-    fn arms_of_the_wanted_platforms_and_of_none_are_chosen() {
+    fn manifests_of_the_requested_platforms_and_of_none_are_selected() {
         let all = ["linux/amd64", "linux/arm64/v8", "workloads/linux/amd64", "workloads/linux/arm64", "nested"];
-        for (wanted, expected) in [
+        for (requested, expected) in [
             (vec![], vec![0, 1, 2, 3, 4]),
             (vec!["linux/amd64"], vec![0, 2, 4]),
             (vec!["linux/arm64"], vec![1, 3, 4]),
             (vec!["linux/arm64/v8", "linux/amd64"], vec![0, 1, 2, 3, 4]),
             (vec!["linux/arm64/v9"], vec![3, 4]),
         ] {
-            let platforms: Vec<_> = wanted.iter().map(|text| parse_platform(text).unwrap()).collect();
-            let chosen: Vec<_> = arms(&index(&all), &platforms).unwrap().iter().map(|arm| arm.digest().to_string()).collect();
-            let expected: Vec<_> = expected.iter().map(|&place: &usize| Digest::of(all[place].as_bytes()).to_string()).collect();
-            assert_eq!(chosen, expected, "{wanted:?}");
+            let platforms: Vec<_> = requested.iter().map(|text| parse_platform(text).unwrap()).collect();
+            let selected: Vec<_> =
+                manifests_for(&index(&all), &platforms).unwrap().iter().map(|platform| platform.digest().to_string()).collect();
+            let expected: Vec<_> = expected.iter().map(|&position: &usize| Digest::of(all[position].as_bytes()).to_string()).collect();
+            assert_eq!(selected, expected, "{requested:?}");
         }
     }
 
     #[test]
-    fn a_platform_that_the_image_does_not_have_is_an_error_that_says_which_it_has() {
-        let error = arms(&index(&["linux/amd64", "unknown/unknown"]), &[parse_platform("linux/s390x").unwrap()]).unwrap_err();
+    fn a_missing_platform_is_an_error_with_the_available_ones() {
+        let error = manifests_for(&index(&["linux/amd64", "unknown/unknown"]), &[parse_platform("linux/s390x").unwrap()]).unwrap_err();
         assert_eq!(error.to_string(), "the image is not built for linux/s390x (it has linux/amd64)");
     }
 }

@@ -8,56 +8,59 @@ use oci_spec::image::{Descriptor, Platform};
 use tokio::task::spawn_blocking;
 
 use super::Summary;
-use super::download::{download, piece};
-use super::image_graph::{arms, blobs};
+use super::download::{download, range_size};
+use super::image_graph::{blobs, manifests_for};
 use super::manifest::{self, Manifest};
 use super::session::Session;
 use crate::error::Failure;
-use crate::events::Context;
+use crate::events::{Context, Unit};
 use crate::image::{Blob, Content, Reference};
 use crate::layer::{LayerVerification, check_layers, check_workloads};
 use crate::store::Store;
 
-/// Layers of so many bytes together are looked into when they are pulled. To look into more would take longer than to transfer them, and
-/// is left to those who use the image: before hosts are touched, when something is built upon it, and when it is unpacked.
-const AT_ONCE: u64 = 64 << 20;
+/// Layers up to this total size in bytes are verified when they are pulled. Verifying more would take longer than the transfer, and is
+/// left to the users of the image: `run` before it changes hosts, `build` with it as base, and unpacking.
+const CHECK_LIMIT: u64 = 64 << 20;
 
-/// A pull under way.
+/// A pull of one image from one registry.
 pub struct Pull<'a> {
-    /// From where.
+    /// The repository to pull from.
     pub session: &'a Session,
-    /// Of which platforms; all when empty.
+    /// The platforms to pull; all if empty.
     pub platforms: &'a [Platform],
-    /// Where to.
+    /// The store to pull into.
     pub store: &'a Store,
-    /// What to report to.
+    /// Receives progress.
     pub ctx: &'a Context,
-    /// Bytes of documents over the wire.
-    pub document_bytes: AtomicU64,
+    /// Transferred bytes of manifests.
+    pub manifest_bytes: AtomicU64,
 }
 
 impl Pull<'_> {
-    /// Pulls what `name` points at; `None` if this registry does not have it.
+    /// Pulls the image; `None` if this registry does not have it.
     pub async fn run(&self, name: &Reference) -> Result<Option<(Descriptor, Summary)>> {
         let Some(root) = self.root(name).await? else { return Ok(None) };
         let descriptor = root.descriptor.clone();
-        let documents = self.gather(root).await?;
-        let blobs = blobs(&documents)?;
+        let manifests = self.fetch_manifests(root).await?;
+        let blobs = blobs(&manifests)?;
         let (present, missing): (Vec<Blob>, Vec<Blob>) = blobs.into_iter().partition(|blob| self.store.has(blob));
-        self.store.ensure_room(missing.iter().map(|blob| blob.size).sum(), "to pull")?;
+        self.store.ensure_disk_space(missing.iter().map(|blob| blob.size).sum(), "to pull")?;
         let moved_blobs = missing.len() as u64;
         let at_once = if self.session.is_near() { self.ctx.near_downloads() } else { self.ctx.transfers() };
-        let piece = piece(&missing, at_once);
+        let range_size = range_size(&missing, at_once);
+        let whole = self.ctx.task(format!("pull {}", name.familiar()), Some(missing.iter().map(|blob| blob.size).sum()), Unit::Bytes);
+        let parts = self.ctx.within(&whole);
         let moved_bytes: u64 = stream::iter(missing)
-            .map(|blob| download(self.session, blob, piece, self.store, self.ctx))
+            .map(|blob| download(self.session, blob, range_size, self.store, &parts))
             .buffer_unordered(at_once)
             .try_fold(0, |sum, moved| async move { Ok(sum + moved) })
             .await?;
-        documents.iter().rev().try_for_each(|document| self.keep(document))?;
+        whole.done("");
+        manifests.iter().rev().try_for_each(|manifest| self.store_manifest(manifest))?;
         self.check(&descriptor).await?;
         let summary = Summary {
             digest: descriptor.digest().to_string(),
-            moved_bytes: moved_bytes + self.document_bytes.load(Ordering::Relaxed),
+            moved_bytes: moved_bytes + self.manifest_bytes.load(Ordering::Relaxed),
             moved_blobs,
             present_blobs: present.len() as u64,
             mounted_blobs: 0,
@@ -65,67 +68,67 @@ impl Pull<'_> {
         Ok(Some((descriptor, summary)))
     }
 
-    /// Looks whether the image is what it should be, as far as that does not take longer than the transfer.
+    /// Verifies layers up to [`CHECK_LIMIT`], and the workloads.
     async fn check(&self, root: &Descriptor) -> Result<()> {
         let (store, root, ctx) = (self.store.clone(), root.clone(), self.ctx.clone());
         spawn_blocking(move || {
-            check_layers(&store, &root, LayerVerification { at_once: Some(AT_ONCE), ..LayerVerification::default() }, &ctx)?;
+            check_layers(&store, &root, LayerVerification { at_once: Some(CHECK_LIMIT), ..LayerVerification::default() }, &ctx)?;
             check_workloads(&store, &root)
         })
         .await?
     }
 
-    /// The root document: from the store when it is there and the registry says that the name still means it.
+    /// The root manifest: from the store if the registry still has the same digest for the name.
     async fn root(&self, name: &Reference) -> Result<Option<Manifest>> {
         if let Some(known) = self.store.resolve(name)?.filter(|known| Blob::try_from(known).is_ok_and(|blob| self.store.has(&blob))) {
             match manifest::head(self.session, name.version(), self.ctx).await? {
                 None => return Ok(None),
-                Some(now) if now.digest() == known.digest() => {
+                Some(current) if current.digest() == known.digest() => {
                     return Manifest::new(known.clone(), self.store.read(&Blob::try_from(&known)?)?).map(Some);
                 }
                 Some(_) => {}
             }
         }
         let root = manifest::get(self.session, name.version(), name.digest(), self.ctx).await?;
-        self.count(root.as_ref());
+        self.count_bytes(root.as_ref());
         Ok(root)
     }
 
-    /// The root and all documents below it that are wanted, each after the one that names it.
-    async fn gather(&self, root: Manifest) -> Result<Vec<Manifest>> {
-        let mut documents = vec![root];
+    /// The root and all manifests below it for the requested platforms, each after its parent.
+    async fn fetch_manifests(&self, root: Manifest) -> Result<Vec<Manifest>> {
+        let mut manifests = vec![root];
         let mut next = 0;
-        while let Some(document) = documents.get(next) {
-            if let Content::Index(index) = &document.content {
-                for arm in arms(index, self.platforms)? {
-                    documents.push(self.arm(arm).await?);
+        while let Some(manifest) = manifests.get(next) {
+            if let Content::Index(index) = &manifest.content {
+                for entry in manifests_for(index, self.platforms)? {
+                    manifests.push(self.child(entry).await?);
                 }
             }
             next += 1;
         }
-        Ok(documents)
+        Ok(manifests)
     }
 
-    async fn arm(&self, arm: Descriptor) -> Result<Manifest> {
-        let blob = Blob::try_from(&arm)?;
+    async fn child(&self, entry: Descriptor) -> Result<Manifest> {
+        let blob = Blob::try_from(&entry)?;
         if self.store.has(&blob) {
-            return Manifest::new(arm, self.store.read(&blob)?);
+            return Manifest::new(entry, self.store.read(&blob)?);
         }
         let version = blob.digest.to_string();
         let found = manifest::get(self.session, &version, Some(blob.digest), self.ctx).await?;
-        self.count(found.as_ref());
+        self.count_bytes(found.as_ref());
         let found = found.with_context(|| {
-            Failure::failed(format!("{} has no manifest {version}, which the index of the image lists", self.session.place()))
+            Failure::failed(format!("{} has no manifest {version}, which the index of the image lists", self.session.repository()))
                 .hint("push the image again, or pull other platforms with `--platform`")
         })?;
-        Manifest::new(arm, found.bytes)
+        Manifest::new(entry, found.bytes)
     }
 
-    fn count(&self, document: Option<&Manifest>) {
-        self.document_bytes.fetch_add(document.map_or(0, |document| document.bytes.len() as u64), Ordering::Relaxed);
+    fn count_bytes(&self, manifest: Option<&Manifest>) {
+        self.manifest_bytes.fetch_add(manifest.map_or(0, |manifest| manifest.bytes.len() as u64), Ordering::Relaxed);
     }
 
-    fn keep(&self, document: &Manifest) -> Result<()> {
-        self.store.put_known(&Blob::try_from(&document.descriptor)?, &document.bytes)
+    fn store_manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.store.put_verified(&Blob::try_from(&manifest.descriptor)?, &manifest.bytes)
     }
 }

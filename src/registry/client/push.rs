@@ -9,100 +9,105 @@ use oci_spec::image::Descriptor;
 use super::Summary;
 use super::image_graph::ImageGraph;
 use super::manifest::{self, Manifest};
-use super::referrers::enlist;
+use super::referrers::ensure_listed;
 use super::session::Session;
-use super::upload::{Moved, Upload};
+use super::upload::{Upload, UploadOutcome};
 use crate::error::Failure;
-use crate::events::Context;
+use crate::events::{Context, Unit};
 use crate::image::{Algorithm, Digest, Reference, subject_of};
 use crate::store::Store;
 
-/// A push under way.
+/// A push of one image.
 pub struct Push<'a> {
-    /// Where to.
+    /// The repository to push to.
     pub session: &'a Session,
-    /// What.
-    pub tree: &'a ImageGraph,
-    /// Where from.
+    /// The image.
+    pub graph: &'a ImageGraph,
+    /// The store to push from.
     pub store: &'a Store,
-    /// Other repositories of the registry, by the blobs that they have.
-    pub elsewhere: &'a HashMap<Digest, String>,
-    /// What to report to.
+    /// For blobs: another repository of the registry to mount them from.
+    pub mount_candidates: &'a HashMap<Digest, String>,
+    /// Receives progress.
     pub ctx: &'a Context,
 }
 
 impl Push<'_> {
-    /// Pushes it under `name`: blobs in parallel, then the documents, those that are named before those that name them.
+    /// Pushes the image to `name`: blobs in parallel, then the manifests, children before parents.
     pub async fn run(&self, name: &Reference) -> Result<Summary> {
-        self.check_absent(name).await?;
-        let root = self.tree.documents.first().expect("a tree has a root");
+        self.check_missing(name).await?;
+        let root = self.graph.manifests.first().expect("a graph has a root");
         let summary = Summary { digest: root.descriptor.digest().to_string(), ..Summary::default() };
-        let mut summary = stream::iter(self.tree.blobs()?)
+        let blobs = self.graph.blobs()?;
+        let whole = self.ctx.task(format!("push {}", name.familiar()), Some(blobs.iter().map(|blob| blob.size).sum()), Unit::Bytes);
+        let parts = &self.ctx.within(&whole);
+        let mut summary = stream::iter(blobs)
             .map(|blob| async move {
-                let mount = self.elsewhere.get(&blob.digest).cloned();
-                Upload { session: self.session, blob, store: self.store, mount }.run(self.ctx).await
+                let mount = self.mount_candidates.get(&blob.digest).cloned();
+                Upload { session: self.session, blob, store: self.store, mount }.run(parts).await
             })
             .buffer_unordered(self.ctx.transfers())
-            .try_fold(summary, |summary, moved| async move { Ok(counted(summary, moved)) })
+            .try_fold(summary, |summary, moved| async move { Ok(add_blob(summary, moved)) })
             .await?;
-        for document in self.tree.documents[1..].iter().rev() {
-            summary.moved_bytes += self.put(document, document.descriptor.digest().as_ref()).await?;
+        whole.done("");
+        for manifest in self.graph.manifests[1..].iter().rev() {
+            summary.moved_bytes += self.put(manifest, manifest.descriptor.digest().as_ref()).await?;
         }
         let digest = Digest::try_from(root.descriptor.digest())?;
         if digest.algorithm() != Algorithm::Sha256 {
-            // under a tag a registry knows it by the digest that it computes itself
+            // for a tag, the registry computes a digest of its own
             summary.moved_bytes += self.put(root, &digest.to_string()).await?;
         }
         summary.moved_bytes += self.put(root, name.version()).await?;
         Ok(summary)
     }
 
-    /// Arms that are not in the store must be in the registry, or its index would name what nobody has.
-    async fn check_absent(&self, name: &Reference) -> Result<()> {
-        for arm in &self.tree.absent {
-            if manifest::head(self.session, arm.digest().as_ref(), self.ctx).await?.is_none() {
-                let platform = arm
+    /// Fails unless the registry has the manifests that are missing in the store: the index lists them.
+    async fn check_missing(&self, name: &Reference) -> Result<()> {
+        for missing in &self.graph.missing {
+            if manifest::head(self.session, missing.digest().as_ref(), self.ctx).await?.is_none() {
+                let platform = missing
                     .platform()
                     .as_ref()
                     .map_or_else(String::new, |platform| format!(" for {}", crate::image::platform_string(platform)));
-                let message = format!("{} is incomplete in the store: manifest {}{platform} is missing", name.familiar(), arm.digest());
+                let message = format!("{} is incomplete in the store: manifest {}{platform} is missing", name.familiar(), missing.digest());
                 return Err(Failure::failed(message).hint("pull it again without `--platform`, then push").into());
             }
         }
         Ok(())
     }
 
-    /// Puts a document unless the registry has just it; the bytes that went over the wire.
-    async fn put(&self, document: &Manifest, version: &str) -> Result<u64> {
+    /// Puts a manifest unless the registry has it already; returns the transferred bytes.
+    async fn put(&self, manifest: &Manifest, version: &str) -> Result<u64> {
         self.ctx.check()?;
-        // one that refers to another is put again: an earlier push may have ended before it was listed
-        if subject_of(&document.content)?.is_none() {
-            let there = manifest::head(self.session, version, self.ctx).await?;
-            let is_same = |there: Descriptor| Digest::try_from(there.digest()).is_ok_and(|digest| digest.alike(&document.bytes) == digest);
-            if there.is_some_and(is_same) {
+        // a referrer is always put again: an earlier push may have ended before it was listed
+        if subject_of(&manifest.content)?.is_none() {
+            let existing = manifest::head(self.session, version, self.ctx).await?;
+            let is_same =
+                |existing: Descriptor| Digest::try_from(existing.digest()).is_ok_and(|digest| digest.alike(&manifest.bytes) == digest);
+            if existing.is_some_and(is_same) {
                 return Ok(0);
             }
         }
-        put_document(self.session, version, document, self.ctx).await?;
-        Ok(document.bytes.len() as u64)
+        put_manifest(self.session, version, manifest, self.ctx).await?;
+        Ok(manifest.bytes.len() as u64)
     }
 }
 
-/// Puts a document, and sees to it that it is listed where it refers to another.
-pub async fn put_document(session: &Session, version: &str, document: &Manifest, ctx: &Context) -> Result<()> {
-    let listed = manifest::put(session, version, document, ctx).await?;
-    match subject_of(&document.content)? {
-        Some(subject) if !listed => enlist(session, &subject, document, ctx).await,
+/// Puts a manifest, and makes sure that it is listed as a referrer if it has a `subject`.
+pub async fn put_manifest(session: &Session, version: &str, manifest: &Manifest, ctx: &Context) -> Result<()> {
+    let listed = manifest::put(session, version, manifest, ctx).await?;
+    match subject_of(&manifest.content)? {
+        Some(subject) if !listed => ensure_listed(session, &subject, manifest, ctx).await,
         _ => Ok(()),
     }
 }
 
-fn counted(mut summary: Summary, (moved, bytes): (Moved, u64)) -> Summary {
+fn add_blob(mut summary: Summary, (moved, bytes): (UploadOutcome, u64)) -> Summary {
     summary.moved_bytes += bytes;
     match moved {
-        Moved::Present => summary.present_blobs += 1,
-        Moved::Mounted => summary.mounted_blobs += 1,
-        Moved::Sent => summary.moved_blobs += 1,
+        UploadOutcome::Exists => summary.present_blobs += 1,
+        UploadOutcome::Mounted => summary.mounted_blobs += 1,
+        UploadOutcome::Pushed => summary.moved_blobs += 1,
     }
     summary
 }

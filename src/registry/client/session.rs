@@ -1,4 +1,4 @@
-//! Requests to one repository of a registry, with the authorization that it asks for.
+//! Sends requests to one repository of a registry, with the authorization that it requires.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +16,11 @@ use super::challenge::Challenge;
 use super::chunk_size::ChunkSize;
 use super::credentials::Credential;
 use super::endpoint::Endpoint;
-use super::error::{refuse, unanswered};
+use super::error::{error_from_response, transport_error};
 use super::idle_timeout::{IDLE, IdleTimeout};
 use crate::error::Failure;
 
-/// Requests of one kind to one repository.
+/// Requests to one repository, with one credential and token.
 #[derive(Debug)]
 pub struct Session {
     endpoint: Arc<Endpoint>,
@@ -29,13 +29,13 @@ pub struct Session {
     credential: Option<Credential>,
     challenge: Mutex<Option<Challenge>>,
     token: tokio::sync::Mutex<Option<Token>>,
-    /// What the registry takes in one request.
+    /// The chunk size that the registry accepts.
     pub chunks: ChunkSize,
-    /// The shortest that it has taken to answer, in microseconds.
+    /// The fastest response so far, in microseconds.
     fastest: AtomicU64,
 }
 
-/// A registry that has answered within this time is near.
+/// A registry that responds within this time is near.
 const NEAR: Duration = Duration::from_millis(10);
 
 /// An access token.
@@ -45,24 +45,24 @@ struct Token {
     expires: Instant,
 }
 
-/// The answer of a token service (distribution token specification).
+/// The response of a token service (distribution token specification).
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
 }
 
 impl Session {
-    /// Requests to `repository` that may need these scopes (`repository:a/b:pull`).
+    /// A session for `repository`; tokens are requested for these scopes (`repository:a/b:pull`).
     pub fn new(endpoint: Arc<Endpoint>, repository: &str, scopes: Vec<String>, credential: Option<Credential>) -> Self {
         let challenge = Mutex::new(endpoint.challenge.clone());
         let (repository, token, chunks) = (repository.to_owned(), tokio::sync::Mutex::default(), ChunkSize::default());
         Session { endpoint, repository, scopes, credential, challenge, token, chunks, fastest: AtomicU64::new(u64::MAX) }
     }
 
-    /// The registry and repository, for messages.
-    pub fn place(&self) -> String {
+    /// The registry and repository (`127.0.0.1:5000/team/shop`), for messages.
+    pub fn repository(&self) -> String {
         format!("{}/{}", self.endpoint.host, self.repository)
     }
 
@@ -71,87 +71,87 @@ impl Session {
         &self.endpoint.host
     }
 
-    /// What talks to the registry.
+    /// The HTTP client of the registry.
     pub fn http(&self) -> &reqwest::Client {
         &self.endpoint.http
     }
 
-    /// Whether the registry is near. On a busy machine most answers are late, so the fastest one counts.
+    /// Whether the registry responds within 10 ms. The fastest response counts, since a busy machine delays most of them.
     pub fn is_near(&self) -> bool {
         Duration::from_micros(self.fastest.load(Ordering::Relaxed)) < NEAR
     }
 
-    /// The URL of something of the repository: `blobs/sha256:…`.
+    /// The URL of a path in the repository: `blobs/sha256:…`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{}/{path}", self.endpoint.base, self.repository)
     }
 
-    /// The URL that a `Location` header means.
+    /// The absolute URL of the `Location` header.
     pub fn location(&self, response: &Response) -> Result<Url> {
         let text = response.headers().get("location").and_then(|value| value.to_str().ok());
-        let text = text.with_context(|| format!("{}: the response has no Location header", self.place()))?;
-        response.url().join(text).with_context(|| format!("{}: invalid Location header `{text}`", self.place()))
+        let text = text.with_context(|| format!("{}: the response has no Location header", self.repository()))?;
+        response.url().join(text).with_context(|| format!("{}: invalid Location header `{text}`", self.repository()))
     }
 
-    /// Sends a request without a body or with a small one, a second time when the registry first wants to be convinced.
+    /// Sends a request that can be sent twice: again with new authorization after a 401.
     ///
-    /// Refusals (401, 403, 408, 429, 5xx but 501) are errors; every other status is the caller's.
+    /// 401, 403, 408, 429 and 5xx except 501 are errors; the caller checks any other status.
     pub async fn send(&self, what: &str, request: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Response> {
         self.send_within(2 * IDLE, what, request).await
     }
 
-    /// As [`Session::send`], where the answer may take so long.
+    /// As [`Session::send`], with another timeout for the response.
     pub async fn send_within(
         &self,
-        patience: Duration,
+        timeout: Duration,
         what: &str,
         request: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Response> {
-        let pulse = IdleTimeout::new(patience);
-        let first = self.attempt(request(self.http()), &pulse, what).await?;
-        if first.status() == StatusCode::UNAUTHORIZED && self.convince(&first).await? {
-            let second = self.attempt(request(self.http()), &pulse, what).await?;
-            return self.judge(second, what).await;
+        let idle = IdleTimeout::new(timeout);
+        let first = self.send_authorized(request(self.http()), &idle, what).await?;
+        if first.status() == StatusCode::UNAUTHORIZED && self.update_challenge(&first).await? {
+            let second = self.send_authorized(request(self.http()), &idle, what).await?;
+            return self.check_status(second, what).await;
         }
-        self.judge(first, what).await
+        self.check_status(first, what).await
     }
 
-    /// Sends a request whose body cannot be sent twice; when its authorization has run out, the error is worth a retry.
-    pub async fn send_once(&self, what: &str, request: RequestBuilder, pulse: &IdleTimeout) -> Result<Response> {
-        let response = self.attempt(request, pulse, what).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.convince(&response).await? {
+    /// Sends a request whose body cannot be sent twice; after an expired token the error is of kind `Network`, for a retry.
+    pub async fn send_once(&self, what: &str, request: RequestBuilder, idle: &IdleTimeout) -> Result<Response> {
+        let response = self.send_authorized(request, idle, what).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.update_challenge(&response).await? {
             return Err(Failure::network(format!("{what}: the token has expired")).into());
         }
-        self.judge(response, what).await
+        self.check_status(response, what).await
     }
 
-    /// The failure that a response stands for.
-    pub async fn refuse(&self, response: Response, what: &str) -> anyhow::Error {
-        refuse(response, self.host(), what).await
+    /// The error for a response.
+    pub async fn error_from(&self, response: Response, what: &str) -> anyhow::Error {
+        error_from_response(response, self.host(), what).await
     }
 
-    async fn judge(&self, response: Response, what: &str) -> Result<Response> {
+    async fn check_status(&self, response: Response, what: &str) -> Result<Response> {
         match response.status().as_u16() {
-            401 | 403 | 408 | 429 | 500 | 502..=599 => Err(self.refuse(response, what).await),
+            401 | 403 | 408 | 429 | 500 | 502..=599 => Err(self.error_from(response, what).await),
             _ => Ok(response),
         }
     }
 
-    async fn attempt(&self, request: RequestBuilder, pulse: &IdleTimeout, what: &str) -> Result<Response> {
+    async fn send_authorized(&self, request: RequestBuilder, idle: &IdleTimeout, what: &str) -> Result<Response> {
         let request = self.authorize(request).await?;
-        let asked = Instant::now();
-        let answer = pulse.watch(what, request.send()).await?.map_err(|error| unanswered(error, self.host()))?;
-        self.fastest.fetch_min(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Ok(answer)
+        let start = Instant::now();
+        let response = idle.wait_for(what, request.send()).await?.map_err(|error| transport_error(error, self.host()))?;
+        self.fastest.fetch_min(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(response)
     }
 
-    /// Shows who we are, to this registry alone: a `Location` may lead to another host.
+    /// Adds the authorization, but only for this registry: a `Location` may lead to another host.
     async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder> {
         let (http, request) = request.build_split();
-        let request = request.with_context(|| self.place())?;
-        let is_ours = self.endpoint.is_at(request.url());
+        let request = request.with_context(|| self.repository())?;
+        let is_same_host = self.endpoint.has_origin_of(request.url());
         let request = RequestBuilder::from_parts(http, request);
-        if !is_ours {
+        if !is_same_host {
             return Ok(request);
         }
         match (self.challenge(), &self.credential) {
@@ -174,40 +174,40 @@ impl Session {
         self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes in what a 401 asks for; whether asking again can help.
-    async fn convince(&self, response: &Response) -> Result<bool> {
+    /// Takes the challenge of a 401 response; returns whether the request should be sent again.
+    async fn update_challenge(&self, response: &Response) -> Result<bool> {
         let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let asked = Challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
-        let known = std::mem::replace(&mut *self.challenge.lock().unwrap_or_else(PoisonError::into_inner), asked.clone());
-        match asked {
+        let challenge = Challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
+        let previous = std::mem::replace(&mut *self.challenge.lock().unwrap_or_else(PoisonError::into_inner), challenge.clone());
+        match challenge {
             Some(Challenge::Bearer { .. }) => {
                 self.token.lock().await.take();
                 Ok(true)
             }
-            Some(Challenge::Basic) => Ok(known != asked && self.credential.is_some()),
+            Some(Challenge::Basic) => Ok(previous != challenge && self.credential.is_some()),
             None => Ok(false),
         }
     }
 
     async fn fetch_token(&self, realm: &str, service: Option<&str>) -> Result<Token> {
         let what = format!("registry {}: token from {realm}", self.host());
-        let ask = async |scopes: &[String]| {
-            let asked = IdleTimeout::new(IDLE).watch(&what, self.token_request(realm, service, scopes)?.send()).await?;
-            asked.map_err(|error| unanswered(error, realm))
+        let request = async |scopes: &[String]| {
+            let sent = IdleTimeout::new(IDLE).wait_for(&what, self.token_request(realm, service, scopes)?.send()).await?;
+            sent.map_err(|error| transport_error(error, realm))
         };
-        let mut response = ask(&self.scopes).await?;
-        // some services refuse all when one repository is not the user's; the first is the one that must be
+        let mut response = request(&self.scopes).await?;
+        // some services refuse all scopes if one is not permitted; only the first one is required
         if matches!(response.status().as_u16(), 400..=403) && self.scopes.len() > 1 {
-            response = ask(&self.scopes[..1]).await?;
+            response = request(&self.scopes[..1]).await?;
         }
         if !response.status().is_success() {
-            return Err(self.refuse(response, &what).await);
+            return Err(self.error_from(response, &what).await);
         }
-        let answer: TokenAnswer = response.json().await.with_context(|| what.clone())?;
-        let secret = answer.token.or(answer.access_token).with_context(|| format!("{what}: the response has no token"))?;
-        // a token of unknown life is good for 60 s by the specification; a fifth is kept in reserve
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(60).clamp(10, 3600));
-        Ok(Token { secret: secret.into(), expires: Instant::now() + life.mul_f64(0.8) })
+        let response: TokenResponse = response.json().await.with_context(|| what.clone())?;
+        let secret = response.token.or(response.access_token).with_context(|| format!("{what}: the response has no token"))?;
+        // the default lifetime is 60 s by the specification; a token is renewed after four fifths
+        let lifetime = Duration::from_secs(response.expires_in.unwrap_or(60).clamp(10, 3600));
+        Ok(Token { secret: secret.into(), expires: Instant::now() + lifetime.mul_f64(0.8) })
     }
 
     fn token_request(&self, realm: &str, service: Option<&str>, scopes: &[String]) -> Result<RequestBuilder> {

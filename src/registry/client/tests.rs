@@ -1,24 +1,24 @@
-//! The client against a registry that misbehaves.
+//! The client against a registry with faults.
 
 use oci_spec::image::{Descriptor, DescriptorBuilder, MediaType};
 use serde_json::json;
 use std::io::Write as _;
 
-use super::fake_registry::{FakeRegistry, Fault, Then};
+use super::fake_registry::{FakeRegistry, Fault, FaultResponse};
 use super::*;
 use crate::image::{Blob, Digest};
 
 /// Larger than what goes in one request.
 const LAYER: usize = 3 << 20;
 
-struct Site {
+struct TestRegistry {
     fake: FakeRegistry,
     dir: tempfile::TempDir,
 }
 
-impl Site {
-    async fn new() -> Site {
-        Site { fake: FakeRegistry::start().await, dir: tempfile::tempdir().unwrap() }
+impl TestRegistry {
+    async fn new() -> TestRegistry {
+        TestRegistry { fake: FakeRegistry::start().await, dir: tempfile::tempdir().unwrap() }
     }
 
     fn store(&self, name: &str) -> Store {
@@ -32,13 +32,13 @@ impl Site {
     fn client(&self, password: Option<&str>) -> Client {
         let file = self.dir.path().join("auth.json");
         if let Some(password) = password {
-            keep(&file, &self.fake.host, password, &"secret".into()).unwrap();
+            store_credentials(&file, &self.fake.host, password, &"secret".into()).unwrap();
         }
         Client::new(Options { authfiles: vec![file], ..Options::default() }).unwrap()
     }
 
-    fn fault(&self, at: impl Into<String>, then: Then) {
-        self.fake.state().faults.push(Fault { at: at.into(), then });
+    fn fault(&self, at: impl Into<String>, fault: FaultResponse) {
+        self.fake.state().faults.push(Fault { request: at.into(), response: fault });
     }
 
     async fn push(&self, store: &Store, root: &Descriptor) -> Result<Summary> {
@@ -54,7 +54,7 @@ fn layer() -> Vec<u8> {
     (0..LAYER as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-/// Puts an image of one layer.
+/// Stores an image of one layer.
 fn image(store: &Store) -> Descriptor {
     let descriptor = |media_type: &str, blob: Blob| json!({"mediaType": media_type, "digest": blob.digest, "size": blob.size});
     let mut writer = store.writer().unwrap();
@@ -68,166 +68,168 @@ fn image(store: &Store) -> Descriptor {
 }
 
 #[tokio::test]
-async fn what_a_second_try_can_mend_is_tried_again() {
-    for (what, at, then, said) in [
-        ("limited", "GET /v2/a/manifests", Then::Status(429, "retry-after", "1"), "GET /v2/a/manifests"),
-        ("overloaded", "GET /v2/a/blobs", Then::Status(503, "", ""), "GET /v2/a/blobs"),
-        ("broken", "GET /v2/a/manifests", Then::Status(500, "", ""), "GET /v2/a/manifests"),
-        ("corrupted", "GET /v2/a/blobs", Then::Flip, "GET /v2/a/blobs"),
+async fn network_errors_are_retried() {
+    for (what, at, fault, request) in [
+        ("limited", "GET /v2/a/manifests", FaultResponse::Status(429, "retry-after", "1"), "GET /v2/a/manifests"),
+        ("overloaded", "GET /v2/a/blobs", FaultResponse::Status(503, "", ""), "GET /v2/a/blobs"),
+        ("broken", "GET /v2/a/manifests", FaultResponse::Status(500, "", ""), "GET /v2/a/manifests"),
+        ("corrupted", "GET /v2/a/blobs", FaultResponse::Flip, "GET /v2/a/blobs"),
     ] {
-        let site = Site::new().await;
-        let root = image(&site.store("here"));
-        site.push(&site.store("here"), &root).await.unwrap();
-        site.fault(at, then);
+        let registry = TestRegistry::new().await;
+        let root = image(&registry.store("here"));
+        registry.push(&registry.store("here"), &root).await.unwrap();
+        registry.fault(at, fault);
         let began = std::time::Instant::now();
-        let (pulled, _) = site.pull(&site.store("there")).await.unwrap();
+        let (pulled, _) = registry.pull(&registry.store("there")).await.unwrap();
         assert_eq!(pulled.digest(), root.digest(), "{what}");
-        let once = if said.contains("manifests") { 1 } else { 2 };
-        assert_eq!(site.fake.count(said), once + 1, "{what}");
+        let once = if request.contains("manifests") { 1 } else { 2 };
+        assert_eq!(registry.fake.count(request), once + 1, "{what}");
         assert!(what != "limited" || began.elapsed().as_millis() >= 1000, "{what}: the wait that was asked for");
     }
 }
 
 #[tokio::test]
-async fn what_no_second_try_can_mend_is_not_tried_again() {
+async fn other_errors_are_not_retried() {
     for (status, kind) in [(403, Kind::Failed), (418, Kind::Failed)] {
-        let site = Site::new().await;
-        let root = image(&site.store("here"));
-        site.push(&site.store("here"), &root).await.unwrap();
-        site.fault("GET /v2/a/manifests", Then::Status(status, "", ""));
-        let error = site.pull(&site.store("there")).await.unwrap_err();
+        let registry = TestRegistry::new().await;
+        let root = image(&registry.store("here"));
+        registry.push(&registry.store("here"), &root).await.unwrap();
+        registry.fault("GET /v2/a/manifests", FaultResponse::Status(status, "", ""));
+        let error = registry.pull(&registry.store("there")).await.unwrap_err();
         assert_eq!(kind_of(&error), kind, "{error:#}");
-        assert_eq!(site.fake.count("GET /v2/a/manifests"), 1, "{status}");
+        assert_eq!(registry.fake.count("GET /v2/a/manifests"), 1, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_download_goes_on_with_a_closed_range_or_from_the_start_where_ranges_are_ignored() {
-    for (then, range) in
-        [(None, "bytes=1000-3145727"), (Some(Then::WholeInstead), "bytes=1000-3145727"), (Some(Then::Status(416, "", "")), "")]
-    {
-        let site = Site::new().await;
-        let root = image(&site.store("here"));
-        site.push(&site.store("here"), &root).await.unwrap();
-        let (there, blob) = (site.store("there"), Blob::of(&layer()));
+async fn a_download_resumes_with_a_range_or_restarts_where_ranges_are_ignored() {
+    for (fault, range) in [
+        (None, "bytes=1000-3145727"),
+        (Some(FaultResponse::WholeInstead), "bytes=1000-3145727"),
+        (Some(FaultResponse::Status(416, "", "")), ""),
+    ] {
+        let registry = TestRegistry::new().await;
+        let root = image(&registry.store("here"));
+        registry.push(&registry.store("here"), &root).await.unwrap();
+        let (there, blob) = (registry.store("there"), Blob::of(&layer()));
         there.ingest(&blob).unwrap().write_all(&layer()[..1000]).unwrap();
-        if let Some(then) = then {
-            site.fault(format!("GET /v2/a/blobs/{}", blob.digest), then);
+        if let Some(fault) = fault {
+            registry.fault(format!("GET /v2/a/blobs/{}", blob.digest), fault);
         }
-        site.pull(&there).await.unwrap();
+        registry.pull(&there).await.unwrap();
         assert!(there.has(&blob));
-        assert!(site.fake.count(range) >= 1, "{:?}", site.fake.state().log);
+        assert!(registry.fake.count(range) >= 1, "{:?}", registry.fake.state().log);
     }
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_it_broke() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn an_upload_resumes_where_it_failed() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fault("PATCH", Then::Keep(1_000_000, 502));
-    let summary = site.push(&here, &root).await.unwrap();
-    assert_eq!(site.fake.count("1000000-3145727"), 1, "{:?}", site.fake.state().log);
-    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    registry.fault("PATCH", FaultResponse::Keep(1_000_000, 502));
+    let summary = registry.push(&here, &root).await.unwrap();
+    assert_eq!(registry.fake.count("1000000-3145727"), 1, "{:?}", registry.fake.state().log);
+    assert!(registry.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
     assert_eq!(summary.moved_blobs, 2);
 }
 
 #[tokio::test]
-async fn another_process_goes_on_with_an_upload() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn another_process_resumes_an_upload() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fault("PATCH", Then::Keep(2_000_000, 403));
-    assert!(site.push(&here, &root).await.is_err());
-    site.push(&here, &root).await.unwrap();
-    assert_eq!(site.fake.count("2000000-3145727"), 1, "{:?}", site.fake.state().log);
+    registry.fault("PATCH", FaultResponse::Keep(2_000_000, 403));
+    assert!(registry.push(&here, &root).await.is_err());
+    registry.push(&here, &root).await.unwrap();
+    assert_eq!(registry.fake.count("2000000-3145727"), 1, "{:?}", registry.fake.state().log);
     assert_eq!(std::fs::read_dir(here.root().join("uploads")).unwrap().count(), 0, "nothing is left to go on with");
 }
 
 #[tokio::test]
-async fn an_upload_that_the_registry_forgot_begins_anew() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn an_upload_that_the_registry_lost_starts_again() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fault("PATCH", Then::Keep(2_000_000, 403));
-    assert!(site.push(&here, &root).await.is_err());
-    site.fake.state().uploads.clear();
-    site.push(&here, &root).await.unwrap();
-    assert_eq!(site.fake.count("0-3145727"), 2, "{:?}", site.fake.state().log);
+    registry.fault("PATCH", FaultResponse::Keep(2_000_000, 403));
+    assert!(registry.push(&here, &root).await.is_err());
+    registry.fake.state().uploads.clear();
+    registry.push(&here, &root).await.unwrap();
+    assert_eq!(registry.fake.count("0-3145727"), 2, "{:?}", registry.fake.state().log);
 }
 
 #[tokio::test]
-async fn tokens_are_fetched_for_the_scopes_that_are_needed_and_renewed_when_they_run_out() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn tokens_are_fetched_for_the_required_scopes_and_renewed_when_they_expire() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fake.state().token_uses = Some(4);
-    site.client(Some("ann")).push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
-    assert!(site.fake.count("GET /token?service=fake&scope=repository%3Aa%3Apull%2Cpush") >= 2, "{:?}", site.fake.state().log);
-    let (pulled, _) = site.client(None).pull(&site.name(), &[], &site.store("there"), &Context::silent()).await.unwrap();
+    registry.fake.state().token_uses = Some(4);
+    registry.client(Some("ann")).push(&root, &registry.name(), &here, &Context::silent()).await.unwrap();
+    assert!(registry.fake.count("GET /token?service=fake&scope=repository%3Aa%3Apull%2Cpush") >= 2, "{:?}", registry.fake.state().log);
+    let (pulled, _) = registry.client(None).pull(&registry.name(), &[], &registry.store("there"), &Context::silent()).await.unwrap();
     assert_eq!(pulled.digest(), root.digest());
-    // what other repositories have is asked for with the right to read it there
-    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
-    site.fake.state().blobs.clear();
-    site.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
-    assert!(site.fake.count("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1, "{:?}", site.fake.state().log);
-    assert!(site.fake.count("POST /v2/b/blobs/uploads/?mount=sha256%3A") >= 2);
+    // mounting from another repository needs the scope to read it
+    let other: Reference = format!("{}/b:1", registry.fake.host).parse().unwrap();
+    registry.fake.state().blobs.clear();
+    registry.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
+    assert!(registry.fake.count("scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1, "{:?}", registry.fake.state().log);
+    assert!(registry.fake.count("POST /v2/b/blobs/uploads/?mount=sha256%3A") >= 2);
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_and_nothing_is_tried_again() {
-    let site = Site::new().await;
-    site.fake.state().token_uses = Some(100);
-    let error = site.client(Some("wrong")).pull(&site.name(), &[], &site.store("there"), &Context::silent()).await.unwrap_err();
+async fn a_wrong_password_is_reported_and_not_retried() {
+    let registry = TestRegistry::new().await;
+    registry.fake.state().token_uses = Some(100);
+    let error = registry.client(Some("wrong")).pull(&registry.name(), &[], &registry.store("there"), &Context::silent()).await.unwrap_err();
     assert!(error.to_string().ends_with("incorrect username or password (401)"), "{error:#}");
     assert!(hints_of(&error).concat().contains("sealift login"), "{error:#}");
-    assert_eq!(site.fake.count("GET /token"), 1);
-    let error = site.client(None).login(&site.fake.host, "wrong", &"x".into(), &Context::silent()).await.unwrap_err();
+    assert_eq!(registry.fake.count("GET /token"), 1);
+    let error = registry.client(None).login(&registry.fake.host, "wrong", &"x".into(), &Context::silent()).await.unwrap_err();
     assert!(error.to_string().contains("as wrong"), "{error:#}");
-    site.client(None).login(&site.fake.host, "ann", &"x".into(), &Context::silent()).await.unwrap();
+    registry.client(None).login(&registry.fake.host, "ann", &"x".into(), &Context::silent()).await.unwrap();
 }
 
 #[tokio::test]
-async fn identity_tokens_are_exchanged_for_access_tokens_and_again_when_those_run_out() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn identity_tokens_are_exchanged_for_access_tokens_and_again_when_those_expire() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fake.state().token_uses = Some(4);
-    let file = site.dir.path().join("auth.json");
+    registry.fake.state().token_uses = Some(4);
+    let file = registry.dir.path().join("auth.json");
     for (token, good) in [("identity", true), ("other", false)] {
-        let auths = json!({"auths": {&site.fake.host: {"identitytoken": token}}});
+        let auths = json!({"auths": {&registry.fake.host: {"identitytoken": token}}});
         std::fs::write(&file, auths.to_string()).unwrap();
-        let pushed = site.client(None).push(&root, &site.name(), &here, &Context::silent()).await;
+        let pushed = registry.client(None).push(&root, &registry.name(), &here, &Context::silent()).await;
         assert_eq!(pushed.is_ok(), good, "{token}: {:?}", pushed.err());
     }
     let form = "grant_type=refresh_token&client_id=sealift&refresh_token=identity&scope=repository%3Aa%3Apull%2Cpush&service=fake";
-    assert!(site.fake.count(form) >= 2, "{:?}", site.fake.state().log);
+    assert!(registry.fake.count(form) >= 2, "{:?}", registry.fake.state().log);
 }
 
 #[tokio::test]
-async fn chunks_that_are_refused_are_made_smaller_or_left_out_and_misplaced_ones_are_asked_about() {
-    for (then, said, posts) in [
-        (Then::Status(413, "", ""), "PATCH /v2/a/blobs/uploads/", 3),
-        (Then::Status(405, "", ""), "PUT /v2/a/blobs/uploads/", 3),
-        (Then::Status(501, "", ""), "PUT /v2/a/blobs/uploads/", 3),
-        (Then::Keep(2_000_000, 416), "2000000-3145727", 2),
+async fn refused_chunks_get_smaller_or_are_not_used_and_wrong_offsets_are_looked_up() {
+    for (fault, request, posts) in [
+        (FaultResponse::Status(413, "", ""), "PATCH /v2/a/blobs/uploads/", 3),
+        (FaultResponse::Status(405, "", ""), "PUT /v2/a/blobs/uploads/", 3),
+        (FaultResponse::Status(501, "", ""), "PUT /v2/a/blobs/uploads/", 3),
+        (FaultResponse::Keep(2_000_000, 416), "2000000-3145727", 2),
     ] {
-        let site = Site::new().await;
-        let here = site.store("here");
+        let registry = TestRegistry::new().await;
+        let here = registry.store("here");
         let root = image(&here);
-        let what = format!("{then:?}");
-        site.fault("PATCH", then);
-        let pushed = site.push(&here, &root).await.unwrap();
+        let what = format!("{fault:?}");
+        registry.fault("PATCH", fault);
+        let pushed = registry.push(&here, &root).await.unwrap();
         assert_eq!(pushed.moved_blobs, 2, "{what}");
-        assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()), "{what}");
-        assert!(site.fake.count(said) >= 1, "{what}: {:?}", site.fake.state().log);
-        assert_eq!(site.fake.count("POST"), posts, "{what}: {:?}", site.fake.state().log);
-        let small = site.fake.count("1048576-2097151");
-        assert_eq!(small, usize::from(what.contains("413")), "{what}: {:?}", site.fake.state().log);
+        assert!(registry.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()), "{what}");
+        assert!(registry.fake.count(request) >= 1, "{what}: {:?}", registry.fake.state().log);
+        assert_eq!(registry.fake.count("POST"), posts, "{what}: {:?}", registry.fake.state().log);
+        let small = registry.fake.count("1048576-2097151");
+        assert_eq!(small, usize::from(what.contains("413")), "{what}: {:?}", registry.fake.state().log);
     }
 }
 
-/// Puts an index of an image for amd64 and of one for arm64, whose documents are given; the index's descriptor.
+/// Stores an index of two images; returns its descriptor.
 fn index(store: &Store, amd64: &Descriptor, arm64: &Descriptor) -> Descriptor {
     let arm = |descriptor: &Descriptor, architecture: &str| {
         json!({"mediaType": descriptor.media_type(), "digest": descriptor.digest(), "size": descriptor.size(),
@@ -240,41 +242,41 @@ fn index(store: &Store, amd64: &Descriptor, arm64: &Descriptor) -> Descriptor {
 }
 
 #[tokio::test]
-async fn one_platform_can_be_pulled_and_pushed_only_to_where_the_others_are() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn one_platform_can_be_pulled_and_pushed_only_to_a_registry_with_the_others() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let amd64 = image(&here);
     let arm64 = here.put(br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#).unwrap();
     let arm64 = DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(arm64.digest).size(arm64.size).build().unwrap();
     let root = index(&here, &amd64, &arm64);
-    site.push(&here, &root).await.unwrap();
+    registry.push(&here, &root).await.unwrap();
 
-    let there = site.store("there");
+    let there = registry.store("there");
     let platforms = [crate::image::parse_platform("linux/arm64").unwrap()];
-    let (pulled, _) = site.client(None).pull(&site.name(), &platforms, &there, &Context::silent()).await.unwrap();
+    let (pulled, _) = registry.client(None).pull(&registry.name(), &platforms, &there, &Context::silent()).await.unwrap();
     assert_eq!(pulled.digest(), root.digest());
-    assert!(there.has(&Blob::try_from(&arm64).unwrap()) && !there.has(&Blob::of(&layer())), "only the wanted arm comes");
+    assert!(there.has(&Blob::try_from(&arm64).unwrap()) && !there.has(&Blob::of(&layer())), "only the requested platform is pulled");
 
-    site.push(&there, &root).await.unwrap();
-    site.fake.state().manifests.clear();
-    let error = site.push(&there, &root).await.unwrap_err();
+    registry.push(&there, &root).await.unwrap();
+    registry.fake.state().manifests.clear();
+    let error = registry.push(&there, &root).await.unwrap_err();
     assert!(error.to_string().contains("is incomplete in the store") && error.to_string().contains("linux/amd64 is missing"), "{error:#}");
 }
 
 #[tokio::test]
-async fn as_many_blobs_as_were_asked_for_move_at_once() {
+async fn as_many_blobs_as_requested_are_transferred_at_once() {
     for (jobs, expected) in [(1, 1), (3, 3)] {
-        let site = Site::new().await;
-        let here = site.store("here");
+        let registry = TestRegistry::new().await;
+        let here = registry.store("here");
         let root = images_of_layers(&here, 8);
-        site.fake.state().slow = true;
+        registry.fake.state().slow = true;
         let ctx = Context::new(std::sync::Arc::new(crate::events::Silent), Default::default(), std::num::NonZeroUsize::new(jobs).unwrap());
-        site.client(None).push(&root, &site.name(), &here, &ctx.as_asked()).await.unwrap();
-        assert_eq!(site.fake.state().most_at_once, expected, "-j {jobs}");
+        registry.client(None).push(&root, &registry.name(), &here, &ctx.with_fixed_jobs()).await.unwrap();
+        assert_eq!(registry.fake.state().max_concurrent, expected, "-j {jobs}");
     }
 }
 
-/// Puts an image of so many small layers.
+/// Stores an image with `count` small layers.
 fn images_of_layers(store: &Store, count: usize) -> Descriptor {
     let describe = |blob: Blob| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob.digest, "size": blob.size});
     let layers: Vec<_> = (0..count).map(|number| describe(store.put(format!("layer {number}").as_bytes()).unwrap())).collect();
@@ -284,152 +286,152 @@ fn images_of_layers(store: &Store, count: usize) -> Descriptor {
 }
 
 #[tokio::test]
-async fn what_may_not_be_mounted_is_sent() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn a_blob_that_cannot_be_mounted_is_sent() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.push(&here, &root).await.unwrap();
-    site.fake.state().blobs.clear();
-    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
+    registry.push(&here, &root).await.unwrap();
+    registry.fake.state().blobs.clear();
+    let other: Reference = format!("{}/b:1", registry.fake.host).parse().unwrap();
     for _ in 0..2 {
-        site.fault("POST /v2/b/blobs/uploads/?mount=", Then::Status(403, "", ""));
+        registry.fault("POST /v2/b/blobs/uploads/?mount=", FaultResponse::Status(403, "", ""));
     }
-    let pushed = site.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
+    let pushed = registry.client(None).push(&root, &other, &here, &Context::silent()).await.unwrap();
     assert_eq!((pushed.moved_blobs, pushed.mounted_blobs), (2, 0));
 }
 
 #[tokio::test]
-async fn a_token_service_that_refuses_the_scopes_of_other_repositories_is_asked_for_ours_alone() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn a_refused_list_of_scopes_is_reduced_to_the_required_one() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.push(&here, &root).await.unwrap();
-    site.fake.state().token_uses = Some(100);
-    site.fake.state().one_scope = true;
-    let other: Reference = format!("{}/b:1", site.fake.host).parse().unwrap();
-    site.client(Some("ann")).push(&root, &other, &here, &Context::silent()).await.unwrap();
-    assert!(site.fake.count("GET /token?service=fake&scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1);
+    registry.push(&here, &root).await.unwrap();
+    registry.fake.state().token_uses = Some(100);
+    registry.fake.state().one_scope = true;
+    let other: Reference = format!("{}/b:1", registry.fake.host).parse().unwrap();
+    registry.client(Some("ann")).push(&root, &other, &here, &Context::silent()).await.unwrap();
+    assert!(registry.fake.count("GET /token?service=fake&scope=repository%3Ab%3Apull%2Cpush&scope=repository%3Aa%3Apull") >= 1);
 }
 
 #[tokio::test]
-async fn a_bad_line_is_no_matter_as_long_as_something_comes() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn a_bad_connection_is_retried_as_long_as_there_is_progress() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    // more breaks than tries, each after some bytes more
+    // more failures than attempts, each after some more bytes
     for place in 1..=7 {
-        site.fault("PATCH", Then::Keep(place * 1000, 502));
+        registry.fault("PATCH", FaultResponse::Keep(place * 1000, 502));
     }
-    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
+    assert_eq!(registry.push(&here, &root).await.unwrap().moved_blobs, 2);
 }
 
 #[tokio::test]
-async fn a_download_comes_whole_through_whatever_a_registry_does_to_it() {
+async fn a_download_completes_in_spite_of_any_fault() {
     for (what, faults, again) in [
-        ("the first piece breaks", vec![Then::Half], 1),
-        ("a piece breaks twice", vec![Then::Half, Then::Half], 2),
-        ("another range comes than was asked for", vec![Then::OtherRange], 1),
-        ("all comes instead of a range", vec![Then::WholeInstead], 0),
-        ("the range is refused", vec![Then::Status(416, "", "")], 1),
-        ("all is refused for a moment", vec![Then::Status(429, "retry-after", "1"), Then::Status(503, "", "")], 2),
-        ("the connection breaks", vec![Then::HangUp], 1),
-        ("ranges are refused, then ignored", vec![Then::Status(416, "", ""), Then::WholeInstead], 1),
+        ("the first piece breaks", vec![FaultResponse::Half], 1),
+        ("a piece breaks twice", vec![FaultResponse::Half, FaultResponse::Half], 2),
+        ("another range comes than was asked for", vec![FaultResponse::OtherRange], 1),
+        ("all comes instead of a range", vec![FaultResponse::WholeInstead], 0),
+        ("the range is refused", vec![FaultResponse::Status(416, "", "")], 1),
+        ("all is refused for a moment", vec![FaultResponse::Status(429, "retry-after", "1"), FaultResponse::Status(503, "", "")], 2),
+        ("the connection breaks", vec![FaultResponse::HangUp], 1),
+        ("ranges are refused, fault ignored", vec![FaultResponse::Status(416, "", ""), FaultResponse::WholeInstead], 1),
     ] {
-        let site = Site::new().await;
-        let root = image(&site.store("here"));
-        site.push(&site.store("here"), &root).await.unwrap();
-        let (there, blob) = (site.store("there"), Blob::of(&layer()));
+        let registry = TestRegistry::new().await;
+        let root = image(&registry.store("here"));
+        registry.push(&registry.store("here"), &root).await.unwrap();
+        let (there, blob) = (registry.store("there"), Blob::of(&layer()));
         // a part is here: ranges are asked for
         there.ingest(&blob).unwrap().write_all(&layer()[..1000]).unwrap();
         let at = format!("GET /v2/a/blobs/{}", blob.digest);
-        faults.into_iter().for_each(|then| site.fault(at.clone(), then));
-        site.pull(&there).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        faults.into_iter().for_each(|fault| registry.fault(at.clone(), fault));
+        registry.pull(&there).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
         assert!(there.has(&blob), "{what}");
         assert_eq!(there.read(&blob).unwrap(), layer(), "{what}");
-        assert_eq!(site.fake.count(&at), 1 + again, "{what}: {:?}", site.fake.state().log);
+        assert_eq!(registry.fake.count(&at), 1 + again, "{what}: {:?}", registry.fake.state().log);
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_never_gives_what_was_asked_for_is_given_up() {
-    let site = Site::new().await;
-    let root = image(&site.store("here"));
-    site.push(&site.store("here"), &root).await.unwrap();
+async fn a_registry_that_keeps_failing_is_an_error() {
+    let registry = TestRegistry::new().await;
+    let root = image(&registry.store("here"));
+    registry.push(&registry.store("here"), &root).await.unwrap();
     let at = format!("GET /v2/a/blobs/{}", Digest::of(&layer()));
-    site.fault(at.clone(), Then::Status(404, "", ""));
-    let error = site.pull(&site.store("there")).await.unwrap_err();
-    assert_eq!((kind_of(&error), site.fake.count(&at)), (Kind::Failed, 1), "{error:#}");
+    registry.fault(at.clone(), FaultResponse::Status(404, "", ""));
+    let error = registry.pull(&registry.store("there")).await.unwrap_err();
+    assert_eq!((kind_of(&error), registry.fake.count(&at)), (Kind::Failed, 1), "{error:#}");
     assert!(hints_of(&error).concat().contains("push it again"), "{error:#}");
     for _ in 0..2 {
-        site.fault(at.clone(), Then::Flip);
+        registry.fault(at.clone(), FaultResponse::Flip);
     }
-    let error = site.pull(&site.store("there")).await.unwrap_err();
+    let error = registry.pull(&registry.store("there")).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Verification, "{error:#}");
-    assert!(!site.store("there").has(&Blob::of(&layer())));
+    assert!(!registry.store("there").has(&Blob::of(&layer())));
 }
 
 #[tokio::test]
-async fn a_chunk_after_which_the_registry_hangs_up_is_followed_by_smaller_ones() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn a_closed_connection_during_a_chunk_makes_chunks_smaller() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fault("PATCH", Then::HangUp);
-    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
-    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
-    let log = site.fake.state().log.join("\n");
+    registry.fault("PATCH", FaultResponse::HangUp);
+    assert_eq!(registry.push(&here, &root).await.unwrap().moved_blobs, 2);
+    assert!(registry.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    let log = registry.fake.state().log.join("\n");
     assert!(log.contains("PATCH") && log.contains("0-1048575") && log.contains("1048576-2097151"), "{log}");
 }
 
 #[tokio::test]
-async fn an_upload_that_is_gone_at_a_later_chunk_begins_anew_and_finished_blobs_stay() {
-    let site = Site::new().await;
-    let here = site.store("here");
+async fn an_upload_lost_at_a_later_chunk_starts_again_and_finished_blobs_stay() {
+    let registry = TestRegistry::new().await;
+    let here = registry.store("here");
     let root = image(&here);
-    site.fault("PATCH", Then::Status(413, "", ""));
-    site.fault("PATCH", Then::Keep(1 << 20, 502));
-    site.fault("PATCH", Then::Status(404, "", ""));
-    assert_eq!(site.push(&here, &root).await.unwrap().moved_blobs, 2);
-    assert!(site.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
-    assert_eq!(site.fake.count("PUT /v2/a/blobs/uploads/"), 2, "each blob is closed once: {:?}", site.fake.state().log);
+    registry.fault("PATCH", FaultResponse::Status(413, "", ""));
+    registry.fault("PATCH", FaultResponse::Keep(1 << 20, 502));
+    registry.fault("PATCH", FaultResponse::Status(404, "", ""));
+    assert_eq!(registry.push(&here, &root).await.unwrap().moved_blobs, 2);
+    assert!(registry.fake.state().blobs.contains_key(&Digest::of(&layer()).to_string()));
+    assert_eq!(registry.fake.count("PUT /v2/a/blobs/uploads/"), 2, "each blob is closed once: {:?}", registry.fake.state().log);
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_to_another_host() {
+async fn credentials_are_not_sent_to_another_host() {
     for password in [Some("ann"), None] {
-        let (site, elsewhere) = (Site::new().await, FakeRegistry::start().await);
-        let here = site.store("here");
+        let (registry, elsewhere) = (TestRegistry::new().await, FakeRegistry::start().await);
+        let here = registry.store("here");
         let root = image(&here);
-        site.fake.state().token_uses = Some(1000);
-        let client = site.client(password);
-        client.push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
+        registry.fake.state().token_uses = Some(1000);
+        let client = registry.client(password);
+        client.push(&root, &registry.name(), &here, &Context::silent()).await.unwrap();
         // a blob that is kept somewhere else, as in the storage of a cloud
         let blob = Digest::of(&layer()).to_string();
         elsewhere.state().blobs.insert(blob.clone(), layer());
-        site.fault(format!("GET /v2/a/blobs/{blob}"), Then::At(elsewhere.host.clone()));
-        let there = site.store("there");
-        client.pull(&site.name(), &[], &there, &Context::silent()).await.unwrap();
+        registry.fault(format!("GET /v2/a/blobs/{blob}"), FaultResponse::At(elsewhere.host.clone()));
+        let there = registry.store("there");
+        client.pull(&registry.name(), &[], &there, &Context::silent()).await.unwrap();
         assert!(there.has(&Blob::of(&layer())));
         // an upload that goes on somewhere else
-        site.fake.state().blobs.remove(&blob);
+        registry.fake.state().blobs.remove(&blob);
         elsewhere.state().blobs.clear();
-        site.fault("POST /v2/a/blobs/uploads/", Then::At(elsewhere.host.clone()));
+        registry.fault("POST /v2/a/blobs/uploads/", FaultResponse::At(elsewhere.host.clone()));
         // the fake elsewhere knows no upload: the blob begins anew where it was
-        client.push(&root, &site.name(), &here, &Context::silent()).await.unwrap();
+        client.push(&root, &registry.name(), &here, &Context::silent()).await.unwrap();
         assert!(elsewhere.count("PATCH") >= 1, "{:?}", elsewhere.state().log);
-        assert!(elsewhere.state().shown.iter().all(String::is_empty), "{:?}", elsewhere.state().shown);
-        assert!(site.fake.state().shown.iter().any(|shown| shown.starts_with("Bearer t")));
+        assert!(elsewhere.state().authorizations.iter().all(String::is_empty), "{:?}", elsewhere.state().authorizations);
+        assert!(registry.fake.state().authorizations.iter().any(|shown| shown.starts_with("Bearer t")));
     }
 }
 
 #[tokio::test]
-async fn mirrors_that_are_down_lack_the_image_or_break_are_passed_over() {
-    let (site, lacking, breaking, whole) =
-        (Site::new().await, FakeRegistry::start().await, FakeRegistry::start().await, FakeRegistry::start().await);
-    let here = site.store("here");
+async fn mirrors_that_are_down_lack_the_image_or_fail_are_skipped() {
+    let (registry, lacking, breaking, whole) =
+        (TestRegistry::new().await, FakeRegistry::start().await, FakeRegistry::start().await, FakeRegistry::start().await);
+    let here = registry.store("here");
     let root = image(&here);
-    site.push(&here, &root).await.unwrap();
+    registry.push(&here, &root).await.unwrap();
     {
-        let state = site.fake.state();
+        let state = registry.fake.state();
         (breaking.state().manifests, whole.state().manifests) = (state.manifests.clone(), state.manifests.clone());
         whole.state().blobs = state.blobs.clone();
     }
@@ -442,13 +444,13 @@ async fn mirrors_that_are_down_lack_the_image_or_break_are_passed_over() {
     ] {
         let there = tempfile::tempdir().unwrap();
         let there = Store::open(there.path()).unwrap();
-        let named = mirrors.iter().map(|mirror| (site.fake.host.clone(), (*mirror).clone())).collect();
+        let named = mirrors.iter().map(|mirror| (registry.fake.host.clone(), (*mirror).clone())).collect();
         let client = Client::new(Options { mirrors: named, ..Options::default() }).unwrap();
-        let before = site.fake.state().log.len();
-        let (pulled, _) = client.pull(&site.name(), &[], &there, &Context::silent()).await.unwrap();
+        let before = registry.fake.state().log.len();
+        let (pulled, _) = client.pull(&registry.name(), &[], &there, &Context::silent()).await.unwrap();
         assert_eq!(pulled.digest(), root.digest(), "{mirrors:?}");
         assert!(there.has(&Blob::of(&layer())), "{mirrors:?}");
-        assert_eq!(site.fake.state().log.len() > before, from_registry, "{mirrors:?}");
+        assert_eq!(registry.fake.state().log.len() > before, from_registry, "{mirrors:?}");
     }
     assert!(fakes.iter().all(|fake| fake.count("GET /v2/a/manifests/1") >= 1));
 }

@@ -1,4 +1,4 @@
-//! What downloads and uploads have in common.
+//! Common parts of downloads and uploads: retry after a digest mismatch, progress of a blob.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,23 +8,23 @@ use anyhow::Result;
 use crate::events::{Context, Task, Unit};
 use crate::image::Blob;
 
-/// Bytes are handed between disk and network in pieces of this size.
-pub const CHUNK: usize = 512 * 1024;
-/// How many pieces may wait between disk and network.
-pub const QUEUE: usize = 4;
+/// The size of buffers between disk and network, in bytes.
+pub const BUFFER_SIZE: usize = 512 * 1024;
+/// The number of buffers in the queue between disk and network.
+pub const QUEUE_LENGTH: usize = 4;
 
-/// The other end has other bytes than the digest says. A second try may bring the right ones.
+/// The content does not match the digest. A second attempt may get the right bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Mismatch(pub String);
+pub struct DigestMismatch(pub String);
 
-/// Runs `attempt`, and after a [`Mismatch`] tells the user and runs it once more.
-pub async fn once_more<T, F>(ctx: &Context, mut attempt: impl FnMut() -> F) -> Result<T>
+/// Runs `attempt`, and after a [`DigestMismatch`] warns the user and runs it once more.
+pub async fn retry_on_mismatch<T, F>(ctx: &Context, mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     match attempt().await {
-        Err(error) if error.downcast_ref::<Mismatch>().is_some() => {
+        Err(error) if error.downcast_ref::<DigestMismatch>().is_some() => {
             ctx.warn(format!("{error:#}; trying again"));
             attempt().await
         }
@@ -32,59 +32,59 @@ where
     }
 }
 
-/// Shows how far a blob is, and counts the bytes that went over the wire for it.
+/// Reports the progress of a blob and counts its transferred bytes.
 pub struct Meter {
     task: Mutex<Option<Task>>,
-    shown: AtomicU64,
+    reported: AtomicU64,
     moved: AtomicU64,
-    kept: AtomicU64,
+    confirmed: AtomicU64,
 }
 
 impl Meter {
-    /// A meter for a blob; `verb` says where it goes.
+    /// A meter for a blob; `verb` is `pull` or `push`.
     pub fn new(ctx: &Context, verb: &str, blob: &Blob) -> Self {
         let task = ctx.task(format!("{verb} {}:{}", blob.digest.algorithm().name(), blob.digest.short()), Some(blob.size), Unit::Bytes);
-        Meter { task: Mutex::new(Some(task)), shown: AtomicU64::new(0), moved: AtomicU64::new(0), kept: AtomicU64::new(0) }
+        Meter { task: Mutex::new(Some(task)), reported: AtomicU64::new(0), moved: AtomicU64::new(0), confirmed: AtomicU64::new(0) }
     }
 
-    /// The blob is there up to this byte. A retry that starts further back shows nothing until it is beyond what was shown.
-    pub fn reach(&self, place: u64) {
-        let shown = self.shown.fetch_max(place, Ordering::Relaxed);
-        if place > shown
+    /// Reports that the blob is transferred up to this offset. After a retry, progress shows only beyond the furthest offset.
+    pub fn advance_to(&self, offset: u64) {
+        let reported = self.reported.fetch_max(offset, Ordering::Relaxed);
+        if offset > reported
             && let Some(task) = &*self.task()
         {
-            task.advance(place - shown);
+            task.advance(offset - reported);
         }
     }
 
-    /// The receiving end has the blob up to this byte, and a next try need not send it again.
-    pub fn keep(&self, place: u64) {
-        self.kept.fetch_max(place, Ordering::Relaxed);
+    /// Records that the receiver has the blob up to this offset, and a retry resumes there.
+    pub fn confirm(&self, offset: u64) {
+        self.confirmed.fetch_max(offset, Ordering::Relaxed);
     }
 
-    /// The furthest byte that the receiving end has had.
-    pub fn kept(&self) -> u64 {
-        self.kept.load(Ordering::Relaxed)
+    /// The furthest offset that the receiver has confirmed.
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed.load(Ordering::Relaxed)
     }
 
-    /// So many bytes went over the wire.
-    pub fn moved(&self, bytes: u64) {
+    /// Counts transferred bytes, those of failed attempts included.
+    pub fn add_moved(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes that went over the wire so far.
+    /// The transferred bytes so far.
     pub fn moved_bytes(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Ends well.
+    /// Ends the task; `detail` may be empty.
     pub fn done(&self, detail: &str) {
         if let Some(task) = self.task().take() {
             task.done(detail);
         }
     }
 
-    /// Ends: it was there already.
+    /// Ends the task: the receiver had the blob already.
     pub fn unchanged(&self) {
         if let Some(task) = self.task().take() {
             task.unchanged();

@@ -1,4 +1,4 @@
-//! A blob of the store as bodies of requests: read once, in order, verified on the way.
+//! Streams a blob of the store as the bodies of requests: read once, in order, and verified.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -12,61 +12,61 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::idle_timeout::IdleTimeout;
-use super::transfer::{CHUNK, Meter, QUEUE};
+use super::transfer::{BUFFER_SIZE, Meter, QUEUE_LENGTH};
 use crate::error::{Failure, Kind, kind_of};
 use crate::image::Blob;
 use crate::store::Store;
 
-/// A blob that is being read by a thread of its own.
+/// A blob that a thread reads into a queue.
 pub struct UploadBody {
-    pieces: Arc<Mutex<Pieces>>,
+    buffers: Arc<Mutex<BufferQueue>>,
     reader: Option<JoinHandle<Result<()>>>,
 }
 
-struct Pieces {
+struct BufferQueue {
     queue: mpsc::Receiver<Bytes>,
     left: Bytes,
 }
 
 /// The body of one request.
-pub struct Part {
-    /// What is sent.
+pub struct RequestBody {
+    /// The stream of bytes.
     pub stream: Body,
-    taken: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
 }
 
-impl Part {
-    /// Bytes that the connection has taken so far.
+impl RequestBody {
+    /// Counts the bytes that the connection has taken.
     pub fn counter(&self) -> Arc<AtomicU64> {
-        self.taken.clone()
+        self.sent.clone()
     }
 }
 
 impl UploadBody {
-    /// Reads the blob from byte `offset`; what is before is read too, for the digest.
+    /// Reads the blob from `offset` on; the bytes before it are read too, for the digest.
     pub fn open(store: &Store, blob: Blob, offset: u64) -> UploadBody {
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::channel(QUEUE_LENGTH);
         let store = store.clone();
         let reader = spawn_blocking(move || read(&store, blob, offset, &sender));
-        UploadBody { pieces: Arc::new(Mutex::new(Pieces { queue, left: Bytes::new() })), reader: Some(reader) }
+        UploadBody { buffers: Arc::new(Mutex::new(BufferQueue { queue, left: Bytes::new() })), reader: Some(reader) }
     }
 
-    /// The next `length` bytes as a body. Beats `pulse` and moves `meter` as they are taken.
-    pub fn body(&mut self, from: u64, length: u64, meter: &Arc<Meter>, pulse: &IdleTimeout) -> Part {
-        let taken = Arc::new(AtomicU64::new(0));
-        let state = (self.pieces.clone(), taken.clone(), meter.clone(), pulse.clone());
-        let pieces = stream::try_unfold(state, move |(pieces, taken, meter, pulse)| async move {
-            let so_far = taken.load(Ordering::Relaxed);
-            let Some(bytes) = pieces.lock().await.next(length - so_far).await? else { return Ok::<_, std::io::Error>(None) };
-            let now = taken.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
-            pulse.beat();
-            meter.reach(from + now);
-            Ok(Some((bytes, (pieces, taken, meter, pulse))))
+    /// The next `length` bytes as a body, from offset `from`. Resets `idle` and advances `meter` as they are sent.
+    pub fn body(&mut self, from: u64, length: u64, meter: &Arc<Meter>, idle: &IdleTimeout) -> RequestBody {
+        let sent = Arc::new(AtomicU64::new(0));
+        let state = (self.buffers.clone(), sent.clone(), meter.clone(), idle.clone());
+        let buffers = stream::try_unfold(state, move |(buffers, sent, meter, idle)| async move {
+            let already = sent.load(Ordering::Relaxed);
+            let Some(bytes) = buffers.lock().await.next(length - already).await? else { return Ok::<_, std::io::Error>(None) };
+            let total = sent.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+            idle.reset();
+            meter.advance_to(from + total);
+            Ok(Some((bytes, (buffers, sent, meter, idle))))
         });
-        Part { stream: Body::wrap_stream(pieces), taken }
+        RequestBody { stream: Body::wrap_stream(buffers), sent }
     }
 
-    /// Waits for the reader's verdict: the blob was read to its end and is what its digest says.
+    /// Waits for the reader; fails if the blob could not be read or does not match its digest.
     pub async fn finish(&mut self) -> Result<()> {
         match self.reader.take() {
             Some(reader) => reader.await.context("the reader of a blob")?,
@@ -74,16 +74,16 @@ impl UploadBody {
         }
     }
 
-    /// Why the reader has given up, if it has.
+    /// The error of the reader, if it failed.
     pub async fn failure(&mut self) -> Option<anyhow::Error> {
-        // a reader that waits for its queue would never end: close it first
-        self.pieces.lock().await.queue.close();
+        // close the queue first, or a reader that waits for it would never end
+        self.buffers.lock().await.queue.close();
         self.finish().await.err()
     }
 }
 
-impl Pieces {
-    /// The next bytes, at most `limit`; nothing at the limit.
+impl BufferQueue {
+    /// The next bytes, at most `limit`; `None` if the limit is 0.
     async fn next(&mut self, limit: u64) -> std::io::Result<Option<Bytes>> {
         if limit == 0 {
             return Ok(None);
@@ -96,20 +96,20 @@ impl Pieces {
     }
 }
 
-/// Reads the blob to its end, hands on what is from `offset`. A receiver that went away is no error.
+/// Reads the blob to its end and sends the bytes from `offset` on. A closed queue is not an error.
 fn read(store: &Store, blob: Blob, offset: u64, sender: &mpsc::Sender<Bytes>) -> Result<()> {
     let mut reader = store.reader(&blob)?;
-    let mut place = 0;
+    let mut position = 0;
     loop {
-        let mut buffer = vec![0; CHUNK];
-        let count = reader.read(&mut buffer).map_err(|error| broken(error.into(), &blob))?;
+        let mut buffer = vec![0; BUFFER_SIZE];
+        let count = reader.read(&mut buffer).map_err(|error| unreadable(error.into(), &blob))?;
         if count == 0 {
-            ensure!(place == blob.size, broken(anyhow::anyhow!("it ends after {place} of {} bytes", blob.size), &blob));
+            ensure!(position == blob.size, unreadable(anyhow::anyhow!("it ends after {position} of {} bytes", blob.size), &blob));
             return Ok(());
         }
         buffer.truncate(count);
-        let skip = offset.saturating_sub(place).min(count as u64);
-        place += count as u64;
+        let skip = offset.saturating_sub(position).min(count as u64);
+        position += count as u64;
         let bytes = Bytes::from(buffer).slice(usize::try_from(skip).expect("it is within the buffer")..);
         if !bytes.is_empty() && sender.blocking_send(bytes).is_err() {
             return Ok(());
@@ -117,7 +117,7 @@ fn read(store: &Store, blob: Blob, offset: u64, sender: &mpsc::Sender<Bytes>) ->
     }
 }
 
-fn broken(error: anyhow::Error, blob: &Blob) -> anyhow::Error {
+fn unreadable(error: anyhow::Error, blob: &Blob) -> anyhow::Error {
     match kind_of(&error) {
         Kind::Verification => error,
         _ => error.context(

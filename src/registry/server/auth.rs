@@ -1,4 +1,4 @@
-//! Who may use the registry: users of an htpasswd file with bcrypt hashes, as docker-registry takes it, by password or by token.
+//! Authentication and authorization: users of an htpasswd file (bcrypt, as docker-registry), by password or by token.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -12,24 +12,24 @@ use super::tokens::Tokens;
 use crate::error::Failure;
 use crate::image::Digest;
 
-/// What a request wants to do.
+/// What a request needs permission for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// To be told that the credentials are good.
-    Enter,
-    /// To read in a repository.
+    /// Checking the credentials (`GET /v2/`).
+    Authenticate,
+    /// Reading from a repository.
     Pull(&'a str),
-    /// To write in a repository.
+    /// Writing to a repository.
     Push(&'a str),
-    /// To list all repositories.
+    /// Listing all repositories.
     Catalog,
 }
 
 impl Action<'_> {
-    /// The scope of a token that is good for it, if it needs one.
+    /// The token scope that it requires, if any (distribution token specification, "scope").
     pub fn scope(&self) -> Option<String> {
         match self {
-            Action::Enter => None,
+            Action::Authenticate => None,
             Action::Pull(repository) => Some(format!("repository:{repository}:pull")),
             Action::Push(repository) => Some(format!("repository:{repository}:pull,push")),
             Action::Catalog => Some("registry:catalog:*".to_owned()),
@@ -37,20 +37,20 @@ impl Action<'_> {
     }
 }
 
-/// The users, and what is allowed without being one.
+/// The users, and the rights of others.
 #[derive(Debug, Default)]
 pub struct Auth {
     hashes: HashMap<String, String>,
-    /// Digests of headers that were found good: bcrypt is slow on purpose, and clients send the same header with every request.
-    good: Mutex<HashSet<Digest>>,
-    /// Whoever is not a user may pull.
+    /// Digests of verified `Authorization` headers: bcrypt is slow on purpose, and clients send the same header with every request.
+    verified: Mutex<HashSet<Digest>>,
+    /// Whether anonymous clients may pull.
     pub anonymous_pull: bool,
-    /// The tokens given out; `None` where passwords are wanted with every request.
+    /// The issued tokens; `None` if clients send the password with every request.
     pub tokens: Option<Tokens>,
 }
 
 impl Auth {
-    /// Reads an htpasswd file.
+    /// Reads an htpasswd file. A line without a bcrypt hash is an error of kind `Usage`.
     pub fn read(path: &Path) -> Result<Auth> {
         Self::parse(&fs_err::read_to_string(path)?, &path.display().to_string())
     }
@@ -75,31 +75,30 @@ impl Auth {
         Ok(Auth { hashes, ..Auth::default() })
     }
 
-    /// Whether a request with this `Authorization` header may do what it wants. Takes time on purpose: call it where blocking
-    /// is allowed.
-    pub fn allows(&self, header: Option<&str>, wish: &Action) -> bool {
-        let Some(header) = header else { return self.anonymous_pull && matches!(wish, Action::Pull(_)) };
+    /// Whether a request with this `Authorization` header is allowed. Blocks, since bcrypt is slow: call it on a blocking thread.
+    pub fn allows(&self, header: Option<&str>, action: &Action) -> bool {
+        let Some(header) = header else { return self.anonymous_pull && matches!(action, Action::Pull(_)) };
         match (&self.tokens, header.split_once(' ')) {
-            (Some(tokens), Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => tokens.allow(token.trim(), wish),
-            _ => self.knows(header),
+            (Some(tokens), Some((scheme, token))) if scheme.eq_ignore_ascii_case("bearer") => tokens.allows(token.trim(), action),
+            _ => self.authenticates(header),
         }
     }
 
-    /// Whether the header has a user and the right password.
-    pub fn knows(&self, header: &str) -> bool {
+    /// Whether the header has a user with the right password.
+    pub fn authenticates(&self, header: &str) -> bool {
         let digest = Digest::of(header.as_bytes());
-        if self.good().contains(&digest) {
+        if self.verified().contains(&digest) {
             return true;
         }
         let known = self.verify(header).unwrap_or(false);
         if known {
-            self.good().insert(digest);
+            self.verified().insert(digest);
         }
         known
     }
 
-    fn good(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
-        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    fn verified(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn verify(&self, header: &str) -> Option<bool> {
@@ -122,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn only_users_with_their_password_are_let_in() {
+    fn only_users_with_their_password_are_allowed() {
         let text = format!("# users\n\nann:{}\n", bcrypt::hash("secret", 4).unwrap());
-        let mut access = Auth::parse(&text, "htpasswd").unwrap();
+        let mut auth = Auth::parse(&text, "htpasswd").unwrap();
         for (header, pull, push) in [
             (Some(basic("ann:secret")), true, true),
             (Some(basic("ann:secret")), true, true),
@@ -134,14 +133,14 @@ mod tests {
             (Some("Basic ???".to_owned()), false, false),
             (None, false, false),
         ] {
-            access.anonymous_pull = false;
+            auth.anonymous_pull = false;
             let header = header.as_deref();
-            let allowed = (access.allows(header, &Action::Pull("a")), access.allows(header, &Action::Push("a")));
+            let allowed = (auth.allows(header, &Action::Pull("a")), auth.allows(header, &Action::Push("a")));
             assert_eq!(allowed, (pull, push), "{header:?}");
-            // whoever shows something must show the right thing, also where nothing need be shown
-            access.anonymous_pull = true;
-            assert_eq!(access.allows(header, &Action::Pull("a")), pull || header.is_none(), "{header:?}");
-            assert_eq!(access.allows(header, &Action::Enter), push, "{header:?}");
+            // wrong credentials are refused, also where none are required
+            auth.anonymous_pull = true;
+            assert_eq!(auth.allows(header, &Action::Pull("a")), pull || header.is_none(), "{header:?}");
+            assert_eq!(auth.allows(header, &Action::Authenticate), push, "{header:?}");
         }
         let error = Auth::parse("ann:{SHA}abc", "htpasswd").unwrap_err();
         assert!(error.to_string().starts_with("htpasswd:1:"), "{error}");

@@ -1,4 +1,4 @@
-//! Content discovery: tags, repositories, referrers, a page at a time.
+//! Lists tags, repositories and referrers, with paging (OCI distribution specification, "content discovery").
 
 use anyhow::Result;
 use axum::body::Body;
@@ -12,15 +12,15 @@ use super::state::{State, parameter};
 use crate::image::Digest;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Lists of referrers are manifests to clients, which refuse more than 4 MiB: a page has at most this many bytes of descriptors.
-const PAGE: usize = 3 << 20;
+/// The limit for the descriptors in a page of referrers, in bytes: clients refuse indexes above 4 MiB.
+const MAX_PAGE_SIZE: usize = 3 << 20;
 
 impl State {
-    /// The tags of a repository, in lexical order as the specification has it: without regard to case.
+    /// Lists the tags of a repository, in lexical order ignoring case, as the specification requires.
     pub fn tags(&self, repository: &str, query: &str) -> Result<Response<Body>> {
-        let names = self.names()?;
-        let mut all = names.candidates(self.namespace(query).as_deref(), repository);
-        if all.first().is_some_and(|(registry, _)| self.own_names.first() == Some(*registry)) {
+        let repositories = self.repositories()?;
+        let mut all = repositories.candidates(self.namespace(query).as_deref(), repository);
+        if all.first().is_some_and(|(registry, _)| self.hostnames.first() == Some(*registry)) {
             all.truncate(1);
         }
         if all.is_empty() {
@@ -28,55 +28,55 @@ impl State {
         }
         let tags = all.iter().flat_map(|(_, repository)| repository.tags.keys().cloned()).collect();
         let (tags, next) = page(tags, query);
-        let mut response = response::document(StatusCode::OK, "application/json", &json!({"name": repository, "tags": tags}));
-        link(&mut response, &format!("/v2/{repository}/tags/list"), query, next);
+        let mut response = response::json(StatusCode::OK, "application/json", &json!({"name": repository, "tags": tags}));
+        set_link(&mut response, &format!("/v2/{repository}/tags/list"), query, next);
         Ok(response)
     }
 
-    /// All repositories.
+    /// Lists all repositories (docker's `_catalog`).
     pub fn catalog(&self, query: &str) -> Result<Response<Body>> {
-        let (repositories, next) = page(self.names()?.repositories(), query);
-        let mut response = response::document(StatusCode::OK, "application/json", &json!({"repositories": repositories}));
-        link(&mut response, "/v2/_catalog", query, next);
+        let (repositories, next) = page(self.repositories()?.repositories(), query);
+        let mut response = response::json(StatusCode::OK, "application/json", &json!({"repositories": repositories}));
+        set_link(&mut response, "/v2/_catalog", query, next);
         Ok(response)
     }
 
-    /// What refers to a manifest, which need not be here.
+    /// Lists the referrers of a manifest, which need not exist.
     pub fn referrers(&self, repository: &str, subject: &str, query: &str) -> Result<Response<Body>> {
-        let Ok(subject) = subject.parse::<Digest>() else { return Ok(response::bad_digest()) };
-        let names = self.names()?;
-        let wanted = parameter(query, "artifactType");
-        let is_wanted = |found: &&Descriptor| match &wanted {
-            Some(wanted) => found.artifact_type().as_ref().is_some_and(|is| is.as_ref() == wanted),
+        let Ok(subject) = subject.parse::<Digest>() else { return Ok(response::invalid_digest()) };
+        let repositories = self.repositories()?;
+        let requested = parameter(query, "artifactType");
+        let is_requested = |found: &&Descriptor| match &requested {
+            Some(requested) => found.artifact_type().as_ref().is_some_and(|actual| actual.as_ref() == requested),
             None => true,
         };
-        let candidates = names.candidates(self.namespace(query).as_deref(), repository);
+        let candidates = repositories.candidates(self.namespace(query).as_deref(), repository);
         let mut all: Vec<&Descriptor> =
-            candidates.iter().filter_map(|(_, repository)| repository.referrers.get(&subject)).flatten().filter(is_wanted).collect();
+            candidates.iter().filter_map(|(_, repository)| repository.referrers.get(&subject)).flatten().filter(is_requested).collect();
         all.sort_by_key(|found| found.digest().to_string());
         all.dedup_by_key(|found| found.digest());
         let (all, next) = page_of_referrers(all, parameter(query, "last").as_deref());
-        let mut response = response::document(StatusCode::OK, INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all}));
-        if wanted.is_some() {
-            response::set(&mut response, "oci-filters-applied", "artifactType");
+        let mut response = response::json(StatusCode::OK, INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all}));
+        if requested.is_some() {
+            response::set_header(&mut response, "oci-filters-applied", "artifactType");
         }
-        link(&mut response, &format!("/v2/{repository}/referrers/{subject}"), query, next);
+        set_link(&mut response, &format!("/v2/{repository}/referrers/{subject}"), query, next);
         Ok(response)
     }
 }
 
-/// Says where the list goes on after `last` (RFC 8288).
-fn link(response: &mut Response<Body>, path: &str, query: &str, last: Option<String>) {
+/// Sets the `Link` header to the next page, after `last` (RFC 8288).
+fn set_link(response: &mut Response<Body>, path: &str, query: &str, last: Option<String>) {
     let Some(last) = last else { return };
-    let mut following = Serializer::new(String::new());
+    let mut next_query = Serializer::new(String::new());
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "last") {
-        following.append_pair(&key, &value);
+        next_query.append_pair(&key, &value);
     }
-    following.append_pair("last", &last);
-    response::set(response, "link", &format!("<{path}?{}>; rel=\"next\"", following.finish()));
+    next_query.append_pair("last", &last);
+    response::set_header(response, "link", &format!("<{path}?{}>; rel=\"next\"", next_query.finish()));
 }
 
-/// What `n` and `last` ask for, in lexical order; and the last of them, if more follow.
+/// The page that `n` and `last` request, in lexical order; and its last item, if more follow.
 fn page(mut all: Vec<String>, query: &str) -> (Vec<String>, Option<String>) {
     let order = |item: &String| (item.to_lowercase(), item.clone());
     all.sort_by_cached_key(order);
@@ -92,13 +92,13 @@ fn page(mut all: Vec<String>, query: &str) -> (Vec<String>, Option<String>) {
     (all, next)
 }
 
-/// As many as fit into a page after the digest `last`; and the last of them, if more follow.
+/// The page of referrers after the digest `last`; and its last digest, if more follow.
 fn page_of_referrers<'a>(all: Vec<&'a Descriptor>, last: Option<&str>) -> (Vec<&'a Descriptor>, Option<String>) {
     let mut page = Vec::new();
     let mut bytes = 0;
     for found in all.into_iter().filter(|found| last.is_none_or(|last| found.digest().to_string().as_str() > last)) {
         bytes += serde_json::to_vec(found).map_or(0, |text| text.len());
-        if bytes > PAGE && !page.is_empty() {
+        if bytes > MAX_PAGE_SIZE && !page.is_empty() {
             let last = page.last().map(|found: &&Descriptor| found.digest().to_string());
             return (page, last);
         }
@@ -123,13 +123,13 @@ mod tests {
             ("n=x", "aBbc", None),
             ("n=0", "", None),
         ] {
-            let (page, following) = page(all(), query);
-            assert_eq!((page.concat().as_str(), following.as_deref()), (expected, next), "{query}");
+            let (page, next_query) = page(all(), query);
+            assert_eq!((page.concat().as_str(), next_query.as_deref()), (expected, next), "{query}");
         }
     }
 
     #[test]
-    fn long_lists_of_referrers_are_cut_to_what_clients_take() {
+    fn long_lists_of_referrers_are_paged_to_the_limit_of_clients() {
         let long = |letter: &str| {
             let blob = crate::image::Blob::of(letter.as_bytes());
             let mut descriptor = Descriptor::new("application/x".into(), blob.size, blob.digest);

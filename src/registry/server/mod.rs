@@ -1,8 +1,8 @@
-//! The registry on site: OCI distribution 1.1, straight out of the store.
+//! The local registry: an OCI distribution 1.1 server on top of the store.
 //!
-//! It serves the images that the store has names for, and the container images in the workloads of cluster images under their
-//! original names. Blobs go out as they are; whoever pulls checks their digests. Where it takes pushes, what comes is named in
-//! the store under the registry's own name, is verified, and is there for good before the client is told so.
+//! It serves the images in the store, and the container images in the workloads of cluster images under their original names. Blobs
+//! are sent unverified, since clients verify them. Pushed blobs are verified and synced before the response, and pushed images are
+//! tagged in the store under the registry's own name.
 
 mod auth;
 mod discovery;
@@ -36,36 +36,36 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::store::Store;
 
-/// How long clients may go on with what they are in when the server is told to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// The time for requests in progress when the server stops.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
-/// How the registry is offered.
+/// The settings of the registry server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `ADDRESS:PORT` to listen on.
+    /// The `ADDRESS:PORT` to listen on.
     pub listen: String,
-    /// Certificate chain and key for HTTPS, PEM.
+    /// The files of certificate chain and key for HTTPS, PEM; HTTP if `None`.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Users, as htpasswd writes them with bcrypt.
+    /// The htpasswd file with users (bcrypt); no login if `None`.
     pub htpasswd: Option<PathBuf>,
-    /// Whoever is not one of them may pull.
+    /// Whether anonymous clients may pull.
     pub anonymous_pull: bool,
-    /// Ask for tokens, and give them out, instead of for a password with every request.
+    /// Whether clients authenticate with tokens of `/token`, instead of the password with every request.
     pub tokens: bool,
-    /// Names of this registry itself, for example `sea.hub:5000`. What is pushed is named under the first.
-    pub own_names: Vec<String>,
-    /// Take pushes.
+    /// The names of this registry, for example `sea.hub:5000`. Pushed images are tagged under the first.
+    pub hostnames: Vec<String>,
+    /// Whether pushes are accepted.
     pub writable: bool,
-    /// Delete what is asked to be deleted.
-    pub deletes: bool,
+    /// Whether deletes are accepted.
+    pub allow_delete: bool,
 }
 
-/// Serves until the job is cancelled.
+/// Serves until `ctx` is cancelled.
 pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<()> {
-    let mut access = settings.htpasswd.as_deref().map(Auth::read).transpose()?;
-    if let Some(access) = &mut access {
-        access.anonymous_pull = settings.anonymous_pull;
-        access.tokens = settings.tokens.then(Tokens::default);
+    let mut auth = settings.htpasswd.as_deref().map(Auth::read).transpose()?;
+    if let Some(auth) = &mut auth {
+        auth.anonymous_pull = settings.anonymous_pull;
+        auth.tokens = settings.tokens.then(Tokens::default);
     }
     let acceptor = settings.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
     let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
@@ -74,48 +74,48 @@ pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<(
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     let address = listener.local_addr()?;
     ctx.note(format!("serving {} on {scheme}://{address}", store.root().display()));
-    if settings.writable && access.is_none() && !address.ip().is_loopback() {
+    if settings.writable && auth.is_none() && !address.ip().is_loopback() {
         ctx.warn("anyone who reaches this address may push: require a login with `--htpasswd FILE`");
     }
-    let site = State {
-        pending: UploadGuard::new(store.clone()),
+    let state = State {
+        upload_guard: UploadGuard::new(store.clone()),
         store,
-        access,
-        own_names: settings.own_names.clone(),
+        auth,
+        hostnames: settings.hostnames.clone(),
         writable: settings.writable,
-        deletes: settings.deletes,
+        allow_delete: settings.allow_delete,
         scheme,
         ctx: ctx.clone(),
-        names: Mutex::new(None),
+        repositories: Mutex::new(None),
         uploads: Uploads::default(),
-        changing: Mutex::new(()),
+        write_lock: Mutex::new(()),
     };
     match acceptor {
-        Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(site), ctx).await,
+        Some(acceptor) => run(TlsListener::new(listener, acceptor)?, Arc::new(state), ctx).await,
         None => {
             let listener = listener.tap_io(|stream| {
                 stream.set_nodelay(true).ok();
             });
-            run(listener, Arc::new(site), ctx).await
+            run(listener, Arc::new(state), ctx).await
         }
     }
 }
 
-async fn run<L>(listener: L, site: Arc<State>, ctx: &Context) -> Result<()>
+async fn run<L>(listener: L, state: Arc<State>, ctx: &Context) -> Result<()>
 where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
-    let router = Router::new().fallback(move |request| site.clone().answer(request));
+    let router = Router::new().fallback(move |request| state.clone().respond(request));
     let stop = ctx.cancel().clone();
-    let told = stop.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { told.cancelled().await });
-    let give_up = async {
+    let stopped = stop.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let timeout = async {
         stop.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(SHUTDOWN_LIMIT).await;
     };
     tokio::select! {
         served = server => Ok(served?),
-        () = give_up => Ok(()),
+        () = timeout => Ok(()),
     }
 }

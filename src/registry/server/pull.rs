@@ -1,31 +1,31 @@
-//! Pulling: manifests and blobs.
+//! Serves manifests and blobs.
 
 use anyhow::Result;
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Method, Response, StatusCode};
 
-use super::repositories::Found;
+use super::repositories::Lookup;
 use super::response;
 use super::state::State;
 use crate::image::{Blob, Digest, media_type_of};
-use crate::store::MAX_DOCUMENT;
+use crate::store::MAX_MANIFEST_SIZE;
 
 impl State {
-    /// A manifest or index, by tag or digest.
+    /// Serves a manifest or index, by tag or digest.
     pub fn manifest(&self, method: &Method, repository: &str, version: &str, query: &str) -> Result<Response<Body>> {
         let unknown = |message: String| Ok(response::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", &message));
         let (digest, media_type) = if version.contains(':') {
-            let Ok(digest) = version.parse::<Digest>() else { return Ok(response::bad_digest()) };
+            let Ok(digest) = version.parse::<Digest>() else { return Ok(response::invalid_digest()) };
             (digest, None)
         } else {
-            match self.names()?.find(self.namespace(query).as_deref(), repository, version) {
-                Found::One(descriptor) => (Digest::try_from(descriptor.digest())?, Some(descriptor.media_type().to_string())),
-                Found::Nothing => return unknown(format!("no such image: {repository}:{version}")),
-                Found::Several(all) => return unknown(format!("{repository}:{version} is ambiguous: use {}", all.join(" or "))),
+            match self.repositories()?.find(self.namespace(query).as_deref(), repository, version) {
+                Lookup::Found(descriptor) => (Digest::try_from(descriptor.digest())?, Some(descriptor.media_type().to_string())),
+                Lookup::NotFound => return unknown(format!("no such image: {repository}:{version}")),
+                Lookup::Ambiguous(all) => return unknown(format!("{repository}:{version} is ambiguous: use {}", all.join(" or "))),
             }
         };
-        let Some(size) = self.store.size_of(&digest).filter(|size| *size <= MAX_DOCUMENT) else {
+        let Some(size) = self.store.size_of(&digest).filter(|size| *size <= MAX_MANIFEST_SIZE) else {
             return unknown(format!("no such manifest: {repository}@{digest}"));
         };
         let blob = Blob { digest, size };
@@ -36,9 +36,9 @@ impl State {
         }
     }
 
-    /// A blob or a range of it.
+    /// Serves a blob or a range of it.
     pub async fn blob(&self, request: &Parts, digest: &str) -> Result<Response<Body>> {
-        let Ok(digest) = digest.parse::<Digest>() else { return Ok(response::bad_digest()) };
+        let Ok(digest) = digest.parse::<Digest>() else { return Ok(response::invalid_digest()) };
         let path = self.store.blob_path(&digest);
         let file = match tokio::fs::File::open(&path).await {
             Ok(file) => file,

@@ -1,4 +1,4 @@
-//! Which names the registry serves: images named in the store, and the container images inside the workloads of cluster images.
+//! The repositories that the registry serves: images in the store, and container images in the workloads of cluster images.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::image::{
 };
 use crate::store::Store;
 
-/// What a repository has.
+/// The content of a repository.
 #[derive(Debug, Default)]
 pub struct Repository {
-    /// What its tags point at.
+    /// Its tags.
     pub tags: BTreeMap<String, Descriptor>,
-    /// What refers to something else, by that.
+    /// Its referrers, by their subject.
     pub referrers: BTreeMap<Digest, Vec<Descriptor>>,
 }
 
 impl Repository {
-    /// Adds what a name points at, unless its tag is there.
+    /// Adds a tag, unless it exists.
     fn add(&mut self, name: &Reference, descriptor: Descriptor) {
         if let Some(tag) = name.tag() {
             self.tags.entry(tag.to_owned()).or_insert(descriptor);
@@ -29,39 +29,39 @@ impl Repository {
     }
 }
 
-/// The names, by registry, repository and tag.
+/// All repositories, by registry and name.
 #[derive(Debug, Default)]
 pub struct Repositories {
     registries: BTreeMap<String, BTreeMap<String, Repository>>,
-    /// What came out of images of Sealer's without its registry, by repository: it may be meant whatever registry is asked for.
-    dropped: BTreeMap<String, Repository>,
-    /// The registry whose images are found first: what was pushed here.
+    /// Container images of images made by Sealer, which does not record registries: they match any registry.
+    any_registry: BTreeMap<String, Repository>,
+    /// The name of this registry, whose images (those that were pushed) are found first.
     own: Option<String>,
-    /// Some documents were not in the store yet: there may be more names later.
+    /// Whether some manifests were missing in the store, so that there may be more images later.
     pub incomplete: bool,
 }
 
-/// What was found under a name.
+/// The result of looking up an image.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<'a> {
-    /// One thing.
-    One(&'a Descriptor),
-    /// Nothing.
-    Nothing,
-    /// Different images of several registries; the question did not say which registry.
-    Several(Vec<String>),
+pub enum Lookup<'a> {
+    /// The image.
+    Found(&'a Descriptor),
+    /// No such image.
+    NotFound,
+    /// Different images of several registries, by their full names; the request did not say which registry.
+    Ambiguous(Vec<String>),
 }
 
 impl Repositories {
-    /// Reads the names from a store; `own` is the registry whose images are found first.
+    /// Reads the repositories of a store; `own` is the name of this registry, whose images are found first.
     pub fn read(store: &Store, own: Option<&str>) -> Result<Repositories> {
         let mut names = Repositories { own: own.map(str::to_owned), ..Repositories::default() };
-        let all = store.names()?;
+        let all = store.refs()?;
         for (name, descriptor) in &all {
             names.add(name, descriptor.clone());
         }
         for (name, descriptor) in &all {
-            let Some(content) = names.document(store, descriptor) else { continue };
+            let Some(content) = names.read_manifest(store, descriptor) else { continue };
             if let Some(subject) = subject_of(&content).unwrap_or_default() {
                 names.add_referrer(name, subject, referrer(descriptor, &content));
             }
@@ -72,43 +72,42 @@ impl Repositories {
         Ok(names)
     }
 
-    /// The image that a request means. `namespace` is the registry that the client wants it from (containerd's `ns`), if it says.
+    /// Finds the image for a request. `namespace` is the original registry of the image (containerd's `ns`), if the client sends it.
     ///
-    /// Without one, the repository may begin with the registry (`quay.io/a/b`), or be enough alone when no other registry has
-    /// another image of that name.
-    pub fn find(&self, namespace: Option<&str>, repository: &str, tag: &str) -> Found<'_> {
+    /// Without it, the repository may begin with the registry (`quay.io/a/b`); else the name must be unique among all registries.
+    pub fn find(&self, namespace: Option<&str>, repository: &str, tag: &str) -> Lookup<'_> {
         let mut found: Vec<(&String, &Descriptor)> = Vec::new();
         for (registry, repository) in self.candidates(namespace, repository) {
             if let Some(descriptor) = repository.tags.get(tag) {
                 if namespace.is_some() || self.own.as_ref() == Some(registry) {
-                    return Found::One(descriptor);
+                    return Lookup::Found(descriptor);
                 }
                 found.push((registry, descriptor));
             }
         }
         match found.as_slice() {
-            [] => Found::Nothing,
-            [(_, first), others @ ..] if others.iter().all(|(_, other)| other.digest() == first.digest()) => Found::One(first),
-            several => Found::Several(several.iter().map(|(registry, _)| format!("{registry}/{repository}:{tag}")).collect()),
+            [] => Lookup::NotFound,
+            [(_, first), others @ ..] if others.iter().all(|(_, other)| other.digest() == first.digest()) => Lookup::Found(first),
+            ambiguous => Lookup::Ambiguous(ambiguous.iter().map(|(registry, _)| format!("{registry}/{repository}:{tag}")).collect()),
         }
     }
 
-    /// The repositories that a request may mean, those of this registry itself first.
+    /// The repositories that match a request, that of this registry first.
     pub fn candidates<'a>(&'a self, namespace: Option<&str>, repository: &str) -> Vec<(&'a String, &'a Repository)> {
         if let Some(registry) = namespace {
-            let dropped = self.dropped.get_key_value(repository);
-            return self.within(registry, repository).into_iter().chain(dropped).collect();
+            let dropped = self.any_registry.get_key_value(repository);
+            return self.repository_in(registry, repository).into_iter().chain(dropped).collect();
         }
-        let own = self.own.as_deref().and_then(|own| self.within(own, repository));
-        let by_path = || repository.split_once('/').and_then(|(registry, repository)| self.within(registry, repository));
+        let own = self.own.as_deref().and_then(|own| self.repository_in(own, repository));
+        let by_path = || repository.split_once('/').and_then(|(registry, repository)| self.repository_in(registry, repository));
         let others = || self.registries.keys().filter(|name| Some(*name) != self.own.as_ref());
         match by_path() {
             Some(named) => own.into_iter().chain([named]).collect(),
-            None => own.into_iter().chain(others().filter_map(|registry| self.within(registry, repository))).collect(),
+            None => own.into_iter().chain(others().filter_map(|registry| self.repository_in(registry, repository))).collect(),
         }
     }
 
-    /// All repositories, with their registries but for this one.
+    /// The names of all repositories, with their registry unless it is this one.
     pub fn repositories(&self) -> Vec<String> {
         let of = |(registry, repositories): (&String, &BTreeMap<String, Repository>)| {
             let own = self.own.as_ref() == Some(registry);
@@ -118,8 +117,8 @@ impl Repositories {
         self.registries.iter().flat_map(of).collect()
     }
 
-    /// A repository of a registry; `nginx` on docker.io is `library/nginx`.
-    fn within(&self, registry: &str, repository: &str) -> Option<(&String, &Repository)> {
+    /// Finds a repository of a registry; `nginx` on docker.io is `library/nginx`.
+    fn repository_in(&self, registry: &str, repository: &str) -> Option<(&String, &Repository)> {
         let hub = matches!(registry, "docker.io" | "registry-1.docker.io" | "index.docker.io");
         let (registry, repositories) = self.registries.get_key_value(if hub { "docker.io" } else { registry })?;
         let short = || (hub && !repository.contains('/')).then(|| repositories.get(&format!("library/{repository}"))).flatten();
@@ -132,7 +131,7 @@ impl Repositories {
 
     fn add_workload(&mut self, name: &Reference, descriptor: Descriptor) {
         if name.registry() == DROPPED_REGISTRY {
-            self.dropped.entry(name.repository().to_owned()).or_default().add(name, descriptor.clone());
+            self.any_registry.entry(name.repository().to_owned()).or_default().add(name, descriptor.clone());
         }
         self.add(name, descriptor);
     }
@@ -149,17 +148,17 @@ impl Repositories {
         repositories.entry(name.repository().to_owned()).or_default()
     }
 
-    /// Adds the container images of a cluster image, those for this machine's platform first: they win where platforms differ.
+    /// Adds the container images of a cluster image, those for this machine's platform first: they win if platforms differ.
     fn add_workloads(&mut self, store: &Store, index: &ImageIndex) {
-        let here = platform_string(&host_platform());
-        let platform = |arm: &Descriptor| arm.annotations().as_ref().and_then(|all| all.get(ANNOTATION_PLATFORM)).cloned();
-        let is_workloads = |arm: &&Descriptor| {
-            arm.artifact_type().as_ref().is_some_and(|kind| *kind == MediaType::from(TYPE_WORKLOADS)) || platform(arm).is_some()
+        let host = platform_string(&host_platform());
+        let platform = |entry: &Descriptor| entry.annotations().as_ref().and_then(|all| all.get(ANNOTATION_PLATFORM)).cloned();
+        let is_workloads = |entry: &&Descriptor| {
+            entry.artifact_type().as_ref().is_some_and(|kind| *kind == MediaType::from(TYPE_WORKLOADS)) || platform(entry).is_some()
         };
-        let mut arms: Vec<&Descriptor> = index.manifests().iter().filter(is_workloads).collect();
-        arms.sort_by_key(|arm| platform(arm).as_deref() != Some(here.as_str()));
-        for arm in arms {
-            let Some(Content::Manifest(manifest)) = self.document(store, arm) else { continue };
+        let mut entries: Vec<&Descriptor> = index.manifests().iter().filter(is_workloads).collect();
+        entries.sort_by_key(|entry| platform(entry).as_deref() != Some(host.as_str()));
+        for entry in entries {
+            let Some(Content::Manifest(manifest)) = self.read_manifest(store, entry) else { continue };
             for layer in manifest.layers() {
                 let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
                 if let Some(name) = reference.and_then(|text| text.parse::<Reference>().ok()) {
@@ -169,8 +168,8 @@ impl Repositories {
         }
     }
 
-    /// A document of the store, if it is there and readable.
-    fn document(&mut self, store: &Store, descriptor: &Descriptor) -> Option<Content> {
+    /// A manifest of the store, if it exists and can be read.
+    fn read_manifest(&mut self, store: &Store, descriptor: &Descriptor) -> Option<Content> {
         let blob = Blob::try_from(descriptor).ok()?;
         if !store.has(&blob) {
             self.incomplete = true;
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_by_registry_by_path_and_alone_when_only_one_is_meant() {
+    fn images_are_found_by_registry_by_path_and_by_a_unique_name() {
         let names = names(&[
             ("docker.io/library/nginx:1", "nginx"),
             ("docker.io/a/b:1", "hub"),
@@ -225,9 +224,9 @@ mod tests {
             (None, "x", "1", "-"),
         ] {
             let found = match names.find(namespace, repository, tag) {
-                Found::One(descriptor) => Digest::try_from(descriptor.digest()).unwrap().to_string(),
-                Found::Nothing => "-".to_owned(),
-                Found::Several(all) => format!("{} registries", all.len()),
+                Lookup::Found(descriptor) => Digest::try_from(descriptor.digest()).unwrap().to_string(),
+                Lookup::NotFound => "-".to_owned(),
+                Lookup::Ambiguous(all) => format!("{} registries", all.len()),
             };
             let expected = if expected.contains("registries") || expected == "-" {
                 expected.to_owned()
@@ -242,18 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pushed_here_is_found_before_what_has_its_name_elsewhere() {
+    fn pushed_images_are_found_before_those_of_other_registries() {
         let mut names = names(&[("docker.io/a/b:1", "hub"), ("docker.io/a/b:2", "hub"), ("sea.hub:5000/a/b:1", "own")]);
         names.own = Some("sea.hub:5000".to_owned());
         for (namespace, tag, expected) in [(None, "1", "own"), (None, "2", "hub"), (Some("docker.io"), "1", "hub")] {
-            let Found::One(found) = names.find(namespace, "a/b", tag) else { panic!("{tag}: not found") };
+            let Lookup::Found(found) = names.find(namespace, "a/b", tag) else { panic!("{tag}: not found") };
             assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
         }
         assert_eq!(names.repositories(), ["docker.io/a/b", "a/b"]);
     }
 
     #[test]
-    fn images_without_their_registry_are_found_whatever_registry_is_asked_for_after_its_own() {
+    fn images_without_a_registry_match_any_registry_after_its_own_images() {
         let mut names = names(&[("docker.io/a/b:1", "hub"), ("sea.hub:5000/pushed:1", "own")]);
         for (name, content) in [("sea.hub:5000/a/b:1", "other"), ("sea.hub:5000/pause:3.2", "pause")] {
             let blob = Blob::of(content.as_bytes());
@@ -268,7 +267,7 @@ mod tests {
             (Some("quay.io"), "pushed", "1", None),
         ] {
             let found = match names.find(namespace, repository, tag) {
-                Found::One(found) => Some(found.digest().to_string()),
+                Lookup::Found(found) => Some(found.digest().to_string()),
                 _ => None,
             };
             assert_eq!(found, expected.map(|content| Digest::of(content.as_bytes()).to_string()), "{namespace:?} {repository}:{tag}");

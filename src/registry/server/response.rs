@@ -1,4 +1,4 @@
-//! Answers: errors as the specification wants them, and blobs as streams.
+//! HTTP responses: errors in the format of the specification, manifests, and blobs as streams.
 
 use std::io::SeekFrom;
 
@@ -10,62 +10,62 @@ use tokio_util::io::ReaderStream;
 
 use crate::image::{Blob, Digest};
 
-/// Blobs are read in pieces of this size; the default of 4 KiB costs most of the throughput.
+/// The buffer size for reading blobs, in bytes; the default of 4 KiB costs most of the throughput.
 const BUFFER: usize = 512 * 1024;
 
-/// Docker's clients look for it.
+/// A header that docker's clients look for.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// An answer with a JSON document.
-pub fn document(status: StatusCode, media_type: &str, document: &Value) -> Response<Body> {
+/// A response with a JSON body.
+pub fn json(status: StatusCode, media_type: &str, document: &Value) -> Response<Body> {
     bytes(status, media_type, document.to_string().into_bytes())
 }
 
-/// An error (OCI distribution specification, "error codes").
+/// An error response (OCI distribution specification, "error codes").
 pub fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    let mut response = document(status, "application/json", &json!({"errors": [{"code": code, "message": message}]}));
+    let mut response = json(status, "application/json", &json!({"errors": [{"code": code, "message": message}]}));
     response.extensions_mut().insert(ErrorResponse(message.to_owned()));
     response
 }
 
-/// An answer without a body, with these headers.
-pub fn bare(status: StatusCode, headers: &[(&'static str, String)]) -> Response<Body> {
+/// A response without a body, with these headers.
+pub fn empty(status: StatusCode, headers: &[(&'static str, String)]) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     for (name, value) in headers {
-        set(&mut response, name, value);
+        set_header(&mut response, name, value);
     }
     response
 }
 
-/// Sets a header, if it can be one.
-pub fn set(response: &mut Response<Body>, name: &'static str, value: &str) {
+/// Sets a header; an invalid value is ignored.
+pub fn set_header(response: &mut Response<Body>, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
-/// What was put is there, under its digest.
+/// The response to a push: 201 with location and digest.
 pub fn created(location: String, digest: &Digest) -> Response<Body> {
-    bare(StatusCode::CREATED, &[("location", location), ("docker-content-digest", digest.to_string())])
+    empty(StatusCode::CREATED, &[("location", location), ("docker-content-digest", digest.to_string())])
 }
 
-/// The refusal of a digest that cannot be read.
-pub fn bad_digest() -> Response<Body> {
+/// The response to an invalid digest: 400.
+pub fn invalid_digest() -> Response<Body> {
     error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "invalid digest: expected sha256: and 64 hex digits, or sha512: and 128")
 }
 
-/// Why a request was refused; for the log.
+/// The message of an error response, for the log.
 #[derive(Debug, Clone)]
 pub struct ErrorResponse(pub String);
 
-/// A manifest; of a HEAD request only what there is to say about it.
+/// A response with a manifest; for HEAD only its headers.
 pub fn manifest(method: &Method, media_type: &str, blob: &Blob, content: Vec<u8>) -> Response<Body> {
     let mut response = bytes(StatusCode::OK, media_type, content);
-    mark(&mut response, blob);
+    set_digest(&mut response, blob);
     if method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
@@ -82,8 +82,8 @@ fn bytes(status: StatusCode, media_type: &str, content: Vec<u8>) -> Response<Bod
     built.unwrap_or_else(|_| Response::new(Body::empty()))
 }
 
-/// Names a blob in the headers of its answer.
-fn mark(response: &mut Response<Body>, blob: &Blob) {
+/// Sets the digest and ETag headers.
+fn set_digest(response: &mut Response<Body>, blob: &Blob) {
     let digest = blob.digest.to_string();
     if let (Ok(digest), Ok(tag)) = (digest.parse(), format!("\"{digest}\"").parse()) {
         response.headers_mut().insert(CONTENT_DIGEST, digest);
@@ -91,10 +91,10 @@ fn mark(response: &mut Response<Body>, blob: &Blob) {
     }
 }
 
-/// A blob or the range of it that was asked for, streamed from its file.
+/// A response with a blob or the requested range of it, streamed from its file.
 pub async fn blob(method: &Method, headers: &HeaderMap, blob: &Blob, mut file: tokio::fs::File) -> std::io::Result<Response<Body>> {
-    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-    let (status, first, length) = match range(asked, blob.size) {
+    let requested = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let (status, first, length) = match range(requested, blob.size) {
         Range::Whole => (StatusCode::OK, 0, blob.size),
         Range::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         Range::Beyond => {
@@ -121,11 +121,11 @@ pub async fn blob(method: &Method, headers: &HeaderMap, blob: &Blob, mut file: t
         Body::from_stream(ReaderStream::with_capacity(file.take(length), BUFFER))
     };
     let mut response = builder.body(body).map_err(std::io::Error::other)?;
-    mark(&mut response, blob);
+    set_digest(&mut response, blob);
     Ok(response)
 }
 
-/// What part of a blob is meant.
+/// The requested part of a blob.
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
     Whole,
@@ -133,8 +133,8 @@ enum Range {
     Beyond,
 }
 
-/// Reads a `Range` header (RFC 9110 section 14.2). What is not one range of bytes is passed over, as the RFC allows; one that ends
-/// before it begins is refused, as the RFC allows too and the OCI conformance tests want.
+/// Parses a `Range` header (RFC 9110 section 14.2). Anything but a single byte range is ignored, as the RFC allows. A range that ends
+/// before it begins is refused, as the RFC allows too and the OCI conformance tests require.
 fn range(header: Option<&str>, size: u64) -> Range {
     let Some((first, last)) = header.and_then(|text| text.trim().strip_prefix("bytes=")).and_then(|text| text.split_once('-')) else {
         return Range::Whole;

@@ -1,4 +1,4 @@
-//! The registry over a store: who may ask what, and who answers.
+//! The state of the registry server, and the dispatch of requests: authorization, then the endpoint.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use super::auth::{Action, Auth};
 use super::repositories::Repositories;
 use super::response;
-use super::route::{Part, Route};
+use super::route::{Endpoint, Route};
 use super::upload_guard::UploadGuard;
 use super::uploads::Uploads;
 use crate::error::{Kind, kind_of};
@@ -22,43 +22,43 @@ use crate::events::Context;
 use crate::image::{Algorithm, Digest};
 use crate::store::Store;
 
-/// A registry over a store.
+/// The state of the registry server.
 pub struct State {
-    /// What it serves.
+    /// The store that it serves.
     pub store: Store,
-    /// Who may use it; anybody if `None`.
-    pub access: Option<Auth>,
-    /// Its own names (`sea.hub:5000`): images asked for under them may be named otherwise in the store. What is pushed is named
+    /// Who may use it; everybody if `None`.
+    pub auth: Option<Auth>,
+    /// Its own names (`sea.hub:5000`). A request for one of them (`?ns=`) matches images of any registry. Pushed images are tagged
     /// under the first.
-    pub own_names: Vec<String>,
-    /// Whether it takes pushes.
+    pub hostnames: Vec<String>,
+    /// Whether it accepts pushes.
     pub writable: bool,
-    /// Whether it deletes.
-    pub deletes: bool,
+    /// Whether it accepts deletes.
+    pub allow_delete: bool,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// Where it tells about errors.
+    /// Receives warnings about refused requests.
     pub ctx: Context,
-    /// The names, as long as the store does not change.
-    pub names: Mutex<Option<(Stamp, Arc<Repositories>)>>,
-    /// What is being uploaded.
+    /// The repositories, cached until the store changes.
+    pub repositories: Mutex<Option<(StoreStamp, Arc<Repositories>)>>,
+    /// The open uploads.
     pub uploads: Uploads,
-    /// What is being pushed and has no name yet.
-    pub pending: UploadGuard,
-    /// Held while documents are put or something is deleted: what a document names must not go meanwhile.
-    pub changing: Mutex<()>,
+    /// Protects pushed blobs that no manifest lists yet from `prune`.
+    pub upload_guard: UploadGuard,
+    /// Held while manifests are put or anything is deleted: the blobs of a manifest must not be deleted meanwhile.
+    pub write_lock: Mutex<()>,
 }
 
-/// Changes when names may have changed.
+/// Changes when the repositories may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub struct StoreStamp {
     index: Option<(SystemTime, u64)>,
     blobs: [Option<SystemTime>; 2],
 }
 
 impl State {
-    /// Answers a request, and says a line about it when it is refused.
-    pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+    /// Handles a request, and warns about it if it fails.
+    pub async fn respond(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
         let (request, body) = request.into_parts();
         let response = match self.route(&request, body).await {
             Ok(response) => response,
@@ -68,7 +68,7 @@ impl State {
             Err(error) => response::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", &format!("{error:#}")),
         };
         let status = response.status();
-        // whoever pushes asks first what is there
+        // clients that push ask for existing blobs first: a 404 is normal
         if self.writable && request.method == Method::HEAD && status == StatusCode::NOT_FOUND {
             return response;
         }
@@ -86,125 +86,125 @@ impl State {
         if route == Route::Token {
             return match request.method {
                 Method::GET => self.token(request).await,
-                // clients that try OAuth2 first then ask with GET
+                // clients that try OAuth2 (POST) fall back to GET
                 _ => Ok(unsupported("request tokens with GET")),
             };
         }
-        if let Some(refused) = self.refused(request, &route).await? {
+        if let Some(refused) = self.check_access(request, &route).await? {
             return Ok(refused);
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let (site, query) = (self.clone(), query(request).to_owned());
+        let (state, query) = (self.clone(), query(request).to_owned());
         match route {
-            Route::Version if reads => Ok(response::document(StatusCode::OK, "application/json", &json!({}))),
-            Route::Catalog if reads => spawn_blocking(move || site.catalog(&query)).await?,
-            Route::In { repository, part } if reads => self.read(request, &repository, part).await,
-            Route::In { repository, part } => self.write(request, body, &repository, part).await,
+            Route::Version if reads => Ok(response::json(StatusCode::OK, "application/json", &json!({}))),
+            Route::Catalog if reads => spawn_blocking(move || state.catalog(&query)).await?,
+            Route::Repository { repository, endpoint } if reads => self.read(request, &repository, endpoint).await,
+            Route::Repository { repository, endpoint } => self.write(request, body, &repository, endpoint).await,
             _ => Ok(unsupported("this endpoint is read-only")),
         }
     }
 
-    async fn read(self: &Arc<Self>, request: &Parts, repository: &str, part: Part) -> Result<Response<Body>> {
-        let (site, repository, query) = (self.clone(), repository.to_owned(), query(request).to_owned());
-        match part {
-            Part::Blob(digest) => {
-                // whoever pushes asks so, and leaves out what is there
+    async fn read(self: &Arc<Self>, request: &Parts, repository: &str, endpoint: Endpoint) -> Result<Response<Body>> {
+        let (state, repository, query) = (self.clone(), repository.to_owned(), query(request).to_owned());
+        match endpoint {
+            Endpoint::Blob(digest) => {
+                // clients that push skip the blobs that exist: they must not be pruned now
                 if self.writable
                     && request.method == Method::HEAD
-                    && let Ok(known) = digest.parse()
+                    && let Ok(cache) = digest.parse()
                 {
-                    self.hold_if_there(known).await?;
+                    self.protect_if_present(cache).await?;
                 }
                 self.blob(request, &digest).await
             }
-            Part::Manifest(version) => {
+            Endpoint::Manifest(version) => {
                 let method = request.method.clone();
-                spawn_blocking(move || site.manifest(&method, &repository, &version, &query)).await?
+                spawn_blocking(move || state.manifest(&method, &repository, &version, &query)).await?
             }
-            Part::Tags => spawn_blocking(move || site.tags(&repository, &query)).await?,
-            Part::Referrers(subject) => spawn_blocking(move || site.referrers(&repository, &subject, &query)).await?,
-            Part::Upload(id) if self.writable => self.upload(request, Body::empty(), &repository, &id).await,
-            Part::Upload(_) | Part::Uploads => Ok(unsupported("this endpoint cannot be read")),
+            Endpoint::Tags => spawn_blocking(move || state.tags(&repository, &query)).await?,
+            Endpoint::Referrers(subject) => spawn_blocking(move || state.referrers(&repository, &subject, &query)).await?,
+            Endpoint::Upload(id) if self.writable => self.upload(request, Body::empty(), &repository, &id).await,
+            Endpoint::Upload(_) | Endpoint::Uploads => Ok(unsupported("this endpoint cannot be read")),
         }
     }
 
-    /// Keeps what is being pushed from being pruned.
-    pub async fn hold(self: &Arc<Self>, what: impl ToString) -> Result<()> {
-        let (site, what) = (self.clone(), what.to_string());
-        spawn_blocking(move || site.pending.add(what)).await?
+    /// Protects an upload or blob from `prune` until a manifest lists it.
+    pub async fn protect(self: &Arc<Self>, what: impl ToString) -> Result<()> {
+        let (state, what) = (self.clone(), what.to_string());
+        spawn_blocking(move || state.upload_guard.add(what)).await?
     }
 
-    /// As [`Site::hold`], of a blob that is there; whether it is.
-    pub async fn hold_if_there(self: &Arc<Self>, digest: Digest) -> Result<bool> {
+    /// As [`State::protect`] for a blob, if it exists; returns whether it does.
+    pub async fn protect_if_present(self: &Arc<Self>, digest: Digest) -> Result<bool> {
         if self.store.size_of(&digest).is_none() {
             return Ok(false);
         }
-        self.hold(digest).await?;
-        // a prune may have been faster
+        self.protect(digest).await?;
+        // prune may have deleted it meanwhile
         Ok(self.store.size_of(&digest).is_some())
     }
 
-    async fn write(self: &Arc<Self>, request: &Parts, body: Body, repository: &str, part: Part) -> Result<Response<Body>> {
-        let (site, repository) = (self.clone(), repository.to_owned());
-        let deletes = request.method == Method::DELETE && !matches!(part, Part::Upload(_));
+    async fn write(self: &Arc<Self>, request: &Parts, body: Body, repository: &str, endpoint: Endpoint) -> Result<Response<Body>> {
+        let (state, repository) = (self.clone(), repository.to_owned());
+        let deletes = request.method == Method::DELETE && !matches!(endpoint, Endpoint::Upload(_));
         if !self.writable {
             return Ok(unsupported("this registry is read-only: start it with `--writable`"));
         }
-        if deletes && !self.deletes {
+        if deletes && !self.allow_delete {
             return Ok(unsupported("deletes are disabled: start the registry with `--allow-delete`"));
         }
-        match (&request.method, part) {
-            (&Method::POST, Part::Uploads) => self.begin(request, body, &repository).await,
-            (&Method::PATCH | &Method::PUT | &Method::DELETE, Part::Upload(id)) => self.upload(request, body, &repository, &id).await,
-            (&Method::PUT, Part::Manifest(version)) => self.put_manifest(request, body, repository, version).await,
-            (&Method::DELETE, Part::Manifest(version)) => spawn_blocking(move || site.delete_manifest(&repository, &version)).await?,
-            (&Method::DELETE, Part::Blob(digest)) => spawn_blocking(move || site.delete_blob(&digest)).await?,
+        match (&request.method, endpoint) {
+            (&Method::POST, Endpoint::Uploads) => self.start_upload(request, body, &repository).await,
+            (&Method::PATCH | &Method::PUT | &Method::DELETE, Endpoint::Upload(id)) => self.upload(request, body, &repository, &id).await,
+            (&Method::PUT, Endpoint::Manifest(version)) => self.put_manifest(request, body, repository, version).await,
+            (&Method::DELETE, Endpoint::Manifest(version)) => spawn_blocking(move || state.delete_manifest(&repository, &version)).await?,
+            (&Method::DELETE, Endpoint::Blob(digest)) => spawn_blocking(move || state.delete_blob(&digest)).await?,
             (method, _) => Ok(unsupported(&format!("{method} is not allowed at this endpoint"))),
         }
     }
 
-    /// The refusal of a request that its sender may not make.
-    async fn refused(self: &Arc<Self>, request: &Parts, route: &Route) -> Result<Option<Response<Body>>> {
-        if self.access.is_none() {
+    /// Checks the permission for a request; returns the 401 response if it is denied.
+    async fn check_access(self: &Arc<Self>, request: &Parts, route: &Route) -> Result<Option<Response<Body>>> {
+        if self.auth.is_none() {
             return Ok(None);
         }
-        let (site, route, header) = (self.clone(), route.clone(), authorization(request));
+        let (state, route, header) = (self.clone(), route.clone(), authorization(request));
         let reads = matches!(request.method, Method::GET | Method::HEAD);
-        let asked = move || {
-            let wish = wish(&route, reads);
-            let allowed = site.access.as_ref().is_none_or(|access| access.allows(header.as_deref(), &wish));
-            if allowed { None } else { Some(wish.scope()) }
+        let check = move || {
+            let action = action_of(&route, reads);
+            let allowed = state.auth.as_ref().is_none_or(|auth| auth.allows(header.as_deref(), &action));
+            if allowed { None } else { Some(action.scope()) }
         };
-        Ok(spawn_blocking(asked).await?.map(|scope| self.challenge(request, scope)))
+        Ok(spawn_blocking(check).await?.map(|scope| self.challenge(request, scope)))
     }
 
-    /// Says how to show who one is.
+    /// The 401 response, with how to authenticate.
     fn challenge(&self, request: &Parts, scope: Option<String>) -> Response<Body> {
         let mut response = response::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
         let host = request.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let challenge = match self.access.as_ref().is_some_and(|access| access.tokens.is_some()) {
+        let challenge = match self.auth.as_ref().is_some_and(|auth| auth.tokens.is_some()) {
             true => {
                 let scope = scope.map_or_else(String::new, |scope| format!(",scope=\"{scope}\""));
                 format!("Bearer realm=\"{}://{host}/token\",service=\"{host}\"{scope}", self.scheme)
             }
             false => "Basic realm=\"sealift\"".to_owned(),
         };
-        response::set(&mut response, "www-authenticate", &challenge);
+        response::set_header(&mut response, "www-authenticate", &challenge);
         response
     }
 
-    /// Gives out a token to a user, and to others where they may pull.
+    /// Issues a token to a user, and to anonymous clients if they may pull.
     async fn token(self: &Arc<Self>, request: &Parts) -> Result<Response<Body>> {
-        let (site, header, query) = (self.clone(), authorization(request), query(request).to_owned());
-        let given = spawn_blocking(move || {
-            let access = site.access.as_ref()?;
-            let tokens = access.tokens.as_ref()?;
+        let (state, header, query) = (self.clone(), authorization(request), query(request).to_owned());
+        let issued = spawn_blocking(move || {
+            let auth = state.auth.as_ref()?;
+            let tokens = auth.tokens.as_ref()?;
             match header {
-                Some(header) => Some(access.knows(&header).then(|| tokens.give(&query, true))),
-                None => Some(access.anonymous_pull.then(|| tokens.give(&query, false))),
+                Some(header) => Some(auth.authenticates(&header).then(|| tokens.issue(&query, true))),
+                None => Some(auth.anonymous_pull.then(|| tokens.issue(&query, false))),
             }
         });
-        Ok(match given.await? {
+        Ok(match issued.await? {
             Some(Some(token)) => token,
             Some(None) => {
                 let mut refused = response::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "incorrect user name or password");
@@ -215,57 +215,57 @@ impl State {
         })
     }
 
-    /// The registry that the client wants the image from, by containerd's `ns`; none when that is this registry itself.
+    /// The original registry of the requested image (containerd's `ns`); `None` if it is this registry.
     pub fn namespace(&self, query: &str) -> Option<String> {
-        parameter(query, "ns").filter(|namespace| !namespace.is_empty() && !self.own_names.contains(namespace))
+        parameter(query, "ns").filter(|namespace| !namespace.is_empty() && !self.hostnames.contains(namespace))
     }
 
-    /// The names of the store as it is now.
-    pub fn names(&self) -> Result<Arc<Repositories>> {
-        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((stamp, names)) = &*known
-            && *stamp == self.stamp(names.incomplete)
+    /// The repositories of the store as it is now.
+    pub fn repositories(&self) -> Result<Arc<Repositories>> {
+        let mut cache = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((stamp, repositories)) = &*cache
+            && *stamp == self.stamp(repositories.incomplete)
         {
-            return Ok(names.clone());
+            return Ok(repositories.clone());
         }
-        // the stamp is taken before reading: what changes meanwhile is read again next time
+        // the stamp is taken before reading, so that changes meanwhile are read the next time
         let (with_blobs, without) = (self.stamp(true), self.stamp(false));
-        let names = Arc::new(Repositories::read(&self.store, self.own_names.first().map(String::as_str))?);
-        *known = Some((if names.incomplete { with_blobs } else { without }, names.clone()));
-        Ok(names)
+        let repositories = Arc::new(Repositories::read(&self.store, self.hostnames.first().map(String::as_str))?);
+        *cache = Some((if repositories.incomplete { with_blobs } else { without }, repositories.clone()));
+        Ok(repositories)
     }
 
-    fn stamp(&self, with_blobs: bool) -> Stamp {
+    fn stamp(&self, with_blobs: bool) -> StoreStamp {
         let index = std::fs::metadata(self.store.root().join("index.json")).ok();
         let index = index.and_then(|metadata| Some((metadata.modified().ok()?, std::os::unix::fs::MetadataExt::ino(&metadata))));
         let changed =
             |algorithm: Algorithm| std::fs::metadata(self.store.root().join("blobs").join(algorithm.name())).ok()?.modified().ok();
-        Stamp { index, blobs: if with_blobs { Algorithm::ALL.map(changed) } else { Default::default() } }
+        StoreStamp { index, blobs: if with_blobs { Algorithm::ALL.map(changed) } else { Default::default() } }
     }
 }
 
-/// What a request wants to do.
-fn wish(route: &Route, reads: bool) -> Action<'_> {
+/// The action of a route.
+fn action_of(route: &Route, reads: bool) -> Action<'_> {
     match route {
-        Route::In { part: Part::Upload(_), repository } => Action::Push(repository),
-        Route::In { repository, .. } if reads => Action::Pull(repository),
-        Route::In { repository, .. } => Action::Push(repository),
+        Route::Repository { endpoint: Endpoint::Upload(_), repository } => Action::Push(repository),
+        Route::Repository { repository, .. } if reads => Action::Pull(repository),
+        Route::Repository { repository, .. } => Action::Push(repository),
         Route::Catalog => Action::Catalog,
-        Route::Version | Route::Token => Action::Enter,
+        Route::Version | Route::Token => Action::Authenticate,
     }
 }
 
-/// The refusal of what this registry does not do.
+/// The response to an unsupported operation: 405.
 pub fn unsupported(message: &str) -> Response<Body> {
     response::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
 }
 
-/// The query of a request.
+/// The query string of a request.
 pub fn query(request: &Parts) -> &str {
     request.uri.query().unwrap_or_default()
 }
 
-/// One parameter of a query.
+/// The first value of a query parameter, decoded.
 pub fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

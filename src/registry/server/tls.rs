@@ -1,4 +1,4 @@
-//! HTTPS for the registry server.
+//! TLS for the registry server.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,10 +14,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Failure;
 
-/// A client that does not finish the handshake within this time is dropped.
+/// The timeout for the TLS handshake of a client.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Reads certificate chain and key, both PEM.
+/// Reads certificate chain and key, both PEM. Unusable files are an error of kind `Usage`.
 pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let pem = fs_err::read(certificate)?;
@@ -33,14 +33,14 @@ pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts TLS connections; handshakes run beside each other, so that a slow client holds nobody up.
+/// Accepts TLS connections; handshakes run concurrently, so that a slow client does not block others.
 pub struct TlsListener {
     accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     local: SocketAddr,
 }
 
 impl TlsListener {
-    /// Accepts on `listener`.
+    /// Starts accepting on `listener`.
     pub fn new(listener: TcpListener, acceptor: TlsAcceptor) -> Result<Self> {
         let local = listener.local_addr()?;
         let (sender, accepted) = mpsc::channel(64);
@@ -51,7 +51,7 @@ impl TlsListener {
 
 async fn accept(mut listener: TcpListener, acceptor: TlsAcceptor, sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
     loop {
-        // axum's own accept waits and goes on when the process is out of file descriptors
+        // axum's accept waits and continues when the process is out of file descriptors
         let (stream, peer) = tokio::select! {
             accepted = axum::serve::Listener::accept(&mut listener) => accepted,
             () = sender.closed() => return,

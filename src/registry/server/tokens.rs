@@ -1,5 +1,5 @@
-//! Tokens instead of passwords (distribution token specification): given out at `/token`, good for some minutes and for what was
-//! asked. They are remembered by this process alone; whoever comes with one from before a restart is asked for a new one.
+//! Tokens (distribution token specification): issued at `/token`, valid for five minutes and for the requested scopes. They are kept
+//! in memory: after a restart, clients have to request new ones.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,12 @@ use super::auth::Action;
 use super::response;
 use crate::image::Digest;
 
-/// How long a token is good.
-const LIFE: Duration = Duration::from_secs(300);
-/// Tokens remembered at once; more are refused until some have run out.
-const MOST: usize = 100_000;
+/// How long a token is valid.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// The limit for valid tokens; more are refused until some have expired.
+const MAX_TOKENS: usize = 100_000;
 
-/// The tokens given out, by their digests.
+/// The issued tokens, by their digests.
 #[derive(Debug, Default)]
 pub struct Tokens {
     grants: Mutex<HashMap<Digest, Grant>>,
@@ -28,13 +28,13 @@ pub struct Tokens {
 
 #[derive(Debug)]
 struct Grant {
-    until: Instant,
-    /// Whether a user asked for it.
+    expires: Instant,
+    /// Whether it was issued to a user, not to an anonymous client.
     user: bool,
     scopes: Vec<Scope>,
 }
 
-/// What a token is good for in one repository.
+/// The permissions of a token in one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scope {
     repository: String,
@@ -43,32 +43,32 @@ struct Scope {
 }
 
 impl Tokens {
-    /// Whether a token is good for this.
-    pub fn allow(&self, token: &str, wish: &Action) -> bool {
+    /// Whether a token is valid for this action.
+    pub fn allows(&self, token: &str, action: &Action) -> bool {
         let grants = self.grants();
-        let Some(grant) = grants.get(&Digest::of(token.as_bytes())).filter(|grant| grant.until > Instant::now()) else { return false };
-        match wish {
-            Action::Enter => true,
+        let Some(grant) = grants.get(&Digest::of(token.as_bytes())).filter(|grant| grant.expires > Instant::now()) else { return false };
+        match action {
+            Action::Authenticate => true,
             Action::Catalog => grant.user,
-            Action::Pull(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.pull),
-            Action::Push(wanted) => grant.scopes.iter().any(|scope| scope.repository == *wanted && scope.push),
+            Action::Pull(repository) => grant.scopes.iter().any(|scope| scope.repository == *repository && scope.pull),
+            Action::Push(repository) => grant.scopes.iter().any(|scope| scope.repository == *repository && scope.push),
         }
     }
 
-    /// Gives out a token for what the query asks: all of it to a user, pulling to others.
-    pub fn give(&self, query: &str, user: bool) -> Response<Body> {
-        let asked = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "scope");
-        let scopes = asked.flat_map(|(_, scopes)| scopes.split(' ').filter_map(Scope::parse).collect::<Vec<_>>());
+    /// Issues a token for the scopes in the query: all of them to a user, only pull to an anonymous client.
+    pub fn issue(&self, query: &str, user: bool) -> Response<Body> {
+        let requested = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "scope");
+        let scopes = requested.flat_map(|(_, scopes)| scopes.split(' ').filter_map(Scope::parse).collect::<Vec<_>>());
         let scopes = scopes.map(|scope| Scope { push: scope.push && user, ..scope }).collect();
         let token = hex::encode(rand::rng().random::<[u8; 32]>());
         let mut grants = self.grants();
-        grants.retain(|_, grant| grant.until > Instant::now());
-        if grants.len() >= MOST {
+        grants.retain(|_, grant| grant.expires > Instant::now());
+        if grants.len() >= MAX_TOKENS {
             return response::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many tokens in use: try again later");
         }
-        grants.insert(Digest::of(token.as_bytes()), Grant { until: Instant::now() + LIFE, user, scopes });
-        let answer = json!({"token": token, "access_token": token, "expires_in": LIFE.as_secs()});
-        response::document(StatusCode::OK, "application/json", &answer)
+        grants.insert(Digest::of(token.as_bytes()), Grant { expires: Instant::now() + LIFETIME, user, scopes });
+        let answer = json!({"token": token, "access_token": token, "expires_in": LIFETIME.as_secs()});
+        response::json(StatusCode::OK, "application/json", &answer)
     }
 
     fn grants(&self) -> MutexGuard<'_, HashMap<Digest, Grant>> {
@@ -77,11 +77,11 @@ impl Tokens {
 }
 
 impl Scope {
-    /// Reads `repository:a/b:pull,push`; other kinds of resources are passed over.
+    /// Parses `repository:a/b:pull,push`; other resource types give `None`.
     fn parse(text: &str) -> Option<Scope> {
         let (repository, actions) = text.strip_prefix("repository:")?.rsplit_once(':')?;
-        let asks = |names: &[&str]| actions.split(',').any(|action| names.contains(&action));
-        Some(Scope { repository: repository.to_owned(), pull: asks(&["pull", "*"]), push: asks(&["push", "delete", "*"]) })
+        let has_any = |names: &[&str]| actions.split(',').any(|action| names.contains(&action));
+        Some(Scope { repository: repository.to_owned(), pull: has_any(&["pull", "*"]), push: has_any(&["push", "delete", "*"]) })
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_read() {
+    fn scopes_are_parsed() {
         let scope = |repository: &str, pull, push| Some(Scope { repository: repository.to_owned(), pull, push });
         for (text, expected) in [
             ("repository:a/b:pull,push", scope("a/b", true, true)),
@@ -106,15 +106,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_good_for_what_was_asked_and_no_more() {
+    async fn a_token_is_valid_for_the_requested_scopes_only() {
         let tokens = Tokens::default();
-        let take = async |query: &str, user: bool| {
-            let body = axum::body::to_bytes(tokens.give(query, user).into_body(), 10_000).await.unwrap();
+        let issue = async |query: &str, user: bool| {
+            let body = axum::body::to_bytes(tokens.issue(query, user).into_body(), 10_000).await.unwrap();
             serde_json::from_slice::<serde_json::Value>(&body).unwrap()["token"].as_str().unwrap().to_owned()
         };
-        let wide = take("service=x&scope=repository%3Aa%3Apull%2Cpush&scope=repository:b:pull", true).await;
-        let anonymous = take("scope=repository:a:pull,push", false).await;
-        for (token, wish, expected) in [
+        let wide = issue("service=x&scope=repository%3Aa%3Apull%2Cpush&scope=repository:b:pull", true).await;
+        let anonymous = issue("scope=repository:a:pull,push", false).await;
+        for (token, action, expected) in [
             (&wide, Action::Push("a"), true),
             (&wide, Action::Pull("b"), true),
             (&wide, Action::Push("b"), false),
@@ -123,10 +123,10 @@ mod tests {
             (&anonymous, Action::Pull("a"), true),
             (&anonymous, Action::Push("a"), false),
             (&anonymous, Action::Catalog, false),
-            (&anonymous, Action::Enter, true),
-            (&"x".to_owned(), Action::Enter, false),
+            (&anonymous, Action::Authenticate, true),
+            (&"x".to_owned(), Action::Authenticate, false),
         ] {
-            assert_eq!(tokens.allow(token, &wish), expected, "{wish:?}");
+            assert_eq!(tokens.allows(token, &action), expected, "{action:?}");
         }
     }
 }

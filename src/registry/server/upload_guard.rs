@@ -1,5 +1,5 @@
-//! What somebody is pushing: uploads that are open, and blobs that no manifest names yet. `prune` by another process would delete
-//! them, so it waits for them, but not for ever: clients go away.
+//! Protects open uploads, and pushed blobs that no manifest lists yet, from `prune` in another process: `prune` waits for them, until
+//! the client has been idle for too long.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,90 +10,90 @@ use anyhow::Result;
 use crate::image::Digest;
 use crate::store::{SharedLock, Store};
 
-/// After so long without a sign of life, a push counts as given up.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// After this time without a request, a push counts as abandoned.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is being pushed into a store.
+/// The uploads and blobs that are being pushed into a store.
 pub struct UploadGuard {
     store: Store,
-    held: Arc<Mutex<Option<Held>>>,
+    pending: Arc<Mutex<Option<Pending>>>,
 }
 
-struct Held {
-    /// Keeps the store from being pruned.
+struct Pending {
+    /// Blocks `prune`.
     lock: Option<SharedLock>,
     /// Ids of uploads, and digests of blobs.
-    what: BTreeSet<String>,
+    ids: BTreeSet<String>,
     touched: Instant,
 }
 
 impl UploadGuard {
-    /// Nothing yet.
+    /// A guard that protects nothing yet.
     pub fn new(store: Store) -> Self {
-        UploadGuard { store, held: Arc::default() }
+        UploadGuard { store, pending: Arc::default() }
     }
 
-    /// Somebody uploads something, or relies on a blob that is there. Waits while the store is pruned.
+    /// Protects an upload (by its id) or a blob (by its digest). Waits while the store is pruned.
     pub fn add(&self, what: impl ToString) -> Result<()> {
-        let mut held = self.held();
-        match &mut *held {
-            Some(held) => {
-                held.what.insert(what.to_string());
-                held.touched = Instant::now();
+        let mut guard = self.pending();
+        match &mut *guard {
+            Some(pending) => {
+                pending.ids.insert(what.to_string());
+                pending.touched = Instant::now();
             }
             None => {
                 let lock = Some(self.store.lock_shared()?);
-                *held = Some(Held { lock, what: BTreeSet::from([what.to_string()]), touched: Instant::now() });
-                tokio::spawn(give_up(self.held.clone()));
+                *guard = Some(Pending { lock, ids: BTreeSet::from([what.to_string()]), touched: Instant::now() });
+                tokio::spawn(expire(self.pending.clone()));
             }
         }
         Ok(())
     }
 
-    /// These are named now, or given up.
+    /// Ends the protection of uploads and blobs: a manifest lists them now, or they are abandoned.
     pub fn done<'a>(&self, what: impl IntoIterator<Item = &'a str>) {
-        let mut held = self.held();
-        let Some(pending) = &mut *held else { return };
-        for done in what {
-            pending.what.remove(done);
+        let mut guard = self.pending();
+        let Some(pending) = &mut *guard else { return };
+        for id in what {
+            pending.ids.remove(id);
         }
-        if pending.what.is_empty() {
-            *held = None;
+        if pending.ids.is_empty() {
+            *guard = None;
         }
     }
 
-    /// Deletes a blob, which needs the store alone: what others push is held again at once.
+    /// Deletes a blob, which needs the exclusive lock: the shared lock is released and taken again.
     pub fn remove(&self, digest: &Digest) -> Result<bool> {
-        let mut held = self.held();
-        if let Some(held) = &mut *held {
-            held.lock = None;
+        let mut guard = self.pending();
+        if let Some(pending) = &mut *guard {
+            pending.lock = None;
         }
         let removed = self.store.remove(digest);
-        if let Some(held) = &mut *held {
-            held.what.remove(&digest.to_string());
-            held.lock = Some(self.store.lock_shared()?);
+        if let Some(pending) = &mut *guard {
+            pending.ids.remove(&digest.to_string());
+            pending.lock = Some(self.store.lock_shared()?);
         }
         removed
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        held(&self.held)
+    fn pending(&self) -> MutexGuard<'_, Option<Pending>> {
+        lock(&self.pending)
     }
 }
 
-fn held(of: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
+fn lock(of: &Mutex<Option<Pending>>) -> MutexGuard<'_, Option<Pending>> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets go once nobody has given a sign of life for long.
-async fn give_up(of: Arc<Mutex<Option<Held>>>) {
+/// Ends all protection after [`TIMEOUT`] without a request.
+async fn expire(of: Arc<Mutex<Option<Pending>>>) {
     loop {
-        let left = match &*held(&of) {
-            Some(held) => PATIENCE.saturating_sub(held.touched.elapsed()),
+        let left = match &*lock(&of) {
+            Some(pending) => TIMEOUT.saturating_sub(pending.touched.elapsed()),
             None => return,
         };
         if left.is_zero() {
-            *held(&of) = None;
+            *lock(&of) = None;
             return;
         }
         tokio::time::sleep(left).await;
@@ -106,25 +106,25 @@ mod tests {
     use crate::events::Context;
 
     #[tokio::test]
-    async fn nothing_is_pruned_until_all_that_was_pushed_is_named() {
+    async fn nothing_is_pruned_until_all_pushed_blobs_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let pending = UploadGuard::new(store.clone());
+        let guard = UploadGuard::new(store.clone());
         let cancelled = || {
             let ctx = Context::silent();
             ctx.cancel().cancel();
             store.prune(false, &ctx).is_err()
         };
         let blob = store.put(b"pushed").unwrap();
-        pending.add("upload").unwrap();
-        pending.add(blob.digest).unwrap();
-        assert!(cancelled(), "a prune waits, until it is told to stop");
-        pending.done(["upload"]);
+        guard.add("upload").unwrap();
+        guard.add(blob.digest).unwrap();
+        assert!(cancelled(), "prune waits until it is cancelled");
+        guard.done(["upload"]);
         assert!(cancelled());
         let other = store.put(b"other").unwrap();
-        assert!(pending.remove(&other.digest).unwrap(), "what is asked to be deleted is");
-        assert!(cancelled(), "and the rest is held still");
-        pending.done([blob.digest.to_string().as_str()]);
+        assert!(guard.remove(&other.digest).unwrap(), "the requested blob is deleted");
+        assert!(cancelled(), "the others are still protected");
+        guard.done([blob.digest.to_string().as_str()]);
         store.prune(false, &Context::silent()).unwrap();
         assert!(!store.has(&blob));
     }

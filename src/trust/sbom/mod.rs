@@ -206,7 +206,7 @@ fn is_image(manifest: &ImageManifest) -> bool {
 }
 
 fn manifest_for(store: &Store, root: &Descriptor, platform: &Platform) -> Result<Option<(Digest, ImageManifest)>> {
-    match store.document(root)? {
+    match store.read_manifest(root)? {
         Content::Manifest(manifest) => Ok(Some((Blob::try_from(root)?.digest, *manifest))),
         Content::Index(index) => {
             let fits = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|own| serves(own, platform));
@@ -214,7 +214,7 @@ fn manifest_for(store: &Store, root: &Descriptor, platform: &Platform) -> Result
             if !store.has(&Blob::try_from(arm)?) {
                 return Ok(None);
             }
-            match store.document(arm)? {
+            match store.read_manifest(arm)? {
                 Content::Manifest(manifest) => Ok(Some((Blob::try_from(arm)?.digest, *manifest))),
                 _ => bail!("{} is no image manifest", arm.digest()),
             }

@@ -1,4 +1,4 @@
-//! The API versions of kubeadm's documents, and what is written differently in each.
+//! The API versions of the kubeadm configuration, and the differences between them.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::clusterfile::merge::object;
 use crate::error::Failure;
 
-/// An API version of kubeadm's documents.
+/// An API version of the kubeadm configuration (https://kubernetes.io/docs/reference/config-api/).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiVersion {
     /// Until Kubernetes 1.14.
@@ -19,7 +19,7 @@ pub enum ApiVersion {
     V1Beta4,
 }
 
-/// A Kubernetes version as far as it matters here: major and minor.
+/// A Kubernetes release: major and minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
     major: u32,
@@ -27,14 +27,17 @@ pub struct Release {
 }
 
 impl Release {
-    /// Reads `v1.20.2`, `1.31`, `v1.22.15-aliyun.1`.
+    /// Parses `v1.20.2`, `1.31`, `v1.22.15-aliyun.1`.
+    ///
+    /// # Errors
+    /// `Usage` if it does not start with two numbers.
     pub fn parse(version: &str) -> Result<Release> {
         let mut parts = version.trim().trim_start_matches('v').split(['.', '-', '+']);
         let mut number = || parts.next().and_then(|part| part.parse().ok());
         match (number(), number()) {
             (Some(major), Some(minor)) => Ok(Release { major, minor }),
             _ => Err(Failure::usage(format!("`{version}` is not a Kubernetes version"))
-                .hint("write it as `v1.20.2`, in the image's label `cluster.alpha.sealer.io/cluster-runtime-version`")
+                .hint("build the image with `LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.20.2`")
                 .into()),
         }
     }
@@ -44,7 +47,7 @@ impl Release {
         self >= Release { major: 1, minor }
     }
 
-    /// The newest API version that its kubeadm reads.
+    /// The newest API version that the kubeadm of this release reads.
     pub fn api_version(self) -> ApiVersion {
         match self {
             _ if self.is_at_least(31) => ApiVersion::V1Beta4,
@@ -56,7 +59,7 @@ impl Release {
 }
 
 impl ApiVersion {
-    /// As documents write it.
+    /// The `apiVersion` of documents.
     pub fn name(self) -> &'static str {
         match self {
             ApiVersion::V1Beta1 => "kubeadm.k8s.io/v1beta1",
@@ -66,7 +69,7 @@ impl ApiVersion {
         }
     }
 
-    /// Rewrites a document, which has arguments as maps, to what this version reads.
+    /// Converts a document, with arguments as maps, to this version: removes unknown fields, moves those that have moved.
     pub fn adapt(self, document: &mut Value) {
         if self < ApiVersion::V1Beta2 {
             remove(document, &["certificateKey"]);
@@ -87,7 +90,7 @@ impl ApiVersion {
         }
     }
 
-    /// How long kubeadm waits for the control plane is said in the init document since v1beta4.
+    /// Moves the timeout of the control plane from ClusterConfiguration to InitConfiguration, where v1beta4 has it.
     pub fn move_health_timeout(self, configuration: &Value, init: &mut Value) {
         if let Some(timeout) = configuration.pointer("/apiServer/timeoutForControlPlane")
             && self >= ApiVersion::V1Beta4
@@ -96,7 +99,7 @@ impl ApiVersion {
         }
     }
 
-    /// Timeouts have a section of their own since v1beta4.
+    /// Moves timeouts to the section `timeouts`, where v1beta4 has them.
     fn move_timeouts(self, document: &mut Value) {
         remove(document, &["apiServer", "timeoutForControlPlane"]);
         if let Some(timeout) = remove(document, &["discovery", "timeout"]) {
@@ -105,7 +108,7 @@ impl ApiVersion {
     }
 }
 
-/// Sets a timeout, unless the document says it already.
+/// Sets a timeout, unless the document sets it already.
 fn set_timeout(document: &mut Value, name: &str, timeout: Value) {
     object(object(document).entry("timeouts").or_insert(Value::Null)).entry(name).or_insert(timeout);
 }
@@ -116,12 +119,12 @@ fn remove(document: &mut Value, path: &[&str]) -> Option<Value> {
     parent.as_object_mut()?.shift_remove(*last)
 }
 
-/// Whether a field holds arguments of a program.
-fn holds_arguments(field: &str) -> bool {
+/// Whether a field contains the arguments of a program.
+fn is_arguments_field(field: &str) -> bool {
     ["extraArgs", "kubeletExtraArgs"].contains(&field)
 }
 
-/// Arguments are maps until v1beta3 and lists of name and value since v1beta4; we merge them as maps.
+/// Converts arguments to maps, as until v1beta3; since v1beta4 they are lists of name and value. Maps can be merged.
 pub fn arguments_to_maps(document: &mut Value) {
     each_arguments(document, &|arguments| {
         let Value::Array(list) = arguments else { return };
@@ -141,7 +144,7 @@ fn each_arguments(value: &mut Value, change: &dyn Fn(&mut Value)) {
     match value {
         Value::Object(fields) => {
             for (name, child) in fields.iter_mut() {
-                if holds_arguments(name) { change(child) } else { each_arguments(child, change) }
+                if is_arguments_field(name) { change(child) } else { each_arguments(child, change) }
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| each_arguments(item, change)),
@@ -149,7 +152,7 @@ fn each_arguments(value: &mut Value, change: &dyn Fn(&mut Value)) {
     }
 }
 
-/// Arguments are text for kubeadm, also where YAML reads a number or a boolean.
+/// Converts arguments to strings, as kubeadm requires, where YAML has a number or a boolean.
 pub fn arguments_to_text(document: &mut Value) {
     each_arguments(document, &|arguments| {
         for value in arguments.as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_go_both_ways() {
+    fn arguments_are_converted_to_maps_and_to_lists() {
         let mut document = json!({"apiServer": {"extraArgs": [{"name": "v", "value": 4}, {"name": "a", "value": "b"}]}});
         arguments_to_maps(&mut document);
         arguments_to_text(&mut document);
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_move_to_their_section_and_are_not_lost() {
+    fn timeouts_move_to_the_section_timeouts() {
         let (mut configuration, mut init) = (json!({"apiServer": {"timeoutForControlPlane": "9m0s"}}), json!({}));
         for (api, expected) in
             [(ApiVersion::V1Beta3, json!({})), (ApiVersion::V1Beta4, json!({"timeouts": {"controlPlaneComponentHealthCheck": "9m0s"}}))]

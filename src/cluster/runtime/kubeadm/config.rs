@@ -1,7 +1,7 @@
-//! The documents that `kubeadm init` and `kubeadm join` read, made of what the image, the Clusterfile and the hosts say. Pure.
+//! The configuration of `kubeadm init` and `kubeadm join`, merged from the image, the Clusterfile and the hosts. Pure.
 //!
-//! For each field: Clusterfile over computed over image over built-in. What only we can know (addresses, endpoint, node
-//! names, tokens, the version that the image brings) is always ours. Names of the API server's certificate are united.
+//! Precedence of each field: Clusterfile, computed, image, built-in. Addresses, endpoint, node names, tokens and the version of
+//! Kubernetes are always computed. The names of the API server's certificate (`certSANs`) are the union of all.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,66 +15,69 @@ use crate::clusterfile::{KubeadmDocuments, Networks, Taint, networks_of};
 
 use super::api_version::{Release, arguments_to_maps, arguments_to_text};
 
-/// What all nodes of a cluster share.
+/// The computed values that all nodes of a cluster share.
 #[derive(Debug, Clone)]
 pub struct ClusterValues {
-    /// The Kubernetes version that the image brings, such as `v1.20.2`.
+    /// The Kubernetes version that the image contains, such as `v1.20.2`.
     pub version: String,
-    /// The cluster's name, where the Clusterfile's `ClusterConfiguration` says none.
+    /// The `clusterName`, if the `ClusterConfiguration` of the Clusterfile has none.
     pub name: String,
-    /// How every node reaches the API server: `apiserver.cluster.local:6443`.
+    /// The control plane endpoint of all nodes: `apiserver.cluster.local:6443`.
     pub endpoint: String,
-    /// Names and addresses of the API server's certificate besides those of the endpoint: masters, and what the user adds.
+    /// More names and addresses for the API server's certificate: the masters, and those of the Clusterfile.
     pub cert_sans: Vec<String>,
-    /// The networks that the Clusterfile says outside of kubeadm's documents.
+    /// The networks that the Clusterfile sets outside of kubeadm's documents.
     pub networks: Networks,
-    /// Where the control plane's images come from, if that is not as the image says.
+    /// The `imageRepository` of the control plane, if it is not that of the image.
     pub image_repository: Option<String>,
-    /// Where the image of the cluster's DNS comes from, where neither image nor Clusterfile say it.
+    /// The image repository of CoreDNS, if neither the image nor the Clusterfile sets it.
     pub dns_repository: Option<String>,
-    /// The cgroup driver of kubelets, if that is not as the image says: `systemd` or `cgroupfs`.
+    /// The cgroup driver of kubelets, if it is not that of the image: `systemd` or `cgroupfs`.
     pub cgroup_driver: Option<String>,
-    /// The container runtime's socket on hosts, without a scheme.
+    /// The CRI socket on hosts, without `unix://`.
     pub cri_socket: String,
-    /// The token that nodes join with; we choose it.
+    /// The bootstrap token.
     pub token: SecretString,
-    /// The key that the control plane's certificates are encrypted with on their way to other masters; we choose it.
+    /// The key that encrypts the control plane's certificates for other masters.
     pub certificate_key: SecretString,
 }
 
-/// What is of one node.
+/// The values of one node.
 #[derive(Debug, Clone)]
 pub struct NodeValues {
-    /// Its name in the cluster.
+    /// Its node name.
     pub name: String,
-    /// Its address.
+    /// Its IP address: `advertiseAddress` and `node-ip`.
     pub address: IpAddr,
     /// Whether it runs the control plane.
     pub is_master: bool,
-    /// Whether it runs workloads; a master that does is not tainted as one.
+    /// Whether it runs workloads; then a master is not tainted.
     pub is_worker: bool,
-    /// Its labels; those that a kubelet may not give itself are left out.
+    /// Its labels; those that NodeRestriction forbids a kubelet to set are left out.
     pub labels: BTreeMap<String, String>,
     /// Its taints; those to be removed are left out.
     pub taints: Vec<Taint>,
 }
 
-/// How a joining node finds the cluster and trusts it.
+/// How a joining node discovers the cluster (`discovery` of JoinConfiguration).
 #[derive(Debug, Clone)]
 pub enum Discovery {
-    /// By the token and the digests of the cluster's CA: `sha256:<hex>`.
+    /// By the bootstrap token and the hashes of the cluster's CA.
     Token {
-        /// The digests of the CA's public key.
+        /// The hashes of the CA's public key, `sha256:<hex>`.
         ca_cert_hashes: Vec<String>,
     },
     /// By a kubeconfig on the host.
     File {
-        /// Its path.
+        /// The path of the kubeconfig.
         path: String,
     },
 }
 
-/// The documents for `kubeadm init --config` on the first master. Holds secrets.
+/// The documents for `kubeadm init --config` on the first master. Contains secrets.
+///
+/// # Errors
+/// `Usage` if the version is not one of Kubernetes.
 pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &ClusterValues, node: &NodeValues) -> Result<SecretString> {
     let release = Release::parse(&cluster.version)?;
     let api = release.api_version();
@@ -88,10 +91,10 @@ pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &
         api.adapt(document);
     }
     let documents = [
-        named(api.name(), "InitConfiguration", init),
-        named(api.name(), "ClusterConfiguration", configuration),
-        named("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", kubelet_configuration(image, clusterfile, cluster)),
-        named(
+        with_header(api.name(), "InitConfiguration", init),
+        with_header(api.name(), "ClusterConfiguration", configuration),
+        with_header("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", kubelet_configuration(image, clusterfile, cluster)),
+        with_header(
             "kubeproxy.config.k8s.io/v1alpha1",
             "KubeProxyConfiguration",
             layered(json!({}), &image.kube_proxy, json!({}), &clusterfile.kube_proxy),
@@ -100,7 +103,10 @@ pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &
     stream(&documents)
 }
 
-/// The document for `kubeadm join --config` on a further master or on a worker. Holds secrets.
+/// The document for `kubeadm join --config` on another master or on a worker. Contains secrets.
+///
+/// # Errors
+/// `Usage` if the version is not one of Kubernetes.
 pub fn join(
     image: &KubeadmDocuments,
     clusterfile: &KubeadmDocuments,
@@ -124,21 +130,21 @@ pub fn join(
     register(&mut join, cluster, node, release, user_socket(&clusterfile.join));
     arguments_to_text(&mut join);
     api.adapt(&mut join);
-    stream(&[named(api.name(), "JoinConfiguration", join)])
+    stream(&[with_header(api.name(), "JoinConfiguration", join)])
 }
 
-/// The networks of pods and services that a cluster will have: Clusterfile over image over built-in.
-pub fn networks(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, said: &Networks) -> Networks {
+/// The pod and service networks of a cluster. Precedence: kubeadm documents of the Clusterfile, `overrides`, image, built-in.
+pub fn networks(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, overrides: &Networks) -> Networks {
     let of = |documents: &KubeadmDocuments| documents.cluster.as_ref().map(networks_of).unwrap_or_default();
     let (image, clusterfile, built_in) = (of(image), of(clusterfile), networks_of(&built_in_cluster()));
     let first = |lists: [&Vec<ipnet::IpNet>; 4]| lists.into_iter().find(|list| !list.is_empty()).cloned().unwrap_or_default();
     Networks {
-        pods: first([&clusterfile.pods, &said.pods, &image.pods, &built_in.pods]),
-        services: first([&clusterfile.services, &said.services, &image.services, &built_in.services]),
+        pods: first([&clusterfile.pods, &overrides.pods, &image.pods, &built_in.pods]),
+        services: first([&clusterfile.services, &overrides.services, &image.services, &built_in.services]),
     }
 }
 
-/// The defaults of Sealer's images, for images that say nothing.
+/// The defaults, which are those of Sealer's images.
 fn built_in_cluster() -> Value {
     json!({ "networking": { "dnsDomain": "cluster.local", "podSubnet": "100.64.0.0/10", "serviceSubnet": "10.96.0.0/22" } })
 }
@@ -163,7 +169,7 @@ fn cluster_configuration(image: &KubeadmDocuments, clusterfile: &KubeadmDocument
     configuration
 }
 
-/// No image knows the addresses of a cluster's etcd: what Sealer's say is a placeholder, for Sealer itself to write over.
+/// Removes `etcd-servers`: in Sealer's images it is a placeholder that Sealer replaces.
 fn without_etcd_servers(image: &Option<Value>) -> Option<Value> {
     let mut image = image.clone()?;
     arguments_to_maps(&mut image);
@@ -188,7 +194,7 @@ fn cluster_values(cluster: &ClusterValues) -> Value {
     values
 }
 
-/// All names of the API server, each once.
+/// The union of all names and addresses of the API server's certificate.
 fn cert_sans(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &ClusterValues) -> Vec<String> {
     let host = cluster.endpoint.rsplit_once(':').map_or(cluster.endpoint.as_str(), |(host, _)| host);
     let of = |documents: &KubeadmDocuments| -> Vec<String> {
@@ -249,7 +255,7 @@ fn port(endpoint: &str) -> u16 {
     endpoint.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(6443)
 }
 
-/// Fills in how a node registers: its name, its runtime, its address, its labels and taints.
+/// Sets `nodeRegistration`: name, CRI socket, address, labels and taints.
 fn register(document: &mut Value, cluster: &ClusterValues, node: &NodeValues, release: Release, user_socket: Option<String>) {
     let socket = user_socket.unwrap_or_else(|| cluster.cri_socket.clone());
     let path = socket.strip_prefix("unix://").unwrap_or(&socket);
@@ -263,7 +269,7 @@ fn register(document: &mut Value, cluster: &ClusterValues, node: &NodeValues, re
         } }),
     );
     let labels: Vec<String> =
-        node.labels.iter().filter(|(key, _)| may_label_itself(key)).map(|(key, value)| format!("{key}={value}")).collect();
+        node.labels.iter().filter(|(key, _)| kubelet_may_set(key)).map(|(key, value)| format!("{key}={value}")).collect();
     if !labels.is_empty() {
         overlay(document, &json!({ "nodeRegistration": { "kubeletExtraArgs": { "node-labels": labels.join(",") } } }));
     }
@@ -274,18 +280,18 @@ fn register(document: &mut Value, cluster: &ClusterValues, node: &NodeValues, re
 
 fn user_socket(document: &Option<Value>) -> Option<String> {
     let socket = document.as_ref()?.pointer("/nodeRegistration/criSocket")?.as_str()?;
-    // what old examples copy from kubeadm's defaults is not a wish
+    // dockershim's socket comes from examples that copied kubeadm's old defaults
     (!socket.is_empty() && !socket.ends_with("dockershim.sock")).then(|| socket.to_owned())
 }
 
-/// Whether a kubelet may give its own node a label (NodeRestriction).
-fn may_label_itself(key: &str) -> bool {
+/// Whether a kubelet may set a label on its own node (NodeRestriction).
+fn kubelet_may_set(key: &str) -> bool {
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
     let within = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
     within("kubelet.kubernetes.io") || within("node.kubernetes.io") || !(within("kubernetes.io") || within("k8s.io"))
 }
 
-/// The taints that a node registers with; `None` leaves them to kubeadm: masters are tainted, workers are not.
+/// The taints that a node registers with; `None` for kubeadm's default: masters are tainted, workers are not.
 fn taints(node: &NodeValues, release: Release) -> Option<Value> {
     let own = node.taints.iter().filter(|taint| !taint.remove).filter_map(|taint| {
         let effect = taint.effect?.to_string();
@@ -299,7 +305,7 @@ fn taints(node: &NodeValues, release: Release) -> Option<Value> {
     }
 }
 
-/// What kubeadm taints masters with: the old key until 1.24, the new one since.
+/// The taints that kubeadm sets on masters: `master` until 1.24, `control-plane` since 1.24.
 fn control_plane_taints(release: Release) -> Vec<Value> {
     let taint = |role: &str| json!({ "key": format!("node-role.kubernetes.io/{role}"), "effect": "NoSchedule" });
     let old = (!release.is_at_least(25)).then(|| taint("master"));
@@ -307,7 +313,7 @@ fn control_plane_taints(release: Release) -> Vec<Value> {
     old.into_iter().chain(new).collect()
 }
 
-/// Four layers of one document, the later ones winning.
+/// Merges four layers of a document; later ones win.
 fn layered(built_in: Value, image: &Option<Value>, computed: Value, clusterfile: &Option<Value>) -> Value {
     let mut document = built_in;
     for layer in [image.as_ref(), Some(&computed), clusterfile.as_ref()].into_iter().flatten() {
@@ -318,17 +324,17 @@ fn layered(built_in: Value, image: &Option<Value>, computed: Value, clusterfile:
     document
 }
 
-fn named(api_version: &str, kind: &str, document: Value) -> Value {
-    let mut named = json!({ "apiVersion": api_version, "kind": kind });
+fn with_header(api_version: &str, kind: &str, document: Value) -> Value {
+    let mut result = json!({ "apiVersion": api_version, "kind": kind });
     for (field, value) in document.as_object().into_iter().flatten().filter(|(field, _)| !["apiVersion", "kind"].contains(&field.as_str()))
     {
-        named[field.as_str()] = value.clone();
+        result[field.as_str()] = value.clone();
     }
-    named
+    result
 }
 
 fn stream(documents: &[Value]) -> Result<SecretString> {
-    let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>().context("write kubeadm's documents")?;
+    let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>().context("kubeadm configuration")?;
     Ok(SecretString::from(texts.join("---\n")))
 }
 
@@ -411,14 +417,14 @@ maxPods: 200
     }
 
     #[test]
-    fn init_documents_are_what_each_release_reads() {
+    fn init_documents_match_the_api_version_of_each_release() {
         insta::assert_snapshot!("init-1.20", init_for("v1.20.2"));
         insta::assert_snapshot!("init-1.24", init_for("1.24.17"));
         insta::assert_snapshot!("init-1.31", init_for("v1.31.0"));
     }
 
     #[test]
-    fn join_documents_are_what_each_release_reads() {
+    fn join_documents_match_the_api_version_of_each_release() {
         insta::assert_snapshot!("join-master-1.20", join_for("v1.20.2", true));
         insta::assert_snapshot!("join-worker-1.20", join_for("v1.20.2", false));
         insta::assert_snapshot!("join-worker-1.24", join_for("v1.24.17", false));
@@ -426,19 +432,19 @@ maxPods: 200
     }
 
     #[test]
-    fn networks_come_from_the_strongest_that_says_them() {
-        let said = Networks { pods: vec!["10.1.0.0/16".parse().unwrap()], services: Vec::new() };
+    fn networks_come_from_the_source_with_the_highest_precedence() {
+        let overrides = Networks { pods: vec!["10.1.0.0/16".parse().unwrap()], services: Vec::new() };
         let none = KubeadmDocuments::default();
         let user = documents("kind: ClusterConfiguration\nnetworking: {podSubnet: 10.9.0.0/16}\n");
         let pods = |networks: Networks| networks.pods[0].to_string();
-        assert_eq!(pods(networks(&documents(IMAGE), &user, &said)), "10.9.0.0/16");
-        assert_eq!(pods(networks(&documents(IMAGE), &none, &said)), "10.1.0.0/16");
+        assert_eq!(pods(networks(&documents(IMAGE), &user, &overrides)), "10.9.0.0/16");
+        assert_eq!(pods(networks(&documents(IMAGE), &none, &overrides)), "10.1.0.0/16");
         assert_eq!(pods(networks(&documents(IMAGE), &none, &Networks::default())), "100.64.0.0/10");
         assert_eq!(networks(&none, &none, &Networks::default()).services[0].to_string(), "10.96.0.0/22");
     }
 
     #[test]
-    fn discovery_by_file_names_no_endpoint() {
+    fn discovery_by_file_has_no_bootstrap_token() {
         let discovery = Discovery::File { path: "/etc/kubernetes/discovery.conf".to_owned() };
         let none = KubeadmDocuments::default();
         let text = join(&none, &none, &values("v1.20.2"), &node(false), &discovery).unwrap();
@@ -448,7 +454,7 @@ maxPods: 200
     }
 
     #[test]
-    fn a_master_that_works_is_not_tainted_as_master() {
+    fn a_master_that_is_also_a_worker_is_not_tainted() {
         let mut both = node(true);
         both.is_worker = true;
         both.taints.clear();

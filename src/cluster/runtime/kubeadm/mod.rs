@@ -1,4 +1,4 @@
-//! Kubernetes, brought up by kubeadm.
+//! The kubeadm configuration: its API versions, and the documents for `kubeadm init` and `kubeadm join`.
 
 mod api_version;
 pub mod config;
