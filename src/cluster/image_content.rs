@@ -63,8 +63,8 @@ impl ImageContent {
             Failure::failed(format!("no such image: {} (not in the store)", name.familiar()))
                 .hint("`sealift images` lists the images in the store")
         })?;
-        let document = store.read(&Blob::try_from(&descriptor)?)?;
-        let parts = match content_of(descriptor.media_type(), &document)? {
+        let content = store.read(&Blob::try_from(&descriptor)?)?;
+        let parts = match content_of(descriptor.media_type(), &content)? {
             Content::Index(index) => ClusterImage::from_index(&index)?.parts,
             Content::Manifest(manifest) => {
                 vec![Part { platform: platform(store, &manifest)?, rootfs: descriptor.clone(), workloads: None }]
@@ -165,7 +165,7 @@ fn read_manifest(store: &Store, manifest: &Descriptor) -> Result<ImageManifest> 
 impl ImagePart {
     fn read(store: &Store, root: Blob, part: Part, ctx: &Context) -> Result<ImagePart> {
         let rootfs = Blob::try_from(&part.rootfs)?;
-        let manifest: ImageManifest = serde_json::from_slice(&store.read(&rootfs)?).context("rootfs manifest")?;
+        let manifest = read_manifest(store, &part.rootfs)?;
         let config = ClusterConfig::from_manifest(&manifest)?;
         let files = small_files(store, &manifest, &rootfs)?;
         let (workload_blobs, workloads) = workloads(store, root, part.workloads.as_ref())?;
@@ -218,7 +218,7 @@ fn workloads(store: &Store, root: Blob, descriptor: Option<&Descriptor>) -> Resu
         return Ok((vec![root], Vec::new()));
     };
     let blob = Blob::try_from(descriptor)?;
-    let manifest: ImageManifest = serde_json::from_slice(&store.read(&blob)?).context("workloads manifest")?;
+    let manifest = read_manifest(store, descriptor)?;
     let mut blobs = vec![blob];
     for child in std::iter::once(manifest.config()).chain(manifest.layers()) {
         blobs.push(Blob::try_from(child)?);

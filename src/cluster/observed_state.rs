@@ -18,11 +18,11 @@ use crate::resource::{Resource, State};
 /// The observed state of everything that is desired, host by host.
 #[derive(Debug, Default)]
 pub struct ObservedState {
-    hosts: BTreeMap<IpAddr, HostObserved>,
+    hosts: BTreeMap<IpAddr, ObservedHost>,
 }
 
 #[derive(Debug, Default)]
-struct HostObserved {
+struct ObservedHost {
     /// The state of resources by title, which is unique on a host; the error if the check failed.
     states: HashMap<String, Result<State, String>>,
     /// The missing blobs, and how many bytes of each are missing.
@@ -81,7 +81,7 @@ pub async fn observe(desired: &DesiredState, hosts: &Hosts, ctx: &Context) -> Re
                 let workloads = workload_blobs_of(desired, host.address());
                 missing.retain(|digest, _| workloads.contains(digest));
             }
-            Ok(HostObserved { states, missing })
+            Ok(ObservedHost { states, missing })
         })
         .await?;
     Ok(ObservedState { hosts })
@@ -115,7 +115,7 @@ async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
     let output = ctx.or_cancelled(host.exec(&Exec::shell(line), ctx)).await?;
     if output.status != 0 {
         return Err(Failure::failed(format!("{}: kubeadm of an earlier run is still running after 15 minutes", host.name()))
-            .hint("run `systemctl status sealift-kubeadm` on that host; `systemctl stop sealift-kubeadm` ends it")
+            .hint("run `systemctl status sealift-kubeadm` on that host; if it hangs, `systemctl stop sealift-kubeadm` ends it, and the next run starts kubeadm again")
             .into());
     }
     Ok(())

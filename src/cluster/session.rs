@@ -55,7 +55,7 @@ impl Session {
             sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
         }
         kubernetes::check_kube_version(&desired)?;
-        Ok(Session { hosts: hosts, desired, findings })
+        Ok(Session { hosts, desired, findings })
     }
 
     /// Observes the hosts and plans the changes to the desired state.
@@ -161,7 +161,7 @@ fn input(clusterfile: &Clusterfile, image: &ImageContent, facts: &BTreeMap<IpAdd
         let registry = registry_port(clusterfile).filter(|_| host.is_master());
         let mut facts = facts.clone();
         let is_member = facts.installed.clusters.contains(&clusterfile.cluster.name);
-        facts.conflicting_runtimes.retain(|foreign| !image.parts.iter().any(|part| sealer::is_from_image(part, is_member, foreign)));
+        facts.conflicting_runtimes.retain(|runtime| !image.parts.iter().any(|part| sealer::is_from_image(part, is_member, runtime)));
         Some(HostInput {
             address: host.address,
             master: host.is_master(),

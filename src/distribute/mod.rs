@@ -84,7 +84,7 @@ async fn distribute_to(distribution: &Distribution<'_>, from: &Store, ctx: &Cont
 }
 
 async fn send(host: &Host, blob: &Blob, from: &Store, task: &crate::events::Task) -> Result<()> {
-    host.send_blob(blob, from, task).await.with_context(|| format!("send blob {} to {}", blob.digest, host.name()))
+    host.send_blob(blob, from, task).await.with_context(|| format!("send blob {}", blob.digest))
 }
 
 /// The blobs, each once: images share layers.

@@ -7,9 +7,9 @@ mod address;
 mod arch;
 mod cgroups;
 mod clock;
+mod conflicting_runtime;
 mod cpu;
 mod disk_space;
-mod foreign_runtime;
 mod hostname;
 mod kernel;
 mod leftovers;
@@ -125,9 +125,9 @@ pub static CHECKS: [&Check; 17] = [
     &arch::CHECK,
     &cgroups::CHECK,
     &clock::CHECK,
+    &conflicting_runtime::CHECK,
     &cpu::CHECK,
     &disk_space::CHECK,
-    &foreign_runtime::CHECK,
     &hostname::CHECK,
     &kernel::CHECK,
     &leftovers::CHECK,
@@ -179,13 +179,16 @@ pub fn run_checks(input: &Input, ignore: &[String]) -> Vec<Finding> {
 /// Fails with [`Kind::Preflight`] if a finding of severity `Fail` is not ignored; the message lists all of these, one a line.
 pub fn require_passed(findings: &[Finding]) -> Result<(), Failure> {
     let failed: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == Severity::Fail && !finding.ignored).collect();
-    let Some(first) = failed.first() else {
+    if failed.is_empty() {
         return Ok(());
-    };
+    }
+    let mut checks: Vec<&str> = failed.iter().map(|finding| finding.check).collect();
+    checks.sort_unstable();
+    checks.dedup();
     let lines: Vec<String> = failed.iter().map(|finding| format!("\n  {finding}")).collect();
     let count = if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
     Err(Failure::new(Kind::Preflight, format!("{count} failed, nothing was changed:{}", lines.concat()))
-        .hint(format!("fix them, or continue at your own risk with `--ignore {}`", first.check)))
+        .hint(format!("fix them, or continue at your own risk with `--ignore {}`", checks.join(","))))
 }
 
 impl std::fmt::Display for Finding {

@@ -39,8 +39,8 @@ fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resour
         });
     }
     let master = host.spec.is_master();
-    let meanwhile = master.then(|| (api_server::NAME.to_owned(), desired.first_master().address()));
-    Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint: meanwhile, ignore_preflight_errors: ignore })
+    let join_endpoint = master.then(|| (api_server::NAME.to_owned(), desired.first_master().address()));
+    Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint, ignore_preflight_errors: ignore })
 }
 
 fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {

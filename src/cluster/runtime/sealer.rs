@@ -16,7 +16,7 @@ use crate::resource::{File, PathMapping, Resource};
 /// The file that marks Sealer's layout.
 const MARKER: &str = "scripts/init-kube.sh";
 /// What `init-kube.sh` installs on hosts: from, to, and whether it is programs.
-const PLACES: [(&str, &str, bool); 4] = [
+const PATH_MAPPINGS: [(&str, &str, bool); 4] = [
     ("bin", "/usr/bin", true),
     ("scripts/kubelet-pre-start.sh", "/usr/bin/kubelet-pre-start.sh", true),
     ("etc/kubelet.service", "/etc/systemd/system/kubelet.service", false),
@@ -36,9 +36,9 @@ pub fn is_sealer_layout(part: &ImagePart) -> bool {
 }
 
 /// The files of the root file system that are installed on hosts, and where.
-pub fn places(part: &ImagePart) -> Vec<PathMapping> {
-    let place = |(from, to, programs): (&str, &str, bool)| PathMapping { from: from.into(), to: to.into(), programs };
-    if is_sealer_layout(part) { PLACES.map(place).into() } else { PathMapping::of_sealift_images() }
+pub fn path_mappings(part: &ImagePart) -> Vec<PathMapping> {
+    let mapping = |(from, to, programs): (&str, &str, bool)| PathMapping { from: from.into(), to: to.into(), programs };
+    if is_sealer_layout(part) { PATH_MAPPINGS.map(mapping).into() } else { PathMapping::of_sealift_images() }
 }
 
 /// The desired resources that install the container runtime on a host; empty if the image is not in Sealer's layout.
@@ -65,8 +65,8 @@ pub fn registry_config_path(part: &ImagePart) -> Option<PathBuf> {
 }
 
 /// Whether a container runtime on a host was installed by the image's script: on a member of the cluster, that script has run.
-pub fn is_from_image(part: &ImagePart, is_member: bool, foreign: &ConflictingRuntime) -> bool {
-    is_member && foreign.name == "containerd" && is_sealer_layout(part)
+pub fn is_from_image(part: &ImagePart, is_member: bool, runtime: &ConflictingRuntime) -> bool {
+    is_member && runtime.name == "containerd" && is_sealer_layout(part)
 }
 
 /// Checks that an image in Sealer's layout contains what a cluster needs.
@@ -152,18 +152,18 @@ mod tests {
 
     #[test]
     fn files_are_installed_where_the_layout_says() {
-        assert_eq!(places(&sealer_image()).len(), PLACES.len());
-        assert_eq!(places(&part([("host/etc/x", "")])), PathMapping::of_sealift_images());
+        assert_eq!(path_mappings(&sealer_image()).len(), PATH_MAPPINGS.len());
+        assert_eq!(path_mappings(&part([("host/etc/x", "")])), PathMapping::of_sealift_images());
         assert_eq!(registry_config_path(&sealer_image()).unwrap(), Path::new("/etc/docker/certs.d/"));
         assert_eq!(registry_config_path(&part([])), None);
     }
 
     #[test]
     fn a_containerd_on_a_member_was_installed_by_the_image() {
-        let foreign = |name: &str| ConflictingRuntime { name: name.into(), path: format!("/usr/bin/{name}"), running: true };
+        let runtime = |name: &str| ConflictingRuntime { name: name.into(), path: format!("/usr/bin/{name}"), running: true };
         for (member, name, expected) in [(true, "containerd", true), (false, "containerd", false), (true, "dockerd", false)] {
-            assert_eq!(is_from_image(&sealer_image(), member, &foreign(name)), expected, "{member} {name}");
+            assert_eq!(is_from_image(&sealer_image(), member, &runtime(name)), expected, "{member} {name}");
         }
-        assert!(!is_from_image(&part([]), true, &foreign("containerd")));
+        assert!(!is_from_image(&part([]), true, &runtime("containerd")));
     }
 }

@@ -22,8 +22,8 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
         let rootfs = Rootfs { manifest: part.rootfs };
         let files: Vec<Resource> =
             part.overridden.iter().map(|(path, content)| overridden_file(rootfs.path().join(path), content)).collect();
-        let tree = HostFiles { manifest: part.rootfs.digest, env: host.env.clone(), mappings: sealer::places(part) };
-        resources.extend(on(host, [vec![Resource::Rootfs(rootfs)], files, vec![Resource::HostFiles(tree)]].concat()));
+        let host_files = HostFiles { manifest: part.rootfs.digest, env: host.env.clone(), mappings: sealer::path_mappings(part) };
+        resources.extend(on(host, [vec![Resource::Rootfs(rootfs)], files, vec![Resource::HostFiles(host_files)]].concat()));
     }
     resources
 }

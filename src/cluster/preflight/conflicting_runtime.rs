@@ -11,11 +11,11 @@ fn run(input: &Input, report: &mut Report) {
         return;
     }
     for host in &input.hosts {
-        for foreign in &host.facts.conflicting_runtimes {
-            let message = format!("{} {} ({})", foreign.name, if foreign.running { "runs" } else { "is installed" }, foreign.path);
-            let remedy = format!("stop it and remove its package, for example `apt-get purge {}`", foreign.name);
+        for runtime in &host.facts.conflicting_runtimes {
+            let message = format!("{} {} ({})", runtime.name, if runtime.running { "runs" } else { "is installed" }, runtime.path);
+            let remedy = format!("stop it and remove its package, for example `apt-get purge {}`", runtime.name);
             // a stopped runtime does not occupy sockets, but its unit may be started again
-            if foreign.running {
+            if runtime.running {
                 report.fail(host.address, message, remedy);
             } else {
                 report.warn(host.address, message, remedy);
