@@ -1,7 +1,7 @@
-//! The documents as they are written: their fields, which are also their JSON Schemas.
+//! The documents of a Clusterfile, field by field; their JSON Schemas are derived from these types.
 //!
-//! What a field may hold is said once, here: [`super::validate`] checks a file against the schema and turns it into what
-//! these types read. Scalars are text, because `port: 22`, `port: "22"` and `passwd: 0123` are all meant as written.
+//! What a field may hold stands only here: [`super::validate`] checks a file against the schema and turns it into what
+//! these types read. Scalars are text because `port: 22`, `port: "22"` and `passwd: 0123` are all meant as written.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,26 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The API versions that are read: ours, and those of all of Sealer's generations.
+const API_VERSIONS: &str = r"^(sealift\.io/v1|(sealer\.io|sealer\.cloud|sealer\.aliyun\.com|zlink\.aliyun\.com|sealer\.com)/.+)$";
+
 /// A cluster: its images, its hosts and how to reach them.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(title = "Cluster")]
+#[schemars(title = "Cluster", extend("required" = ["apiVersion", "kind", "spec"]))]
 pub struct ClusterDocument {
-    /// `sealift.io/v1`; Sealer's `sealer.io/v2` and its older names are read alike.
+    /// `sealift.io/v1`; Sealer's `sealer.io/v2` and its older names are accepted too.
     #[serde(default)]
+    #[schemars(regex(pattern = API_VERSIONS))]
     pub api_version: String,
     /// `Cluster`.
     #[serde(default)]
+    #[schemars(extend("const" = "Cluster"))]
     pub kind: String,
     /// The cluster's name.
     #[serde(default)]
     pub metadata: Metadata,
-    /// What the cluster shall be.
+    /// The desired cluster.
     #[serde(default)]
     pub spec: ClusterSpec,
 }
@@ -50,7 +55,7 @@ pub struct Metadata {
     pub namespace: Option<String>,
 }
 
-/// What a cluster shall be.
+/// The desired cluster.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
@@ -89,6 +94,7 @@ pub struct ClusterSpec {
     pub host_aliases: Option<Vec<HostAliasDocument>>,
     /// Where clusters keep their data on hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = crate::paths::DATA))]
     pub data_root: Option<String>,
 }
 
@@ -129,13 +135,15 @@ pub enum Scalar {
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SshDocument {
-    /// The user to log in as [default: root].
+    /// The user to log in as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
+    #[schemars(extend("default" = "root"))]
     pub user: Option<String>,
-    /// The port of sshd [default: 22].
+    /// The port of sshd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
+    #[schemars(extend("default" = 22))]
     pub port: Option<String>,
     /// The password. Better: a key, an agent, or `passwdFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,9 +210,10 @@ pub struct SecretPlace {
     pub prompt: Option<bool>,
 }
 
-/// Hosts that are alike.
+/// Hosts with the same settings.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["ips", "roles"]))]
 pub struct HostDocument {
     /// Addresses, or ranges of them: `10.0.0.10-10.0.0.19`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,29 +248,33 @@ pub struct ContainerRuntimeDocument {
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryDocument {
-    /// The registry that sealift brings up on site.
+    /// The local registry, which sealift runs on the control plane hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_registry: Option<LocalRegistryDocument>,
-    /// A registry of the site.
+    /// A registry that exists already and holds the container images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_registry: Option<ExternalRegistryDocument>,
 }
 
-/// The registry that sealift brings up on site.
+/// The local registry, which sealift runs on the control plane hosts.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 pub struct LocalRegistryDocument {
-    /// The name that hosts know it by [default: sea.hub].
+    /// The host name that hosts know it by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "sea.hub"))]
     pub domain: Option<String>,
-    /// Its port [default: 5000].
+    /// Its port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Scalar>")]
+    #[schemars(extend("default" = 5000))]
     pub port: Option<String>,
-    /// Whether it is on every master [default: true].
+    /// Whether every control plane host runs it; else only the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = true))]
     pub ha: Option<bool>,
-    /// Whether it speaks HTTP without TLS [default: false].
+    /// Whether it serves plain HTTP instead of HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub insecure: Option<bool>,
     /// The user that pulls need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,16 +292,16 @@ pub struct LocalRegistryDocument {
     pub cert: Option<CertificateDocument>,
 }
 
-/// What a certificate says besides what is computed.
+/// Settings of the local registry's certificates.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateDocument {
-    /// Further names.
+    /// Further names and addresses the certificates are valid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_alt_name: Option<SubjectAltNameDocument>,
 }
 
-/// Further names of a certificate.
+/// Further names and addresses of a certificate.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubjectAltNameDocument {
@@ -300,8 +313,9 @@ pub struct SubjectAltNameDocument {
     pub ips: Option<Vec<String>>,
 }
 
-/// A registry of the site that holds the workloads.
+/// A registry that exists already and holds the container images.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["domain"]))]
 pub struct ExternalRegistryDocument {
     /// Its host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -325,6 +339,7 @@ pub struct ExternalRegistryDocument {
 
 /// Names for an address.
 #[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["ip", "hostnames"]))]
 pub struct HostAliasDocument {
     /// The address.
     #[serde(default)]
@@ -337,13 +352,15 @@ pub struct HostAliasDocument {
 /// A file of the rootfs, or of an application, to overwrite or to merge into.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(title = "Config")]
+#[schemars(title = "Config", extend("required" = ["apiVersion", "kind", "spec"]))]
 pub struct ConfigDocument {
-    /// `sealift.io/v1`; Sealer's names are read alike.
+    /// `sealift.io/v1`; Sealer's names are accepted too.
     #[serde(default)]
+    #[schemars(regex(pattern = API_VERSIONS))]
     pub api_version: String,
     /// `Config`.
     #[serde(default)]
+    #[schemars(extend("const" = "Config"))]
     pub kind: String,
     /// Its name.
     #[serde(default)]
@@ -356,6 +373,7 @@ pub struct ConfigDocument {
 /// Which file, and what gets into it.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["path", "data"]))]
 pub struct ConfigSpec {
     /// The file, relative to the rootfs or to the application's folder.
     #[serde(default)]
@@ -363,8 +381,9 @@ pub struct ConfigSpec {
     /// What is written or merged: text, or YAML.
     #[serde(default)]
     pub data: Value,
-    /// `overwrite` (default) or `merge`.
+    /// Whether `data` replaces the file or is merged into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["overwrite", "merge", null], "default" = "overwrite"))]
     pub strategy: Option<String>,
     /// What is done to the data first: `value`, `toJson`, `toBase64`, `toSecret`, joined with `|`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -377,13 +396,15 @@ pub struct ConfigSpec {
 /// A hook: something to do at a phase, on a scope of hosts.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(title = "Plugin")]
+#[schemars(title = "Plugin", extend("required" = ["apiVersion", "kind", "spec"]))]
 pub struct PluginDocument {
-    /// `sealift.io/v1`; Sealer's names are read alike.
+    /// `sealift.io/v1`; Sealer's names are accepted too.
     #[serde(default)]
+    #[schemars(regex(pattern = API_VERSIONS))]
     pub api_version: String,
     /// `Plugin`.
     #[serde(default)]
+    #[schemars(extend("const" = "Plugin"))]
     pub kind: String,
     /// Its name.
     #[serde(default)]
@@ -398,14 +419,15 @@ pub struct PluginDocument {
 pub struct PluginSpec {
     /// `SHELL`, `HOSTNAME`, `LABEL`, `TAINT`, `CLUSTERCHECK` or `ETCD`.
     #[serde(default, rename = "type")]
+    #[schemars(extend("enum" = ["SHELL", "HOSTNAME", "LABEL", "TAINT", "CLUSTERCHECK", "ETCD"]))]
     pub kind: String,
     /// The phases, joined with `|`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub action: String,
-    /// The hosts, in files of today.
+    /// The hosts it runs on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
-    /// The hosts, in older files.
+    /// The hosts it runs on, in older files.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(with = "Scalar")]
     pub on: String,
@@ -414,16 +436,18 @@ pub struct PluginSpec {
     pub data: String,
 }
 
-/// What is launched once the cluster is up, and with which settings.
+/// The applications that are launched once the cluster is up, and their settings.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(title = "Application")]
+#[schemars(title = "Application", extend("required" = ["apiVersion", "kind", "spec"]))]
 pub struct ApplicationDocument {
-    /// `sealift.io/v1`; Sealer's names are read alike.
+    /// `sealift.io/v1`; Sealer's names are accepted too.
     #[serde(default)]
+    #[schemars(regex(pattern = API_VERSIONS))]
     pub api_version: String,
     /// `Application`.
     #[serde(default)]
+    #[schemars(extend("const" = "Application"))]
     pub kind: String,
     /// Its name.
     #[serde(default)]
@@ -450,6 +474,7 @@ pub struct ApplicationSpec {
 
 /// The settings of one application.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["name"]))]
 pub struct AppConfigDocument {
     /// The application's name.
     #[serde(default)]
@@ -467,12 +492,14 @@ pub struct AppConfigDocument {
 
 /// A file of an application to overwrite or to merge into.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["path", "data"]))]
 pub struct AppFileDocument {
     /// The file, relative to the application's folder.
     #[serde(default)]
     pub path: String,
-    /// `overwrite` (default) or `merge`.
+    /// Whether `data` replaces the file or is merged into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["overwrite", "merge", null], "default" = "overwrite"))]
     pub strategy: Option<String>,
     /// What is written or merged: text, or YAML.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! JSON Schemas of the kinds, for editors that complete and check while one types.
+//! JSON Schemas of the kinds, for editors that complete and validate Clusterfiles.
 
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
@@ -11,18 +11,21 @@ pub const SCHEMAS: &[&str] = &["Application", "Cluster", "Config", "Plugin"];
 /// The JSON Schema of a kind, if it has one.
 pub fn schema(kind: &str) -> Option<Value> {
     match kind {
-        "Application" => Some(strict::<ApplicationDocument>()),
-        "Cluster" => Some(strict::<ClusterDocument>()),
-        "Config" => Some(strict::<ConfigDocument>()),
-        "Plugin" => Some(strict::<PluginDocument>()),
+        "Application" => Some(strict::<ApplicationDocument>(kind)),
+        "Cluster" => Some(strict::<ClusterDocument>(kind)),
+        "Config" => Some(strict::<ConfigDocument>(kind)),
+        "Plugin" => Some(strict::<PluginDocument>(kind)),
         _ => None,
     }
 }
 
-/// The schema of a type, in which fields that are not known are wrong.
-fn strict<T: JsonSchema>() -> Value {
+/// The schema of a type with its identifier; unknown fields are errors.
+fn strict<T: JsonSchema>(kind: &str) -> Value {
     let mut schema = schema_for!(T).to_value();
     close(&mut schema);
+    if let Some(fields) = schema.as_object_mut() {
+        fields.insert("$id".to_owned(), json!(format!("urn:sealift:schema:v1:{kind}")));
+    }
     schema
 }
 
@@ -30,6 +33,10 @@ fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.values_mut().for_each(close);
+            // what serde takes for a field that is missing is no default that a user would want to see
+            if fields.get("default").is_some_and(|default| [json!(""), json!({}), json!([]), json!(null)].contains(default)) {
+                fields.remove("default");
+            }
             let is_struct = fields.get("properties").is_some_and(|properties| properties.get("type").is_none_or(Value::is_object));
             if is_struct && !fields.contains_key("additionalProperties") && fields.get("type") == Some(&json!("object")) {
                 fields.insert("additionalProperties".to_owned(), json!(false));
@@ -56,6 +63,18 @@ mod tests {
             let found = std::fs::read_to_string(&file).unwrap_or_default();
             assert_eq!(found, expected, "`sealift schema {kind} > docs/schema/{kind}.json`");
         }
+    }
+
+    #[test]
+    fn every_schema_says_what_it_is_and_what_is_required() {
+        for kind in SCHEMAS {
+            let schema = schema(kind).unwrap();
+            assert_eq!(schema["$id"], format!("urn:sealift:schema:v1:{kind}"));
+            assert_eq!(schema["properties"]["kind"]["const"], *kind);
+            assert_eq!(schema["required"], json!(["apiVersion", "kind", "spec"]));
+        }
+        assert_eq!(schema("Cluster").unwrap()["$defs"]["HostDocument"]["required"], json!(["ips", "roles"]));
+        assert_eq!(schema("Config").unwrap()["$defs"]["ConfigSpec"]["properties"]["strategy"]["enum"], json!(["overwrite", "merge", null]));
     }
 
     #[test]
