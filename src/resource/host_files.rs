@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::backup::{self, Backup, FileMode};
-use super::rootfs::path_of;
+use super::rootfs::rootfs_path;
 use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::ROOTFS;
@@ -61,7 +61,7 @@ enum Item {
 
 impl HostFiles {
     fn root(&self, system: &System) -> PathBuf {
-        system.path(path_of(&self.manifest))
+        system.path(rootfs_path(&self.manifest))
     }
 
     /// What belongs where, parents first.
