@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::chart::{Files, load_archive, scalars};
+use crate::chart::{Files, load_archive};
 use crate::image::Reference;
+use crate::yaml::scalars;
 
 /// A value in a file of a chart, by its place.
 #[derive(Debug, Clone, PartialEq, Eq)]

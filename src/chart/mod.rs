@@ -26,4 +26,3 @@ pub use helm_program::{Document, Engine, helm_template};
 pub use install_order::{Hook, Manifest};
 pub use loader::{Files, apply_helmignore, load, load_archive};
 pub use render::{Release, Rendered, failure, render};
-pub use yaml::scalars;

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::image::{ClusterKind, Reference, host_platform, parse_platform};
 use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
-use crate::workloads::{Asked, Place};
+use crate::workloads::{RequiredBy, SourceLocation};
 
 /// Build a cluster image from a Kubefile and a directory
 ///
@@ -335,13 +335,13 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// The places, each with the values that make the image there.
-fn reasons(asked: &Asked) -> String {
-    let values = |place: &Place| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
+fn reasons(asked: &RequiredBy) -> String {
+    let values = |place: &SourceLocation| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
     asked.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
 }
 
 /// Who asks for an image.
-fn asked<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a Asked> {
+fn asked<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a RequiredBy> {
     let nobody =
         || Failure::failed(format!("nothing asks for {}", image.familiar())).hint("`sealift build --check` lists what is asked for");
     Ok(checked.required.images.get(image).ok_or_else(nobody)?)

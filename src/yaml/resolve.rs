@@ -1,47 +1,52 @@
-//! What a plain scalar means in YAML 1.1, after `yaml.v2`'s `resolve.go`.
+//! The types of plain scalars in YAML 1.1, as Kubernetes and helm read them: after `resolve.go` of Go's `yaml.v2`.
 
-/// The meaning of a plain scalar.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Scalar {
+/// The type of a plain scalar, and its value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Resolved {
+    /// Nothing, `~` or `null`.
     Null,
+    /// `true`, `yes`, `on`, `y` and their opposites.
     Bool(bool),
+    /// An integer between `i64::MIN` and `u64::MAX`, also in base 2, 8 (`0644`, `0o644`) or 16.
     Int(i128),
+    /// A number with a fraction or exponent, or one that is too large for an integer; `.inf` and `.nan` too.
     Float(f64),
-    /// A date: a text, but one that has to be quoted.
+    /// A date: read as text, and quoted when it is written as text.
     Date,
-    /// `<<`
+    /// `<<`, the merge key.
     Merge,
+    /// Anything else.
     Text,
 }
 
-/// What `word` means where it stands without quotes.
-pub fn resolve(word: &str) -> Scalar {
+/// The type of `word` if it is written without quotes.
+pub fn resolve(word: &str) -> Resolved {
     match word {
-        "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Scalar::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Scalar::Bool(false),
-        ".nan" | ".NaN" | ".NAN" => return Scalar::Float(f64::NAN),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Scalar::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => return Scalar::Float(f64::NEG_INFINITY),
-        "<<" => return Scalar::Merge,
+        "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Resolved::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Resolved::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => return Resolved::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Resolved::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Resolved::Float(f64::NEG_INFINITY),
+        "<<" => return Resolved::Merge,
         _ => {}
     }
     if !word.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {
-        return Scalar::Text;
+        return Resolved::Text;
     }
     if is_date(word) {
-        return Scalar::Date;
+        return Resolved::Date;
     }
     let plain = word.replace('_', "");
     if let Some(number) = integer(&plain) {
-        return Scalar::Int(number);
+        return Resolved::Int(number);
     }
     if is_float(&plain)
         && let Ok(number) = plain.parse()
     {
-        return Scalar::Float(number);
+        return Resolved::Float(number);
     }
-    Scalar::Text
+    Resolved::Text
 }
 
 /// `strconv.ParseInt` with base 0, and yaml.v2's `-0b1`.
@@ -106,7 +111,7 @@ fn is_date(word: &str) -> bool {
     clock.len() >= 3 && digits(clock[0], 1..=2) && digits(clock[1], 2..=2) && clock[2].len() >= 2 && digits(&clock[2][..2], 2..=2)
 }
 
-/// Whether yaml.v2 quotes a text because YAML 1.1 would read a base 60 float (`1:20`).
+/// Whether YAML 1.1 would read a base 60 number (`1:20`); yaml.v2 reads text, and writes such text in quotes.
 pub fn is_base60(word: &str) -> bool {
     let rest = word.strip_prefix(['-', '+']).unwrap_or(word);
     if !rest.starts_with(|first: char| first.is_ascii_digit()) || !rest.contains(':') {
