@@ -1,4 +1,4 @@
-//! What is wrong in an input file, and where: drawn for people with the line underlined, or as JSON with line and column.
+//! Errors and warnings about lines of input files: drawn for people with the place underlined, or as JSON with line and column.
 
 use std::ops::Range;
 
@@ -8,65 +8,65 @@ use serde::Serialize;
 
 use crate::error::Failure;
 
-/// A range of bytes in a file's text.
+/// A range of bytes in a text.
 pub type Span = Range<usize>;
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// The file cannot be used.
     Error,
-    /// The file can be used, but perhaps not as meant.
+    /// The file can be used, but perhaps not as intended.
     Warning,
 }
 
-/// One thing that is wrong in a file.
+/// An error or a warning about a place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Error or warning.
     pub severity: Severity,
     /// The file, as the user named it.
     pub file: String,
-    /// The bytes of the file's text that it is about.
+    /// The place: bytes of the file's text.
     pub span: Span,
-    /// What is wrong: lower case, one line.
+    /// What is wrong: one line, lower case.
     pub message: String,
-    /// What to write under the marked text, such as what was expected.
+    /// A note under the marked text, such as what was expected.
     pub label: Option<String>,
-    /// What to write instead.
+    /// The fix: what to write instead.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// Something that makes the file unusable.
+    /// An error: the file cannot be used.
     pub fn error(file: impl Into<String>, span: Span, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Error, file: file.into(), span, message: message.into(), label: None, help: None }
     }
 
-    /// Something that is perhaps not meant.
+    /// A warning: the file is perhaps not as intended.
     pub fn warning(file: impl Into<String>, span: Span, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Self::error(file, span, message) }
     }
 
-    /// Says something under the marked text.
+    /// Adds a note under the marked text.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Says what to write instead.
+    /// Adds the fix: what to write instead.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Whether it makes the file unusable.
+    /// Whether it is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// Draws it over the file's `text`, without a newline at the end.
+    /// Draws it with the lines of the file's `text` that it is about, without a newline at the end.
     pub fn render(&self, text: &str, color: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -81,7 +81,7 @@ impl Diagnostic {
         renderer.render(&[group])
     }
 
-    /// It with its place as lines and columns of `text`, for JSON.
+    /// The diagnostic for JSON, its place as lines and columns of `text`.
     pub fn located(&self, text: &str) -> Located {
         let span = within(&self.span, text);
         let ((line, column), (end_line, end_column)) = (position(text, span.start), position(text, span.end));
@@ -99,11 +99,11 @@ impl Diagnostic {
     }
 }
 
-/// A diagnostic with its place; lines and columns count from 1, columns in characters.
+/// A diagnostic with lines and columns, both from 1; columns count characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Located {
-    /// How bad it is.
+    /// Error or warning.
     pub severity: Severity,
     /// The file, as the user named it.
     pub file: String,
@@ -125,17 +125,17 @@ pub struct Located {
     pub help: Option<String>,
 }
 
-/// A file that cannot be used: its text and all that is wrong in it. The cause under the [`Failure`] that [`refuse_errors`] gives.
+/// The diagnostics of a file with errors, and its text: the cause of the [`Failure`] that [`refuse_errors`] returns.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", render_all(.diagnostics, .text, false))]
 pub struct Invalid {
     /// The file's text.
     pub text: String,
-    /// What is wrong in it.
+    /// The errors and warnings.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Fails with [`crate::error::Kind::Usage`] and all diagnostics, if one of them is an error.
+/// Returns all diagnostics as one error of kind [`crate::error::Kind::Usage`], if one of them is an error.
 pub fn refuse_errors(text: &str, diagnostics: &[Diagnostic]) -> Result<()> {
     let Some(first) = diagnostics.iter().find(|diagnostic| diagnostic.is_error()) else {
         return Ok(());
@@ -157,7 +157,7 @@ pub fn render_all(diagnostics: &[Diagnostic], text: &str, color: bool) -> String
     diagnostics.iter().map(|diagnostic| diagnostic.render(text, color) + "\n\n").collect()
 }
 
-/// The name among `known` that is most like `word`, if one is near enough that a typing error explains it.
+/// The name among `known` that `word` may be a misspelling of: at most one edit for every four letters, and one more.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |name: &str| strsim::osa_distance(&word.to_lowercase(), &name.to_lowercase());
     let (distance, name) = known.into_iter().map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;

@@ -1,7 +1,7 @@
-//! How things fail: what kind (which decides the exit code), what happened, and what to type next.
+//! Errors: their kind, which decides the exit code, what happened, and hints on what to type next.
 //!
 //! Functions return [`anyhow::Result`]. Where the kind or a hint matters, a [`Failure`] is the error itself or a context
-//! laid over its cause: both `Failure::network("…").into()` and `.context(Failure::network("…"))` are found again by
+//! on top of its cause: both `Failure::network("…").into()` and `.context(Failure::network("…"))` are found again by
 //! [`kind_of`] and [`hints_of`].
 
 use std::fmt;
@@ -13,21 +13,35 @@ pub enum Kind {
     Failed,
     /// The command line or an input file is wrong.
     Usage,
-    /// A host is not fit; nothing was changed.
+    /// A host does not pass the preflight checks; nothing was changed.
     Preflight,
     /// Some hosts failed, others are done.
     SomeHosts,
     /// `plan --exit-code` found changes to make.
     PlanHasChanges,
-    /// What was built, copied or brought up is not what it should be.
+    /// A digest, signature, host key or cluster does not verify.
     Verification,
-    /// The network or the other end failed; trying again may help.
+    /// The network or the peer failed; trying again may help.
     Network,
     /// The user interrupted the work.
     Interrupted,
 }
 
 impl Kind {
+    /// Its name in JSON, such as `some-hosts`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Failed => "failed",
+            Kind::Usage => "usage",
+            Kind::Preflight => "preflight",
+            Kind::SomeHosts => "some-hosts",
+            Kind::PlanHasChanges => "plan-has-changes",
+            Kind::Verification => "verification",
+            Kind::Network => "network",
+            Kind::Interrupted => "interrupted",
+        }
+    }
+
     /// The process exit code of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -46,11 +60,11 @@ impl Kind {
 /// A failure with its kind, a message and hints.
 #[derive(Debug)]
 pub struct Failure {
-    /// What kind it is.
+    /// Its kind, which decides the exit code.
     pub kind: Kind,
     /// Where and what, lower case, without "failed to".
     pub message: String,
-    /// What the user can do next, each a sentence or a command.
+    /// What to type or do next, each a sentence or a command.
     pub hints: Vec<String>,
 }
 
@@ -70,22 +84,22 @@ impl Failure {
         Self::new(Kind::Usage, message)
     }
 
-    /// The network or the other end failed.
+    /// The network or the peer failed.
     pub fn network(message: impl Into<String>) -> Self {
         Self::new(Kind::Network, message)
     }
 
-    /// Bytes, signatures or a cluster are not what they should be.
+    /// A digest, signature, host key or cluster does not verify.
     pub fn verification(message: impl Into<String>) -> Self {
         Self::new(Kind::Verification, message)
     }
 
-    /// A failure to lay over `error` as its context: it says where or during what, and keeps the kind and the hints.
+    /// A failure to put on top of `error` as its context: it says where or during what, and keeps the kind and the hints.
     pub fn over(error: &anyhow::Error, message: impl Into<String>) -> Self {
         Failure { kind: kind_of(error), message: message.into(), hints: hints_of(error).to_vec() }
     }
 
-    /// Adds what the user can do next.
+    /// Adds a hint: what to type or do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self

@@ -1,4 +1,4 @@
-//! What long work tells while it runs. Rooms emit typed events; `cli/` renders them as bars, plain lines or JSON.
+//! Progress events of long work. Modules emit them through a [`Context`]; `cli/` shows them as bars, plain lines or JSON.
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -27,11 +27,11 @@ pub enum Unit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome", content = "detail")]
 pub enum Outcome {
-    /// Done; the text says what came of it, and may be empty.
+    /// Done; the text is the result, and may be empty.
     Done(String),
-    /// There was nothing to do: it was so already.
+    /// There was nothing to do: it is up to date.
     Unchanged,
-    /// It failed or was given up; the error tells the rest.
+    /// It failed or was given up; the error says why.
     Failed,
 }
 
@@ -53,11 +53,18 @@ pub enum Event {
     Stage {
         /// The stage's name.
         name: String,
+        /// Which one it is, from 1.
+        number: usize,
+        /// How many stages the run has.
+        total: usize,
     },
     /// A task begins.
     Started {
         /// The task.
         task: TaskId,
+        /// The task that this is a part of: its progress counts for that one too.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parent: Option<TaskId>,
         /// What is done, to what: `push sha256:12ab…`, `h1: sysctl`.
         label: String,
         /// How much there is to do, if known.
@@ -65,7 +72,7 @@ pub enum Event {
         /// What `total` counts.
         unit: Unit,
     },
-    /// A task went on.
+    /// A task made progress.
     Advanced {
         /// The task.
         task: TaskId,
@@ -76,7 +83,7 @@ pub enum Event {
     Finished {
         /// The task.
         task: TaskId,
-        /// How.
+        /// How it ended.
         #[serde(flatten)]
         outcome: Outcome,
     },
@@ -110,30 +117,37 @@ impl Events for Silent {
     fn emit(&self, _: Event) {}
 }
 
-/// What every long piece of work is given: where to tell, whether to stop, how much at once.
+/// Passed to all long work: where to report progress, whether to stop, how much to do at once.
 #[derive(Clone)]
 pub struct Context {
     events: Arc<dyn Events>,
     cancel: CancellationToken,
     jobs: NonZeroUsize,
-    /// The user said how much at once.
-    asked: bool,
+    /// The user chose `jobs` with `--jobs`: no default may exceed it.
+    jobs_are_fixed: bool,
+    /// The task that new tasks are a part of.
+    parent: Option<TaskId>,
 }
 
 impl Context {
-    /// A job that reports to `events`, stops on `cancel` and does `jobs` things at once.
+    /// A context that reports to `events`, stops on `cancel` and does `jobs` things at once.
     pub fn new(events: Arc<dyn Events>, cancel: CancellationToken, jobs: NonZeroUsize) -> Self {
-        Context { events, cancel, jobs, asked: false }
+        Context { events, cancel, jobs, jobs_are_fixed: false, parent: None }
     }
 
-    /// A job that tells nobody; for tests and small work.
+    /// A context that reports to nobody; for tests and small work.
     pub fn silent() -> Self {
         Context::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// Never does more at once than it was told.
-    pub fn as_asked(self) -> Self {
-        Context { asked: true, ..self }
+    /// The same, but never doing more than `jobs` things at once.
+    pub fn with_fixed_jobs(self) -> Self {
+        Context { jobs_are_fixed: true, ..self }
+    }
+
+    /// The same, but the tasks that it begins are parts of `task`: what they advance, that one advances too.
+    pub fn within(&self, task: &Task) -> Self {
+        Context { parent: Some(task.id), ..self.clone() }
     }
 
     /// How many things to do at once.
@@ -141,18 +155,17 @@ impl Context {
         self.jobs.get()
     }
 
-    /// How many transfers to have at once: most of their time is waiting, so at least 4 unless the user asked for less.
+    /// How many transfers to have at once: most of their time is waiting, so at least 4 unless the user chose `--jobs`.
     pub fn transfers(&self) -> usize {
-        if self.asked { self.jobs() } else { self.jobs().max(4) }
+        if self.jobs_are_fixed { self.jobs() } else { self.jobs().max(4) }
     }
 
-    /// How many downloads to have at once from where answers come at once: two fill the disk, and may each have more under way than
-    /// many could, unless the user asked for a number.
+    /// How many downloads to have at once from a registry with almost no latency: two fill the disk, unless the user chose `--jobs`.
     pub fn near_downloads(&self) -> usize {
-        if self.asked { self.jobs() } else { 2 }
+        if self.jobs_are_fixed { self.jobs() } else { 2 }
     }
 
-    /// Is set when the user interrupts.
+    /// The token that is cancelled when the user interrupts.
     pub fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
@@ -184,12 +197,12 @@ impl Context {
         self.events.emit(event);
     }
 
-    /// Tells the user a line.
+    /// Emits a line for the user.
     pub fn note(&self, text: impl Into<String>) {
         self.emit(Event::Note { level: Level::Info, text: text.into() });
     }
 
-    /// Warns the user.
+    /// Emits a warning.
     pub fn warn(&self, text: impl Into<String>) {
         self.emit(Event::Note { level: Level::Warning, text: text.into() });
     }
@@ -198,7 +211,7 @@ impl Context {
     pub fn task(&self, label: impl Into<String>, total: Option<u64>, unit: Unit) -> Task {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.emit(Event::Started { task: id, label: label.into(), total, unit });
+        self.emit(Event::Started { task: id, parent: self.parent, label: label.into(), total, unit });
         Task { events: self.events.clone(), id, open: true }
     }
 }
@@ -218,7 +231,7 @@ impl<R: Read> Read for Interruptible<R> {
 }
 
 fn interrupted() -> Failure {
-    Failure::new(Kind::Interrupted, "interrupted").hint("run the same command again to go on from here")
+    Failure::new(Kind::Interrupted, "interrupted").hint("run the same command again to resume")
 }
 
 /// A running task.
@@ -234,12 +247,12 @@ impl Task {
         self.events.emit(Event::Advanced { task: self.id, by });
     }
 
-    /// Ends the task well; `detail` says what came of it and may be empty.
+    /// Ends the task well; `detail` is the result, and may be empty.
     pub fn done(self, detail: impl Into<String>) {
         self.finish(Outcome::Done(detail.into()));
     }
 
-    /// Ends the task: it was so already.
+    /// Ends the task: it is up to date.
     pub fn unchanged(self) {
         self.finish(Outcome::Unchanged);
     }

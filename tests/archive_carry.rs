@@ -1,4 +1,4 @@
-//! Images travel in archives, also through skopeo, and a load that was killed goes on.
+//! Images are carried in archives, also through skopeo, and a killed load is resumed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -27,7 +27,7 @@ fn saved(layers: &[usize]) -> (Sealift, PathBuf) {
 }
 
 #[test]
-fn what_one_machine_saves_another_loads() {
+fn an_archive_saved_on_one_machine_loads_on_another() {
     let (one, archive) = saved(&[300_000, 400_000]);
     let other = Sealift::new();
     assert_eq!(other.ok(&["load", "-i", text(&archive)]), "shop:1\n");
@@ -52,7 +52,7 @@ fn archives_go_through_pipes() {
 }
 
 #[test]
-fn skopeo_reads_our_archives_and_writes_ours() {
+fn skopeo_reads_and_writes_archives_of_sealift() {
     let (one, archive) = saved(&[200_000]);
     let copy = one.home().join("copy.tar");
     let from = format!("oci-archive:{}:{NAME}", text(&archive));
@@ -70,7 +70,7 @@ fn skopeo_reads_our_archives_and_writes_ours() {
 }
 
 #[test]
-fn a_load_that_was_killed_goes_on() {
+fn a_killed_load_is_resumed() {
     let (_one, archive) = saved(&[4_000_000; 12]);
     let bytes = std::fs::read(&archive).unwrap();
     let other = Sealift::new();
@@ -90,7 +90,7 @@ fn a_load_that_was_killed_goes_on() {
 }
 
 #[test]
-fn wrong_archives_are_told_apart() {
+fn unusable_archives_are_refused_with_their_reason() {
     let (one, archive) = saved(&[100_000]);
     let bytes = std::fs::read(&archive).unwrap();
     let other = Sealift::new();
@@ -119,7 +119,7 @@ fn wrong_archives_are_told_apart() {
 }
 
 #[test]
-fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
+fn a_full_disk_is_reported_beforehand_and_leaves_a_sound_store() {
     let (one, archive) = saved(&[3_000_000, 3_000_000, 3_000_000]);
     let script = r#"r=$1 b=$2 a=$3; mount -t tmpfs -o size=5M none "$r" && s() { "$b" --store "$r/store" "$@"; }
         s load -i "$a"; echo "code $?" >&2; s load < "$a"; echo "code $?" >&2; ls -A "$r/store/blobs/sha256" "$r/store/ingest" >&2
@@ -139,7 +139,7 @@ fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
     let (beforehand, rest) = said.split_once("for blob sha256:").unwrap();
     assert_eq!(beforehand.matches("10 MiB to load, 4 MiB free").count(), 2, "from a file, also on stdin: {said}");
     assert!(beforehand.lines().filter(|line| line.ends_with(".part") || line.len() == 64).count() == 0, "nothing was written: {said}");
-    assert_says(rest, &["No space left on device", "blob sha256:", "hint: `sealift prune`", "no room in", "are free"]);
+    assert_says(rest, &["No space left on device", "blob sha256:", "hint: `sealift prune`", "no space left in", "are free"]);
     assert_eq!(said.matches("code 1\n").count(), 6, "{said}");
     assert!(!said.contains(".new-") && !said.contains("again.tar."), "nothing is left half written: {said}");
     let loaded = String::from_utf8_lossy(&output.stdout);
@@ -147,7 +147,7 @@ fn a_full_disk_is_told_beforehand_and_leaves_a_store_that_works() {
 }
 
 #[test]
-fn files_of_docker_save_give_container_images() {
+fn files_of_docker_save_become_container_images() {
     let one = Sealift::new();
     let store = one.store();
     let image = container_image(&store, 5, &[50_000, 60_000]);

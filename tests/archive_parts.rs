@@ -1,4 +1,4 @@
-//! Archives that leave out what the other end has, and archives in parts that get lost.
+//! Delta archives, and split archives with missing parts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -48,7 +48,7 @@ fn a_delta_has_the_changed_blobs_and_little_else() {
 }
 
 #[test]
-fn an_inventory_says_what_a_delta_leaves_out() {
+fn an_inventory_decides_what_a_delta_leaves_out() {
     let one = two_versions();
     let (base, delta, inventory) = (one.home().join("base.tar"), one.home().join("delta.tar"), one.home().join("site.json"));
     one.ok(&["save", "-o", text(&base), "shop:1"]);
@@ -68,7 +68,7 @@ fn an_inventory_says_what_a_delta_leaves_out() {
 }
 
 #[test]
-fn what_all_hosts_have_is_left_out_where_the_store_has_lost_it() {
+fn blobs_on_all_hosts_are_left_out_even_if_the_store_lost_them() {
     let one = two_versions();
     let (delta, inventory) = (one.home().join("delta.tar"), one.home().join("site.json"));
     // a site whose store is new, and whose two hosts have different things
@@ -109,7 +109,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn parts_are_loaded_where_they_are_and_joined_are_the_archive() {
+fn parts_load_directly_and_joined_are_the_archive() {
     let (one, whole) = in_parts("0");
     let full = one.home().join("full.tar");
     one.ok(&["save", "-o", text(&full), "shop:1"]);
@@ -136,7 +136,7 @@ fn parts_are_loaded_where_they_are_and_joined_are_the_archive() {
 }
 
 #[test]
-fn a_broken_part_is_named_and_only_it_is_copied_again() {
+fn a_damaged_part_is_named_and_only_it_is_copied_again() {
     let (_one, whole) = in_parts("0");
     let other = Sealift::new();
     let good = std::fs::read(part(&whole, "004")).unwrap();
@@ -155,7 +155,7 @@ fn a_broken_part_is_named_and_only_it_is_copied_again() {
 }
 
 #[test]
-fn parts_come_on_one_disk_after_another_in_any_order() {
+fn parts_load_from_one_disk_after_another_in_any_order() {
     let (one, whole) = in_parts("0");
     let other = Sealift::new();
     for (number, left) in [(3, 5), (6, 4), (1, 3), (2, 2), (5, 1)] {
@@ -183,7 +183,7 @@ fn parts_come_on_one_disk_after_another_in_any_order() {
 }
 
 #[test]
-fn as_many_parts_may_be_lost_or_broken_as_there_are_parity_parts() {
+fn as_many_parts_may_be_missing_or_damaged_as_there_are_parity_parts() {
     let (_one, whole) = in_parts("2");
     let first = part(&whole, "001");
     std::fs::remove_file(&first).unwrap();

@@ -122,7 +122,7 @@ fn a_check_tells_what_is_wanted_and_builds_nothing() {
     assert_says(
         &ended.stdout,
         &[
-            "3 container images wanted",
+            "3 container images required",
             "web:3  charts/web/templates/x.yaml:1",
             "nginx:1",
             "Kubefile:2",
@@ -130,7 +130,7 @@ fn a_check_tells_what_is_wanted_and_builds_nothing() {
             "manifests/y.yaml.tmpl:4",
         ],
     );
-    assert_says(&ended.stdout, &["not decided", "manifests/y.yaml.tmpl:2"]);
+    assert_says(&ended.stdout, &["undecided", "manifests/y.yaml.tmpl:2"]);
     assert_eq!(fs::read_dir(sealift.store_root().join("blobs/sha256")).map_or(0, Iterator::count), 0);
 }
 

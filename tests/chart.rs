@@ -102,7 +102,7 @@ fn builds_find_the_images_of_charts_with_the_values_of_the_launch() {
     // the template has the file's image, and the version of the chart
     let values = "  value application/apps/shop/Chart.yaml:4\n  value application/apps/shop/values.yaml.tmpl:2\n";
     assert_eq!(why, format!("{place}8\n{values}"));
-    assert_says(&sealift.fails(1, &["build", "--check", "--why", "nobody:1", &context]), &["nothing asks for nobody:1"]);
+    assert_says(&sealift.fails(1, &["build", "--check", "--why", "nobody:1", &context]), &["nothing requires nobody:1"]);
 
     fs::write(Path::new(&context).join("web/templates/bad.yaml"), "{{ nosuch }}\n").unwrap();
     assert_says(&sealift.fails(2, &["build", "--check", &context]), &["web/templates/bad.yaml:1", "function \"nosuch\" not defined"]);

@@ -1,4 +1,4 @@
-//! Images whose makers chose SHA-512 go every way that others go.
+//! Images with SHA-512 digests work like all others.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -39,7 +39,7 @@ fn image(store: &Store, name: &str, layers: usize) -> Digest {
 }
 
 #[test]
-fn images_by_sha512_are_saved_loaded_pushed_pulled_unpacked_and_checked() {
+fn images_with_sha512_digests_are_saved_loaded_pushed_pulled_unpacked_and_checked() {
     let (here, there, site, away) = (Sealift::new(), Sealift::new(), Sealift::new(), Sealift::new());
     let digest = image(&here.store(), "shop:512", 3);
     assert_says(&digest.to_string(), &["sha512:"]);
@@ -79,7 +79,7 @@ fn images_by_sha512_are_saved_loaded_pushed_pulled_unpacked_and_checked() {
 }
 
 #[test]
-fn the_registry_on_site_takes_uploads_by_sha512() {
+fn the_local_registry_accepts_uploads_with_sha512_digests() {
     let site = Sealift::new();
     site.store();
     let serve = Serve::start(&site, &["--writable"]);

@@ -1,4 +1,4 @@
-//! What the documents say can be typed: commands parse, links lead somewhere, both READMEs say the same, no command is untold.
+//! What the documents say can be typed: commands parse, links lead somewhere, both READMEs say the same, every command is documented.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -42,7 +42,7 @@ fn shell_words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_that_a_document_tells_to_type_parses() {
+fn every_command_in_a_document_parses() {
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for document in documents() {
         for (line, command) in document.commands() {
@@ -87,7 +87,7 @@ fn links_and_named_files_lead_somewhere_and_scripts_can_be_run() {
         let files = document.named_files().into_iter().map(|file| root().join(file));
         for path in links.chain(files) {
             let Ok(meta) = std::fs::metadata(&path) else {
-                wrong.push(format!("{}: {} is not there", document.name(), path.display()));
+                wrong.push(format!("{}: {} does not exist", document.name(), path.display()));
                 continue;
             };
             let script = meta.is_file() && path.parent() == Some(&root().join("scripts"));
@@ -100,13 +100,13 @@ fn links_and_named_files_lead_somewhere_and_scripts_can_be_run() {
 }
 
 #[test]
-fn every_command_is_told_of_in_some_document() {
+fn every_command_is_documented() {
     let texts: String = documents().into_iter().map(|document| document.text).collect();
-    let untold: Vec<String> = sealift::cli::command()
+    let undocumented: Vec<String> = sealift::cli::command()
         .get_subcommands()
         .filter(|command| !command.is_hide_set() && command.get_name() != "help")
         .map(|command| format!("sealift {}", command.get_name()))
         .filter(|command| !texts.contains(command.as_str()))
         .collect();
-    assert!(untold.is_empty(), "no document tells of: {}", untold.join(", "));
+    assert!(undocumented.is_empty(), "no document mentions: {}", undocumented.join(", "));
 }

@@ -94,26 +94,26 @@ struct Layout {
 
 /// Steps at which a variant meddles.
 #[derive(Default)]
-struct Meddle<'a> {
+struct Change<'a> {
     config: Option<&'a dyn Fn(&mut Value)>,
     manifest: Option<&'a dyn Fn(&mut Value)>,
     sealed: Option<&'a dyn Fn(&mut Layout)>,
 }
 
-fn layout(layers: Vec<Layer>, meddle: &Meddle) -> Layout {
+fn layout(layers: Vec<Layer>, change: &Change) -> Layout {
     let mut config = json!({
         "created": "2023-11-14T22:13:20Z", "architecture": "amd64", "os": "linux", "config": {"Env": ["X=1"]},
         "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| sha(&layer.0)).collect::<Vec<_>>()},
         "history": layers.iter().map(|_| json!({"created": "2023-11-14T22:13:20Z", "created_by": "COPY"})).collect::<Vec<_>>(),
     });
-    meddle.config.iter().for_each(|change| change(&mut config));
+    change.config.iter().for_each(|change| change(&mut config));
     let config_bytes = config.to_string().into_bytes();
     let mut manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "config": describe("application/vnd.oci.image.config.v1+json", &config_bytes),
         "layers": layers.iter().map(|(_, bytes, media_type)| describe(media_type, bytes)).collect::<Vec<_>>(),
         "annotations": {"sealer.image.extension": "{\"schemaVersion\":\"v1alpha1\",\"type\":\"kube-installer\"}"},
     });
-    meddle.manifest.iter().for_each(|change| change(&mut manifest));
+    change.manifest.iter().for_each(|change| change(&mut manifest));
     let manifest_bytes = manifest.to_string().into_bytes();
     let mut entry = describe(MANIFEST, &manifest_bytes);
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": NAME});
@@ -121,7 +121,7 @@ fn layout(layers: Vec<Layer>, meddle: &Meddle) -> Layout {
     let blobs = blobs.map(|bytes| (sha(&bytes).replace(':', "/"), bytes)).collect();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
     let mut layout = Layout { layers, config, manifest, blobs, index, oci_layout: Some(r#"{"imageLayoutVersion":"1.0.0"}"#) };
-    meddle.sealed.iter().for_each(|change| change(&mut layout));
+    change.sealed.iter().for_each(|change| change(&mut layout));
     layout
 }
 
@@ -225,7 +225,7 @@ fn accepted(name: &str, layout: &Layout) {
 #[test]
 fn sound_layouts_are_loaded_and_unpacked() {
     let base = base();
-    let none = Meddle::default();
+    let none = Change::default();
     let over = gzipped(tar_of(&[Raw("etc/.wh.a", FILE, "", b""), Raw("etc/b", FILE, "", b"new\n")]));
     let opaque = gzipped(tar_of(&[Raw("etc/", DIR, "", b""), Raw("etc/.wh..wh..opq", FILE, "", b""), Raw("etc/b", FILE, "", b"new\n")]));
     let links = gzipped(tar_of(&[
@@ -253,12 +253,12 @@ fn sound_layouts_are_loaded_and_unpacked() {
         ("a whiteout", layout(vec![gzipped(base.clone()), over], &none)),
         ("an opaque directory", layout(vec![gzipped(base.clone()), opaque], &none)),
         ("links", layout(vec![links], &none)),
-        ("no history", layout(usual(), &Meddle { config: Some(&no_history), ..none })),
-        ("empty history entries", layout(usual(), &Meddle { config: Some(&empty_history), ..none })),
-        ("extra fields", layout(usual(), &Meddle { config: Some(&extra), manifest: Some(&extra), ..none })),
-        ("no media type", layout(usual(), &Meddle { manifest: Some(&no_type), ..none })),
-        ("an artifact type", layout(usual(), &Meddle { manifest: Some(&artifact), ..none })),
-        ("no tag", layout(usual(), &Meddle { sealed: Some(&no_tag), ..none })),
+        ("no history", layout(usual(), &Change { config: Some(&no_history), ..none })),
+        ("empty history entries", layout(usual(), &Change { config: Some(&empty_history), ..none })),
+        ("extra fields", layout(usual(), &Change { config: Some(&extra), manifest: Some(&extra), ..none })),
+        ("no media type", layout(usual(), &Change { manifest: Some(&no_type), ..none })),
+        ("an artifact type", layout(usual(), &Change { manifest: Some(&artifact), ..none })),
+        ("no tag", layout(usual(), &Change { sealed: Some(&no_tag), ..none })),
     ] {
         accepted(name, &layout);
     }
@@ -317,7 +317,7 @@ fn refused(damage: &Damage, registry: &DockerRegistry) {
 }
 
 #[test]
-fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
+fn inconsistent_manifests_are_refused_on_arrival() {
     use Served::{Alike, Otherwise};
     let registry = DockerRegistry::start();
     let base = base();
@@ -328,7 +328,7 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
     for (name, change, says) in
         [("diffID count", &more_diffs as &dyn Fn(&mut Value), "has 2"), ("history count", &more_history, "history of its config")]
     {
-        let layout = layout(usual(), &Meddle { config: Some(change), ..Meddle::default() });
+        let layout = layout(usual(), &Change { config: Some(change), ..Change::default() });
         let manifest = sha(layout.manifest.to_string().as_bytes());
         refused(&Damage { name, layout, blob: &manifest, says, served: Alike }, &registry);
     }
@@ -346,16 +346,16 @@ fn documents_that_are_not_of_one_mind_are_refused_when_they_arrive() {
         ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed", Alike),
         ("a layer of md5", &md5_layer, &md5, "only sha256 and sha512", Otherwise),
     ] {
-        let layout = layout(usual(), &Meddle { manifest: Some(change), ..Meddle::default() });
+        let layout = layout(usual(), &Change { manifest: Some(change), ..Change::default() });
         refused(&Damage { name, layout, blob, says, served }, &registry);
     }
-    let says_gzip = layout(vec![(base.clone(), base.clone(), GZIP)], &Meddle::default());
+    let says_gzip = layout(vec![(base.clone(), base.clone(), GZIP)], &Change::default());
     let says = "is not compressed, but its media type says gzip";
     refused(&Damage { name: "tar that says gzip", layout: says_gzip, blob: &sha(&base), says, served: Alike }, &registry);
 }
 
 #[test]
-fn damaged_bytes_are_refused_when_they_arrive() {
+fn damaged_bytes_are_refused_on_arrival() {
     use Served::{Alike, Not, Otherwise};
     let registry = DockerRegistry::start();
     let base = base();
@@ -402,16 +402,16 @@ fn damaged_bytes_are_refused_when_they_arrive() {
         ("no oci-layout", &no_layout, "", "oci-layout", Not),
         ("layout version", &new_layout, "", "9.9.9", Not),
     ] {
-        let layout = layout(vec![gzipped(base.clone())], &Meddle { sealed: Some(change), ..Meddle::default() });
+        let layout = layout(vec![gzipped(base.clone())], &Change { sealed: Some(change), ..Change::default() });
         refused(&Damage { name, layout, blob, says, served }, &registry);
     }
 }
 
 #[test]
-fn layers_that_are_not_what_they_should_be_are_refused_when_they_arrive() {
+fn wrong_layers_are_refused_on_arrival() {
     let registry = DockerRegistry::start();
     let base = base();
-    let none = Meddle::default();
+    let none = Change::default();
     let wrong_diff = |config: &mut Value| config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", "0".repeat(64))]);
     let junk = gzipped(b"junk".repeat(300));
     let trailing = (base.clone(), [gzip(&base), b"garbage!".repeat(9)].concat(), GZIP);
@@ -419,41 +419,41 @@ fn layers_that_are_not_what_they_should_be_are_refused_when_they_arrive() {
     let evil = |member: Raw| gzipped([&base[..base.len() - 1024], &tar_of(&[member])].concat());
     let link = |target| Raw("lnk", tar::EntryType::Symlink, target, b"");
     let through = Raw("lnk/sealift-pwn", FILE, "", b"x");
-    for (name, layers, meddle, says) in [
-        ("diffID", vec![gzipped(base.clone())], Meddle { config: Some(&wrong_diff), ..none }, "the layer's tar has the digest"),
+    for (name, layers, change, says) in [
+        ("diffID", vec![gzipped(base.clone())], Change { config: Some(&wrong_diff), ..none }, "the layer's tar has the digest"),
         ("not a tar", vec![junk], none, "no tar archive"),
-        ("trailing garbage", vec![trailing], Meddle::default(), "compression is damaged"),
-        ("truncated before it was sealed", vec![cut], Meddle::default(), "compression is damaged"),
-        ("traversal by ..", vec![evil(Raw("../../evil-dotdot", FILE, "", b"x"))], Meddle::default(), "leads out with `..`"),
-        ("an absolute name", vec![evil(Raw("/evil-abs", FILE, "", b"x"))], Meddle::default(), "is absolute"),
+        ("trailing garbage", vec![trailing], Change::default(), "compression is damaged"),
+        ("truncated before it was sealed", vec![cut], Change::default(), "compression is damaged"),
+        ("traversal by ..", vec![evil(Raw("../../evil-dotdot", FILE, "", b"x"))], Change::default(), "leads out with `..`"),
+        ("an absolute name", vec![evil(Raw("/evil-abs", FILE, "", b"x"))], Change::default(), "is absolute"),
         (
             "a hard link out",
             vec![evil(Raw("h", tar::EntryType::Link, "/etc/hostname", b""))],
-            Meddle::default(),
+            Change::default(),
             "leads out to `/etc/hostname`",
         ),
-        ("a way out by a symbolic link", vec![gzipped(tar_of(&[link("/tmp"), through]))], Meddle::default(), "symbolic link"),
+        ("a way out by a symbolic link", vec![gzipped(tar_of(&[link("/tmp"), through]))], Change::default(), "symbolic link"),
         (
             "a way out by a link and a link",
             vec![gzipped(tar_of(&[Raw("a", tar::EntryType::Symlink, "lnk", b""), link("../tmp"), Raw("a/sealift-pwn", FILE, "", b"x")]))],
-            Meddle::default(),
+            Change::default(),
             "symbolic link",
         ),
         (
             "a way out by a link of a lower layer",
             vec![gzipped(tar_of(&[link("/tmp")])), gzipped(tar_of(&[Raw("lnk/sealift-pwn", FILE, "", b"y")]))],
-            Meddle::default(),
+            Change::default(),
             "symbolic link",
         ),
     ] {
         let blob = sha(&layers[layers.len() - 1].1);
-        refused(&Damage { name, layout: layout(layers, &meddle), blob: &blob, says, served: Served::Alike }, &registry);
+        refused(&Damage { name, layout: layout(layers, &change), blob: &blob, says, served: Served::Alike }, &registry);
     }
 }
 
 #[test]
-fn links_that_were_replaced_lead_nowhere() {
-    let none = Meddle::default();
+fn replaced_links_are_not_followed() {
+    let none = Change::default();
     let link = || gzipped(tar_of(&[Raw("lnk", tar::EntryType::Symlink, "/tmp", b""), Raw("etc/", DIR, "", b"")]));
     let below = gzipped(tar_of(&[Raw("lnk/sealift-pwn", FILE, "", b"z")]));
     let directory = gzipped(tar_of(&[Raw("lnk/", DIR, "", b""), Raw("lnk/a", FILE, "", b"x")]));
@@ -478,7 +478,7 @@ fn decompression_bombs_stop_at_a_limit() {
     }] {
         let (_dir, store) = store();
         let blob = sha(&bomb.1);
-        let layout = layout(vec![bomb], &Meddle::default());
+        let layout = layout(vec![bomb], &Change::default());
         let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
         assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than 1048576 bytes"]);
         assert_eq!((kind_of(&error), store.refs().unwrap().len()), (Kind::Verification, 0));
@@ -490,10 +490,10 @@ fn decompression_bombs_stop_at_a_limit() {
 }
 
 #[test]
-fn fsck_looks_into_layers_when_it_is_asked_to_and_says_what_cannot_be_mended() {
+fn fsck_verifies_layers_on_request_and_reports_what_cannot_be_repaired() {
     let sealift = Sealift::new();
     let layer = (base(), [gzip(&base()), b"garbage!".repeat(9)].concat(), GZIP);
-    layout(vec![layer.clone()], &Meddle::default()).write(sealift.store_root());
+    layout(vec![layer.clone()], &Change::default()).write(sealift.store_root());
     sealift.ok(&["fsck"]);
     for args in [&["fsck", "--layers"][..], &["fsck", "--layers", "--repair"]] {
         let ended = sealift.run(args).expect_code(6);
@@ -503,9 +503,9 @@ fn fsck_looks_into_layers_when_it_is_asked_to_and_says_what_cannot_be_mended() {
 }
 
 #[test]
-fn a_layer_is_read_once_by_a_store() {
+fn a_layer_is_verified_once_by_a_store() {
     let (_dir, store) = store();
-    let layout = layout(vec![gzipped(base())], &Meddle::default());
+    let layout = layout(vec![gzipped(base())], &Change::default());
     let loaded = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap();
     let path = store.root().join("blobs").join(layout.layer_path());
     let mut bytes = std::fs::read(&path).unwrap();
@@ -521,12 +521,12 @@ fn a_layer_is_read_once_by_a_store() {
 }
 
 #[test]
-fn what_a_large_pull_does_not_look_into_is_looked_into_before_hosts_are_touched() {
+fn layers_that_a_large_pull_skips_are_verified_before_hosts_are_changed() {
     let registry = DockerRegistry::start();
     let wrong_diff = |config: &mut Value| config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", "0".repeat(64))]);
     let noise = common::images::noise(1, 65 << 20);
     let tar = tar_of(&[Raw("noise", FILE, "", &noise)]);
-    let layout = layout(vec![(tar.clone(), tar, PLAIN)], &Meddle { config: Some(&wrong_diff), ..Meddle::default() });
+    let layout = layout(vec![(tar.clone(), tar, PLAIN)], &Change { config: Some(&wrong_diff), ..Change::default() });
     layout.serve(&registry);
     let (sealift, name) = (Sealift::new(), registry.name("variant:1"));
     let layer = sha(&layout.layers[0].1);

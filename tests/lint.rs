@@ -1,4 +1,4 @@
-//! `sealift lint` tells Kubefiles and Clusterfiles apart and reports everything wrong in all of them at once.
+//! `sealift lint` tells Kubefiles from Clusterfiles and reports all errors in all of them at once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -27,7 +27,7 @@ fn all_errors_of_all_files_are_reported_and_the_exit_code_is_2() {
     }
     assert!(ended.stdout.contains(&format!("{kubefile}: Kubefile, 5 errors\n")), "{}", ended.stdout);
     assert!(ended.stdout.contains(&format!("{clusterfile}: Clusterfile, ")), "{}", ended.stdout);
-    assert!(ended.stderr.contains("2 of 2 files cannot be used"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("2 of 2 files have errors"), "{}", ended.stderr);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn good_files_and_warnings_end_well_unless_strict() {
 }
 
 #[test]
-fn stdin_is_judged_too() {
+fn stdin_is_checked_too() {
     let sealift = Sealift::new();
     let ended = sealift.run_with_stdin(&["lint", "-"], BAD_KUBEFILE).expect_code(2);
     assert!(ended.stdout.contains("--> -:2:1"), "{}", ended.stdout);

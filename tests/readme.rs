@@ -162,7 +162,7 @@ impl Quickstart {
 }
 
 /// The lines below `title` in what the quickstart prints at its end.
-fn told(text: &str, title: &str) -> Vec<String> {
+fn lines_below(text: &str, title: &str) -> Vec<String> {
     let lines = text.lines().skip_while(|line| *line != title).skip(1).take_while(|line| line.starts_with("  "));
     lines.map(|line| line.split(" #").next().unwrap_or(line).trim().to_owned()).collect()
 }
@@ -175,7 +175,7 @@ fn quickstart_brings_up_a_kubernetes_cluster_on_hosts_and_it_lives_through_a_los
     let quickstart = Quickstart::on_hosts(4);
     let said = quickstart.start(&shape);
     assert_says(&said, &["hello from h1", "hello from h2", "hello from h3", "hello from h4", "in all"]);
-    for line in told(&said, "Look around:").iter().filter(|line| !line.contains("testhost.sh")) {
+    for line in lines_below(&said, "Look around:").iter().filter(|line| !line.contains("testhost.sh")) {
         let shown = quickstart.types(line, "");
         assert!(!line.contains(" apply ") || shown.contains("0 changes"), "{line}: {shown}");
     }

@@ -242,7 +242,7 @@ async fn ping(registry: &Registry) {
     assert_eq!(none["manifests"], json!([]));
 }
 
-async fn blobs_are_pushed_in_every_way(registry: &Registry) {
+async fn blobs_are_pushed_by_every_kind_of_upload(registry: &Registry) {
     let uploads = format!("/v2/{REPOSITORY}/blobs/uploads/");
     registry.refused(404, "BLOB_UNKNOWN", registry.blob("GET", REPOSITORY, &digest(b"missing"))).await;
     registry.expect(404, registry.blob("HEAD", REPOSITORY, &digest(b"missing"))).await;
@@ -276,7 +276,7 @@ async fn blobs_are_pushed_in_every_way(registry: &Registry) {
     registry.refused(400, "DIGEST_INVALID", registry.ask("PUT", &place).body(b"x")).await;
 }
 
-async fn chunks_come_in_order_or_are_refused(registry: &Registry) {
+async fn chunks_out_of_order_are_refused(registry: &Registry) {
     for (seed, out_of_order, last_in_put) in [(10, false, false), (11, false, true), (12, true, false), (13, true, true)] {
         let bytes = noise(seed, 3 * 1024 - 5);
         let chunks: Vec<&[u8]> = bytes.chunks(1024).collect();
@@ -342,7 +342,7 @@ async fn blobs_are_mounted(registry: &Registry) {
     registry.assert_blob(REPOSITORY, &bytes).await;
 }
 
-async fn ranges_of_blobs_are_given(registry: &Registry) {
+async fn ranges_of_blobs_are_served(registry: &Registry) {
     let bytes = noise(40, 2048);
     let digest = registry.push_blob(REPOSITORY, &bytes).await;
     for (range, expected) in [
@@ -539,7 +539,7 @@ async fn referrers_are_listed(registry: &Registry) {
     registry.refused(400, "DIGEST_INVALID", registry.ask("GET", &format!("/v2/{REPOSITORY}/referrers/sha256:12"))).await;
 }
 
-async fn what_is_deleted_is_gone_and_what_is_used_is_not_deleted(registry: &Registry) {
+async fn deleted_content_is_gone_and_used_content_is_not_deleted(registry: &Registry) {
     let image = registry.image(90).await;
     let (by_digest, layer) = (digest(image.to_string().as_bytes()), image["layers"][0]["digest"].as_str().unwrap().to_owned());
     for version in ["to-delete", "to-delete-2", &by_digest] {
@@ -562,20 +562,20 @@ async fn what_is_deleted_is_gone_and_what_is_used_is_not_deleted(registry: &Regi
 async fn suite(login: Login) {
     let registry = Registry::start(login);
     ping(&registry).await;
-    blobs_are_pushed_in_every_way(&registry).await;
-    chunks_come_in_order_or_are_refused(&registry).await;
+    blobs_are_pushed_by_every_kind_of_upload(&registry).await;
+    chunks_out_of_order_are_refused(&registry).await;
     wrong_digests_are_refused(&registry).await;
     blobs_are_mounted(&registry).await;
-    ranges_of_blobs_are_given(&registry).await;
+    ranges_of_blobs_are_served(&registry).await;
     manifests_of_every_kind_are_pushed_and_pulled(&registry).await;
     bad_manifests_are_refused(&registry).await;
     tags_are_listed_by_pages(&registry).await;
     referrers_are_listed(&registry).await;
-    what_is_deleted_is_gone_and_what_is_used_is_not_deleted(&registry).await;
+    deleted_content_is_gone_and_used_content_is_not_deleted(&registry).await;
 }
 
 #[tokio::test]
-async fn the_registry_conforms_for_anybody() {
+async fn the_registry_conforms_without_login() {
     suite(Login::Nobody).await;
 }
 

@@ -1,4 +1,4 @@
-//! Transfers that are killed go on where they were, and bytes that are not what they should be are caught by name.
+//! Killed transfers are resumed, and damaged blobs are detected and named.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -27,7 +27,7 @@ fn kill_when(who: &Sealift, args: &[&str], when: impl FnMut() -> bool) -> bool {
 }
 
 #[test]
-fn a_pull_killed_again_and_again_fetches_nothing_twice() {
+fn a_pull_killed_repeatedly_fetches_nothing_twice() {
     let registry = DockerRegistry::start();
     let here = Sealift::new();
     let layers = [9 * MB, 7 * MB, 5 * MB, 3 * MB];
@@ -52,7 +52,7 @@ fn a_pull_killed_again_and_again_fetches_nothing_twice() {
 }
 
 #[test]
-fn a_push_killed_again_and_again_sends_no_finished_blob_twice() {
+fn a_push_killed_repeatedly_sends_no_finished_blob_twice() {
     let registry = DockerRegistry::start();
     let proxy = Proxy::to(&registry.host());
     proxy.slow_down(Duration::from_millis(4));
@@ -74,7 +74,7 @@ fn a_push_killed_again_and_again_sends_no_finished_blob_twice() {
 }
 
 /// Kills a transfer of 64 MB at six random moments, then lets it end; its answer, and the bytes beyond the image's for each kill.
-fn torment(who: &Sealift, args: &[&str], moved: impl Fn() -> u64) -> (String, u64) {
+fn kill_repeatedly(who: &Sealift, args: &[&str], moved: impl Fn() -> u64) -> (String, u64) {
     let mut moments: Vec<u64> = (0..6).map(|_| rand::random_range(0..64 * MB as u64)).collect();
     moments.sort();
     let kills = moments.iter().filter(|moment| kill_when(who, args, || moved() > **moment)).count() as u64;
@@ -94,7 +94,7 @@ fn pushes_and_pulls_killed_at_random_moments_lose_at_most_a_chunk_each_time() {
     let digest = cluster_image(&here.store(), &name, 19, &[30 * MB, 20 * MB, 14 * MB], &[]).digest().to_string();
     for (verb, who, moved) in [("push", &here, Proxy::up as fn(&Proxy) -> u64), ("pull", &there, Proxy::down)] {
         let before = moved(&proxy);
-        let (answer, extra) = torment(who, &[verb, &name], || moved(&proxy) - before);
+        let (answer, extra) = kill_repeatedly(who, &[verb, &name], || moved(&proxy) - before);
         assert_eq!(answer, digest, "{verb}");
         assert!(extra <= 8 << 20, "{verb}: {extra} bytes more than needed for each kill");
         assert_eq!(std::fs::read_dir(who.store_root().join("ingest")).unwrap().count(), 0, "{verb}: nothing is left to go on with");
@@ -103,7 +103,7 @@ fn pushes_and_pulls_killed_at_random_moments_lose_at_most_a_chunk_each_time() {
 }
 
 #[test]
-fn an_upload_goes_on_after_the_registry_was_killed() {
+fn an_upload_resumes_after_the_registry_was_killed() {
     let (site, here) = (Sealift::new(), Sealift::new());
     site.store();
     let first = Serve::start(&site, &["--writable"]);
@@ -133,7 +133,7 @@ fn largest_blob(who: &Sealift, name: &str) -> Blob {
 }
 
 #[test]
-fn a_blob_broken_in_the_registry_is_caught_by_name() {
+fn a_damaged_blob_in_the_registry_is_reported() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let name = registry.name("shop:1");
@@ -151,7 +151,7 @@ fn a_blob_broken_in_the_registry_is_caught_by_name() {
 }
 
 #[test]
-fn a_byte_that_changes_on_the_wire_is_noticed_and_fetched_again() {
+fn a_byte_changed_in_transit_is_detected_and_fetched_again() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let digest = cluster_image(&here.store(), &registry.name("shop:1"), 14, &[4 * MB], &[]).digest().to_string();
@@ -165,7 +165,7 @@ fn a_byte_that_changes_on_the_wire_is_noticed_and_fetched_again() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_made_again_from_where_it_was() {
+fn a_closed_connection_is_resumed() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let digest = cluster_image(&here.store(), &registry.name("shop:1"), 15, &[6 * MB], &[]).digest().to_string();
@@ -177,7 +177,7 @@ fn a_connection_that_breaks_is_made_again_from_where_it_was() {
 }
 
 #[test]
-fn a_blob_broken_in_the_store_is_not_pushed() {
+fn a_damaged_blob_in_the_store_is_not_pushed() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let name = registry.name("shop:1");
@@ -195,7 +195,7 @@ fn a_blob_broken_in_the_store_is_not_pushed() {
 }
 
 #[test]
-fn what_cannot_be_reached_or_found_is_said_with_a_hint() {
+fn unreachable_registries_and_missing_images_give_a_hint() {
     let here = Sealift::new();
     let registry = DockerRegistry::start();
     let closed = format!("127.0.0.1:{}/shop:1", common::free_port());
@@ -213,7 +213,7 @@ fn what_cannot_be_reached_or_found_is_said_with_a_hint() {
 }
 
 #[test]
-fn a_mirror_is_asked_instead_of_the_registry() {
+fn a_mirror_is_used_instead_of_the_registry() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let digest = cluster_image(&here.store(), "shop:1", 17, &[1000], &[]).digest().to_string();
@@ -224,7 +224,7 @@ fn a_mirror_is_asked_instead_of_the_registry() {
 }
 
 #[test]
-fn a_pull_that_does_not_fit_is_refused_before_it_begins() {
+fn a_pull_without_disk_space_is_refused_before_it_starts() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let name = registry.name("shop:1");

@@ -1,4 +1,4 @@
-//! How registries are reached: credentials from where docker and podman keep them, certificates, proxies.
+//! Connecting to registries: credentials of docker and podman, certificates, proxies.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -34,7 +34,7 @@ fn auths(host: &str, password: &str) -> String {
 }
 
 #[test]
-fn credentials_are_looked_for_in_the_order_that_is_documented() {
+fn credentials_are_read_in_the_documented_order() {
     let registry = Settings::default().user("ann", "secret").start();
     let here = Sealift::new();
     let name = registry.name("shop:1");
@@ -63,7 +63,7 @@ fn credentials_are_looked_for_in_the_order_that_is_documented() {
 }
 
 #[test]
-fn credential_helpers_are_asked_and_given_what_login_learns() {
+fn credential_helpers_are_read_and_login_writes_to_them() {
     let registry = Settings::default().user("ann", "secret").start();
     let here = Sealift::new();
     let name = registry.name("shop:1");
@@ -102,7 +102,7 @@ fn credential_helpers_are_asked_and_given_what_login_learns() {
 }
 
 #[test]
-fn a_certificate_of_ours_is_shown_to_registries_that_want_one() {
+fn a_client_certificate_is_sent_to_registries_that_require_one() {
     let registry = Settings::default().client_certificates().start();
     let here = Sealift::new();
     let name = registry.name("shop:1");
@@ -147,7 +147,7 @@ fn tunnels_to(host: &str) -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn proxies_of_the_environment_are_used_and_left_out_where_it_says_so() {
+fn proxies_of_the_environment_are_used_except_for_no_proxy() {
     let (plain, tls) = (DockerRegistry::start(), Settings::default().tls().start());
     let here = Sealift::new();
     cluster_image(&here.store(), "shop:1", 44, &[1_500_000], &[]);

@@ -1,4 +1,4 @@
-//! What refers to an image is pushed beside it and found again.
+//! Referrers of an image are pushed and listed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -74,7 +74,7 @@ async fn referrers_are_listed_by_tag_where_the_registry_has_no_api() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_who_add_to_the_list_under_a_tag_at_once_none_loses_what_the_other_added() {
+async fn concurrent_updates_of_a_referrers_tag_lose_nothing() {
     let registry = DockerRegistry::start();
     let (here, ctx) = (Sealift::new(), Context::silent());
     let name: Reference = registry.name("team/shop:1").parse().unwrap();
@@ -101,7 +101,7 @@ async fn of_two_who_add_to_the_list_under_a_tag_at_once_none_loses_what_the_othe
 }
 
 #[tokio::test]
-async fn referrers_are_listed_by_the_api_of_the_registry_on_site() {
+async fn referrers_are_listed_by_the_api_of_the_local_registry() {
     let (site, here, ctx) = (Sealift::new(), Sealift::new(), Context::silent());
     site.store();
     let serve = Serve::start(&site, &["--writable"]);

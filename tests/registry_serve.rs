@@ -1,4 +1,4 @@
-//! The registry on site serves what the store has, to the clients that hosts run.
+//! The local registry serves the images of the store to the clients that hosts run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -43,7 +43,7 @@ fn skopeo_copies_container_images_out_of_a_cluster_image() {
 }
 
 #[test]
-fn images_named_while_it_runs_are_served() {
+fn images_tagged_while_it_runs_are_served() {
     let site = Sealift::new();
     site.store();
     let serve = Serve::start(&site, &[]);
@@ -57,7 +57,7 @@ fn images_named_while_it_runs_are_served() {
 }
 
 #[test]
-fn tls_and_users_are_asked_for_and_sealift_pulls_from_it() {
+fn tls_and_users_are_required_and_sealift_pulls_from_it() {
     let (site, there) = (Sealift::new(), Sealift::new());
     let digest = cluster_image(&site.store(), "shop:1", 23, &[3_000_000], WORKLOADS).digest().to_string();
     write_certificates(site.home(), &["127.0.0.1", "localhost"]);
@@ -73,7 +73,7 @@ fn tls_and_users_are_asked_for_and_sealift_pulls_from_it() {
 }
 
 #[test]
-fn blobs_come_whole_and_in_ranges_and_errors_as_the_specification_says() {
+fn blobs_ranges_and_errors_follow_the_specification() {
     let site = Sealift::new();
     let bytes = noise(1, 1_000_000);
     let digest = put(&site.store(), MediaType::ImageLayer, &bytes).digest().to_string();
@@ -113,7 +113,7 @@ fn blobs_come_whole_and_in_ranges_and_errors_as_the_specification_says() {
 }
 
 #[test]
-fn what_skopeo_and_sealift_push_with_tokens_comes_back_as_it_was() {
+fn images_pushed_by_skopeo_and_sealift_with_tokens_come_back_unchanged() {
     let (site, here, there) = (Sealift::new(), Sealift::new(), Sealift::new());
     site.store();
     let users = site.home().join("htpasswd").display().to_string();
@@ -220,7 +220,7 @@ fn buildah_pushes_and_containerd_fetches_with_tokens() {
 }
 
 #[test]
-fn what_is_being_pushed_is_not_pruned_before_it_has_a_name() {
+fn blobs_of_a_push_are_not_pruned_before_the_image_is_tagged() {
     let site = Sealift::new();
     site.store();
     let serve = Serve::start(&site, &["--writable"]);
@@ -259,7 +259,7 @@ fn what_is_being_pushed_is_not_pruned_before_it_has_a_name() {
 }
 
 #[test]
-fn containerd_buildah_and_umoci_read_what_is_saved_in_either_compression() {
+fn containerd_buildah_and_umoci_read_archives_of_either_compression() {
     let here = Sealift::new();
     let at = |path: &str| here.home().join(path).display().to_string();
     for (name, compression, media_type) in [("packed:zstd", "zstd", "tar+zstd"), ("packed:gzip", "gzip", "tar+gzip")] {

@@ -1,4 +1,4 @@
-//! Images travel through a real registry unchanged, and only what is missing travels.
+//! Images are pushed to and pulled from docker-registry unchanged, and only missing blobs are transferred.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -12,7 +12,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 const WORKLOADS: &[&str] = &["docker.io/library/nginx:1.25", "quay.io/a/b:2"];
 
 #[test]
-fn an_image_comes_back_with_the_digest_it_went_with() {
+fn an_image_comes_back_with_the_same_digest() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let name = registry.name("team/shop:1");
@@ -59,7 +59,7 @@ fn blobs_that_another_repository_has_are_mounted() {
 }
 
 #[test]
-fn with_tls_and_users_the_authority_and_the_password_are_needed() {
+fn with_tls_and_users_the_ca_and_the_password_are_required() {
     let registry = Settings::default().tls().user("ann", "secret").start();
     let ca = registry.ca_file();
     let ca = ca.to_str().unwrap();
@@ -84,7 +84,7 @@ fn with_tls_and_users_the_authority_and_the_password_are_needed() {
 }
 
 #[test]
-fn skopeo_copies_what_was_pushed_and_sealift_pulls_the_copy() {
+fn skopeo_copies_a_pushed_image_and_sealift_pulls_the_copy() {
     let registry = DockerRegistry::start();
     let (here, there) = (Sealift::new(), Sealift::new());
     let (name, copy) = (registry.name("shop:1"), registry.name("copy/shop:1"));

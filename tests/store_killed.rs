@@ -1,4 +1,4 @@
-//! `load` and `save` killed at random moments: the store is whole after each, and what follows works.
+//! `load` and `save` killed at random moments: the store is sound after each, and the next command works.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -38,7 +38,7 @@ fn with_image(layers: &[usize]) -> Sealift {
 }
 
 #[test]
-fn a_load_killed_at_any_moment_leaves_a_whole_store_and_the_next_one_works() {
+fn a_load_killed_at_any_moment_leaves_a_sound_store_and_the_next_one_works() {
     let one = with_image(&[3_000_000; 6]);
     let (archive, parts) = (one.home().join("shop.tar"), one.home().join("parts.tar"));
     one.ok(&["save", "-o", text(&archive), "shop:1"]);

@@ -53,7 +53,7 @@ fn reads(sealift: &Sealift, args: &[&str]) -> u64 {
 }
 
 #[test]
-fn the_work_grows_with_the_blobs_that_are_looked_at() {
+fn the_work_grows_with_the_blobs_that_a_command_reads() {
     let (small, large) = (Sealift::new(), Sealift::new());
     fill(small.store_root(), 25);
     fill(large.store_root(), 100);

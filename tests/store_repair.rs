@@ -1,4 +1,4 @@
-//! A store that lost something gets it back, and one that may only be read says so.
+//! A damaged store is repaired, and a read-only store refuses writes.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -14,7 +14,7 @@ use sealift::image::{Blob, Digest};
 const WORKLOADS: &[&str] = &["docker.io/library/nginx:1", "quay.io/a/b:2"];
 
 /// Damages a leaf, loses another, and damages the root document.
-fn harm(sealift: &Sealift, root: &Descriptor) -> Vec<String> {
+fn damage(sealift: &Sealift, root: &Descriptor) -> Vec<String> {
     let store = sealift.store();
     let root = Blob::try_from(root).unwrap();
     let leaves: Vec<Digest> = store.blobs().unwrap().into_iter().filter(|blob| blob.size > 50_000).map(|blob| blob.digest).collect();
@@ -30,12 +30,12 @@ fn harm(sealift: &Sealift, root: &Descriptor) -> Vec<String> {
 }
 
 #[test]
-fn broken_blobs_come_back_from_an_archive() {
+fn damaged_blobs_are_restored_from_an_archive() {
     let sealift = Sealift::new();
     let root = cluster_image(&sealift.store(), "docker.io/library/shop:1", 1, &[300_000], WORKLOADS);
     let archive = sealift.home().join("shop.tar");
     sealift.ok(&["save", "-o", archive.to_str().unwrap(), "shop:1"]);
-    let harmed = harm(&sealift, &root);
+    let harmed = damage(&sealift, &root);
     let said = sealift.run(&["fsck"]).expect_code(6);
     harmed.iter().for_each(|digest| assert_says(&said.stdout, &[digest]));
     assert_says(&said.stderr, &["fsck --repair"]);
@@ -45,13 +45,13 @@ fn broken_blobs_come_back_from_an_archive() {
     other.ok(&["save", "-o", wrong.to_str().unwrap(), "other:1"]);
     let still = sealift.run(&["fsck", "--repair", "--from", wrong.to_str().unwrap()]).expect_code(6);
     assert_says(&still.stderr, &["has no blob", "sealift rmi"]);
-    assert_says(&sealift.ok(&["fsck", "--repair", "--from", archive.to_str().unwrap()]), &["the store is sound"]);
+    assert_says(&sealift.ok(&["fsck", "--repair", "--from", archive.to_str().unwrap()]), &["no problems in the store"]);
     sealift.ok(&["fsck"]);
     assert_eq!(sealift.json(&["prune"])["blobs"], 0);
 }
 
 #[test]
-fn broken_blobs_come_back_from_the_registry_that_the_name_says() {
+fn damaged_blobs_are_restored_from_the_registry_of_the_image() {
     let registry = DockerRegistry::start();
     let sealift = Sealift::new();
     let name = registry.name("team/shop:1");
@@ -61,13 +61,13 @@ fn broken_blobs_come_back_from_the_registry_that_the_name_says() {
     let moved = Sealift::new();
     cluster_image(&moved.store(), &name, 7, &[1000], &[]);
     moved.ok(&["push", "--plain-http", &name]);
-    harm(&sealift, &root);
-    assert_says(&sealift.ok(&["fsck", "--repair", "--plain-http"]), &["the store is sound"]);
+    damage(&sealift, &root);
+    assert_says(&sealift.ok(&["fsck", "--repair", "--plain-http"]), &["no problems in the store"]);
     assert_eq!(sealift.json(&["inspect", &name])["digest"], root.digest().to_string());
 }
 
 #[test]
-fn a_store_that_may_only_be_read_is_read_and_refuses_what_writes() {
+fn a_read_only_store_can_be_read_and_refuses_writes() {
     let sealift = Sealift::new();
     cluster_image(&sealift.store(), "docker.io/library/shop:1", 1, &[100_000], WORKLOADS);
     let script = r#"mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && cd "$3" || exit 9

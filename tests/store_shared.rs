@@ -28,7 +28,7 @@ fn skopeo_reads_and_writes_the_store() {
 }
 
 #[test]
-fn images_tells_what_is_shared_and_prune_frees_what_rmi_left() {
+fn images_shows_shared_sizes_and_prune_frees_what_rmi_left() {
     let sealift = Sealift::new();
     cluster_image(&sealift.store(), "shop:1", 1, &[500_000], &["docker.io/library/nginx:1"]);
     cluster_image(&sealift.store(), "shop:2", 2, &[600_000], &["docker.io/library/nginx:1"]);
@@ -57,7 +57,7 @@ fn images_tells_what_is_shared_and_prune_frees_what_rmi_left() {
 }
 
 #[test]
-fn fsck_names_broken_blobs_and_the_images_that_suffer() {
+fn fsck_reports_damaged_blobs_with_the_affected_images() {
     for case in ["bit flip", "cut off", "missing"] {
         let sealift = Sealift::new();
         let store = sealift.store();
@@ -86,7 +86,7 @@ fn fsck_names_broken_blobs_and_the_images_that_suffer() {
 }
 
 #[test]
-fn many_processes_use_one_store_at_once() {
+fn many_processes_use_one_store_concurrently() {
     let one = Sealift::new();
     let archives: Vec<_> = (1..=4)
         .map(|seed| {
@@ -142,7 +142,7 @@ fn a_store_on_a_read_only_disk_can_be_read() {
 }
 
 #[test]
-fn what_is_no_store_is_left_alone() {
+fn a_directory_that_is_not_a_store_is_left_unchanged() {
     let sealift = Sealift::new();
     std::fs::create_dir(sealift.store_root()).unwrap();
     std::fs::write(sealift.store_root().join("letter.txt"), "dear").unwrap();

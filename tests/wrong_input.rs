@@ -44,16 +44,16 @@ fn refuses(sealift: &Sealift, code: i32, args: &[&str], says: &[&str]) -> String
     sealift.store();
     let before = contents(sealift);
     let ended = sealift.run(args);
-    told(ended, code, says, &format!("{args:?}"), sealift, &before)
+    assert_refused(ended, code, says, &format!("{args:?}"), sealift, &before)
 }
 
-fn told(ended: Ended, code: i32, says: &[&str], what: &str, sealift: &Sealift, before: &[String]) -> String {
+fn assert_refused(ended: Ended, code: i32, says: &[&str], what: &str, sealift: &Sealift, before: &[String]) -> String {
     let said = ended.expect_code(code).stderr;
     assert_says(&said, says);
     assert!(said.contains("error: "), "{what}: no error line in:\n{said}");
     assert!(["hint: ", "help: ", "tip: ", "try '--help'"].iter().any(|next| said.contains(next)), "{what}: nothing to do next in:\n{said}");
     assert!(!said.contains("panicked"), "{what}: {said}");
-    assert_eq!(contents(sealift), before, "{what}: the store is another");
+    assert_eq!(contents(sealift), before, "{what}: the store changed");
     said
 }
 
@@ -124,7 +124,7 @@ fn a_wrong_password_and_a_wrong_certificate_name_the_command_and_the_flag() {
     }
     let before = contents(&sealift);
     let login = ["login", &host, "-u", "ann", "--password-stdin", "--ca-file", text(&ca)];
-    told(sealift.run_with_stdin(&login, "wrong\n"), 1, &[&host, "ann", "(401)"], "login", &sealift, &before);
+    assert_refused(sealift.run_with_stdin(&login, "wrong\n"), 1, &[&host, "ann", "(401)"], "login", &sealift, &before);
     assert!(!sealift.home().join(".docker/config.json").exists(), "a wrong password is not kept");
     let none = sealift.home().join("none.pem");
     refuses(&sealift, 2, &["push", &name, "--ca-file", text(&none)], &["none.pem"]);
@@ -163,10 +163,12 @@ fn a_clusterfile_with_many_errors_and_an_address_twice_shows_all_before_any_host
 }
 
 #[test]
-fn unknown_commands_and_flags_are_told_with_the_usage() {
+fn unknown_commands_and_flags_are_reported_with_the_usage() {
     let sealift = Sealift::new();
     for (args, says) in [
         (&["biuld"][..], &["'biuld'", "'build'"][..]),
+        (&["ls"], &["'ls'", "`sealift images`"]),
+        (&["upgrade"], &["'upgrade'", "not there yet"]),
         (&["images", "--qiuet"], &["'--qiuet'", "'--quiet'", "Usage: sealift images"]),
         (&["build", "--tga", "a:1", "."], &["'--tga'", "Usage: sealift build"]),
         (&["push"], &["<NAME>", "Usage: sealift push"]),
@@ -177,6 +179,22 @@ fn unknown_commands_and_flags_are_told_with_the_usage() {
     }
     refuses(&sealift, 2, &["run", "shop:1", "--masters", "10.0.0.300"], &["command line: ", "10.0.0.300", "`sealift run --help`"]);
     refuses(&sealift, 2, &["inspect", "UPPER CASE"], &["UPPER CASE"]);
+}
+
+#[test]
+fn a_wrong_command_line_is_an_error_object_where_json_is_requested() {
+    let sealift = Sealift::new();
+    for (args, message) in [
+        (&["images", "--qiuet", "-o", "json"][..], "unexpected argument '--qiuet' found"),
+        (&["-o=json", "biuld"], "unrecognized subcommand 'biuld'"),
+        (&["push", "--output=json"], "the following required arguments were not provided: <NAME>"),
+    ] {
+        let stderr = sealift.fails(2, args);
+        let error: serde_json::Value = serde_json::from_str(&stderr).unwrap_or_else(|error| panic!("{args:?}: {error}: {stderr}"));
+        let error = &error["error"];
+        assert_eq!((&error["kind"], &error["code"], &error["message"]), (&"usage".into(), &2.into(), &message.into()));
+        assert!(error["hints"].as_array().is_some_and(|hints| !hints.is_empty()), "{error}");
+    }
 }
 
 #[test]
@@ -305,14 +323,14 @@ fn a_host_that_is_not_reached_or_does_not_let_in_is_named_and_stays_as_it_is() {
     let known = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     let known = write(site.sealift.home().join("known"), format!("{} ssh-ed25519 {known}\n", site.address()));
     site.refuses(6, &["--known-hosts", &known], &["host key changed", "known line 1", "ssh-keygen -f"]);
-    assert_eq!(site.snapshot(), before, "the host is another");
+    assert_eq!(site.snapshot(), before, "the host changed");
 
     site.hosts.stop("h1");
     site.refuses(7, &[], &[":22: ", "hint: "]);
     let nobody = site.address().replace(".11", ".99");
     refuses(&site.sealift, 7, &["run", "tiny:1", "--masters", &nobody], &[&nobody, "no way there", "is the host up"]);
     site.hosts.start("h1");
-    assert_eq!(site.snapshot(), before, "the host is another");
+    assert_eq!(site.snapshot(), before, "the host changed");
 }
 
 #[test]
@@ -322,18 +340,23 @@ fn a_host_without_room_is_refused_before_anything_is_changed() {
     let before = site.snapshot();
     for (case, size, code, says) in [
         ("no room for the agent", 1 << 20, 1, &["No space left on device"][..]),
-        ("no room for the image", agent + (12 << 20), 3, &["Room", "MiB free below /var/lib/sealift", "MiB needed", "free some room"]),
+        (
+            "no room for the image",
+            agent + (12 << 20),
+            3,
+            &["DiskSpace", "MiB free below /var/lib/sealift", "MiB needed", "free disk space"],
+        ),
     ] {
         site.hosts.run("h1", &format!("mkdir -p /var/lib/sealift && mount -t tmpfs -o size={size} tmpfs /var/lib/sealift"));
         let said = site.refuses(code, &[], says);
         assert!(!said.contains("up on"), "{case}: {said}");
-        assert_eq!(site.snapshot(), before, "{case}: the host is another");
+        assert_eq!(site.snapshot(), before, "{case}: the host changed");
         site.hosts.run("h1", "umount -l /var/lib/sealift");
     }
     // the disk fills although there seemed to be room; with room the same command goes on
     let size = agent + (12 << 20);
     site.hosts.run("h1", &format!("mount -t tmpfs -o size={size} tmpfs /var/lib/sealift"));
-    site.refuses(1, &["--ignore", "Room"], &["No space left on device"]);
+    site.refuses(1, &["--ignore", "DiskSpace"], &["No space left on device"]);
     assert!(!site.hosts.succeeds("h1", "test -e /opt/tiny"), "the scripts did not run");
     site.hosts.run("h1", "mount -o remount,size=1g /var/lib/sealift");
     let (address, key) = (site.address(), site.hosts.key());

@@ -121,15 +121,6 @@ pub fn cannot_run(platform: &Platform) -> anyhow::Error {
         .into()
 }
 
-/// The architecture as the kernel and qemu name it.
-fn machine(platform: &Platform) -> String {
-    match platform.architecture() {
-        Arch::Amd64 => "x86_64".to_owned(),
-        Arch::ARM64 => "aarch64".to_owned(),
-        other => other.to_string(),
-    }
-}
-
 fn start_error(error: std::io::Error) -> anyhow::Error {
     let hint = "RUN needs `unshare`, `setpriv` and `mount` (package util-linux) and `env` (coreutils) on the build machine";
     anyhow::Error::from(error).context(Failure::failed("cannot start the sandbox for RUN").hint(hint))

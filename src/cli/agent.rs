@@ -1,10 +1,10 @@
-//! `sealift agent`: the end of an SSH channel that a runner started; not for people.
+//! `sealift agent`: runs on a host, started over SSH by `sealift run` and other commands; not for people.
 
 use anyhow::Result;
 
 use crate::host::serve_stdio;
 
-/// Serve a runner on stdin and stdout
+/// Serve the operator's sealift over stdin and stdout
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 

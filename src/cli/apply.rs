@@ -3,19 +3,26 @@
 use anyhow::Result;
 
 use super::CommandContext;
-use super::session::SiteArgs;
+use super::session::SessionArgs;
 
-/// Bring a cluster to what its Clusterfile says
+/// Make a cluster what its Clusterfile describes
 ///
-/// Without a Clusterfile it is the one that this machine knows. On a finished cluster it says "0 changes".
+/// Hosts that are new in the Clusterfile join, what drifted is repaired. On a cluster that is up to date it says "0 changes". Without a
+/// Clusterfile, the one of the last run counts.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift apply -f Clusterfile\n  sealift apply shop\n  sealift apply -f Clusterfile --masters 10.0.0.2 --nodes 10.0.0.3-10.0.0.9"
+)]
 pub struct Args {
+    /// The cluster, by name; needed where this machine knows several
+    #[arg(value_name = "CLUSTER", conflicts_with_all = ["file", "name"], add = super::complete::clusters())]
+    cluster: Option<String>,
     #[command(flatten)]
-    site: SiteArgs,
-    /// Do not ask: accepted for scripts, nothing is asked today
+    session: SessionArgs,
+    /// Accepted for scripts: `apply` asks no questions
     #[arg(short, long)]
     yes: bool,
-    /// Take the cluster from another run that holds it
+    /// Take over the lease of another run on this cluster
     #[arg(long)]
     break_lease: bool,
 }
@@ -23,6 +30,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let _ = args.yes;
-    let clusterfile = args.site.clusterfile(None, cmd)?;
-    super::run::bring(&args.site, clusterfile, args.break_lease, cmd).await
+    let session = args.session.with_cluster(args.cluster);
+    let clusterfile = session.clusterfile(None, cmd)?;
+    super::run::bring_up_and_report(&session, clusterfile, args.break_lease, cmd).await
 }

@@ -8,13 +8,13 @@ use tokio::net::TcpListener;
 use super::CommandContext;
 use crate::cluster::runtime::load_balancer;
 
-/// Pass TCP connections on to the first of several addresses that answers; runs as a unit on workers
+/// Forward TCP connections to the first backend that answers; runs as a systemd unit on workers
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// Where connections go
+    /// The backends, the preferred one first
     #[arg(required = true, value_name = "ADDRESS:PORT")]
     backends: Vec<SocketAddr>,
 }

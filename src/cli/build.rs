@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use oci_spec::image::Platform;
 
 use super::trust_args::PolicyArgs;
-use super::{CommandContext, EngineArg, RegistryArgs};
+use super::{CommandContext, EngineArg, RegistryArgs, count};
 use crate::atomic_file;
 use crate::build::{self, Built, Checked, LockFile, Options, Pull, user_namespace};
 use crate::error::Failure;
@@ -18,32 +18,34 @@ use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
 use crate::workloads::{RequiredBy, SourceLocation};
 
-/// Build a cluster image from a Kubefile and a directory
+/// Build a cluster image from a Kubefile
 ///
-/// The image goes into the store under its name, together with every container image that its manifests, lists and IMAGES
-/// name. The same inputs give the same digest, and what did not change since the last build is not done again. Prints the
-/// image's digest.
+/// Stores the image under its name, together with every container image that its manifests, lists and IMAGES name. The same
+/// inputs give the same digest, and instructions that did not change come from the cache. Prints the image's digest.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift build -t shop:1.0 .\n  sealift build -t shop:1.0 -f Kubefile --build-arg VERSION=1.0 .\n  sealift build -t shop:1.0 --platform linux/amd64,linux/arm64 .\n  sealift build --check --why docker.io/library/nginx:1.27 ."
+)]
 pub struct Args {
-    /// The directory that COPY, ADD and APP read from; `-` reads the Kubefile from stdin and has no files
+    /// The build context: the directory that COPY, ADD and APP read from; `-` reads the Kubefile from stdin, without files
     #[arg(default_value = ".")]
     context: PathBuf,
-    /// What to call the image, for example registry.example.com/shop:2.1
+    /// The name of the image, for example registry.example.com/shop:2.1
     #[arg(short, long, value_name = "NAME", required_unless_present = "check")]
     tag: Option<Reference>,
     /// The Kubefile; `-` is stdin [default: Kubefile in the context directory]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Say what is wrong and which container images are wanted; build nothing
+    /// Report errors and the container images that will be packed; build nothing
     #[arg(long)]
     check: bool,
-    /// With --check: say only which files and lines ask for this container image
+    /// With --check: report only which files and lines name this container image
     #[arg(long, value_name = "IMAGE", requires = "check")]
     why: Option<Reference>,
-    /// Give a build argument (ARG) its value; without `=` the value comes from the environment
+    /// Set a build argument (ARG); without `=`, from the environment
     #[arg(long = "build-arg", value_name = "K=V")]
     build_args: Vec<String>,
-    /// Build for these platforms, one image for all [default: this machine's]
+    /// Build one image for these platforms [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     platform: Vec<String>,
     /// Add a label
@@ -52,43 +54,43 @@ pub struct Args {
     /// Add an annotation to the rootfs manifest
     #[arg(long = "annotation", value_name = "K=V", value_parser = pair)]
     annotations: Vec<(String, String)>,
-    /// Carry out every instruction again
+    /// Do not use the build cache
     #[arg(long)]
     no_cache: bool,
-    /// Take layers of this image, of the store or a registry, for instructions that are the same
+    /// Also use the layers of this image, in the store or a registry, as cache
     #[arg(long, value_name = "NAME")]
     cache_from: Vec<Reference>,
-    /// Write down in Kubefile.lock what the names of images and files stood for
+    /// Write the digests of all base images and files to Kubefile.lock
     #[arg(long, conflicts_with_all = ["locked", "check"])]
     lock: bool,
-    /// Take exactly what Kubefile.lock says; what is not in it is refused
+    /// Use exactly the digests in Kubefile.lock; refuse what is not in it
     #[arg(long)]
     locked: bool,
-    /// How layers are compressed; gzip for tools that read nothing else
+    /// The compression of layers; gzip for tools that read nothing else
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     compression: CompressionArg,
-    /// Whether the image brings a cluster, or applications for one that runs
+    /// Whether the image contains a cluster, or apps for a running one
     #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
     kind: KindArg,
-    /// Whether container images are brought along
+    /// Whether container images are packed into the image
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     build_mode: Mode,
-    /// What renders helm charts: sealift itself, or the helm of the image's bin/ or PATH
+    /// The renderer of helm charts: sealift itself, or the helm in the image's bin/ or in PATH
     #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
     engine: EngineArg,
-    /// When to ask registries for images that the store has, and servers for files [default: missing, with --lock: newer]
+    /// When to pull images that the store has, and to download files again [default: missing; with --lock: newer]
     #[arg(long, value_enum, value_name = "WHEN")]
     pull: Option<PullArg>,
-    /// Bring the container images of this list too, one a line
+    /// Also pack the container images in this list, one a line
     #[arg(long = "image-list", value_name = "FILE")]
     image_lists: Vec<PathBuf>,
-    /// Leave out the container images of this list, one name or pattern a line
+    /// Leave out the container images in this list, one name or pattern a line
     #[arg(long = "ignored-image-list", value_name = "FILE")]
     ignored_image_lists: Vec<PathBuf>,
-    /// Take container images from this OCI layout directory or oci-archive before asking registries
+    /// Take container images from this OCI layout directory or oci-archive before pulling them
     #[arg(long = "from-archive", value_name = "PATH")]
     archives: Vec<PathBuf>,
-    /// Build without the container images that are nowhere
+    /// Build even if container images cannot be found
     #[arg(long)]
     allow_missing: bool,
     #[command(flatten)]
@@ -113,25 +115,25 @@ enum KindArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum Mode {
-    /// All of them.
+    /// All container images.
     #[default]
     All,
-    /// None: the site has a registry that serves them.
+    /// None: a registry at the target serves them.
     Lite,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PullArg {
-    /// When the store does not have the image. Files are asked for only to see whether they changed.
+    /// Only if the store does not have the image. Files are checked for changes.
     #[value(alias = "false")]
     Missing,
-    /// Always; what has the same digest is not moved again.
+    /// Always; blobs that the store has are not moved again.
     #[value(alias = "true")]
     Always,
-    /// Always, but what is here is taken, with a warning, where nobody answers.
+    /// Always, but use what the store has, with a warning, if the registry is unreachable.
     #[value(alias = "ifnewer")]
     Newer,
-    /// Never: only what is here.
+    /// Never: use only what the store has.
     Never,
 }
 
@@ -140,24 +142,24 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     if args.has_run()
         && let Some(command) = user_namespace::command(&std::env::current_exe()?)
     {
-        return go_on_as(command);
+        return restart_as(command);
     }
     let client = args.registry.client()?;
     let store = cmd.store()?;
     let (check, why, empty) = (args.check, args.why.clone(), args.context == Path::new("-"));
-    // a context without files is a directory that lives as long as the build
-    let nothing = empty.then(tempfile::tempdir).transpose()?;
+    // a context without files is an empty directory
+    let empty_dir = empty.then(tempfile::tempdir).transpose()?;
     let platforms = match args.platform.as_slice() {
         [] => vec![host_platform()],
         texts => texts.iter().map(|text| parse_platform(text)).collect::<Result<_>>()?,
     };
     let lock_file = args.lock_file()?;
-    let options = args.resolve(&platforms[0], nothing.as_ref().map(tempfile::TempDir::path))?;
+    let options = args.resolve(&platforms[0], empty_dir.as_ref().map(tempfile::TempDir::path))?;
     if check {
         let checked = build::check(options, why.clone(), &client, &store, &cmd.ctx).await?;
         if let Some(image) = why {
-            let asked = asked(&checked, &image)?;
-            return cmd.console.answer(&asked.places, || reasons(asked));
+            let required = required(&checked, &image)?;
+            return cmd.console.answer(&required.places, || reasons(required));
         }
         return cmd.console.answer(&checked, || report(&checked));
     }
@@ -165,19 +167,19 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     if let Some(file) = lock_file {
         write_lock(&file, built.lock_file.clone())?;
     }
-    cmd.ctx.note(story(&built));
+    cmd.ctx.note(summary_line(&built));
     cmd.console.answer(&built, || format!("{}\n", built.digest))
 }
 
-/// Starts this program again, in this one's place. Where things are does not change with the user.
-fn go_on_as(mut command: std::process::Command) -> Result<()> {
+/// Replaces this process by the same command in a user namespace. The store stays the same one.
+fn restart_as(mut command: std::process::Command) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     command.args(std::env::args_os().skip(1)).env("SEALIFT_HOME", super::state_root()?);
     Err(command.exec()).context("unshare")
 }
 
 impl Args {
-    /// Whether commands are carried out. Of a Kubefile that comes from stdin it is not known, as it is read only once.
+    /// Whether the Kubefile has RUN. One on stdin counts as if it had: it can be read only once.
     fn has_run(&self) -> bool {
         let file = self.kubefile();
         let is_run = |step: &Step| matches!(step.instruction, Instruction::Run(_));
@@ -185,7 +187,7 @@ impl Args {
         !self.check && (file == Path::new("-") || std::fs::read_to_string(file).is_ok_and(runs))
     }
 
-    /// Where the lock file is to be written, if it is.
+    /// The path of the lock file, with `--lock`.
     fn lock_file(&self) -> Result<Option<PathBuf>> {
         self.lock.then(|| lock_file(&self.kubefile())).transpose()
     }
@@ -198,7 +200,7 @@ impl Args {
         }
     }
 
-    fn resolve(self, platform: &Platform, nothing: Option<&Path>) -> Result<Options> {
+    fn resolve(self, platform: &Platform, empty_dir: Option<&Path>) -> Result<Options> {
         let file = self.kubefile();
         let text = read_text(&file)?;
         let build_args = self.build_args.iter().map(|text| build_arg(text)).collect::<Result<BTreeMap<_, _>>>()?;
@@ -206,7 +208,7 @@ impl Args {
             name: self.tag.map_or_else(|| "check".parse(), Ok)?,
             kubefile: if file == Path::new("-") { "Kubefile".to_owned() } else { file.display().to_string() },
             text,
-            context: nothing.unwrap_or(&self.context).to_owned(),
+            context: empty_dir.unwrap_or(&self.context).to_owned(),
             ignore_file: own_ignore_file(&file),
             platform: platform.clone(),
             source_date_epoch: source_date_epoch(&build_args)?,
@@ -242,7 +244,7 @@ impl Args {
     }
 }
 
-/// The ignore file beside a Kubefile that is for it alone, as docker has them: a context may have several Kubefiles.
+/// The ignore file of this Kubefile alone, as docker has them: `NAME.kubeignore` or `NAME.dockerignore`.
 fn own_ignore_file(kubefile: &Path) -> Option<PathBuf> {
     let named = |ending: &str| {
         let mut file = kubefile.as_os_str().to_owned();
@@ -260,14 +262,14 @@ fn read_text(path: &Path) -> Result<String> {
     }
     std::fs::read_to_string(path).map_err(|error| {
         let failure = Failure::usage(format!("Kubefile {}: {error}", path.display()));
-        failure.hint("name it with `-f FILE`; relative paths start at the working directory").into()
+        failure.hint("name it with `-f FILE`, relative to the working directory, or write one with `sealift init`").into()
     })
 }
 
-/// The lock file stands beside its Kubefile.
+/// The lock file is next to its Kubefile.
 fn lock_file(kubefile: &Path) -> Result<PathBuf> {
     if kubefile == Path::new("-") {
-        bail!(Failure::usage("the Kubefile comes from stdin, so there is no place for its lock file").hint("name it with `-f FILE`"));
+        bail!(Failure::usage("a Kubefile on stdin has no lock file").hint("name it with `-f FILE`"));
     }
     let mut file = kubefile.as_os_str().to_owned();
     file.push(".lock");
@@ -281,7 +283,7 @@ fn read_lock(kubefile: &Path) -> Result<LockFile> {
     LockFile::parse(&file.display().to_string(), &text)
 }
 
-/// Leaves the file alone if it says the same already. The directory keeps its time: it is part of images, and would be another then.
+/// Writes nothing if nothing changed. The directory keeps its modification time, which is part of the image if it is the context.
 fn write_lock(file: &Path, taken: LockFile) -> Result<()> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
     let text = match LockFile::parse(&file.display().to_string(), &before) {
@@ -304,7 +306,7 @@ fn named_text(path: &Path) -> Result<(String, String)> {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("want KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
@@ -314,41 +316,42 @@ fn build_arg(text: &str) -> Result<(String, String)> {
     }
     match std::env::var(text) {
         Ok(value) => Ok((text.to_owned(), value)),
-        Err(_) => bail!(Failure::usage(format!("--build-arg {text}: no value, and the environment has none")).hint("write K=V")),
+        Err(_) => bail!(
+            Failure::usage(format!("--build-arg {text}: no value, and the environment variable is not set"))
+                .hint("write `--build-arg K=V`")
+        ),
     }
 }
 
-/// The build argument counts over the environment, as with docker.
+/// The build argument overrides the environment, as with docker.
 fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>> {
     let text = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
-    let wrong = |text: &str| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: want seconds since 1970"));
+    let wrong = |text: &str| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: expected seconds since 1970"));
     Ok(text.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()?)
 }
 
-fn story(built: &Built) -> String {
+fn summary_line(built: &Built) -> String {
     let what = if built.unchanged { "unchanged" } else { "built" };
     format!("{what} {} ({}, {})", built.name.familiar(), count(built.layers, "layer"), count(built.images, "container image"))
 }
 
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-/// The places, each with the values that make the image there.
+/// The places that name an image, each with the values that it comes from.
 fn reasons(asked: &RequiredBy) -> String {
     let values = |place: &SourceLocation| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
     asked.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
 }
 
-/// Who asks for an image.
-fn asked<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a RequiredBy> {
-    let nobody =
-        || Failure::failed(format!("nothing asks for {}", image.familiar())).hint("`sealift build --check` lists what is asked for");
-    Ok(checked.required.images.get(image).ok_or_else(nobody)?)
+/// The places that name an image.
+fn required<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a RequiredBy> {
+    let missing = || {
+        Failure::failed(format!("nothing requires {}", image.familiar()))
+            .hint("`sealift build --check` lists the required container images")
+    };
+    Ok(checked.required.images.get(image).ok_or_else(missing)?)
 }
 
 fn report(checked: &Checked) -> String {
-    let mut text = format!("{} wanted\n", count(checked.required.images.len(), "container image"));
+    let mut text = format!("{} required\n", count(checked.required.images.len(), "container image"));
     for (name, asked) in &checked.required.images {
         let places: Vec<String> = asked.places.iter().map(ToString::to_string).collect();
         text += &format!("  {}  {}\n", name.familiar(), places.join(", "));
@@ -357,13 +360,13 @@ fn report(checked: &Checked) -> String {
         text += &format!("  {}  ignored\n", name.familiar());
     }
     if !checked.required.undecided.is_empty() {
-        text += "not decided\n";
+        text += "undecided\n";
     }
     for doubt in &checked.required.undecided {
         text += &format!("  {}  `{}`: {}\n", doubt.place, doubt.text, doubt.why);
     }
     if checked.is_partial {
-        text += "what RUN makes and COPY --from brings may name more\n";
+        text += "files that RUN writes and COPY --from copies may name more\n";
     }
     text
 }
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_told_in_one_line() {
+    fn a_build_is_summed_up_in_one_line() {
         let built = Built {
             name: "shop".parse().unwrap(),
             digest: crate::image::Digest::of(b""),
@@ -391,6 +394,6 @@ mod tests {
             missing: Vec::new(),
             lock_file: LockFile::default(),
         };
-        assert_eq!(story(&built), "unchanged shop:latest (1 layer, 2 container images)");
+        assert_eq!(summary_line(&built), "unchanged shop:latest (1 layer, 2 container images)");
     }
 }

@@ -10,10 +10,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        _ => return Err(format!("`{unit}` is no unit: want K, M, G or T")),
+        _ => return Err(format!("unknown unit `{unit}`: expected K, M, G or T")),
     };
-    let number: u64 = digits.parse().map_err(|_| "want a number and a unit, for example 4G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+    let number: u64 = digits.parse().map_err(|_| "expected a number and a unit, for example 4G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
 }
 
 #[cfg(test)]

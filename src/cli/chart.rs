@@ -8,7 +8,7 @@ use super::{CommandContext, EngineArg};
 use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, values};
 use crate::error::Failure;
 
-/// Look into helm charts
+/// Render helm charts without helm
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,13 +20,16 @@ enum Verb {
     Render(Box<Render>),
 }
 
-/// Print what `helm template` would, without helm
+/// Print the manifests of a chart, as `helm template` does
 ///
-/// Values are taken from the chart, then from each --values, then from each --set, the later over the earlier. Charts inside the
-/// chart must be in its charts/ folder: nothing is fetched.
+/// Values come from the chart, then from each --values, then from each --set; later ones override earlier ones. Dependencies must be in
+/// the chart's charts/ directory: nothing is fetched.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift chart render ./shop --set replicas=3\n  sealift chart render shop-1.0.tgz -f values.yaml -n shop --include-crds"
+)]
 struct Render {
-    /// The chart: a directory or a .tgz
+    /// The chart: a directory or a .tgz file
     chart: PathBuf,
     /// The name of the release
     #[arg(long, value_name = "NAME", default_value = "release-name")]
@@ -34,34 +37,34 @@ struct Render {
     /// The namespace of the release
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
-    /// Values over those of the chart; may be repeated
+    /// A YAML file of values (repeatable)
     #[arg(short = 'f', long, value_name = "FILE")]
     values: Vec<PathBuf>,
-    /// A value by its path: a.b=1,c={x,y}; may be repeated
+    /// Set values: a.b=1,c={x,y} (repeatable)
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
-    /// As --set, but the value stays a string
+    /// Set values that stay strings (repeatable)
     #[arg(long, value_name = "PATH=VALUE")]
     set_string: Vec<String>,
     /// The version of Kubernetes to render for
     #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBE_VERSION)]
     kube_version: String,
-    /// API versions that the cluster has besides the usual; may be repeated
+    /// Additional API versions of the cluster (repeatable)
     #[arg(short, long, value_name = "VERSION", value_delimiter = ',')]
     api_versions: Vec<String>,
-    /// Render for an upgrade rather than an install
+    /// Render for an upgrade instead of an install
     #[arg(long)]
     is_upgrade: bool,
-    /// Print the custom resource definitions of crds/ too
+    /// Also print the custom resource definitions in crds/
     #[arg(long)]
     include_crds: bool,
-    /// Print no hooks
+    /// Leave out hooks
     #[arg(long)]
     no_hooks: bool,
-    /// Print only what these templates make (templates/x.yaml); may be repeated
+    /// Print only the manifests of this template, such as templates/x.yaml (repeatable)
     #[arg(short, long, value_name = "TEMPLATE")]
     show_only: Vec<String>,
-    /// What renders: sealift itself, or the helm in PATH
+    /// The renderer: sealift itself, or the helm in PATH
     #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
     engine: EngineArg,
 }
@@ -74,7 +77,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
 }
 
 fn text(documents: &[Document]) -> String {
-    documents.iter().map(|one| format!("---\n# Source: {}\n{}\n", one.source, one.text)).collect()
+    documents.iter().map(|document| format!("---\n# Source: {}\n{}\n", document.source, document.text)).collect()
 }
 
 impl Render {
@@ -87,24 +90,24 @@ impl Render {
             kube_version: self.kube_version.clone(),
             api_versions: self.api_versions.clone(),
         };
-        let given = self.given()?;
+        let values = self.user_values()?;
         let engine = self.engine.resolve();
         if let Some(helm) = engine.program()? {
             let place = || self.chart.display().to_string();
-            return chart::helm_template(helm, &files, &given, &release, &self.options_of_helm()).with_context(place);
+            return chart::helm_template(helm, &files, &values, &release, &self.helm_flags()).with_context(place);
         }
-        let rendered = chart::render(files, &given, &release);
+        let rendered = chart::render(files, &values, &release);
         let rendered = rendered.map_err(|message| chart::failure(format!("{}: {message}", self.chart.display())))?;
-        self.only(self.all(rendered))
+        self.select(self.all(rendered))
     }
 
-    fn options_of_helm(&self) -> Vec<&str> {
+    fn helm_flags(&self) -> Vec<&str> {
         let flags = [(self.include_crds, "--include-crds"), (self.no_hooks, "--no-hooks")];
         let flags = flags.into_iter().filter_map(|(on, flag)| on.then_some(flag));
         flags.chain(self.show_only.iter().flat_map(|template| ["--show-only", template])).collect()
     }
 
-    fn given(&self) -> Result<serde_json::Value> {
+    fn user_values(&self) -> Result<serde_json::Value> {
         let mut values = serde_json::Value::Object(serde_json::Map::new());
         for file in &self.values {
             let text = fs_err::read_to_string(file).context(Failure::usage(format!("no such values file: {}", file.display())))?;
@@ -113,7 +116,7 @@ impl Render {
                 values::from_yaml(&text).map_err(|message| Failure::usage(format!("{}: {message}", file.display())))?,
             );
         }
-        for (assignments, texts) in self.set.iter().map(|one| (one, false)).chain(self.set_string.iter().map(|one| (one, true))) {
+        for (assignments, texts) in self.set.iter().map(|text| (text, false)).chain(self.set_string.iter().map(|text| (text, true))) {
             values::set(&mut values, assignments, texts).map_err(|message| Failure::usage(format!("--set {assignments}: {message}")))?;
         }
         Ok(values)
@@ -123,19 +126,20 @@ impl Render {
         let definitions = rendered.crds.into_iter().filter(|_| self.include_crds);
         let definitions = definitions.map(|(source, text)| Document { source, text });
         let hooks = rendered.hooks.into_iter().filter(|_| !self.no_hooks).map(|hook| hook.manifest);
-        let manifests = rendered.manifests.into_iter().chain(hooks).map(|one| Document { source: one.source, text: one.text });
+        let manifests =
+            rendered.manifests.into_iter().chain(hooks).map(|manifest| Document { source: manifest.source, text: manifest.text });
         definitions.chain(manifests).collect()
     }
 
-    /// What `--show-only` names; templates are named without the chart's name before them.
-    fn only(&self, mut documents: Vec<Document>) -> Result<Vec<Document>> {
+    /// The documents of `--show-only`, which names templates without the chart's name before them.
+    fn select(&self, mut documents: Vec<Document>) -> Result<Vec<Document>> {
         let inside = |source: &str, wanted: &str| source.split_once('/').is_some_and(|(_, path)| path == wanted.trim_start_matches("./"));
         for wanted in &self.show_only {
-            if !documents.iter().any(|one| inside(&one.source, wanted)) {
+            if !documents.iter().any(|document| inside(&document.source, wanted)) {
                 return Err(Failure::usage(format!("could not find template {wanted} in chart")).into());
             }
         }
-        documents.retain(|one| self.show_only.is_empty() || self.show_only.iter().any(|wanted| inside(&one.source, wanted)));
+        documents.retain(|document| self.show_only.is_empty() || self.show_only.iter().any(|wanted| inside(&document.source, wanted)));
         Ok(documents)
     }
 }

@@ -15,33 +15,33 @@ use crate::host::{Auth, HostKeyPolicy, HostKeys, Target};
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Host options")]
 pub struct AccessArgs {
-    /// The user to log in as; others than root become root by sudo
+    /// The SSH user; any user but root uses sudo
     #[arg(short, long, value_name = "NAME")]
     user: Option<String>,
-    /// The password; better are keys, `--passwd-stdin` or $SEALIFT_PASSWD
+    /// The password; safer are keys, `--passwd-stdin` and $SEALIFT_PASSWD
     #[arg(short, long, value_name = "PASSWORD", env = "SEALIFT_PASSWD", hide_env_values = true)]
     passwd: Option<SecretText>,
     /// Read the password from stdin
     #[arg(long, conflicts_with = "passwd")]
     passwd_stdin: bool,
-    /// The private key's file [default: ssh-agent, then the usual files in ~/.ssh]
+    /// The private key [default: ssh-agent, then ~/.ssh/id_ed25519, id_ecdsa, id_rsa]
     #[arg(long, value_name = "FILE")]
     pk: Option<String>,
     /// The private key's passphrase
     #[arg(long, value_name = "PASSPHRASE", env = "SEALIFT_PK_PASSWD", hide_env_values = true)]
     pk_passwd: Option<SecretText>,
-    /// The port of sshd
+    /// The SSH port
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// What happens with host keys that are not known
+    /// What to do with unknown host keys
     #[arg(long, value_enum, value_name = "POLICY", default_value = "accept-new")]
     host_key: HostKeyChoice,
-    /// The file of known host keys [default: known_hosts below sealift's own directory]
+    /// The file of known host keys [default: known_hosts in sealift's directory]
     #[arg(long, value_name = "FILE")]
     known_hosts: Option<PathBuf>,
 }
 
-/// What happens with host keys that are not known.
+/// What to do with unknown host keys.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 enum HostKeyChoice {
     /// A new host's key is accepted and recorded; a changed one is refused.
@@ -53,7 +53,7 @@ enum HostKeyChoice {
     Off,
 }
 
-/// A secret on the command line or in the environment; does not print itself.
+/// A secret from the command line or the environment; never printed.
 #[derive(Debug, Clone)]
 pub struct SecretText(SecretString);
 
@@ -65,28 +65,28 @@ impl std::str::FromStr for SecretText {
     }
 }
 
-/// Which hosts, and what they shall be.
+/// Which hosts, and what the cluster is to be: a Clusterfile, flags over it, or flags alone.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ClusterArgs {
     /// The Clusterfile; `-` reads it from stdin
     #[arg(short = 'f', long = "clusterfile", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Addresses of masters: a list with ranges, `10.0.0.2,10.0.0.5-10.0.0.7`
+    /// Addresses of masters, with ranges: 10.0.0.2,10.0.0.5-10.0.0.7
     #[arg(short, long, value_name = "ADDRESSES")]
     masters: Option<String>,
     /// Addresses of workers
     #[arg(short, long, value_name = "ADDRESSES")]
     nodes: Option<String>,
-    /// The cluster's name
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// Environment for scripts, templates and applications
+    /// The cluster's name; without hosts, a cluster that this machine knows
+    #[arg(long, value_name = "NAME", add = super::complete::clusters())]
+    pub name: Option<String>,
+    /// Environment of scripts, templates and applications
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     env: Vec<String>,
     /// Launch these applications instead of those of the image
     #[arg(long, value_name = "APPS", value_delimiter = ',')]
     apps: Option<Vec<String>>,
-    /// Launch these commands instead of what the image launches
+    /// Run these launch commands instead of those of the image
     #[arg(long, value_name = "COMMAND")]
     cmds: Option<Vec<String>>,
     /// How the hosts are reached.
@@ -95,26 +95,31 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// Whether they name hosts, by a file or by addresses.
+    /// Whether hosts are named, by a Clusterfile or by addresses.
     pub fn names_hosts(&self) -> bool {
         self.file.is_some() || self.masters.is_some() || self.nodes.is_some()
     }
 
-    /// The Clusterfile with what the flags say over it.
-    pub fn clusterfile(&self, image: Option<&str>, cmd: &CommandContext) -> Result<Clusterfile> {
+    /// The Clusterfile, if one is named, with the flags over it.
+    pub fn from_file_and_flags(&self, image: Option<&str>, cmd: &CommandContext) -> Result<Clusterfile> {
         let from_file = match &self.file {
             Some(file) => read(file, cmd)?,
             None => Clusterfile::default(),
         };
-        self.over(from_file, image)
+        self.with_flags(from_file, image)
     }
 
-    /// The Clusterfile of a cluster that this machine knows, the only one or that with the name, with what the flags say over it.
-    pub fn known(&self) -> Result<Clusterfile> {
-        self.over(records()?.load(self.name.as_deref())?, None)
+    /// The Clusterfile of a cluster that this machine knows, by `--name` or the only one, with the flags over it.
+    ///
+    /// With an image and no such cluster: a new Clusterfile, whose missing hosts are reported later.
+    pub fn known(&self, image: Option<&str>) -> Result<Clusterfile> {
+        let known = records()?;
+        let is_known = self.name.as_ref().is_some_and(|name| known.names().contains(name));
+        let clusterfile = if image.is_some() && !is_known { Clusterfile::default() } else { known.load(self.name.as_deref())? };
+        self.with_flags(clusterfile, image)
     }
 
-    fn over(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
+    fn with_flags(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
         let mut clusterfile = self.overrides(image)?.apply(clusterfile)?;
         self.access.resolve(&mut clusterfile)?;
         Ok(clusterfile)
@@ -135,14 +140,17 @@ impl ClusterArgs {
     }
 }
 
-/// A cluster that is up, or half up: by its Clusterfile, or by name among those this machine knows.
+/// A cluster that exists: by name among those that this machine knows, or by its Clusterfile.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct KnownArgs {
-    /// The cluster; needed where this machine knows several
-    #[arg(value_name = "CLUSTER")]
+    /// The cluster, by name; needed where this machine knows several
+    #[arg(value_name = "CLUSTER", add = super::complete::clusters())]
+    cluster: Option<String>,
+    /// The cluster, by name, as in `run` and `plan`
+    #[arg(long, value_name = "NAME", conflicts_with = "cluster", add = super::complete::clusters())]
     name: Option<String>,
-    /// Its Clusterfile
-    #[arg(short = 'f', long = "clusterfile", value_name = "FILE", conflicts_with = "name")]
+    /// The cluster, by its Clusterfile; `-` reads it from stdin
+    #[arg(short = 'f', long = "clusterfile", value_name = "FILE", conflicts_with_all = ["cluster", "name"])]
     file: Option<PathBuf>,
     /// How the hosts are reached.
     #[command(flatten)]
@@ -152,14 +160,18 @@ pub struct KnownArgs {
 impl KnownArgs {
     /// Whether a cluster is named.
     pub fn is_given(&self) -> bool {
-        self.name.is_some() || self.file.is_some()
+        self.name().is_some() || self.file.is_some()
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.cluster.as_deref().or(self.name.as_deref())
     }
 
     /// The Clusterfile.
     pub fn clusterfile(&self, cmd: &CommandContext) -> Result<Clusterfile> {
         let known = match &self.file {
             Some(file) => read(file, cmd)?,
-            None => records()?.load(self.name.as_deref())?,
+            None => records()?.load(self.name())?,
         };
         let mut clusterfile = self.access.overrides()?.apply(known)?;
         self.access.resolve(&mut clusterfile)?;
@@ -167,7 +179,7 @@ impl KnownArgs {
     }
 }
 
-/// What this machine remembers of clusters.
+/// The clusters that this machine knows.
 pub fn records() -> Result<KnownClusters> {
     Ok(KnownClusters::new(&state_root()?))
 }
@@ -178,7 +190,8 @@ fn read(file: &Path, cmd: &CommandContext) -> Result<Clusterfile> {
     } else {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file).with_context(|| {
-            Failure::usage(format!("Clusterfile {name}")).hint("name another with `-f FILE`, or give hosts with `--masters ADDRESSES`")
+            Failure::usage(format!("Clusterfile {name}"))
+                .hint("name another with `-f FILE`, name hosts with `--masters ADDRESSES`, or write one with `sealift init`")
         })?;
         (name, text)
     };
@@ -203,27 +216,27 @@ impl AccessArgs {
         })
     }
 
-    /// Gets secrets from where the Clusterfile says they are; each place is asked once.
+    /// Gets secrets from where the Clusterfile says they are, from each place once.
     fn resolve(&self, clusterfile: &mut Clusterfile) -> Result<()> {
-        let mut asked: Vec<(SecretSource, SecretString)> = Vec::new();
+        let mut fetched: Vec<(SecretSource, SecretString)> = Vec::new();
         let cluster = &mut clusterfile.cluster;
         if let Some(local) = &mut cluster.registry.local {
-            resolve(&mut local.password, &local.password_from, "password of the registry on site", &mut asked)?;
+            resolve(&mut local.password, &local.password_from, "password of the local registry", &mut fetched)?;
         }
         if let Some(external) = &mut cluster.registry.external {
-            resolve(&mut external.password, &external.password_from, "password of the external registry", &mut asked)?;
+            resolve(&mut external.password, &external.password_from, "password of the external registry", &mut fetched)?;
         }
         for ssh in std::iter::once(&mut cluster.ssh).chain(cluster.hosts.iter_mut().map(|host| &mut host.ssh)) {
-            resolve(&mut ssh.passwd, &ssh.passwd_from, "password of the hosts", &mut asked)?;
-            resolve(&mut ssh.pk_passwd, &ssh.pk_passwd_from, "passphrase of the private key", &mut asked)?;
+            resolve(&mut ssh.passwd, &ssh.passwd_from, "password of the hosts", &mut fetched)?;
+            resolve(&mut ssh.pk_passwd, &ssh.pk_passwd_from, "passphrase of the private key", &mut fetched)?;
             if let Some(sudo) = &mut ssh.sudo {
-                resolve(&mut sudo.passwd, &sudo.passwd_from, "password for sudo", &mut asked)?;
+                resolve(&mut sudo.passwd, &sudo.passwd_from, "password for sudo", &mut fetched)?;
             }
         }
         Ok(())
     }
 
-    /// How to reach every host of a Clusterfile whose secrets are resolved.
+    /// SSH targets of all hosts of a Clusterfile whose secrets are resolved.
     pub fn targets(&self, clusterfile: &Clusterfile) -> Result<Vec<Target>> {
         clusterfile.cluster.hosts.iter().map(|host| self.target(host)).collect()
     }
@@ -238,10 +251,10 @@ impl AccessArgs {
         Ok(target)
     }
 
-    /// A host to go through: `[user@]address[:port]`, logged in to as to the others.
+    /// A jump host, as ssh's ProxyJump: `[user@]address[:port]`, with the credentials of the other hosts.
     fn jump(&self, text: &str, ssh: &Ssh) -> Result<Target> {
         let (user, place) = text.split_once('@').unwrap_or((ssh.user.as_str(), text));
-        let wrong = || Failure::usage(format!("jump host `{text}`: want [user@]address[:port]"));
+        let wrong = || Failure::usage(format!("jump host `{text}`: expected [user@]address[:port]"));
         let (address, port) = match place.parse::<std::net::SocketAddr>() {
             Ok(place) => (place.ip(), place.port()),
             Err(_) => (place.trim_matches(['[', ']']).parse().map_err(|_| wrong())?, 22),
@@ -274,7 +287,7 @@ fn auth(ssh: &Ssh) -> Auth {
     }
 }
 
-/// A path with `~/` in front is below the home directory.
+/// The path, with `~/` replaced by the home directory.
 fn expanded(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
@@ -286,14 +299,14 @@ fn resolve(
     secret: &mut Option<SecretString>,
     from: &Option<SecretSource>,
     what: &str,
-    asked: &mut Vec<(SecretSource, SecretString)>,
+    fetched: &mut Vec<(SecretSource, SecretString)>,
 ) -> Result<()> {
     let Some(source) = from.as_ref().filter(|_| secret.is_none()) else { return Ok(()) };
-    let value = match asked.iter().find(|(known, _)| known == source) {
+    let value = match fetched.iter().find(|(known, _)| known == source) {
         Some((_, value)) => value.clone(),
         None => {
             let value = fetch(source, what)?;
-            asked.push((source.clone(), value.clone()));
+            fetched.push((source.clone(), value.clone()));
             value
         }
     };
@@ -303,9 +316,9 @@ fn resolve(
 
 fn fetch(source: &SecretSource, what: &str) -> Result<SecretString> {
     match source {
-        SecretSource::Env(name) => std::env::var(name)
-            .map(SecretString::from)
-            .map_err(|_| Failure::usage(format!("{what}: the environment variable {name} is not set")).into()),
+        SecretSource::Env(name) => std::env::var(name).map(SecretString::from).map_err(|_| {
+            Failure::usage(format!("{what}: the environment variable {name} is not set")).hint(format!("export {name}=…")).into()
+        }),
         SecretSource::File(path) => {
             let text = std::fs::read_to_string(expanded(path)).with_context(|| Failure::usage(format!("{what}: {path}")))?;
             Ok(SecretString::from(text.strip_suffix('\n').unwrap_or(&text)))
@@ -317,7 +330,7 @@ fn fetch(source: &SecretSource, what: &str) -> Result<SecretString> {
 fn prompt(what: &str) -> Result<SecretString> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(format!("{what}: there is no terminal to ask on"))
+        return Err(Failure::usage(format!("{what}: no terminal to prompt on"))
             .hint("use `--passwd-stdin`, $SEALIFT_PASSWD, or `passwdFrom: {file: …}`")
             .into());
     }
@@ -342,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_over_a_cluster_that_is_known() {
+    fn flags_override_the_clusterfile_of_a_known_cluster() {
         let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
         let known = clusterfile::load("Clusterfile", text).unwrap();
         let line = Line::parse_from(["run", "--user", "admin", "--passwd", "p", "--port", "2222", "--env", "A=1", "--apps", "web"]);
-        let clusterfile = line.cluster.over(known, None).unwrap();
+        let clusterfile = line.cluster.with_flags(known, None).unwrap();
         let ssh = &clusterfile.cluster.hosts[0].ssh;
         assert_eq!((ssh.user.as_str(), ssh.port, ssh.passwd.is_some()), ("admin", 2222, true));
         assert_eq!(clusterfile.cluster.env["A"], "1");

@@ -3,20 +3,22 @@
 use anyhow::Result;
 use tokio::task::spawn_blocking;
 
-use super::{CommandContext, bytes};
+use super::{CommandContext, ImageArg, bytes};
 use crate::diff::{Change, Difference, Kind, Side, compare};
-use crate::image::Reference;
 
-/// Show what changed from one image to another
+/// Show what changed between two images
 ///
-/// Files, applications and container images, and how much has to be moved to somebody who has the first.
+/// Files, apps and container images, and how many bytes someone who has the first image needs for the second.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift diff shop:1.0 shop:1.1\n  sealift diff shop:1.0 shop:1.1 -o json")]
 pub struct Args {
-    /// The first image, in the store
-    before: Reference,
-    /// The second
-    after: Reference,
-    /// Of images for several platforms, this one [default: this machine's]
+    /// The old image in the store: its name or digest
+    #[arg(add = super::complete::images())]
+    before: ImageArg,
+    /// The new image
+    #[arg(add = super::complete::images())]
+    after: ImageArg,
+    /// The platform, of images for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 }
@@ -26,9 +28,10 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let difference = spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        let part = |name| store.part(name, args.platform.as_deref());
-        let (old, new) = (part(&args.before)?, part(&args.after)?);
-        let (before, after) = (store.find(&args.before)?, store.find(&args.after)?);
+        let (before, after) = (args.before.in_store(&store)?, args.after.in_store(&store)?);
+        let part = |name| store.inspect_platform(name, args.platform.as_deref());
+        let (old, new) = (part(&before)?, part(&after)?);
+        let (before, after) = (store.find(&before)?, store.find(&after)?);
         compare(&store, &Side { root: &before, part: &old }, &Side { root: &after, part: &new }, &ctx)
     })
     .await??;
@@ -42,8 +45,8 @@ fn describe(difference: &Difference) -> String {
             text += &format!("{title}\n{}", changes.iter().map(line).collect::<String>());
         }
     }
-    let (lacking, whole) = (difference.to_move, difference.whole);
-    text + &format!("To move: {} of {} blobs, {} of {}\n", lacking.blobs, whole.blobs, bytes(lacking.bytes), bytes(whole.bytes))
+    let (missing, whole) = (difference.to_move, difference.whole);
+    text + &format!("To move: {} of {} blobs, {} of {}\n", missing.blobs, whole.blobs, bytes(missing.bytes), bytes(whole.bytes))
 }
 
 fn line(change: &Change) -> String {

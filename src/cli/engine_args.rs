@@ -1,21 +1,21 @@
-//! `--engine`: what renders helm charts.
+//! `--engine`: the renderer of helm charts.
 
 use clap::ValueEnum;
 
 use crate::chart::Engine;
 
-/// What renders helm charts.
+/// The renderer of helm charts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum EngineArg {
-    /// sealift itself.
+    /// The built-in renderer.
     #[default]
     Sealift,
-    /// A `helm` program.
+    /// The `helm` program.
     Helm,
 }
 
 impl EngineArg {
-    /// The engine; of helm the first program in PATH.
+    /// The engine; for helm, the first `helm` in PATH.
     pub fn resolve(self) -> Engine {
         match self {
             EngineArg::Sealift => Engine::Sealift,

@@ -9,20 +9,23 @@ use crate::cluster::Hosts;
 use crate::error::{Failure, Kind};
 use crate::host::{AgentBinaries, Exec};
 
-/// Run a command on hosts of a cluster, as root, on all at once
+/// Run a command as root on all hosts of a cluster at once
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift exec -- uptime\n  sealift exec shop --roles master -- crictl ps\n  sealift exec -f Clusterfile -- 'df -h / | tail -1'"
+)]
 pub struct Args {
     #[command(flatten)]
     cluster: KnownArgs,
-    /// Only on hosts with one of these roles
+    /// Only on hosts with one of these roles, such as master,node
     #[arg(long, value_name = "ROLES", value_delimiter = ',')]
     roles: Vec<String>,
-    /// The command, after `--`; one word is a line for the shell
+    /// The command, after `--`; a single argument is a line for /bin/sh
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
-/// What a host answered.
+/// The output and exit status on one host.
 #[derive(Debug, Serialize)]
 struct Answer {
     host: String,
@@ -37,7 +40,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let mut clusterfile = args.cluster.clusterfile(cmd)?;
     clusterfile.cluster.hosts.retain(|host| args.roles.is_empty() || args.roles.iter().any(|role| host.has_role(role)));
     if clusterfile.cluster.hosts.is_empty() {
-        return Err(Failure::usage(format!("no host has a role of {}", args.roles.join(", "))).into());
+        return Err(Failure::usage(format!("no host has the role {}", args.roles.join(" or ")))
+            .hint("`sealift status` lists the hosts and their roles")
+            .into());
     }
     let command = match args.command.as_slice() {
         [line] => Exec::shell(line),
@@ -45,16 +50,16 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     }
     .quiet();
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
+    let (hosts, failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
     let command = &command;
-    let results = fleet
-        .each(|host| async move {
+    let results = hosts
+        .on_each(|host| async move {
             let output = host.exec(command, &cmd.ctx).await?;
-            if output.lost > 0 {
+            if output.truncated_bytes > 0 {
                 cmd.ctx.warn(format!(
-                    "{}: the first {} bytes that it wrote are not shown; send them to a file there",
+                    "{}: the first {} bytes of output are not shown; redirect the output to a file on the host",
                     host.name(),
-                    output.lost
+                    output.truncated_bytes
                 ));
             }
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -62,7 +67,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             Ok(Answer { host: host.name().to_owned(), address: host.address(), status: output.status, stdout, stderr })
         })
         .await;
-    fleet.close().await;
+    hosts.close().await;
     let mut errors: Vec<String> = failed.into_iter().map(|(_, error)| format!("{error:#}")).collect();
     let mut answers = Vec::new();
     for (_, result) in results {
@@ -73,11 +78,12 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     }
     errors
         .extend(answers.iter().filter(|answer| answer.status != 0).map(|answer| format!("{}: exit status {}", answer.host, answer.status)));
-    cmd.console.answer(&answers, || answers.iter().map(shown).collect())?;
+    cmd.console.answer(&answers, || answers.iter().map(prefixed).collect())?;
     if errors.is_empty() { Ok(()) } else { Err(Failure::new(Kind::SomeHosts, errors.join("\n  ")).into()) }
 }
 
-fn shown(answer: &Answer) -> String {
+/// Each line of output with the host's name before it.
+fn prefixed(answer: &Answer) -> String {
     let lines = answer.stdout.lines().chain(answer.stderr.lines());
     lines.map(|line| format!("{}: {line}\n", answer.host)).collect()
 }

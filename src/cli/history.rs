@@ -4,30 +4,31 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::{CommandContext, bytes, table};
-use crate::image::Reference;
+use super::{CommandContext, ImageArg, Table, bytes};
 use crate::store::InspectedImage;
 
-/// Show what an image was made by, the newest step first
+/// Show the build steps of an image, the newest first
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift history shop:1.0\n  sealift history shop:1.0 --platform linux/arm64")]
 pub struct Args {
-    /// The image in the store
-    name: Reference,
-    /// Of an image for several platforms, this one [default: this machine's]
+    /// The image in the store: its name or digest
+    #[arg(add = super::complete::images())]
+    name: ImageArg,
+    /// The platform, of an image for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 }
 
-/// A step.
+/// A build step.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {
     created: Option<String>,
     created_by: Option<String>,
     comment: Option<String>,
-    /// The layer that it made, if it made one.
+    /// The digest of its layer, if it has one.
     layer: Option<String>,
-    /// Its compressed bytes.
+    /// Compressed bytes of the layer.
     size: u64,
 }
 
@@ -36,7 +37,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let part = spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        store.part(&args.name, args.platform.as_deref())
+        store.inspect_platform(&args.name.in_store(&store)?, args.platform.as_deref())
     })
     .await??;
     let steps = steps(&part);
@@ -46,15 +47,16 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             let layer = step.layer.as_deref().map_or("-", |digest| digest.get(7..19).unwrap_or(digest));
             vec![layer.to_owned(), step.created.clone().unwrap_or_else(|| "-".into()), bytes(step.size), by]
         };
-        table(&["LAYER", "CREATED", "SIZE", "CREATED BY"], &steps.iter().map(row).collect::<Vec<_>>())
+        let table = Table::new(&["LAYER", "CREATED", "SIZE", "CREATED BY"], steps.iter().map(row));
+        cmd.console.table(&table.optional(&["CREATED"]).wrapped(&["CREATED BY"]))
     })
 }
 
-/// The newest first. Layers that no step tells of are steps too.
+/// The newest first. Layers that the history does not mention are steps too.
 fn steps(part: &InspectedImage) -> Vec<Step> {
-    let told = part.config.as_ref().and_then(|config| config.history().clone()).unwrap_or_default();
+    let history = part.config.as_ref().and_then(|config| config.history().clone()).unwrap_or_default();
     let mut layers = part.manifest.layers().iter();
-    let mut steps: Vec<Step> = told
+    let mut steps: Vec<Step> = history
         .iter()
         .map(|entry| {
             let layer = if entry.empty_layer() == Some(true) { None } else { layers.next() };

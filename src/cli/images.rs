@@ -5,24 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{CommandContext, bytes, table};
+use super::{CommandContext, Table, bytes};
 use crate::image::{Digest, Reference, platform_string};
 use crate::store::Store;
 
 /// List the images in the store
 ///
-/// SIZE is what an image holds, OWN the part of it that no other image shares: what `rmi` and `prune` would free.
+/// DIGEST can stand wherever an image is named. SIZE counts all blobs of an image, OWN those that no other image shares: what `rmi` and
+/// `prune` would free. A narrow terminal shows fewer columns.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift images\n  sealift images shop\n  sealift images -q\n  sealift images -o json")]
 pub struct Args {
-    /// Only names
+    /// Print names only
     // has the id of the global option, whose place it takes in this command
     #[arg(id = "quiet", short, long)]
     names_only: bool,
-    /// Only images whose name contains this
+    /// Only images with this in their name
     filter: Option<String>,
 }
 
-/// One name and its image.
+/// A name and its image.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -32,9 +34,9 @@ struct Row {
     kind: Option<&'static str>,
     platforms: Vec<String>,
     created: Option<String>,
-    /// Bytes of all it reaches.
+    /// Bytes of all its blobs.
     size: u64,
-    /// Bytes that no other image reaches.
+    /// Bytes of the blobs that no other image has.
     own_size: u64,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,19 +51,20 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         rows(&store)
     })
     .await??;
-    let wanted: Vec<&Row> = rows.iter().filter(|row| args.filter.as_ref().is_none_or(|part| row.name.to_string().contains(part))).collect();
+    let selected: Vec<&Row> =
+        rows.iter().filter(|row| args.filter.as_ref().is_none_or(|part| row.name.to_string().contains(part))).collect();
     if args.names_only {
-        let names: Vec<&Reference> = wanted.iter().map(|row| &row.name).collect();
+        let names: Vec<&Reference> = selected.iter().map(|row| &row.name).collect();
         return cmd.console.answer(&names, || names.iter().map(|name| format!("{}\n", name.familiar())).collect());
     }
-    wanted.iter().filter_map(|row| Some((row, row.problem.as_ref()?))).for_each(|(row, problem)| {
+    selected.iter().filter_map(|row| Some((row, row.problem.as_ref()?))).for_each(|(row, problem)| {
         cmd.ctx.warn(format!("image {}: {problem}", row.name.familiar()));
     });
-    cmd.console.answer(&wanted, || listing(&wanted))
+    cmd.console.answer(&selected, || cmd.console.table(&table(&selected)))
 }
 
 fn rows(store: &Store) -> Result<Vec<Row>> {
-    let names = store.names()?;
+    let names = store.refs()?;
     let reached: Vec<Result<BTreeSet<Digest>>> = names.iter().map(|(_, descriptor)| store.reachable([descriptor])).collect();
     // two names of one image share it, but do not make each other's bytes shared
     let mut holders: BTreeMap<Digest, BTreeSet<String>> = BTreeMap::new();
@@ -85,9 +88,9 @@ fn row(
         let counted = reached.iter().flatten().filter(|digest| !own || holders.get(digest).is_none_or(|images| images.len() == 1));
         counted.filter_map(|digest| store.size_of(digest)).sum()
     };
-    let surveyed = store.inspect(descriptor);
-    let problem = reached.as_ref().err().or(surveyed.as_ref().err()).map(|error| format!("{error:#}"));
-    let parts = surveyed.unwrap_or_default();
+    let inspected = store.inspect(descriptor);
+    let problem = reached.as_ref().err().or(inspected.as_ref().err()).map(|error| format!("{error:#}"));
+    let parts = inspected.unwrap_or_default();
     let kind = parts.first().map(|part| match part.cluster.as_ref().map(|cluster| cluster.kind) {
         Some(crate::image::ClusterKind::KubeInstaller) => "cluster",
         Some(crate::image::ClusterKind::AppInstaller) => "application",
@@ -105,22 +108,20 @@ fn row(
     }
 }
 
-fn listing(rows: &[&Row]) -> String {
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            let familiar = row.name.with_tag("-").familiar();
-            vec![
-                familiar.strip_suffix(":-").unwrap_or(&familiar).to_owned(),
-                row.name.tag().unwrap_or("-").to_owned(),
-                row.digest.strip_prefix("sha256:").unwrap_or(&row.digest).chars().take(12).collect(),
-                if row.problem.is_some() { "damaged" } else { row.kind.unwrap_or("-") }.to_owned(),
-                row.platforms.join(","),
-                row.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
-                bytes(row.size),
-                bytes(row.own_size),
-            ]
-        })
-        .collect();
-    table(&["REPOSITORY", "TAG", "DIGEST", "KIND", "PLATFORMS", "CREATED", "SIZE", "OWN"], &cells)
+fn table(rows: &[&Row]) -> Table {
+    let cells = rows.iter().map(|row| {
+        let familiar = row.name.with_tag("-").familiar();
+        vec![
+            familiar.strip_suffix(":-").unwrap_or(&familiar).to_owned(),
+            row.name.tag().unwrap_or("-").to_owned(),
+            row.digest.strip_prefix("sha256:").unwrap_or(&row.digest).chars().take(12).collect(),
+            if row.problem.is_some() { "damaged" } else { row.kind.unwrap_or("-") }.to_owned(),
+            row.platforms.join(","),
+            row.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
+            bytes(row.size),
+            bytes(row.own_size),
+        ]
+    });
+    let header = ["REPOSITORY", "TAG", "DIGEST", "KIND", "PLATFORMS", "CREATED", "SIZE", "OWN"];
+    Table::new(&header, cells).optional(&["CREATED", "PLATFORMS", "OWN"]).wrapped(&["REPOSITORY"])
 }

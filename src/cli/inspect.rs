@@ -7,29 +7,33 @@ use oci_spec::image::Descriptor;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
-use super::{CommandContext, bytes, table};
+use super::{CommandContext, Console, ImageArg, Table, bytes};
 use crate::image::{ClusterConfig, ClusterKind, Digest, Reference, platform_string, subject_of};
 use crate::layer::{self, Listing, Source};
 use crate::store::{InspectedImage, Store};
 use crate::workloads::workloads_of;
 
-/// Show what an image consists of
+/// Show an image: platforms, layers, apps, container images
 ///
-/// Its platforms, layers, cluster config and container images, and what refers to it. Reads cluster images, images made by Sealer, and others.
+/// Also shows its referrers: signatures and SBOMs. Reads cluster images, images made by Sealer, and any other OCI image.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift inspect shop:1.0\n  sealift inspect 3f2a9c1b8d7e --layers\n  sealift inspect shop:1.0 --files --platform linux/arm64\n  sealift inspect shop:1.0 --workloads -o json"
+)]
 pub struct Args {
-    /// The image in the store
-    name: Reference,
+    /// The image in the store: its name or digest
+    #[arg(add = super::complete::images())]
+    name: ImageArg,
     /// Only the layers of its root file system
     #[arg(long, group = "only")]
     layers: bool,
-    /// Only the files of its root file system, as they are after all layers, with the digests of their bytes
+    /// Only the files of its root file system, with all layers applied, and their digests
     #[arg(long, group = "only")]
     files: bool,
-    /// Only its container images; those of an image made by Sealer are looked for in its layers
+    /// Only its container images; those of an image made by Sealer are found in its layers
     #[arg(long, group = "only")]
     workloads: bool,
-    /// With one of those, of an image for several platforms, this one [default: this machine's]
+    /// The platform, of an image for several; with one of the above [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", requires = "only")]
     platform: Option<String>,
 }
@@ -41,14 +45,14 @@ struct Image {
     name: Reference,
     digest: String,
     media_type: String,
-    /// Bytes of all it reaches.
+    /// Bytes of all its blobs.
     size: u64,
     parts: Vec<Part>,
-    /// What refers to it or to something in it: signatures, bills of materials.
+    /// What refers to it or to one of its manifests: signatures, SBOMs.
     referrers: Vec<Referrer>,
 }
 
-/// A document about an image.
+/// A manifest that refers to an image, such as a signature.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Referrer {
@@ -57,7 +61,7 @@ struct Referrer {
     subject: Option<Digest>,
 }
 
-/// An image for one platform.
+/// The image of one platform.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Part {
@@ -98,27 +102,26 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         let only_layers = args.layers;
         let part = spawn_blocking(move || {
             let _in_use = store.lock_shared()?;
-            let mut surveyed = store.part(&args.name, args.platform.as_deref())?;
+            let mut inspected = store.inspect_platform(&args.name.in_store(&store)?, args.platform.as_deref())?;
             if !only_layers {
-                surveyed.workloads = workloads_of(&store, &surveyed)?;
+                inspected.workloads = workloads_of(&store, &inspected)?;
             }
-            anyhow::Ok(part(surveyed))
+            anyhow::Ok(part(inspected))
         })
         .await??;
         return match only_layers {
-            true => cmd.console.answer(&part.layers, || table(&LAYERS, &part.layers.iter().map(layer_row).collect::<Vec<_>>())),
-            false => {
-                cmd.console.answer(&part.workloads, || table(&WORKLOADS, &part.workloads.iter().map(workload_row).collect::<Vec<_>>()))
-            }
+            true => cmd.console.answer(&part.layers, || cmd.console.table(&layer_table(&part.layers))),
+            false => cmd.console.answer(&part.workloads, || cmd.console.table(&workload_table(&part.workloads))),
         };
     }
     let image = spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        let descriptor = store.find(&args.name)?;
-        gather(&store, args.name, &descriptor)
+        let name = args.name.in_store(&store)?;
+        let descriptor = store.find(&name)?;
+        gather(&store, name, &descriptor)
     })
     .await??;
-    cmd.console.answer(&image, || describe(&image))
+    cmd.console.answer(&image, || describe(&image, &cmd.console))
 }
 
 /// A path of an image.
@@ -145,7 +148,7 @@ async fn files(args: Args, store: Store, cmd: &CommandContext) -> Result<()> {
     let ctx = cmd.ctx.clone();
     let files: Vec<File> = spawn_blocking(move || -> Result<_> {
         let _in_use = store.lock_shared()?;
-        let part = store.part(&args.name, args.platform.as_deref())?;
+        let part = store.inspect_platform(&args.name.in_store(&store)?, args.platform.as_deref())?;
         Ok(layer::listing(&store, &layer::layers_of(&store, &part.manifest)?, &ctx)?.into_iter().map(file).collect())
     })
     .await??;
@@ -158,7 +161,8 @@ async fn files(args: Args, store: Store, cmd: &CommandContext) -> Result<()> {
             };
             vec![file.mode.clone(), format!("{}:{}", file.uid, file.gid), size, file.path.display().to_string(), what]
         };
-        table(&["MODE", "OWNER", "SIZE", "PATH", "CONTENT"], &files.iter().map(row).collect::<Vec<_>>())
+        let table = Table::new(&["MODE", "OWNER", "SIZE", "PATH", "CONTENT"], files.iter().map(row));
+        cmd.console.table(&table.wrapped(&["PATH", "CONTENT"]))
     })
 }
 
@@ -172,8 +176,13 @@ fn file((path, Listing { entry, digest }): (PathBuf, Listing)) -> File {
     File { path, what, mode: format!("{:04o}", entry.mode), uid: entry.uid, gid: entry.gid }
 }
 
-const LAYERS: [&str; 3] = ["DIGEST", "SIZE", "TYPE"];
-const WORKLOADS: [&str; 4] = ["NAME", "DIGEST", "SIZE", "APP"];
+fn layer_table(layers: &[Layer]) -> Table {
+    Table::new(&["DIGEST", "SIZE", "TYPE"], layers.iter().map(layer_row)).wrapped(&["DIGEST"]).optional(&["TYPE"])
+}
+
+fn workload_table(workloads: &[Workload]) -> Table {
+    Table::new(&["NAME", "DIGEST", "SIZE", "APP"], workloads.iter().map(workload_row)).wrapped(&["NAME", "APP"])
+}
 
 fn layer_row(layer: &Layer) -> Vec<String> {
     vec![layer.digest.clone(), bytes(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default().to_owned()]
@@ -188,9 +197,9 @@ fn gather(store: &Store, name: Reference, descriptor: &Descriptor) -> Result<Ima
         name,
         digest: descriptor.digest().to_string(),
         media_type: descriptor.media_type().to_string(),
-        size: store.size_below(descriptor)?,
+        size: store.total_size(descriptor)?,
         parts: store.inspect(descriptor)?.into_iter().map(part).collect(),
-        referrers: store.referrers_below(descriptor)?.iter().map(|one| referrer(store, one)).collect::<Result<_>>()?,
+        referrers: store.referrers_recursive(descriptor)?.iter().map(|one| referrer(store, one)).collect::<Result<_>>()?,
     })
 }
 
@@ -198,12 +207,12 @@ fn referrer(store: &Store, document: &Descriptor) -> Result<Referrer> {
     Ok(Referrer {
         artifact_type: document.artifact_type().as_ref().map(ToString::to_string),
         digest: document.digest().to_string(),
-        subject: subject_of(&store.document(document)?)?,
+        subject: subject_of(&store.read_manifest(document)?)?,
     })
 }
 
-fn part(surveyed: InspectedImage) -> Part {
-    let config = surveyed.config.as_ref();
+fn part(image: InspectedImage) -> Part {
+    let config = image.config.as_ref();
     let diff_ids = config.map(|config| config.rootfs().diff_ids().clone()).unwrap_or_default();
     let layer = |(number, layer): (usize, &Descriptor)| Layer {
         digest: layer.digest().to_string(),
@@ -218,36 +227,38 @@ fn part(surveyed: InspectedImage) -> Part {
         size: workload.size,
     };
     Part {
-        platform: platform_string(&surveyed.platform),
-        digest: surveyed.rootfs.digest().to_string(),
+        platform: platform_string(&image.platform),
+        digest: image.rootfs.digest().to_string(),
         created: config.and_then(|config| config.created().clone()),
-        layers: surveyed.manifest.layers().iter().enumerate().map(layer).collect(),
+        layers: image.manifest.layers().iter().enumerate().map(layer).collect(),
         env: config.and_then(|config| config.config().as_ref()?.env().clone()).unwrap_or_default(),
-        workloads: surveyed.workloads.iter().map(workload).collect(),
-        cluster: surveyed.cluster,
+        workloads: image.workloads.iter().map(workload).collect(),
+        cluster: image.cluster,
     }
 }
 
-fn describe(image: &Image) -> String {
+fn describe(image: &Image, console: &Console) -> String {
     let mut text = format!("Name:    {}\nDigest:  {}\nSize:    {}\n", image.name.familiar(), image.digest, bytes(image.size));
     for part in &image.parts {
         text += &format!("\nPlatform {}\n", part.platform);
         text += &format!("  Rootfs:   {}\n", part.digest);
         text += &part.created.as_ref().map(|created| format!("  Created:  {created}\n")).unwrap_or_default();
-        text += &part.cluster.as_ref().map_or_else(|| "  Kind:     container image\n".to_owned(), describe_cluster);
-        text += &section("Layers", &LAYERS, part.layers.iter().map(layer_row));
-        text += &section("Container images", &WORKLOADS, part.workloads.iter().map(workload_row));
+        text +=
+            &part.cluster.as_ref().map_or_else(|| "  Kind:     container image\n".to_owned(), |cluster| describe_cluster(cluster, console));
+        text += &section("Layers", part.layers.is_empty(), &layer_table(&part.layers), console);
+        text += &section("Container images", part.workloads.is_empty(), &workload_table(&part.workloads), console);
     }
-    let about = |subject: &Digest| if subject.to_string() == image.digest { "the image".to_owned() } else { subject.short() };
-    let row = |one: &Referrer| {
-        let kind = one.artifact_type.as_deref().unwrap_or("-").to_owned();
-        vec![kind, short(&one.digest), one.subject.as_ref().map(about).unwrap_or_default()]
+    let subject = |subject: &Digest| if subject.to_string() == image.digest { "the image".to_owned() } else { subject.short() };
+    let row = |referrer: &Referrer| {
+        let kind = referrer.artifact_type.as_deref().unwrap_or("-").to_owned();
+        vec![kind, short(&referrer.digest), referrer.subject.as_ref().map(subject).unwrap_or_default()]
     };
-    let referrers = section("Refer to it", &["TYPE", "DIGEST", "ABOUT"], image.referrers.iter().map(row));
+    let table = Table::new(&["TYPE", "DIGEST", "SUBJECT"], image.referrers.iter().map(row)).wrapped(&["TYPE"]);
+    let referrers = section("Referrers", image.referrers.is_empty(), &table, console);
     if referrers.is_empty() { text } else { text + "\n" + &referrers }
 }
 
-fn describe_cluster(cluster: &ClusterConfig) -> String {
+fn describe_cluster(cluster: &ClusterConfig, console: &Console) -> String {
     let kind = match cluster.kind {
         ClusterKind::KubeInstaller => "cluster image",
         ClusterKind::AppInstaller => "application image",
@@ -268,23 +279,21 @@ fn describe_cluster(cluster: &ClusterConfig) -> String {
         text += &format!("  Launch:   {}\n", cluster.launch.apps.join(", "));
     }
     let word = |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-    text + &section(
-        "Apps",
-        &["NAME", "TYPE", "ROLE", "FILES"],
-        cluster.apps.iter().map(|app| {
-            let role = app.role.and_then(|role| serde_json::to_value(role).ok());
-            vec![app.name.clone(), word(serde_json::to_value(app.kind).ok()), word(role), app.files.join(" ")]
-        }),
-    )
+    let row = |app: &crate::image::App| {
+        let role = app.role.and_then(|role| serde_json::to_value(role).ok());
+        vec![app.name.clone(), word(serde_json::to_value(app.kind).ok()), word(role), app.files.join(" ")]
+    };
+    let table = Table::new(&["NAME", "TYPE", "ROLE", "FILES"], cluster.apps.iter().map(row)).wrapped(&["FILES"]);
+    text + &section("Apps", cluster.apps.is_empty(), &table, console)
 }
 
-/// A headed table, indented; nothing without rows.
-fn section(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let rows: Vec<Vec<String>> = rows.collect();
-    if rows.is_empty() {
+/// A table under a title, indented; nothing if it is empty.
+fn section(title: &str, is_empty: bool, table: &Table, console: &Console) -> String {
+    if is_empty {
         return String::new();
     }
-    let lines: String = table(header, &rows).lines().map(|line| format!("    {line}\n")).collect();
+    let lines: String =
+        table.render(console.width().map(|width| width.saturating_sub(4))).lines().map(|line| format!("    {line}\n")).collect();
     format!("  {title}\n{lines}")
 }
 

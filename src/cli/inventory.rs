@@ -4,20 +4,21 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::CommandContext;
 use super::cluster_args::KnownArgs;
-use crate::archive::{HostHeld, Inventory};
+use super::{CommandContext, count};
+use crate::archive::{Inventory, InventoryHost};
 use crate::atomic_file;
 use crate::cluster::Hosts;
 use crate::host::AgentBinaries;
 
-/// List what is in the store, for those who save archives for this site
+/// List the blobs in the store, for `save --for` on another machine
 ///
-/// Taken to where images are built, it makes `sealift save --for FILE` leave out all that is here. It lists only what a name keeps:
-/// `prune` takes away nothing of it.
+/// Taken to where images are built, the inventory makes `sealift save --for FILE` leave out what is here already. It lists only blobs
+/// of named images: `prune` deletes none of them.
 ///
-/// With a cluster, its hosts are asked too: what all of them have is left out as well, also where the store has lost it.
+/// With a cluster, also lists the blobs that all of its hosts have.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift inventory -o site.json\n  sealift inventory -o site.json shop")]
 pub struct Args {
     /// The file to write; `-` is stdout
     // has the id of the global option, whose place it takes in this command
@@ -32,27 +33,28 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let mut inventory = tokio::task::spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        Inventory::take(&store)
+        Inventory::create(&store)
     })
     .await??;
     if args.cluster.is_given() {
-        inventory.hosts = ask_hosts(&args.cluster, cmd).await?;
+        inventory.hosts = hosts_of(&args.cluster, cmd).await?;
     }
     let text = serde_json::to_string_pretty(&inventory)? + "\n";
     if args.file == "-" {
         return cmd.console.answer(&(), || text);
     }
     atomic_file::write(Path::new(&args.file), text.as_bytes(), 0o644)?;
-    cmd.ctx.note(format!("wrote {}: {} images, {} blobs", args.file, inventory.images.len(), inventory.blobs.len()));
+    cmd.ctx.note(format!("wrote {}: {}, {}", args.file, count(inventory.images.len(), "image"), count(inventory.blobs.len(), "blob")));
     Ok(())
 }
 
-/// What every host of the cluster has. One that does not answer is an error: what is left out must be on all.
-async fn ask_hosts(cluster: &KnownArgs, cmd: &CommandContext) -> Result<Vec<HostHeld>> {
+/// What each host of the cluster has. One that is unreachable is an error: what an archive leaves out must be on all.
+async fn hosts_of(cluster: &KnownArgs, cmd: &CommandContext) -> Result<Vec<InventoryHost>> {
     let clusterfile = cluster.clusterfile(cmd)?;
     let targets = cluster.access.targets(&clusterfile)?;
-    let fleet = Hosts::connect(&targets, &AgentBinaries::own()?, &cmd.ctx).await?;
-    let answers = fleet.all(|host| async { Ok(HostHeld { name: host.name().to_owned(), blobs: host.reachable_blobs().await? }) }).await;
-    fleet.close().await;
+    let hosts = Hosts::connect(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await?;
+    let answers =
+        hosts.on_all(|host| async { Ok(InventoryHost { name: host.name().to_owned(), blobs: host.reachable_blobs().await? }) }).await;
+    hosts.close().await;
     Ok(answers?.into_values().collect())
 }

@@ -12,7 +12,7 @@ use crate::atomic_file;
 use crate::error::Failure;
 use crate::trust::PrivateKey;
 
-/// Make keys to sign images with
+/// Generate keys to sign images with
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,16 +24,17 @@ enum Command {
     Generate(GenerateArgs),
 }
 
-/// Make a pair of keys: PREFIX.key, encrypted with a password, and PREFIX.pub
+/// Generate a key pair: PREFIX.key, encrypted with a password, and PREFIX.pub
 ///
-/// The keys are cosign's: ECDSA P-256 in PEM. Whoever has the private key and its password can sign; give the public key to those who
-/// verify.
+/// The keys have cosign's format: ECDSA P-256 in PEM. Whoever has the private key and its password can sign; give the public key to
+/// those who verify.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift key generate\n  sealift key generate --output-key-prefix release")]
 struct GenerateArgs {
-    /// The path of both files, without its ending
+    /// The path of both files, without the extension
     #[arg(long, default_value = "cosign", value_name = "PREFIX")]
     output_key_prefix: PathBuf,
-    /// Replace files that are there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -43,11 +44,11 @@ struct GenerateArgs {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Command::Generate(args) = args.command;
-    let [private, public] = ["key", "pub"].map(|ending| with_ending(&args.output_key_prefix, ending));
+    let [private, public] = ["key", "pub"].map(|extension| with_extension(&args.output_key_prefix, extension));
     for file in [&private, &public] {
         if file.exists() && !args.force {
-            return Err(Failure::usage(format!("{} is there already", file.display()))
-                .hint("name others with `--output-key-prefix`; `--force` replaces it, and what it signed cannot be signed again")
+            return Err(Failure::usage(format!("{} exists already", file.display()))
+                .hint("name another file with `--output-key-prefix`; `--force` overwrites the key, which cannot be recovered")
                 .into());
         }
     }
@@ -63,9 +64,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     cmd.console.answer(&answer, || format!("{}\n{}\n", private.display(), public.display()))
 }
 
-fn with_ending(prefix: &Path, ending: &str) -> PathBuf {
+fn with_extension(prefix: &Path, extension: &str) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(".");
-    path.push(ending);
+    path.push(extension);
     path.into()
 }

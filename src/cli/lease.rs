@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::cluster::{Lease, LeaseRequest};
 
-/// Hold a cluster for one run, or give it back; sealift calls it on the first master
+/// Take, renew or release the lease of a cluster; called on the first control plane host
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Names the run
+    /// The run's identifier
     #[arg(long)]
     holder: String,
-    /// Who it is, for people
+    /// Who runs it, for people
     #[arg(long)]
     owner: String,
     /// The file that the lease is kept in
@@ -24,28 +24,28 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Request {
-    /// Take it, or renew it.
+    /// Take or renew the lease.
     Hold {
-        /// Even from another.
+        /// Also when another run holds it.
         #[arg(long)]
         break_lease: bool,
     },
-    /// Take it after a run that died.
+    /// Take it over from a run that died.
     Inherit {
-        /// That run.
+        /// That run's identifier.
         #[arg(long)]
         from: String,
     },
-    /// Give it back.
+    /// Release it.
     Release,
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let request = match &args.request {
-        Request::Hold { break_lease } => LeaseRequest::Hold { by_force: *break_lease },
-        Request::Inherit { from } => LeaseRequest::Inherit { from: from.clone() },
+        Request::Hold { break_lease } => LeaseRequest::Acquire { force: *break_lease },
+        Request::Inherit { from } => LeaseRequest::TakeOver { from: from.clone() },
         Request::Release => LeaseRequest::Release,
     };
-    Lease::ask(&args.file, &args.holder, &args.owner, request)
+    Lease::request(&args.file, &args.holder, &args.owner, request)
 }

@@ -5,22 +5,25 @@ use std::io::Read as _;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::CommandContext;
+use super::{CommandContext, count as count_of};
 use crate::clusterfile;
 use crate::diagnostic::{Diagnostic, Located, count, did_you_mean, render_all};
 use crate::error::Failure;
 use crate::kubefile;
 
-/// Judge Kubefiles and Clusterfiles, without a build context and without hosts
+/// Check Kubefiles and Clusterfiles for errors
 ///
-/// Kubefiles and Clusterfiles are told apart by their content. All errors and warnings of all files are reported at once; the
-/// exit code is 2 if one of them is an error.
+/// Needs no build context and no hosts. The content says whether a file is a Kubefile or a Clusterfile. Reports all errors and warnings
+/// of all files, and exits with code 2 if one is an error.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift lint Kubefile Clusterfile\n  sealift lint --strict Clusterfile\n  sealift lint Kubefile -o json"
+)]
 pub struct Args {
     /// The files; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Warnings count as errors
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
 }
@@ -32,9 +35,9 @@ enum FileKind {
     Clusterfile,
 }
 
-/// What is wrong with a file.
+/// A file and what is wrong in it.
 #[derive(Serialize)]
-struct Judged {
+struct Linted {
     file: String,
     kind: FileKind,
     diagnostics: Vec<Located>,
@@ -44,38 +47,38 @@ struct Judged {
     found: Vec<Diagnostic>,
 }
 
-/// Judges the files.
+/// Checks the files.
 pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let texts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-    let judged: Vec<Judged> = args.files.into_iter().zip(texts).map(|(file, text)| judge(file, text)).collect();
-    cmd.console.answer(&judged, || judged.iter().map(|judged| judged.drawn(cmd.console.color())).collect())?;
-    let counts = |judged: &&Judged| judged.found.iter().any(|diagnostic| args.strict || diagnostic.is_error());
-    match judged.iter().filter(counts).count() {
+    let linted: Vec<Linted> = args.files.into_iter().zip(texts).map(|(file, text)| lint(file, text)).collect();
+    cmd.console.answer(&linted, || linted.iter().map(|linted| linted.drawn(cmd.console.color())).collect())?;
+    let counts = |linted: &&Linted| linted.found.iter().any(|diagnostic| args.strict || diagnostic.is_error());
+    match linted.iter().filter(counts).count() {
         0 => Ok(()),
-        bad => Err(Failure::usage(format!("{bad} of {} files cannot be used as they are", judged.len())).into()),
+        bad => Err(Failure::usage(format!("{bad} of {} have errors", count_of(linted.len(), "file"))).into()),
     }
 }
 
-impl Judged {
+impl Linted {
     fn drawn(&self, color: bool) -> String {
         format!("{}{}: {:?}, {}\n", render_all(&self.found, &self.text, color), self.file, self.kind, count(&self.found))
     }
 }
 
-fn judge(file: String, text: String) -> Judged {
+fn lint(file: String, text: String) -> Linted {
     let kind = kind_of(&text);
     let (found, text) = match kind {
         FileKind::Kubefile => (kubefile::parse(&file, &text).diagnostics, text),
         FileKind::Clusterfile => (clusterfile::lint(&file, &text), clusterfile::masked(&text)),
     };
     let diagnostics = found.iter().map(|diagnostic| diagnostic.located(&text)).collect();
-    Judged { file, kind, diagnostics, text, found }
+    Linted { file, kind, diagnostics, text, found }
 }
 
 /// A Kubefile starts with an instruction, or with what looks like one; a Clusterfile has YAML's keys.
 fn kind_of(text: &str) -> FileKind {
-    let is_said = |line: &&str| !line.is_empty() && !line.starts_with('#');
-    let first = text.trim_start_matches('\u{feff}').lines().map(str::trim).find(is_said).unwrap_or_default();
+    let has_content = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let first = text.trim_start_matches('\u{feff}').lines().map(str::trim).find(has_content).unwrap_or_default();
     let word = first.split_whitespace().next().unwrap_or_default();
     if !word.contains(':') && did_you_mean(word, kubefile::INSTRUCTIONS).is_some() {
         return FileKind::Kubefile;
@@ -85,18 +88,18 @@ fn kind_of(text: &str) -> FileKind {
     if is_yaml { FileKind::Clusterfile } else { FileKind::Kubefile }
 }
 
-/// No Kubefile and no Clusterfile is as long; a device or an image given by mistake is.
+/// No Kubefile or Clusterfile is larger; a device or an archive named by mistake is.
 const MAX_BYTES: u64 = 16 << 20;
 
 fn read(file: &str) -> Result<String> {
     let mut bytes = Vec::new();
     let reader: Box<dyn std::io::Read> = match file {
         "-" => Box::new(std::io::stdin()),
-        _ => Box::new(fs_err::File::open(file).context(Failure::usage(format!("no file `{file}` to judge")))?),
+        _ => Box::new(fs_err::File::open(file).context(Failure::usage(format!("cannot read `{file}`")))?),
     };
-    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| Failure::usage(format!("{file} cannot be read")))?;
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| Failure::usage(format!("cannot read `{file}`")))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Failure::usage(format!("{file} is longer than 16 MiB")).hint("it is no Kubefile and no Clusterfile").into());
+        return Err(Failure::usage(format!("{file} is longer than 16 MiB")).hint("name a Kubefile or a Clusterfile").into());
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

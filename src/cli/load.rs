@@ -9,28 +9,30 @@ use anyhow::{Result, ensure};
 
 use super::CommandContext;
 use super::trust_args::PolicyArgs;
-use crate::archive::{Loaded, Naming, ensure_room_for, find_parts, load, load_parts};
+use crate::archive::{LoadOptions, LoadSummary, ensure_disk_space_for, find_parts, load, load_parts};
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::image::Reference;
 use crate::store::Store;
 
-/// Load images from an archive
+/// Load images from an archive file
 ///
-/// Reads what `sealift save` and `skopeo copy … oci-archive:…` write. Every blob is verified. Interrupted, it keeps what arrived:
-/// load again to go on.
+/// Reads archives of `sealift save` and `skopeo copy … oci-archive:…`. Every blob is verified. Interrupted, the same command resumes.
 ///
-/// Of a split archive name any part, beside the list that ends in `.parts`: the others are read where they are. They may also come one
-/// after another, on several disks: what is still missing is named, and parts that are in need not be there again (unless `prune` comes
-/// between). A part that is broken is named, and only it needs to be copied again; lost and broken parts are rebuilt while loading if
-/// the archive has enough parity parts.
+/// Of a split archive name any part, next to its list FILE.parts: the other parts in that directory are read too. Parts may also come
+/// one after another, on several disks: missing parts are named, and loaded ones need not be there again (unless `prune` runs in
+/// between). A damaged part is named, and only it needs to be copied again; lost and damaged parts are rebuilt if the archive has
+/// enough parity parts.
 ///
-/// Signatures and SBOMs come along; of images that the trust policy refuses none is named.
+/// Signatures and SBOMs are loaded too. If the trust policy refuses one image, no image gets a name in the store.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift load -i shop.tar\n  sealift load -i /media/disk/shop.tar.001\n  sealift load -i nginx.tar -t nginx:1.27\n  ssh build cat shop.tar | sealift load"
+)]
 pub struct Args {
-    /// The archive's file [default: stdin]
+    /// The archive file [default: stdin]
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Name the one image of the archive so, instead of as the archive says
+    /// The name for the only image of the archive, instead of its name there
     #[arg(short, long, value_name = "NAME")]
     tag: Option<Reference>,
     #[command(flatten)]
@@ -40,33 +42,33 @@ pub struct Args {
 /// Loads the images.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
-    let naming = Naming { tag: args.tag, policy: args.policy.policy()?, ..Naming::default() };
-    let loaded: Loaded = tokio::task::spawn_blocking(move || {
+    let naming = LoadOptions { tag: args.tag, policy: args.policy.policy()?, ..LoadOptions::default() };
+    let loaded: LoadSummary = tokio::task::spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
         let name = args.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
         let loaded = match args.input.as_deref().map_or(Ok(None), find_parts)? {
             Some(parts) => load_parts(&store, &parts, &naming, &ctx),
             None => open(args.input.as_deref(), &store).and_then(|source| load(&store, source, &naming, &ctx)),
         };
-        loaded.map_err(|error| of_archive(error, &name))
+        loaded.map_err(|error| name_archive(error, &name))
     })
     .await??;
     cmd.console.answer(&loaded, || loaded.images.iter().map(|name| format!("{}\n", name.familiar())).collect())
 }
 
-/// Says which archive it was, and what to do about a damaged one.
-fn of_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
+/// Puts the archive on top of an error, and what to do about a damaged one.
+fn name_archive(error: anyhow::Error, name: &str) -> anyhow::Error {
     let kind = kind_of(&error);
     let failure = hints_of(&error).iter().fold(Failure::new(kind, format!("archive {name}")), Failure::hint);
-    let unhelped = kind == Kind::Verification && failure.hints.is_empty();
-    error.context(if unhelped {
-        failure.hint("copy it again from where `sealift save` wrote it; what arrived whole is kept")
+    let has_no_hint = kind == Kind::Verification && failure.hints.is_empty();
+    error.context(if has_no_hint {
+        failure.hint("copy it again from where `sealift save` wrote it; blobs that verified are kept")
     } else {
         failure
     })
 }
 
-/// Opens the archive; one that is a file is looked through for the room that it needs.
+/// Opens the archive; of a file, checks first that its blobs fit the disk.
 fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
     let mut file = match input.filter(|path| path.as_os_str() != "-") {
         Some(path) => open_file(path)?,
@@ -76,28 +78,30 @@ fn open(input: Option<&Path>, store: &Store) -> Result<Box<dyn Read>> {
             File::from(stdin.as_fd().try_clone_to_owned()?)
         }
     };
-    // pipes cannot be looked at twice
+    // a pipe cannot be read twice
     if file.metadata()?.is_file() {
         let begin = file.stream_position()?;
-        ensure_room_for(&file, store)?;
+        ensure_disk_space_for(&file, store)?;
         file.seek(SeekFrom::Start(begin))?;
     }
     Ok(Box::new(file))
 }
 
 fn open_file(path: &Path) -> Result<File> {
-    let name_one = "name the archive's file, or any part of a split one";
+    let name_file = "name the archive file, or any part of a split one";
     if path.is_dir() {
-        let failure = Failure::usage("it is a directory, not an archive");
+        let failure = Failure::usage("it is a directory, not an archive file");
         let is_layout = path.join("oci-layout").exists();
         return Err(match is_layout {
-            true => failure.hint(format!("an image layout is a store: `sealift images --store {0}` lists what is in {0}", path.display())),
-            false => failure.hint(name_one),
+            true => {
+                failure.hint(format!("an OCI layout directory is a store: `sealift images --store {0}` lists its images", path.display()))
+            }
+            false => failure.hint(name_file),
         }
         .into());
     }
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::failed(format!("{}: {error}", path.display())).hint(name_one),
+        io::ErrorKind::NotFound => Failure::failed(format!("{}: {error}", path.display())).hint(name_file),
         _ => Failure::failed(format!("{}: {error}", path.display())),
     };
     Ok(File::open(path).map_err(unreadable)?)

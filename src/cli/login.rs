@@ -9,20 +9,23 @@ use tokio::task::spawn_blocking;
 
 use super::{CommandContext, RegistryArgs};
 use crate::error::Failure;
-use crate::registry::client::keep;
+use crate::registry::client::store_credentials;
 
 /// Log in to a registry
 ///
-/// The password is checked against the registry, then kept where docker and podman keep theirs.
+/// Checks the password with the registry, then saves it where docker and podman do.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift login registry.example.com\n  pass show registry | sealift login -u me --password-stdin 10.0.0.1:5000"
+)]
 pub struct Args {
     /// The registry, for example registry.example.com:5000
     #[arg(default_value = "docker.io")]
     registry: String,
-    /// The user; asked for when left out
+    /// The user name [default: prompt for it]
     #[arg(short, long)]
     username: Option<String>,
-    /// The password; other users of this machine see it in the process list: better `--password-stdin`
+    /// The password, visible in the process list; safer is `--password-stdin`
     #[arg(short, long, conflicts_with = "password_stdin")]
     password: Option<SecretString>,
     /// Read the password from stdin
@@ -32,19 +35,19 @@ pub struct Args {
     options: RegistryArgs,
 }
 
-/// Checks the password and keeps it.
+/// Checks the password and saves it.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let file = args.options.written_authfile()?;
     let registry = host(&args.registry).to_owned();
     let (user, password) = credential(&args).await?;
     args.options.client()?.login(&registry, &user, &password, &cmd.ctx).await?;
     let (place, kept_for, name) = (file.clone(), registry.clone(), user.clone());
-    spawn_blocking(move || keep(&place, &kept_for, &name, &password)).await??;
+    spawn_blocking(move || store_credentials(&place, &kept_for, &name, &password)).await??;
     let answer = json!({"registry": registry, "user": user, "file": file});
-    cmd.console.answer(&answer, || format!("logged in to {registry} as {user} (kept in {})\n", file.display()))
+    cmd.console.answer(&answer, || format!("logged in to {registry} as {user} (saved in {})\n", file.display()))
 }
 
-/// What users write: with a scheme, or with a slash at the end.
+/// The host of what users write: it may have a scheme, or a slash at the end.
 pub fn host(registry: &str) -> &str {
     let host = registry.split_once("://").map_or(registry, |(_, host)| host);
     host.split('/').next().unwrap_or(host)
@@ -53,14 +56,14 @@ pub fn host(registry: &str) -> &str {
 async fn credential(args: &Args) -> Result<(String, SecretString)> {
     let user = match &args.username {
         Some(user) => user.clone(),
-        None => ask("user name: ", false).await?,
+        None => prompt("user name: ", false).await?,
     };
     if let Some(password) = &args.password {
         return Ok((user, password.clone()));
     }
-    let password = if args.password_stdin { from_stdin()? } else { ask("password: ", true).await? };
+    let password = if args.password_stdin { from_stdin()? } else { prompt("password: ", true).await? };
     if password.is_empty() {
-        return Err(Failure::usage("the password is empty").into());
+        return Err(Failure::usage("the password is empty").hint("`--password-stdin` reads it from stdin").into());
     }
     Ok((user, password.into()))
 }
@@ -72,19 +75,19 @@ fn from_stdin() -> Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Asks on the terminal.
-async fn ask(prompt: &'static str, secret: bool) -> Result<String> {
+/// Prompts on the terminal.
+async fn prompt(text: &'static str, secret: bool) -> Result<String> {
     if !std::io::stdin().is_terminal() {
-        let failure = Failure::usage("there is no terminal to ask for user and password").hint("say `-u USER --password-stdin`");
+        let failure = Failure::usage("no terminal to prompt for user and password").hint("use `-u USER --password-stdin`");
         return Err(failure.into());
     }
     spawn_blocking(move || {
         if secret {
-            return rpassword::prompt_password(prompt).context("the terminal");
+            return rpassword::prompt_password(text).context("the terminal");
         }
         use std::io::Write as _;
         let mut terminal = std::io::stderr();
-        terminal.write_all(prompt.as_bytes()).and_then(|()| terminal.flush())?;
+        terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush())?;
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line)?;
         Ok(line.trim().to_owned())

@@ -7,24 +7,27 @@ use tokio::task::spawn_blocking;
 use super::{CommandContext, RegistryArgs};
 use crate::registry::client::remove_credentials;
 
-/// Forget the password of a registry
+/// Log out of a registry
+///
+/// Removes the password that `login` saved.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift logout registry.example.com")]
 pub struct Args {
-    /// The registry
+    /// The registry, for example registry.example.com:5000
     #[arg(default_value = "docker.io")]
     registry: String,
     #[command(flatten)]
     options: RegistryArgs,
 }
 
-/// Removes what `login` kept.
+/// Removes the saved password.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let file = args.options.written_authfile()?;
     let registry = super::login::host(&args.registry).to_owned();
-    let (place, forgotten) = (file.clone(), registry.clone());
-    let was_there = spawn_blocking(move || remove_credentials(&place, &forgotten)).await??;
-    cmd.console.answer(&json!({"registry": registry, "wasLoggedIn": was_there, "file": file}), || match was_there {
+    let (path, host) = (file.clone(), registry.clone());
+    let was_logged_in = spawn_blocking(move || remove_credentials(&path, &host)).await??;
+    cmd.console.answer(&json!({"registry": registry, "wasLoggedIn": was_logged_in, "file": file}), || match was_logged_in {
         true => format!("logged out of {registry}\n"),
-        false => format!("not logged in to {registry} (by {})\n", file.display()),
+        false => format!("not logged in to {registry} (according to {})\n", file.display()),
     })
 }

@@ -6,14 +6,14 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::annotations;
-use super::{CommandContext, push};
+use super::{CommandContext, ImageArg, push};
 use crate::build::manifest_list::{self, Changes};
 use crate::image::{Reference, parse_platform};
 
-/// Make one name of images for several platforms
+/// Create and change manifest lists (multi-platform images)
 ///
-/// A list names one image for each platform; pulled by its name, each machine gets its own. Images for several platforms, and cluster
-/// images, add all that they have.
+/// A list names one image for each platform; whoever pulls it gets the one of his platform. Multi-platform images and cluster images
+/// add all their manifests.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -26,44 +26,51 @@ enum Command {
     Add(AddArgs),
     Annotate(AnnotateArgs),
     Inspect(InspectArgs),
-    /// Push a list, with all of its images
+    /// Push a list with all its images
     Push(push::Args),
     #[command(alias = "rm")]
     Remove(RemoveArgs),
 }
 
-/// Make a list of images in the store
+/// Create a list of images in the store
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift manifest create shop:1.0 shop-amd64:1.0 shop-arm64:1.0")]
 struct CreateArgs {
-    /// What the list is called
+    /// The name of the list
     list: Reference,
-    /// Images to begin with
-    images: Vec<Reference>,
+    /// The first images
+    #[arg(add = super::complete::images())]
+    images: Vec<ImageArg>,
 }
 
-/// Add an image of the store to a list; it replaces what the list has for the same platform
+/// Add an image in the store to a list; replaces the entry for its platform
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift manifest add shop:1.0 shop-arm64:1.0\n  sealift manifest add shop:1.0 shop-arm:1.0 --platform linux/arm/v7"
+)]
 struct AddArgs {
     /// The list
     list: Reference,
-    /// The image
-    image: Reference,
-    /// The platform that the image is for [default: what it says itself]
+    /// The image: its name or digest
+    #[arg(add = super::complete::images())]
+    image: ImageArg,
+    /// The platform of the image [default: the one in its config]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 }
 
-/// Say something else about an image of a list
+/// Change the platform or annotations of a list's entry
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift manifest annotate shop:1.0 linux/arm --variant v7")]
 struct AnnotateArgs {
     /// The list
     list: Reference,
-    /// Its digest, its platform as OS/ARCH, or its name in the store
+    /// The entry: its digest, its platform as OS/ARCH, or its name in the store
     image: String,
-    /// The operating system that it is for
+    /// The operating system, such as linux
     #[arg(long)]
     os: Option<String>,
-    /// The architecture that it is for
+    /// The architecture, such as arm64
     #[arg(long)]
     arch: Option<String>,
     /// The variant of the architecture, such as v7
@@ -74,18 +81,20 @@ struct AnnotateArgs {
     annotations: Vec<String>,
 }
 
-/// Take images out of a list
+/// Remove images from a list
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift manifest remove shop:1.0 linux/arm64")]
 struct RemoveArgs {
     /// The list
     list: Reference,
-    /// Their digests, their platforms as OS/ARCH, or their names in the store
+    /// The entries: digests, platforms as OS/ARCH, or names in the store
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 
-/// Print a list as it is
+/// Print a list as JSON
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift manifest inspect shop:1.0")]
 struct InspectArgs {
     /// The list
     list: Reference,
@@ -102,35 +111,35 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             cmd.console.answer(&index, || text)
         }
         Command::Create(CreateArgs { list, images }) => {
-            let made = spawn_blocking(move || {
+            let list = spawn_blocking(move || {
                 let _in_use = store.lock_shared()?;
-                manifest_list::create(&list, &images, &store, &ctx)
+                manifest_list::create(&list, &ImageArg::all_in_store(&images, &store)?, &store, &ctx)
             });
-            answer(&made.await??, cmd)
+            answer(&list.await??, cmd)
         }
         Command::Annotate(args) => {
             let annotations = annotations(&args.annotations)?;
             let changes = Changes { os: args.os, arch: args.arch, variant: args.variant, annotations };
-            let made = spawn_blocking(move || {
+            let list = spawn_blocking(move || {
                 let _in_use = store.lock_shared()?;
                 manifest_list::annotate(&args.list, &args.image, &changes, &store)
             });
-            answer(&made.await??, cmd)
+            answer(&list.await??, cmd)
         }
         Command::Remove(RemoveArgs { list, images }) => {
-            let made = spawn_blocking(move || {
+            let list = spawn_blocking(move || {
                 let _in_use = store.lock_shared()?;
                 manifest_list::remove(&list, &images, &store)
             });
-            answer(&made.await??, cmd)
+            answer(&list.await??, cmd)
         }
         Command::Add(AddArgs { list, image, platform }) => {
             let platform = platform.as_deref().map(parse_platform).transpose()?;
-            let made = spawn_blocking(move || {
+            let list = spawn_blocking(move || {
                 let _in_use = store.lock_shared()?;
-                manifest_list::add(&list, &image, platform.as_ref(), &store, &ctx)
+                manifest_list::add(&list, &image.in_store(&store)?, platform.as_ref(), &store, &ctx)
             });
-            answer(&made.await??, cmd)
+            answer(&list.await??, cmd)
         }
     }
 }

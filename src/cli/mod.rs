@@ -8,14 +8,18 @@ mod byte_size;
 mod chart;
 mod check;
 pub mod cluster_args;
+mod complete;
 mod completion;
 mod console;
 mod diff;
 pub mod engine_args;
 mod exec;
 mod fsck;
+mod help;
 mod history;
+mod image_arg;
 mod images;
+mod init;
 mod inspect;
 mod inventory;
 mod key;
@@ -25,9 +29,11 @@ mod lint;
 mod load;
 mod login;
 mod logout;
+mod man;
 mod manifest;
 mod merge;
 mod plan;
+mod progress;
 mod prune;
 mod pull;
 mod push;
@@ -42,6 +48,8 @@ mod schema;
 mod session;
 mod sign;
 mod status;
+mod suggest;
+mod table;
 mod tag;
 pub mod trust_args;
 mod unpack;
@@ -61,15 +69,20 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::store::Store;
 
-pub use console::{Console, bytes, table};
+pub use console::{Console, bytes, count};
 pub use engine_args::EngineArg;
+pub use image_arg::ImageArg;
 pub use registry_args::RegistryArgs;
+pub use table::Table;
 
 /// Packs a Kubernetes cluster and its applications into one OCI image, moves it, and brings it up on bare hosts, offline.
 #[derive(Debug, Parser)]
 #[command(name = "sealift", version, propagate_version = true, arg_required_else_help = true, subcommand_required = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage or invalid file, 3 preflight failed, 4 some hosts failed, \
-    5 plan has changes, 6 verification failed, 7 network (worth a retry), 130 interrupted.")]
+#[command(after_help = "\
+`sealift COMMAND --help` has every option, and examples.
+Exit codes: 0 done, 1 failed, 2 usage or invalid file, 3 preflight failed,
+4 some hosts failed, 5 plan has changes, 6 verification failed,
+7 network (worth a retry), 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -80,23 +93,23 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Where images are kept [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
+    /// The local store of images [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
     #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
-    /// How results are printed; progress and errors go to stderr
+    /// Format of the result on stdout; progress and errors go to stderr
     // a String, not a `Format`: `save` has an option of the same name that takes a file
     #[arg(short, long, global = true, value_parser = ["text", "json"], default_value = "text", value_name = "FORMAT", help_heading = "Global options")]
     output: String,
-    /// No progress
+    /// Print no progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
-    /// How many things to do at once [default: the number of cores, and at least 4 transfers]
+    /// Number of parallel jobs [default: the number of cores, and at least 4 transfers]
     #[arg(short, long, global = true, value_name = "N", help_heading = "Global options")]
     jobs: Option<NonZeroUsize>,
-    /// Say more on stderr (-v info, -vv debug)
+    /// Log to stderr (-v info, -vv debug)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
-    /// When to use colour
+    /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
     color: Color,
 }
@@ -140,6 +153,7 @@ enum Command {
     Fsck(fsck::Args),
     History(history::Args),
     Images(images::Args),
+    Init(init::Args),
     Inspect(inspect::Args),
     Inventory(inventory::Args),
     Key(key::Args),
@@ -150,6 +164,8 @@ enum Command {
     Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    #[command(hide = true)]
+    Man(man::Args),
     Manifest(manifest::Args),
     Merge(merge::Args),
     Plan(plan::Args),
@@ -186,6 +202,7 @@ impl Command {
             Command::Fsck(args) => fsck::run(args, cmd).await,
             Command::History(args) => history::run(args, cmd).await,
             Command::Images(args) => images::run(args, cmd).await,
+            Command::Init(args) => init::run(args, cmd),
             Command::Inspect(args) => inspect::run(args, cmd).await,
             Command::Inventory(args) => inventory::run(args, cmd).await,
             Command::Key(args) => key::run(args, cmd).await,
@@ -195,6 +212,7 @@ impl Command {
             Command::Load(args) => load::run(args, cmd).await,
             Command::Login(args) => login::run(args, cmd).await,
             Command::Logout(args) => logout::run(args, cmd).await,
+            Command::Man(args) => man::run(args, cmd),
             Command::Manifest(args) => manifest::run(args, cmd).await,
             Command::Merge(args) => merge::run(args, cmd).await,
             Command::Plan(args) => plan::run(args, cmd).await,
@@ -218,11 +236,11 @@ impl Command {
     }
 }
 
-/// What a command works with.
+/// What every command is given: the console, the context for long work, and the store.
 pub struct CommandContext {
     /// Where it prints.
     pub console: Arc<Console>,
-    /// What it hands to long work.
+    /// Passed to long work.
     pub ctx: Context,
     store: Option<PathBuf>,
 }
@@ -255,31 +273,63 @@ pub fn state_root() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".local/share")))
         .map(|data| data.join("sealift"))
-        .ok_or_else(|| Failure::usage("no home directory").hint("say where images are kept with `--store DIR`").into())
+        .ok_or_else(|| Failure::usage("no home directory").hint("set HOME, or name a directory for images with `--store DIR`").into())
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, shown_secrets(&matches))));
-    let (cli, shown) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            // clap prints help and versions to stdout with code 0, usage errors to stderr with code 2
-            error.print().ok();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
-    };
-    let console = Arc::new(Console::new(cli.format(), cli.global.quiet, cli.global.color_choice()));
-    log_to_stderr(cli.global.verbose);
+    if completes() {
+        return ExitCode::SUCCESS;
+    }
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let command = command().color(RawOptions::of(&args).color.clap());
+    let parsed = command.clone().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, secrets_in_argv(&matches))));
+    match parsed {
+        Ok((cli, secrets)) => start(cli, &secrets),
+        Err(error) => refuse(suggest::explain(error, &command, &args), &args),
+    }
+}
+
+/// Answers the shell's completion script, if that is who calls.
+fn completes() -> bool {
+    let env = clap_complete::CompleteEnv::with_factory(command).var(complete::VARIABLE);
+    env.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref()).unwrap_or(false)
+}
+
+/// Prints help, or what is wrong with the command line: help on stdout with code 0, errors on stderr with code 2.
+fn refuse(error: clap::Error, args: &[String]) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    if error.use_stderr() && RawOptions::of(args).json {
+        Console::new(Format::Json, false, false).close(Err(usage_failure(&error).into()))
+    } else {
+        error.print().ok();
+        code
+    }
+}
+
+/// What clap says about a command line, as an error with hints.
+fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut paragraphs = text.trim().split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let message = paragraphs.next().unwrap_or_default();
+    let failure = Failure::usage(message.strip_prefix("error: ").unwrap_or(&message));
+    paragraphs.map(|hint| hint.strip_prefix("tip: ").map(str::to_owned).unwrap_or(hint)).fold(failure, Failure::hint)
+}
+
+/// Runs a command line that parsed.
+fn start(cli: Cli, secrets: &[String]) -> ExitCode {
+    let color = cli.global.color.is_on();
+    let console = Arc::new(Console::new(cli.format(), cli.global.quiet, color));
+    log_to(&console, cli.global.verbose, color);
     let result = runtime().and_then(|runtime| {
         let jobs = cli.global.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let mut ctx = Context::new(console.clone(), console::cancel_on_interrupt(), jobs);
+        let mut ctx = Context::new(console.clone(), console::cancel_on_interrupt(console.clone()), jobs);
         if cli.global.jobs.is_some() {
-            ctx = ctx.as_asked();
+            ctx = ctx.with_fixed_jobs();
         }
-        for option in shown {
-            ctx.warn(format!("`--{option}` is seen by all users of this machine in the process list; better: `--help` names other ways"));
+        for option in secrets {
+            ctx.warn(format!("`--{option}` is visible to all users of this machine in the process list; `--help` has safer options"));
         }
         let cmd = CommandContext { console: console.clone(), ctx, store: cli.global.store };
         let result = runtime.block_on(cli.command.run(&cmd));
@@ -289,13 +339,36 @@ pub fn main() -> ExitCode {
     console.close(result)
 }
 
-/// The options with secrets that were typed, where other users of the machine see them, as they are written.
-fn shown_secrets(matches: &ArgMatches) -> Vec<String> {
+/// The options with secrets that were typed, where other users of the machine see them.
+fn secrets_in_argv(matches: &ArgMatches) -> Vec<String> {
     let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
     let typed = |id: &&str| matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine);
-    let mut shown: Vec<String> = ["passwd", "pk_passwd", "password"].iter().filter(|id| typed(id)).map(|id| id.replace('_', "-")).collect();
-    shown.extend(shown_secrets(matches));
-    shown
+    let secrets = ["passwd", "pk_passwd", "password"];
+    let mut found: Vec<String> = secrets.iter().filter(|id| typed(id)).map(|id| id.replace('_', "-")).collect();
+    found.extend(secrets_in_argv(matches));
+    found
+}
+
+/// The options that say how errors are printed, also of a command line that does not parse.
+struct RawOptions {
+    json: bool,
+    color: Color,
+}
+
+impl RawOptions {
+    fn of(args: &[String]) -> RawOptions {
+        let value = |long: &str, short: &str| {
+            let at = args
+                .iter()
+                .position(|arg| arg == long || arg == short || [long, short].iter().any(|option| arg.starts_with(&format!("{option}="))))?;
+            args[at].split_once('=').map_or_else(|| args.get(at + 1).map(String::as_str), |(_, value)| Some(value))
+        };
+        // what these call their output is a file
+        let is_file = args.iter().any(|arg| arg == "save" || arg == "inventory");
+        let json = !is_file && (value("--output", "-o") == Some("json") || args.iter().any(|arg| arg == "-ojson"));
+        let color = value("--color", "--color").and_then(|text| Color::from_str(text, false).ok());
+        RawOptions { json, color: color.unwrap_or_default() }
+    }
 }
 
 impl Cli {
@@ -306,9 +379,10 @@ impl Cli {
     }
 }
 
-impl Global {
-    fn color_choice(&self) -> bool {
-        match self.color {
+impl Color {
+    /// Whether stderr gets colours.
+    fn is_on(self) -> bool {
+        match self {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
@@ -319,25 +393,41 @@ impl Global {
             }
         }
     }
+
+    fn clap(self) -> clap::ColorChoice {
+        match self {
+            Color::Auto => clap::ColorChoice::Auto,
+            Color::Always => clap::ColorChoice::Always,
+            Color::Never => clap::ColorChoice::Never,
+        }
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-fn log_to_stderr(verbose: u8) {
+/// Logs to stderr, above the bars of the console.
+fn log_to(console: &Arc<Console>, verbose: u8, color: bool) {
     let level = match verbose {
-        // what it has against a certificate is told by the error that follows
+        // why a certificate is refused is said by the error that follows
         0 => "error,rustls_platform_verifier=off",
         1 => "sealift=info,warn",
         _ => "sealift=debug,info",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let writer = console::LogWriter(console.clone());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone());
+    log.with_ansi(color).with_target(false).init();
 }
 
-/// The clap command, for completion, man pages and documentation.
+/// The clap command, with its help in groups.
 pub fn command() -> clap::Command {
+    help::grouped(plain_command())
+}
+
+/// The clap command as clap itself lists it, for man pages.
+fn plain_command() -> clap::Command {
     Cli::command()
 }
 
@@ -345,8 +435,12 @@ pub fn command() -> clap::Command {
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Vec<String> {
+        std::iter::once("sealift").chain(line.split(' ')).map(str::to_owned).collect()
+    }
+
     #[test]
-    fn secrets_that_were_typed_are_told_by_their_options() {
+    fn secrets_on_the_command_line_are_named_by_their_options() {
         for (line, expected) in [
             ("run shop:1 -m 10.0.0.1 -p secret", &["passwd"][..]),
             ("plan --pk-passwd secret --passwd secret", &["passwd", "pk-passwd"]),
@@ -354,8 +448,57 @@ mod tests {
             ("run shop:1 -m 10.0.0.1", &[]),
             ("images", &[]),
         ] {
-            let matches = Cli::command().get_matches_from(std::iter::once("sealift").chain(line.split(' ')));
-            assert_eq!(shown_secrets(&matches), expected, "{line}");
+            let matches = command().get_matches_from(words(line));
+            assert_eq!(secrets_in_argv(&matches), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_json_where_json_was_requested() {
+        for (line, json) in [
+            ("images --no-such -o json", true),
+            ("--output=json biuld", true),
+            ("-o=json biuld", true),
+            ("images -ojson --no-such", true),
+            ("save -o json", false),
+            ("images --no-such", false),
+            ("images -o text --no-such", false),
+        ] {
+            assert_eq!(RawOptions::of(&words(line)).json, json, "{line}");
+        }
+        let error = command().try_get_matches_from(words("tag a:1")).unwrap_err();
+        let failure = usage_failure(&error);
+        assert_eq!(failure.message, "the following required arguments were not provided: <NAMES>...");
+        assert!(failure.hints[0].starts_with("Usage: sealift tag"), "{:?}", failure.hints);
+    }
+
+    #[test]
+    fn the_examples_of_every_command_parse() {
+        let root = command();
+        let mut commands: Vec<(String, clap::Command)> =
+            root.get_subcommands().map(|command| (command.get_name().to_owned(), command.clone())).collect();
+        while let Some((name, command)) = commands.pop() {
+            let nested = command.get_subcommands().map(|nested| (format!("{name} {}", nested.get_name()), nested.clone()));
+            let (is_group, is_hidden) = (command.has_subcommands(), command.is_hide_set());
+            commands.extend(nested);
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(is_group || is_hidden || help.starts_with("Examples:\n"), "{name} has no examples");
+            assert!(examples.len() <= 5, "{name}");
+            for example in examples {
+                assert!(example.contains(&format!("sealift {name}")), "{name}: {example}");
+                assert!(example.chars().count() <= 78, "{name}: {example}");
+                let calls = example.split([';', '|']).filter_map(|part| part.split_once("sealift ")).map(|(_, call)| call);
+                for call in calls {
+                    let call = call.split([')', '>', '#']).next().unwrap_or_default().trim().replace(['\'', '"'], "");
+                    let parsed = command_of(&call);
+                    assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+                }
+            }
+        }
+    }
+
+    fn command_of(call: &str) -> Result<ArgMatches, clap::Error> {
+        command().try_get_matches_from(words(call))
     }
 }

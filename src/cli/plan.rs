@@ -4,36 +4,40 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::CommandContext;
-use super::session::SiteArgs;
+use super::session::SessionArgs;
+use super::{CommandContext, ImageArg, count};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
 
-/// Say what `run` or `apply` would change, and change nothing
+/// Show what `run` or `apply` would change, and change nothing
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift plan -f Clusterfile\n  sealift plan shop:1.1 --name shop\n  sealift plan -f Clusterfile --exit-code --out plan.json"
+)]
 pub struct Args {
-    /// The image, from the store or a registry
-    image: Option<String>,
+    /// The image: a name or digest in the store, or a name in a registry
+    #[arg(add = super::complete::images())]
+    image: Option<ImageArg>,
     #[command(flatten)]
-    site: SiteArgs,
-    /// Write the plan to this file too, as JSON
+    session: SessionArgs,
+    /// Also write the plan to this file, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// End with code 5 if there is something to change
+    /// Exit with code 5 if there is something to change
     #[arg(long)]
     exit_code: bool,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
-    let clusterfile = args.site.clusterfile(args.image.as_deref(), cmd)?;
+    let clusterfile = args.session.clusterfile(args.image.as_ref(), cmd)?;
     clusterfile.require_runnable()?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
-    let image = args.site.image(&clusterfile, &store, cmd).await?;
-    let site = args.site.open(clusterfile, image, cmd).await?;
-    let plan = site.plan(&cmd.ctx).await;
-    site.fleet.close().await;
+    let image = args.session.image(&clusterfile, &store, cmd).await?;
+    let session = args.session.open(clusterfile, image, cmd).await?;
+    let plan = session.plan(&cmd.ctx).await;
+    session.hosts.close().await;
     let plan = plan?;
     if let Some(file) = &args.out {
         atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
@@ -41,7 +45,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     cmd.console.answer(&plan, || plan.text())?;
     match plan.changes() {
         changes if changes > 0 && args.exit_code => {
-            Err(Failure::new(Kind::PlanHasChanges, format!("{changes} changes")).hint("`sealift apply` makes them").into())
+            Err(Failure::new(Kind::PlanHasChanges, format!("the plan has {}", count(changes, "change")))
+                .hint("`sealift apply` makes them")
+                .into())
         }
         _ => Ok(()),
     }

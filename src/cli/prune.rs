@@ -2,19 +2,20 @@
 
 use anyhow::Result;
 
-use super::{CommandContext, bytes};
+use super::{CommandContext, bytes, count};
 use crate::build;
 
-/// Delete what no name reaches from the store
+/// Delete blobs of images without a name from the store
 ///
-/// Blobs of removed images, downloads that nobody went on with, leftovers of killed commands, and what builds remember of layers
-/// that are gone. Waits for commands that use the store.
+/// Also deletes interrupted downloads, leftovers of killed commands, and build cache entries whose layers are gone. Waits for commands
+/// that use the store.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift prune --dry-run\n  sealift prune\n  sealift prune --cache")]
 pub struct Args {
-    /// Say what would go, delete nothing
+    /// Show what would be deleted, delete nothing
     #[arg(long)]
     dry_run: bool,
-    /// Forget all that builds remember: the next one carries every instruction out again
+    /// Also delete the whole build cache: the next build runs every instruction again
     #[arg(long)]
     cache: bool,
 }
@@ -24,14 +25,16 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     let pruned = tokio::task::spawn_blocking(move || {
         let mut pruned = store.prune(args.dry_run, &ctx)?;
-        let forgotten = build::prune(&store, args.cache, args.dry_run, &ctx)?;
-        pruned.leftovers += forgotten.leftovers;
-        pruned.bytes += forgotten.bytes;
+        let cache = build::prune(&store, args.cache, args.dry_run, &ctx)?;
+        pruned.leftovers += cache.leftovers;
+        pruned.bytes += cache.bytes;
         anyhow::Ok(pruned)
     })
     .await??;
     cmd.console.answer(&pruned, || {
         let verb = if args.dry_run { "would delete" } else { "deleted" };
-        format!("{verb} {} blobs and {} leftovers, {}\n", pruned.blobs, pruned.leftovers, bytes(pruned.bytes))
+        let blobs = count(usize::try_from(pruned.blobs).unwrap_or(usize::MAX), "blob");
+        let leftovers = count(usize::try_from(pruned.leftovers).unwrap_or(usize::MAX), "leftover");
+        format!("{verb} {blobs} and {leftovers}, {}\n", bytes(pruned.bytes))
     })
 }

@@ -1,25 +1,29 @@
 //! `sealift pull`
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::trust_args::PolicyArgs;
 use super::{CommandContext, RegistryArgs};
 use crate::image::{Reference, parse_platform};
-use crate::layer::{LayerVerification, check_layers};
-use crate::trust::bring_referrers;
+use crate::trust::{PullOptions, pull_verified};
 
 /// Pull an image from a registry into the store
 ///
-/// Only what is missing is fetched, in parallel, and an interrupted pull goes on where it ended. Signatures and SBOMs come along; an
-/// image that the trust policy refuses is not named. Prints the image's digest.
+/// Fetches only missing blobs, in parallel, and resumes an interrupted pull. Signatures and SBOMs are pulled too; an image that the trust
+/// policy refuses gets no name in the store. Prints the image's digest.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift pull registry.example.com/team/shop:1.0\n  sealift pull registry.example.com/team/shop:1.0 --platform linux/arm64\n  sealift pull docker.io/library/nginx:1.27 --mirror docker.io=10.0.0.1:5000"
+)]
 pub struct Args {
     /// The image, for example registry.example.com/shop:2.1
     name: Reference,
-    /// Pull these platforms only, for example linux/arm64 [default: all that the image has]
+    /// Pull only these platforms, for example linux/arm64 [default: all of the image]
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     platform: Vec<String>,
-    /// Look into all layers now. Otherwise those of an image of more than 64 MiB are looked into when it is run or built upon
+    /// Verify the contents of all layers now; by default, layers of images over 64 MiB are verified before they are used
     #[arg(long)]
     check_layers: bool,
     #[command(flatten)]
@@ -34,14 +38,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
     let client = args.registry.client()?;
-    let (root, summary) = client.pull(&args.name, &platforms, &store, &cmd.ctx).await?;
-    if args.check_layers {
-        let (store, root, ctx) = (store.clone(), root.clone(), cmd.ctx.clone());
-        tokio::task::spawn_blocking(move || check_layers(&store, &root, LayerVerification::default(), &ctx)).await??;
-    }
-    bring_referrers(&client, &root, &args.name, &store, &cmd.ctx).await?;
-    args.policy.check(&store, &args.name, &root, cmd).await?;
-    store.tag(&args.name, &root)?;
-    cmd.ctx.note(super::push::story("pulled", &args.name, &summary));
+    let (policy, began) = (args.policy.policy()?, Instant::now());
+    let options = PullOptions { platforms: &platforms, verify_layers: args.check_layers, ..PullOptions::all(&policy) };
+    let (_, summary) = pull_verified(&client, &args.name, &options, &store, &cmd.ctx).await?;
+    cmd.ctx.note(super::push::summary_line("pulled", &args.name, &summary, began.elapsed()));
     cmd.console.answer(&summary, || format!("{}\n", summary.digest))
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::CommandContext;
 use crate::registry::server::{Settings, serve};
 
-/// Run the registry that serves a site
+/// Run a registry that serves the store
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,38 +19,41 @@ enum Verb {
     Serve(Serve),
 }
 
-/// Serve the store's images to container runtimes, until stopped
+/// Serve the images of the store over the OCI distribution API
 ///
-/// An OCI registry to pull from, and with --writable to push to. It has the images that the store has names for, and the container images inside cluster images
-/// under their original names: docker.io/library/nginx:1.25 is found as library/nginx with `?ns=docker.io`, as containerd asks,
-/// and as docker.io/library/nginx.
+/// Serves pulls, and with --writable pushes. It has the named images of the store, and the container images inside cluster images under
+/// their original names: docker.io/library/nginx:1.25 is found as library/nginx with `?ns=docker.io`, as containerd requests it, and as
+/// docker.io/library/nginx.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift registry serve\n  sealift registry serve --listen :5000 --tls-cert tls.crt --tls-key tls.key\n  sealift registry serve --writable --htpasswd users"
+)]
 struct Serve {
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     listen: String,
-    /// Serve HTTPS with this certificate chain (PEM)
+    /// Serve HTTPS with this certificate chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM)
+    /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let in only these users (a file that `htpasswd -B` wrote)
+    /// Admit only these users: a file of `htpasswd -B`
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
-    /// Let others pull too, and only users push
+    /// Let everyone pull; only users push
     #[arg(long, requires = "htpasswd")]
     anonymous_pull: bool,
-    /// Ask for tokens, given out at /token, instead of for a password with every request
+    /// Use bearer tokens, issued at /token, instead of basic authentication
     #[arg(long, requires = "htpasswd")]
     tokens: bool,
-    /// Take pushes; what is pushed is named in the store under the first --name
+    /// Accept pushes; images are named in the store under the first --name
     #[arg(long)]
     writable: bool,
-    /// Delete tags, manifests and blobs when asked to
+    /// Accept DELETE of tags, manifests and blobs
     #[arg(long, requires = "writable")]
     allow_delete: bool,
-    /// A name of this registry itself: images asked for under it are found whatever registry they are from
+    /// A host name of this registry: under it, images of all registries are found (repeatable)
     #[arg(long, value_name = "HOST[:PORT]", default_value = "sea.hub:5000")]
     name: Vec<String>,
 }
@@ -65,9 +68,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         htpasswd: args.htpasswd,
         anonymous_pull: args.anonymous_pull,
         tokens: args.tokens,
-        own_names: args.name,
+        hostnames: args.name,
         writable: args.writable,
-        deletes: args.allow_delete,
+        allow_delete: args.allow_delete,
     };
     serve(&settings, cmd.store()?, &cmd.ctx).await
 }

@@ -7,27 +7,27 @@ use anyhow::{Context as _, Result};
 use crate::error::Failure;
 use crate::registry::client::{Client, Options};
 
-/// How registries are reached.
+/// How to reach registries: TLS, credentials, mirrors.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Registry options")]
 pub struct RegistryArgs {
-    /// Talk HTTP to registries, not HTTPS (on a loopback address this is found out)
+    /// Use HTTP instead of HTTPS; detected for loopback addresses
     #[arg(long)]
     plain_http: bool,
-    /// Talk HTTPS to registries without checking their certificates
+    /// Do not verify the certificates of registries
     #[arg(long)]
     insecure_skip_tls_verify: bool,
-    /// Trust the certificate authorities of this PEM file too
+    /// Also trust the certificate authorities in this PEM file
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// A directory with certificate authorities (*.crt) and our certificate (NAME.cert, NAME.key) [default: the registry's in
+    /// A directory of certificate authorities (*.crt) and a client certificate (NAME.cert, NAME.key) [default: the registry's in
     /// ~/.config/containers/certs.d, /etc/containers/certs.d or /etc/docker/certs.d]
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
-    /// The file with credentials [default: $REGISTRY_AUTH_FILE, else podman's and docker's files]
+    /// The file of credentials [default: $REGISTRY_AUTH_FILE, else podman's and docker's]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Ask this registry first instead of another one; http:// in front of the host is allowed
+    /// Pull from this mirror of a registry first; HOST may begin with http:// (repeatable)
     #[arg(long = "mirror", value_name = "REGISTRY=HOST[:PORT]", value_parser = mirror)]
     mirrors: Vec<(String, String)>,
 }
@@ -51,13 +51,13 @@ impl RegistryArgs {
         Client::new(self.options())
     }
 
-    /// The file that `login` writes to: the one named by the user, else docker's.
+    /// The file that `login` writes: `--authfile`, `$REGISTRY_AUTH_FILE`, else docker's.
     pub fn written_authfile(&self) -> Result<PathBuf> {
         self.authfile
             .clone()
             .or_else(|| variable("REGISTRY_AUTH_FILE"))
             .or_else(docker_config)
-            .context(Failure::usage("no home directory to keep credentials in").hint("name a file with `--authfile FILE`"))
+            .context(Failure::usage("no home directory to save credentials in").hint("name a file with `--authfile FILE`"))
     }
 
     /// `--authfile` alone, or `$REGISTRY_AUTH_FILE` alone, or podman's file and then docker's, as containers-auth.json(5) has it.
@@ -88,6 +88,6 @@ fn variable(name: &str) -> Option<PathBuf> {
 fn mirror(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((registry, host)) if !registry.is_empty() && !host.is_empty() => Ok((registry.to_owned(), host.to_owned())),
-        _ => Err("want REGISTRY=HOST[:PORT], for example docker.io=127.0.0.1:5000".to_owned()),
+        _ => Err("expected REGISTRY=HOST[:PORT], for example docker.io=127.0.0.1:5000".to_owned()),
     }
 }

@@ -9,13 +9,16 @@ use crate::diagnostic::did_you_mean;
 use crate::error::Failure;
 use crate::trust::policy_schema;
 
-/// What the schema of a trust policy is called.
+/// The kind of a trust policy.
 const TRUST_POLICY: &str = "TrustPolicy";
 
-/// Print the JSON Schema of a kind of Clusterfile document or of the trust policy, or the kinds that have one
+/// Print the JSON Schema of a Clusterfile document or trust policy
+///
+/// Without a kind, lists the kinds that have a schema.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift schema\n  sealift schema Cluster > Cluster.json")]
 pub struct Args {
-    /// The kind, such as `Cluster`
+    /// The kind, such as Cluster or TrustPolicy
     kind: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::{PasswordArgs, Remote, WhereArgs, annotations};
-use super::{CommandContext, RegistryArgs};
+use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::error::Failure;
 use crate::image::Reference;
 use crate::store::Store;
@@ -18,19 +18,23 @@ use crate::trust::{self, PrivateKey, arms, push_referrers};
 
 /// Sign an image
 ///
-/// The signature says that the name's repository has this digest, and is cosign's: `cosign verify --key` takes it. It is kept beside the
-/// image in the store and goes with it through push, pull, save and load. An image that is not in the store is signed in its registry.
+/// The signature has cosign's format: `cosign verify --key` accepts it. It is attached to the image in the store, and goes with it
+/// through push, pull, save and load. An image that is not in the store is signed in its registry.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift sign shop:1.0 --key cosign.key\n  sealift sign shop:1.0 --key cosign.key -a release=1.0\n  sealift sign registry.example.com/shop:1.0 --remote --key cosign.key"
+)]
 pub struct Args {
-    /// The image
-    name: Reference,
+    /// The image: its name, or its digest in the store
+    #[arg(add = super::complete::images())]
+    name: ImageArg,
     /// The private key: cosign's, or PKCS#8 or EC in PEM
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Sign this too
+    /// Sign this annotation too
     #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
-    /// Sign each manifest of the image too, for tools that verify the one of their platform, as podman and CRI-O do
+    /// Also sign each manifest of the image, for tools that verify only their platform's, as podman and CRI-O do
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -47,24 +51,25 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let key = read_key(&args.key, &args.password).await?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
-    let local = if args.place.remote { None } else { store.resolve(&args.name)? };
+    let name = args.name.in_store(&store)?;
+    let local = if args.place.remote { None } else { store.resolve(&name)? };
     let (image, signed) = match local {
         Some(image) => {
-            let signed = sign(&store, &args, &image, key, annotations).await?;
+            let signed = sign(&store, &name, args.recursive, &image, key, annotations).await?;
             (image, signed)
         }
         None => {
             let client = args.registry.client()?;
-            let remote = Remote::fetch(&client, &args.name, cmd).await?;
+            let remote = Remote::fetch(&client, &name, cmd).await?;
             if args.recursive {
-                remote.bring_index(&client, &args.name, cmd).await?;
+                remote.fetch_index(&client, &name, cmd).await?;
             }
-            let signed = sign(&remote.store, &args, &remote.image, key, annotations).await?;
-            push_referrers(&client, &remote.image, &args.name, &remote.store, &cmd.ctx).await?;
+            let signed = sign(&remote.store, &name, args.recursive, &remote.image, key, annotations).await?;
+            push_referrers(&client, &remote.image, &name, &remote.store, &cmd.ctx).await?;
             (remote.image, signed)
         }
     };
-    cmd.ctx.note(format!("signed {} ({})", args.name.familiar(), image.digest()));
+    cmd.ctx.note(format!("signed {} ({})", name.familiar(), image.digest()));
     let (signatures, manifests) = signed.split_first().context("the image is signed first")?;
     let mut answer = json!({ "image": image.digest(), "signatures": signatures.signatures });
     if args.recursive {
@@ -80,13 +85,20 @@ struct Done {
     signatures: String,
 }
 
-/// Signs the image, and its manifests if they are asked for.
-async fn sign(store: &Store, args: &Args, image: &Descriptor, key: PrivateKey, said: BTreeMap<String, String>) -> Result<Vec<Done>> {
-    let (store, name, image, recursive) = (store.clone(), args.name.clone(), image.clone(), args.recursive);
+/// Signs the image, and with `--recursive` its manifests.
+async fn sign(
+    store: &Store,
+    name: &Reference,
+    recursive: bool,
+    image: &Descriptor,
+    key: PrivateKey,
+    annotations: BTreeMap<String, String>,
+) -> Result<Vec<Done>> {
+    let (store, name, image) = (store.clone(), name.clone(), image.clone());
     spawn_blocking(move || {
         let manifests = if recursive { arms(&store, &image)? } else { Vec::new() };
         let sign = |one: &Descriptor| {
-            let signatures = trust::sign(&store, &name, one, &key, &said)?;
+            let signatures = trust::sign(&store, &name, one, &key, &annotations)?;
             Ok(Done { image: one.digest().to_string(), signatures: signatures.digest().to_string() })
         };
         std::iter::once(&image).chain(&manifests).map(sign).collect()

@@ -4,21 +4,24 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::cluster_args::KnownArgs;
-use super::{CommandContext, table};
+use super::{CommandContext, Console, Table};
 use crate::cluster::{Hosts, NodeStatus, node_statuses};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind};
 use crate::host::facts::FactsRequest;
 use crate::host::{AgentBinaries, Host};
 
-/// Say how a cluster and its hosts are
+/// Show the state of a cluster and its hosts
+///
+/// Exits with code 4 if some hosts are unreachable, 6 if a node or a unit is not healthy.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift status\n  sealift status shop\n  sealift status -f Clusterfile -o json")]
 pub struct Args {
     #[command(flatten)]
     cluster: KnownArgs,
 }
 
-/// How a cluster is.
+/// The state of a cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
@@ -27,19 +30,19 @@ struct Status {
     hosts: Vec<HostStatus>,
 }
 
-/// How one host is.
+/// The state of one host.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HostStatus {
     address: std::net::IpAddr,
     name: String,
     roles: Vec<String>,
-    /// `up`, or why it does not answer.
+    /// `up`, or why it is unreachable.
     host: String,
-    /// What the cluster says about its node, where it is Kubernetes.
+    /// The state of its node, where the cluster is Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<String>,
-    /// The units of sealift and Kubernetes that shall run but do not.
+    /// The systemd units of sealift and Kubernetes that have failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
 }
@@ -48,13 +51,13 @@ struct HostStatus {
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let clusterfile = args.cluster.clusterfile(cmd)?;
     let targets = args.cluster.access.targets(&clusterfile)?;
-    let (fleet, failed) = Hosts::connect_some(&targets, &AgentBinaries::own()?, &cmd.ctx).await;
-    let looks = fleet.each(|host| look(host, cmd)).await;
-    let nodes = nodes(&fleet, &clusterfile, cmd).await;
-    fleet.close().await;
+    let (hosts, failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
+    let observed = hosts.on_each(|host| observe(host, cmd)).await;
+    let nodes = nodes(&hosts, &clusterfile, cmd).await;
+    hosts.close().await;
     let hosts = clusterfile.cluster.hosts.iter().map(|spec| {
-        let look = looks.iter().find(|(address, _)| *address == spec.address).map(|(_, look)| look);
-        let (name, host, failing) = match look {
+        let state = observed.iter().find(|(address, _)| *address == spec.address).map(|(_, state)| state);
+        let (name, host, failing) = match state {
             Some(Ok((name, failing))) => (name.clone(), "up".to_owned(), failing.clone()),
             Some(Err(error)) => (String::new(), format!("{error:#}"), Vec::new()),
             None => {
@@ -66,23 +69,25 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         HostStatus { address: spec.address, name, roles: spec.roles.clone(), host, node, failing }
     });
     let status = Status { cluster: clusterfile.cluster.name.clone(), image: clusterfile.cluster.images.join(", "), hosts: hosts.collect() };
-    cmd.console.answer(&status, || text(&status))?;
-    let sick: Vec<String> = status.hosts.iter().filter(|host| !host.is_well()).map(|host| host.address.to_string()).collect();
-    if sick.is_empty() {
+    cmd.console.answer(&status, || text(&status, &cmd.console))?;
+    let unhealthy: Vec<String> = status.hosts.iter().filter(|host| !host.is_healthy()).map(|host| host.address.to_string()).collect();
+    if unhealthy.is_empty() {
         return Ok(());
     }
     let kind = if failed.is_empty() { Kind::Verification } else { Kind::SomeHosts };
-    Err(Failure::new(kind, format!("not well: {}", sick.join(", "))).hint("`sealift plan` says what is not as it shall be").into())
+    Err(Failure::new(kind, format!("not healthy: {}", unhealthy.join(", ")))
+        .hint("`sealift plan` shows what drifted, `sealift apply` repairs it")
+        .into())
 }
 
 impl HostStatus {
-    fn is_well(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         self.host == "up" && self.failing.is_empty() && self.node.as_deref().is_none_or(|node| node.starts_with("Ready"))
     }
 }
 
-/// A host's name, and the units of ours that shall run there but do not.
-async fn look(host: &Host, cmd: &CommandContext) -> Result<(String, Vec<String>)> {
+/// A host's name, and its failed units.
+async fn observe(host: &Host, cmd: &CommandContext) -> Result<(String, Vec<String>)> {
     let facts = host.facts(&FactsRequest::default()).await?;
     let line = "systemctl list-units --all --plain --no-legend --full 'sealift-*' containerd.service kubelet.service etcd.service \
         | while read -r unit load active rest; do [ \"$load $active\" = 'loaded failed' ] && echo \"$unit\"; done; true";
@@ -90,10 +95,10 @@ async fn look(host: &Host, cmd: &CommandContext) -> Result<(String, Vec<String>)
     Ok((facts.hostname, output.text().lines().map(str::to_owned).collect()))
 }
 
-/// What the first master that answers says about nodes; nothing where it is not Kubernetes.
-async fn nodes(fleet: &Hosts, clusterfile: &Clusterfile, cmd: &CommandContext) -> Vec<NodeStatus> {
+/// The nodes, by the first control plane host that answers; none where the cluster is not Kubernetes.
+async fn nodes(hosts: &Hosts, clusterfile: &Clusterfile, cmd: &CommandContext) -> Vec<NodeStatus> {
     for master in clusterfile.cluster.masters() {
-        if let Ok(host) = fleet.host(master.address)
+        if let Ok(host) = hosts.host(master.address)
             && let Ok(nodes) = node_statuses(host, &cmd.ctx).await
         {
             return nodes;
@@ -102,7 +107,7 @@ async fn nodes(fleet: &Hosts, clusterfile: &Clusterfile, cmd: &CommandContext) -
     Vec::new()
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, console: &Console) -> String {
     let row = |host: &HostStatus| {
         let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         vec![
@@ -114,7 +119,7 @@ fn text(status: &Status) -> String {
             dash(host.failing.join(",")),
         ]
     };
-    let rows: Vec<Vec<String>> = status.hosts.iter().map(row).collect();
+    let table = Table::new(&["ADDRESS", "NAME", "ROLES", "HOST", "NODE", "FAILED UNITS"], status.hosts.iter().map(row));
     let head = format!("cluster {}, image {}\n", status.cluster, status.image);
-    head + &table(&["ADDRESS", "NAME", "ROLES", "HOST", "NODE", "FAILED UNITS"], &rows)
+    head + &console.table(&table.wrapped(&["HOST", "NODE", "FAILED UNITS"]))
 }

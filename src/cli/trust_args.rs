@@ -16,19 +16,19 @@ use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::{Policy, pull_referrers};
 
-/// Where the policy of a machine is, unless told otherwise.
+/// The default place of the trust policy.
 const POLICY_FILE: &str = "/etc/sealift/trust.yaml";
 
-/// Which images may be used.
+/// The trust policy: which images may be used.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PolicyArgs {
-    /// The file that says which images must be signed, and by whom [default: /etc/sealift/trust.yaml, if there is one]
+    /// The trust policy: which images must be signed, and by whom [default: /etc/sealift/trust.yaml, if it exists]
     #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST_POLICY", help_heading = "Registry options")]
     trust_policy: Option<PathBuf>,
 }
 
 impl PolicyArgs {
-    /// The policy; without a file nothing must be signed.
+    /// The policy; without a file, no image needs a signature.
     pub fn policy(&self) -> Result<Policy> {
         match &self.trust_policy {
             Some(file) => Policy::read(file),
@@ -48,7 +48,7 @@ impl PolicyArgs {
 /// Where an image to sign or to verify is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WhereArgs {
-    /// Look in the registry, also when the store has the image [default: in the store first]
+    /// Use the image in the registry even if the store has it
     #[arg(long)]
     pub remote: bool,
 }
@@ -56,35 +56,35 @@ pub struct WhereArgs {
 /// Where the password of a private key comes from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PasswordArgs {
-    /// The file with the key's password [default: $COSIGN_PASSWORD, else it is asked for]
+    /// The file with the key's password [default: $COSIGN_PASSWORD, else prompt]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
 
 impl PasswordArgs {
-    /// The password; asked for twice when it is a new one.
+    /// The password; prompts for it, twice if it is new.
     pub async fn password(&self, new: bool) -> Result<SecretString> {
         if let Some(file) = &self.password_file {
             let text = fs_err::read_to_string(file).map_err(|error| Failure::usage(error.to_string()))?;
             return Ok(text.trim_end_matches(['\r', '\n']).into());
         }
         if let Some(text) = std::env::var_os("COSIGN_PASSWORD") {
-            let text = text.into_string().map_err(|_| Failure::usage("COSIGN_PASSWORD is no text"))?;
+            let text = text.into_string().map_err(|_| Failure::usage("COSIGN_PASSWORD is not UTF-8"))?;
             return Ok(text.into());
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::usage("there is no terminal to ask for the key's password")
+            return Err(Failure::usage("no terminal to prompt for the key's password")
                 .hint("set COSIGN_PASSWORD, or name a file with `--password-file`")
                 .into());
         }
-        spawn_blocking(move || ask(new)).await?
+        spawn_blocking(move || prompt(new)).await?
     }
 }
 
-fn ask(new: bool) -> Result<SecretString> {
+fn prompt(new: bool) -> Result<SecretString> {
     let password = rpassword::prompt_password("password of the private key: ").context("the terminal")?;
-    if new && rpassword::prompt_password("once more: ").context("the terminal")? != password {
-        return Err(Failure::usage("these were two passwords").into());
+    if new && rpassword::prompt_password("repeat the password: ").context("the terminal")? != password {
+        return Err(Failure::usage("the passwords do not match").hint("run the command again").into());
     }
     Ok(password.into())
 }
@@ -92,7 +92,7 @@ fn ask(new: bool) -> Result<SecretString> {
 /// `KEY=VALUE` arguments as a map.
 pub fn annotations(pairs: &[String]) -> Result<BTreeMap<String, String>> {
     let split = |pair: &String| {
-        let (key, value) = pair.split_once('=').with_context(|| Failure::usage(format!("`{pair}` is not KEY=VALUE")))?;
+        let (key, value) = pair.split_once('=').with_context(|| Failure::usage(format!("annotation `{pair}`: expected KEY=VALUE")))?;
         Ok((key.to_owned(), value.to_owned()))
     };
     pairs.iter().map(split).collect()
@@ -108,20 +108,21 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Looks the image up and fetches what refers to it.
+    /// Resolves the name and fetches what refers to the image.
     pub async fn fetch(client: &Client, name: &Reference, cmd: &CommandContext) -> Result<Remote> {
-        let missing = || Failure::failed(format!("no such image: {} (not in {}: 404)", name.familiar(), name.registry()));
+        let missing =
+            || Failure::failed(format!("no such image: {} (not in {}: 404)", name.familiar(), name.registry())).hint("check the spelling");
         let image = client.resolve(name, &cmd.ctx).await?.with_context(missing)?;
-        let dir = tempfile::tempdir().context("a directory for signatures")?;
+        let dir = tempfile::tempdir().context("temporary directory for signatures")?;
         let store = Store::open(dir.path())?;
         pull_referrers(client, &image, name, &store, &cmd.ctx).await?;
         Ok(Remote { image, store, _dir: dir })
     }
 
-    /// Brings the image's own document, so that what it names is known.
-    pub async fn bring_index(&self, client: &Client, name: &Reference, cmd: &CommandContext) -> Result<()> {
+    /// Fetches the image's index, for the manifests that it names.
+    pub async fn fetch_index(&self, client: &Client, name: &Reference, cmd: &CommandContext) -> Result<()> {
         let exact = name.with_digest(Blob::try_from(&self.image)?.digest);
-        let (_, bytes) = client.manifest(&exact, &cmd.ctx).await?.with_context(|| format!("{exact} is not there any more"))?;
+        let (_, bytes) = client.manifest(&exact, &cmd.ctx).await?.with_context(|| format!("{exact} was deleted meanwhile"))?;
         self.store.put(&bytes)?;
         Ok(())
     }

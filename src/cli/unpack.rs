@@ -6,24 +6,25 @@ use anyhow::Result;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::CommandContext;
+use super::{CommandContext, ImageArg};
 use crate::error::Failure;
 use crate::events::Context;
-use crate::image::{Blob, Reference};
+use crate::image::Blob;
 use crate::layer::{self, UnpackOptions};
 use crate::store::Store;
 
-/// Unpack an image's root file system to a directory
+/// Unpack the root file system of an image into a directory
 ///
-/// Every byte is verified, and nothing is written outside the directory, which must be empty or not there. Owners are set when root
-/// does it.
+/// Every byte is verified, and nothing is written outside the directory, which must be empty or not exist. Root also sets the owners.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sealift unpack shop:1.0 rootfs\n  sealift unpack shop:1.0 rootfs --platform linux/arm64")]
 pub struct Args {
-    /// The image in the store
-    name: Reference,
+    /// The image in the store: its name or digest
+    #[arg(add = super::complete::images())]
+    name: ImageArg,
     /// The directory
     directory: PathBuf,
-    /// Of an image for several platforms, this one [default: this machine's]
+    /// The platform, of an image for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 }
@@ -39,19 +40,19 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
 
 fn unpack(store: &Store, args: &Args, ctx: &Context) -> Result<Blob> {
     let _in_use = store.lock_shared()?;
-    let part = store.part(&args.name, args.platform.as_deref())?;
+    let part = store.inspect_platform(&args.name.in_store(store)?, args.platform.as_deref())?;
     layer::check_manifest(store, &part.rootfs, &part.manifest)?;
-    make_empty(&args.directory)?;
+    create_empty(&args.directory)?;
     let options = UnpackOptions { owners: rustix::process::geteuid().is_root(), max_bytes: 0 };
     layer::unpack_image(store, &part.manifest, &args.directory, &options, ctx)?;
     Blob::try_from(&part.rootfs)
 }
 
-fn make_empty(directory: &Path) -> Result<()> {
+fn create_empty(directory: &Path) -> Result<()> {
     fs_err::create_dir_all(directory)?;
     if fs_err::read_dir(directory)?.next().is_some() {
         return Err(Failure::usage(format!("{} is not empty", directory.display()))
-            .hint("name a directory that is, or is not there yet")
+            .hint("name an empty directory, or one that does not exist yet")
             .into());
     }
     Ok(())

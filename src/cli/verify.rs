@@ -9,24 +9,27 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::trust_args::{Remote, WhereArgs, annotations};
-use super::{CommandContext, RegistryArgs};
+use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
 use crate::trust::{Demand, Pattern, PublicKey, Signed, is_signatures, verify};
 
-/// Verify that an image is signed
+/// Verify the signatures of an image
 ///
-/// With the signatures that sealift or cosign made with a key. An image in the store is verified without a network; another in its
-/// registry. Exit code 6 if no signature holds. What else refers to the image, such as bills of materials, is listed; the signature is not
-/// one of that.
+/// Accepts signatures that sealift or cosign made with a key. An image in the store is verified offline, any other in its registry.
+/// Exits with code 6 if no signature is valid. Also lists what is attached to the image, such as SBOMs; the signature does not cover it.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sealift verify shop:1.0 --key cosign.pub\n  sealift verify shop:1.0 --key old.pub --key new.pub -a release=1.0"
+)]
 pub struct Args {
-    /// The image
-    name: Reference,
-    /// A public key in PEM; of several, one must have signed
+    /// The image: its name, or its digest in the store
+    #[arg(add = super::complete::images())]
+    name: ImageArg,
+    /// A public key in PEM; one of several must have signed
     #[arg(long, value_name = "FILE", required = true)]
     key: Vec<PathBuf>,
-    /// The signer must have said this
+    /// Require this annotation in the signature
     #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
     /// The image must have been signed as this: a full name without tag; `*` stands for a part of it, `**` for several [default: any]
@@ -44,26 +47,27 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let demand = Demand { keys, annotations, signed_as: args.signed_as };
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
-    let local = if args.place.remote { None } else { store.resolve(&args.name)? };
+    let name = args.name.in_store(&store)?;
+    let local = if args.place.remote { None } else { store.resolve(&name)? };
     let (store, image, _remote) = match local {
         Some(image) => (store, image, None),
         None => {
-            let remote = Remote::fetch(&args.registry.client()?, &args.name, cmd).await?;
+            let remote = Remote::fetch(&args.registry.client()?, &name, cmd).await?;
             (remote.store.clone(), remote.image.clone(), Some(remote))
         }
     };
     let digest = Blob::try_from(&image)?.digest;
     let (signed, attached) = spawn_blocking(move || anyhow::Ok((verify(&store, &digest, &demand)?, attached(&store, &digest)?)))
         .await?
-        .with_context(|| args.name.familiar())?;
+        .with_context(|| name.familiar())?;
     let answer = json!({ "image": digest, "signatures": signed, "attached": attached });
     cmd.console.answer(&answer, || {
         let attached = attached.iter().map(|one| format!("  attached: {} ({})\n", one.artifact_type, one.digest));
-        signed.iter().map(|signed| told(&args.name, &digest, signed)).chain(attached).collect()
+        signed.iter().map(|signed| signature_line(&name, &digest, signed)).chain(attached).collect()
     })
 }
 
-/// A document about an image that is no signature.
+/// A manifest that refers to an image and is no signature.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Attached {
@@ -80,8 +84,8 @@ fn attached(store: &Store, image: &Digest) -> Result<Vec<Attached>> {
     Ok(documents.map(attached).collect())
 }
 
-/// A signature in one line; what the image was signed as, if that is another name.
-fn told(name: &Reference, digest: &Digest, signed: &Signed) -> String {
+/// A signature in one line, with the name that was signed, if that is another.
+fn signature_line(name: &Reference, digest: &Digest, signed: &Signed) -> String {
     let another = signed.signed_as != format!("{}/{}", name.registry(), name.repository());
     let signed_as = if another { format!(", as {}", signed.signed_as) } else { String::new() };
     format!("{} ({digest}) is signed by {}{signed_as}\n", name.familiar(), signed.key)
