@@ -28,3 +28,4 @@ pub mod store;
 pub mod template;
 pub mod trust;
 pub mod workloads;
+pub mod yaml;

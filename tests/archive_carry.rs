@@ -112,9 +112,9 @@ fn unusable_archives_are_refused_with_their_reason() {
     assert_says(&one.fails(2, &["save", "shop:1"]), &["--output"]);
     assert_says(&one.fails(2, &["save", "-o", "", "shop:1"]), &["has no name", "-o FILE"]);
     let missing = one.home().join("missing/shop.tar");
-    assert_says(&one.fails(1, &["save", "-o", text(&missing), "shop:1"]), &["missing: No such file", "hint: the directory of the archive"]);
+    assert_says(&one.fails(1, &["save", "-o", text(&missing), "shop:1"]), &["missing: No such file", "hint: create the directory"]);
     assert_says(&one.fails(2, &["save", "-o", text(&file), "--for", text(&missing), "shop:1"]), &["shop.tar", "hint: `sealift inventory"]);
-    assert_says(&other.fails(2, &["load", "-i", text(one.store_root())]), &["is a directory", "an image layout is a store"]);
+    assert_says(&other.fails(2, &["load", "-i", text(one.store_root())]), &["is a directory", "an OCI layout directory is a store"]);
     assert_says(&other.fails(2, &["load", "-i", text(one.home())]), &["is a directory", "any part of a split one"]);
 }
 

@@ -64,7 +64,7 @@ fn all_missing_container_images_are_listed_with_who_asks() {
         &[("m/x.yaml", "spec:\n  image: 127.0.0.1:1/c/d:2\n"), ("m/imageList", "127.0.0.1:1/e/f:3\n")],
     );
     let said = sealift.fails(7, &["build", "-t", "shop:1", &context]);
-    assert_says(&said, &["3 container images are missing", "(asked for by manifests/x.yaml:2)", "manifests/imageList:1", "Kubefile:2"]);
+    assert_says(&said, &["3 container images are missing", "(required by manifests/x.yaml:2)", "manifests/imageList:1", "Kubefile:2"]);
     assert_says(&said, &["--from-archive", "--allow-missing"]);
     assert_says(&sealift.fails(1, &["inspect", "shop:1"]), &["no such image"]);
 

@@ -78,9 +78,9 @@ fn what_a_chart_lacks_is_told_with_what_helps() {
     chart(&dir);
     fs::write(dir.join("values.schema.json"), r#"{"properties": {"image": {"$ref": "https://example.com/image.json"}}}"#).unwrap();
     let render = ["chart", "render", &dir.display().to_string()];
-    assert_says(&sealift.fails(2, &render), &["web:\nthe schema refers to https://example.com/image.json, and nothing is fetched"]);
+    assert_says(&sealift.fails(2, &render), &["web:\nthe schema refers to https://example.com/image.json, which is not fetched"]);
     fs::remove_dir_all(dir.join("charts")).unwrap();
-    assert_says(&sealift.fails(2, &render), &["missing in charts/ directory: db", "hint: `helm dependency build CHART`"]);
+    assert_says(&sealift.fails(2, &render), &["missing in charts/ directory: db", "hint: run `helm dependency build CHART`"]);
 }
 
 #[test]

@@ -170,5 +170,5 @@ fn what_helm_says_is_passed_on() {
     fs::create_dir(&empty).unwrap();
     let output = with_path(&sealift, &empty, &["build", "--check", "--engine", "helm", &context]);
     assert_eq!(output.status.code(), Some(1));
-    assert_says(&String::from_utf8_lossy(&output.stderr), &["no helm to render with", "put `helm` into PATH or into the image's bin/"]);
+    assert_says(&String::from_utf8_lossy(&output.stderr), &["helm not found", "put `helm` into PATH or into the image's bin/"]);
 }

@@ -250,7 +250,7 @@ fn templates() -> Vec<Vec<u8>> {
 fn render_chart(files: &[(&str, &[u8])]) {
     let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
     let rendered = sealift::chart::render(files, &serde_json::json!({"x": 1}), &sealift::chart::Release::default());
-    assert!(!rendered.is_err_and(|message| message.contains("the renderer gave up")), "the renderer panicked");
+    assert!(!rendered.is_err_and(|message| message.contains("the template engine panicked")), "the renderer panicked");
 }
 
 const CHART: &[u8] = b"apiVersion: v2\nname: web\nversion: 1.0.0\n";
@@ -334,12 +334,12 @@ fn values_and_metadata_of_charts() {
         render_chart(&[("Chart.yaml", CHART), ("values.yaml", bytes), ("values.schema.json", bytes), ("templates/a.txt", template)]);
         render_chart(&[("Chart.yaml", bytes), ("charts/s/Chart.yaml", b"name: s\nversion: 1.0.0\n"), ("templates/a.txt", template)]);
         let mut files = [(".helmignore".to_owned(), bytes.to_vec()), ("a/b".to_owned(), Vec::new())].into_iter().collect();
-        sealift::chart::ignore(&mut files).ok();
-        sealift::chart::archive(bytes).ok();
+        sealift::chart::apply_helmignore(&mut files).ok();
+        sealift::chart::load_archive(bytes).ok();
         sealift::chart::values::from_yaml(&String::from_utf8_lossy(bytes)).ok();
         let mut given = serde_json::json!({});
         sealift::chart::values::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();
-        for kind in [sealift::workloads::Kind::Kustomization, sealift::workloads::Kind::Manifests, sealift::workloads::Kind::Template] {
+        for kind in [sealift::workloads::FileKind::Kustomization, sealift::workloads::FileKind::Manifests, sealift::workloads::FileKind::Template] {
             kind.read(bytes);
         }
     });

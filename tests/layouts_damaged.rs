@@ -398,7 +398,7 @@ fn damaged_bytes_are_refused_on_arrival() {
         ("config tampered", &tamper_config, "sha256:", "damaged", Alike),
         ("manifest tampered", &tamper_manifest, "sha256:", "damaged", Otherwise),
         ("manifest size in the index", &index_size, "sha256:", "bytes, expected", Not),
-        ("another media type in the index", &index_type, "sha256:", "is a `application/vnd.oci.image.manifest", Not),
+        ("another media type in the index", &index_type, "sha256:", "has media type `application/vnd.oci.image.manifest", Not),
         ("no oci-layout", &no_layout, "", "oci-layout", Not),
         ("layout version", &new_layout, "", "9.9.9", Not),
     ] {
@@ -498,7 +498,7 @@ fn fsck_verifies_layers_on_request_and_reports_what_cannot_be_repaired() {
     for args in [&["fsck", "--layers"][..], &["fsck", "--layers", "--repair"]] {
         let ended = sealift.run(args).expect_code(6);
         assert_says(&ended.stdout, &[&sha(&layer.1), "compression is damaged", "variant:1"]);
-        assert_says(&ended.stderr, &["fetching them again mends nothing", "sealift rmi"]);
+        assert_says(&ended.stderr, &["fetching them again repairs nothing", "sealift rmi"]);
     }
 }
 

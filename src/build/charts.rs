@@ -21,7 +21,7 @@ use crate::image::{ClusterConfig, Digest, Reference};
 use crate::layer::{Source, Tree, flatten};
 use crate::store::Store;
 use crate::template;
-use crate::workloads::{Doubt, Finds, Kind, Place, RequiredImages, app_of, in_manifests};
+use crate::workloads::{FileKind, FoundImages, RequiredImages, SourceLocation, UndecidedImage, app_of, find_in_manifests};
 
 /// A chart in a rootfs.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ type Env = BTreeMap<String, String>;
 struct RenderedChart {
     templates: Vec<RenderedTemplate>,
     #[serde(rename = "doubts")]
-    undecided: Vec<Doubt>,
+    undecided: Vec<UndecidedImage>,
 }
 
 /// The images that a rendered template names.
@@ -69,7 +69,7 @@ struct RenderedChart {
 struct RenderedTemplate {
     /// The template's path in the rootfs.
     path: String,
-    finds: Finds,
+    finds: FoundImages,
     /// Whether line numbers are those of the rendered text, not of the template.
     rendered: bool,
 }
@@ -180,7 +180,7 @@ impl ChartRenderer<'_> {
         Ok(())
     }
 
-    fn values(&self, image: &Reference, place: &Place, chart: &Chart, helm: Option<&Path>) -> Result<Vec<Place>> {
+    fn values(&self, image: &Reference, place: &SourceLocation, chart: &Chart, helm: Option<&Path>) -> Result<Vec<SourceLocation>> {
         let mut files = self.files(chart)?;
         let lines = |files: &Files, name: &str| files.get(name).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
         let before = files.clone();
@@ -194,10 +194,10 @@ impl ChartRenderer<'_> {
             let source = format!("{}.tmpl", value.file);
             let path = |file: &str| chart.path.join(file).display().to_string();
             match lines(&before, &source) {
-                None => Place::line(path(&value.file), value.line),
+                None => SourceLocation::line(path(&value.file), value.line),
                 // the template added or removed lines, so they are those of the rendered text
-                count if count != lines(&files, &value.file) => Place { rendered: true, ..Place::line(path(&source), value.line) },
-                _ => Place::line(path(&source), value.line),
+                count if count != lines(&files, &value.file) => SourceLocation { rendered: true, ..SourceLocation::line(path(&source), value.line) },
+                _ => SourceLocation::line(path(&source), value.line),
             }
         };
         Ok(values_of(image, &files, requires_image).into_iter().map(place_of).collect())
@@ -224,10 +224,10 @@ impl ChartRenderer<'_> {
             };
             match path.strip_prefix(&chart.path) {
                 Ok(inside) if !inside.as_os_str().is_empty() => drop(files.insert(inside.to_string_lossy().into_owned(), bytes)),
-                _ => return chart::archive(&bytes).with_context(|| path.display().to_string()),
+                _ => return chart::load_archive(&bytes).with_context(|| path.display().to_string()),
             }
         }
-        chart::ignore(&mut files).with_context(|| chart.path.display().to_string())?;
+        chart::apply_helmignore(&mut files).with_context(|| chart.path.display().to_string())?;
         Ok(files)
     }
 }
@@ -250,7 +250,7 @@ struct Text {
 impl Text {
     /// The images that it names, with the lines of the template where those are known.
     fn find_images(self, chart: &Path) -> RenderedTemplate {
-        let mut finds = in_manifests(&self.text, false);
+        let mut finds = find_in_manifests(&self.text, false);
         if let Some(lines) = &self.lines {
             let undecided = finds.undecided.iter_mut().map(|found| &mut found.line);
             let places = finds.images.iter_mut().map(|found| &mut found.line).chain(undecided);
@@ -270,7 +270,7 @@ fn no_values() -> serde_json::Value {
 
 fn render_with_sealift(files: Files, release: &Release) -> Result<Vec<Text>> {
     let mut rendered = chart::render(files, &no_values(), release).map_err(chart::failure)?;
-    let definitions = rendered.definitions.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
+    let definitions = rendered.crds.into_iter().map(|(template, text)| Text { lines: Some(Vec::new()), template, text });
     let texts = rendered.files.into_iter().map(|(template, text)| Text { lines: rendered.lines.remove(&template), template, text });
     Ok(texts.chain(definitions).collect())
 }
@@ -281,12 +281,12 @@ fn render_with_helm(helm: &Path, files: &Files, release: &Release) -> Result<Vec
     Ok(documents.into_iter().map(text).collect())
 }
 
-fn undecided(path: &Path, why: String) -> Doubt {
-    Doubt { place: Place::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
+fn undecided(path: &Path, why: String) -> UndecidedImage {
+    UndecidedImage { place: SourceLocation::line(path.display().to_string(), 1), text: "chart".to_owned(), why }
 }
 
 /// Renders the chart's `*.tmpl` files with the environment, as a launch does. Gives those that do not render yet.
-fn render_tmpl_files(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
+fn render_tmpl_files(path: &Path, files: &mut Files, env: &Env) -> Vec<UndecidedImage> {
     let mut failed = Vec::new();
     let templates: Vec<String> = files.keys().filter(|name| name.ends_with(".tmpl")).cloned().collect();
     for name in templates {
@@ -304,9 +304,9 @@ fn render_tmpl_files(path: &Path, files: &mut Files, env: &Env) -> Vec<Doubt> {
 pub fn find_charts<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for path in paths {
-        let chart = match Kind::of(path) {
-            Some(Kind::Chart) => path.parent().map(Path::to_path_buf),
-            Some(Kind::PackedChart) => Some(path.to_path_buf()),
+        let chart = match FileKind::of(path) {
+            Some(FileKind::Chart) => path.parent().map(Path::to_path_buf),
+            Some(FileKind::PackedChart) => Some(path.to_path_buf()),
             _ => None,
         };
         found.extend(chart);

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::image::Digest;
 use crate::layer::{Source, Tree};
-use crate::workloads::{Kind, RequiredImages, kustomization};
+use crate::workloads::{FileKind, RequiredImages, kustomization};
 
 /// Files that may name container images, by their paths in the rootfs.
 #[derive(Debug, Clone, Default)]
@@ -39,11 +39,11 @@ impl ImageSources {
         for (path, entry) in layer {
             match &entry.source {
                 Source::Whiteout | Source::OpaqueDirectory => self.remove(path),
-                Source::File(file, _) if Kind::of(path).is_some() => {
+                Source::File(file, _) if FileKind::of(path).is_some() => {
                     let content = Content { digest: cache.files.digest(file, ctx)?, source: Some(entry.source.clone()) };
                     self.files.insert(path.clone(), content);
                 }
-                Source::Bytes(bytes) if Kind::of(path).is_some() => {
+                Source::Bytes(bytes) if FileKind::of(path).is_some() => {
                     let content = Content { digest: Digest::of(bytes), source: Some(entry.source.clone()) };
                     self.files.insert(path.clone(), content);
                 }
@@ -81,11 +81,13 @@ impl ImageSources {
         let charts: BTreeSet<PathBuf> = find_charts(self.files.keys().map(PathBuf::as_path)).into_iter().collect();
         let mut all = BTreeMap::new();
         for (path, content) in &self.files {
-            let Some(kind) = Kind::of(path).filter(|kind| !matches!(kind, Kind::Chart | Kind::PackedChart | Kind::ChartPart)) else {
+            let Some(kind) =
+                FileKind::of(path).filter(|kind| !matches!(kind, FileKind::Chart | FileKind::PackedChart | FileKind::ChartPart))
+            else {
                 continue;
             };
             // the files of a chart name images only when it is rendered
-            if kind != Kind::List && path.ancestors().any(|dir| charts.contains(dir)) {
+            if kind != FileKind::List && path.ancestors().any(|dir| charts.contains(dir)) {
                 continue;
             }
             let finds = cache.finds(&content.digest, kind, || match &content.source {

@@ -16,7 +16,7 @@ use crate::atomic_file;
 use crate::image::{Blob, Digest, Reference};
 use crate::layer::Layer;
 use crate::store::Store;
-use crate::workloads::{Finds, Kind};
+use crate::workloads::{FileKind, FoundImages};
 
 /// The build cache of a store.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl InstructionCache {
     }
 
     /// The container images that a file with this content names. `read` reads it if that is not known.
-    pub fn finds(&self, content: &Digest, kind: Kind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Finds> {
+    pub fn finds(&self, content: &Digest, kind: FileKind, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<FoundImages> {
         let path = self.path("finds", &Digest::of(format!("{} 2 {kind:?} {content}", env!("CARGO_PKG_VERSION")).as_bytes()));
         // it depends on the content alone, so it is looked up with `--no-cache` too
         if let Some(finds) = read_json(&path) {

@@ -12,7 +12,7 @@ use super::prepare::Prepared;
 use super::rootfs_view::Entry;
 use crate::image::{ClusterConfig, Digest};
 use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, flatten, pack, pack_anew};
-use crate::workloads::Kind;
+use crate::workloads::FileKind;
 
 /// The limit on an image's layers; some unpackers take no more than 127.
 const MAX_LAYERS: usize = 100;
@@ -118,7 +118,7 @@ impl<'a> LayerBuilder<'a> {
         let layers: Vec<Layer> = recorded.iter().cloned().map(Layer::from).collect();
         let changes = changes(store, &layers, ctx)?;
         let newest = self.clamped(changes.values().map(|entry| entry.mtime).max().unwrap_or(0));
-        let may_name_images = |path: &Path| Kind::of(path).is_some();
+        let may_name_images = |path: &Path| FileKind::of(path).is_some();
         let files = match changes.keys().any(|path| may_name_images(path)) {
             true => flatten(store, &layers, may_name_images, scratch.path()?, ctx)?,
             false => Tree::new(),

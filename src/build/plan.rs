@@ -22,7 +22,7 @@ use super::variables::{Variables, is_predefined};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::image::{ClusterConfig, Digest, RuntimeKind, platform_string};
 use crate::kubefile::{Command, Escape, Heredoc, Instruction, Kubefile, Mode, Pair, Run, Stage, Step, Word, expand};
-use crate::workloads::{Finds, Found};
+use crate::workloads::{FoundImage, FoundImages};
 
 /// A checked build.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct PlannedStage {
     /// Its environment.
     pub env: BTreeMap<String, String>,
     /// The container images that IMAGES names.
-    pub images: Finds,
+    pub images: FoundImages,
 }
 
 /// A file that the plan depends on, and that is not downloaded yet.
@@ -232,7 +232,7 @@ impl<'a> Planner<'a> {
                 stage(*number).map(|stage| (stage.cluster.clone(), stage.env.clone(), stage.images.clone())).unwrap_or_default()
             }
             FileSource::Image(image) => {
-                inputs.base_images.get(image).map(|base| (base.cluster.clone(), base.env(), Finds::default())).unwrap_or_default()
+                inputs.base_images.get(image).map(|base| (base.cluster.clone(), base.env(), FoundImages::default())).unwrap_or_default()
             }
         };
         let base_is_known = inputs.sources.root(number).is_none_or(|image| inputs.base_images.contains_key(image));
@@ -380,7 +380,7 @@ impl Planner<'_> {
     fn images(&mut self, images: &[Word], line: usize) {
         for word in images {
             match self.word(word).parse() {
-                Ok(image) => self.stage.images.images.push(Found { image, line, in_container: false }),
+                Ok(image) => self.stage.images.images.push(FoundImage { image, line, in_container: false }),
                 Err(error) => {
                     self.error(&word.span, format!("{error:#}"));
                 }

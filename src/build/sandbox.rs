@@ -8,13 +8,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use oci_spec::image::{Arch, Platform};
+use oci_spec::image::Platform;
 use serde::Serialize;
 
 use super::user_namespace;
 use crate::error::Failure;
 use crate::events::{Context, Event};
-use crate::image::{host_platform, platform_string};
+use crate::image::{host_platform, platform_string, qemu_arch};
 use crate::program_output::each_line;
 
 /// Whose programs a command uses.
@@ -109,7 +109,7 @@ pub fn can_run(platform: &Platform) -> bool {
     if platform.architecture() == host_platform().architecture() {
         return true;
     }
-    let emulator = format!("/proc/sys/fs/binfmt_misc/qemu-{}", machine(platform));
+    let emulator = format!("/proc/sys/fs/binfmt_misc/qemu-{}", qemu_arch(&platform.architecture().to_string()));
     std::fs::read_to_string(emulator).is_ok_and(|text| text.starts_with("enabled"))
 }
 
@@ -119,15 +119,6 @@ pub fn cannot_run(platform: &Platform) -> anyhow::Error {
         .hint("install an emulator: `apt-get install qemu-user-static binfmt-support` (binfmt_misc), and build again")
         .hint("or build on a machine of that architecture")
         .into()
-}
-
-/// The architecture as the kernel and qemu name it.
-fn machine(platform: &Platform) -> String {
-    match platform.architecture() {
-        Arch::Amd64 => "x86_64".to_owned(),
-        Arch::ARM64 => "aarch64".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn start_error(error: std::io::Error) -> anyhow::Error {

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::chart::{Files, archive, scalars};
+use crate::chart::{Files, load_archive};
 use crate::image::Reference;
+use crate::yaml::scalars;
 
 /// A value in a file of a chart, by its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ fn unpacked(files: &Files) -> Files {
     let mut all = BTreeMap::new();
     for (path, bytes) in files {
         let inside = path.strip_prefix("charts/").and_then(|name| name.strip_suffix(".tgz")).filter(|name| !name.contains('/'));
-        match inside.map(|name| (name, archive(bytes))) {
+        match inside.map(|name| (name, load_archive(bytes))) {
             Some((name, Ok(inner))) => all.extend(inner.into_iter().map(|(file, bytes)| (format!("charts/{name}/{file}"), bytes))),
             _ => drop(all.insert(path.clone(), bytes.clone())),
         }

@@ -1,15 +1,13 @@
-//! `.Capabilities`: what the cluster can do.
+//! `.Capabilities`: the Kubernetes version and the API versions of the cluster.
 
-use std::rc::Rc;
+use super::objects::ApiVersions;
+use crate::template::functions::version::Version;
+use crate::template::{Object as _, Struct, Value, display};
 
-use super::functions::version::Version;
-use super::objects::Object;
-use super::template::Value;
-
-/// The version of Kubernetes that is rendered for where none is given, as in Helm 3.6.
+/// The Kubernetes version that charts are rendered for by default, as in Helm 3.6.
 pub const DEFAULT_KUBE_VERSION: &str = "v1.20.0";
 
-/// The API versions that every cluster has, as Helm 3.6 knows them.
+/// The API versions that every cluster has: Helm 3.6 without a cluster.
 const API_VERSIONS: [&str; 45] = [
     "v1",
     "admissionregistration.k8s.io/v1",
@@ -58,22 +56,25 @@ const API_VERSIONS: [&str; 45] = [
     "apiextensions.k8s.io/v1",
 ];
 
-/// `.Capabilities` for a version of Kubernetes and the API versions it has besides the usual.
+/// Makes `.Capabilities` for a Kubernetes version and additional API versions, such as those of `crds/`.
 ///
 /// # Errors
-/// Fails where the version is none.
-pub fn capabilities(kube_version: &str, more: &[String]) -> Result<Value, String> {
+/// Fails where the Kubernetes version is not a semantic version.
+pub fn capabilities(kube_version: &str, additional: &[String]) -> Result<Value, String> {
     let version = Version::parse(kube_version).map_err(|_| format!("invalid kube version {kube_version:?}"))?;
-    let number = |name: &str| match version.method(name, &[]) {
-        Some(Ok(value)) => Value::text(super::template::display(&value)),
+    let number = |name: &str| match version.member(name, &[]) {
+        Some(Ok(value)) => Value::text(display(&value)),
         _ => Value::text(""),
     };
     let full = format!("v{}", kube_version.trim_start_matches('v'));
-    let object = |ty, fields| Value::Object(Rc::new(Object::Struct { ty, fields }));
-    let kube =
-        object("chartutil.KubeVersion", vec![("Version", Value::text(full)), ("Major", number("Major")), ("Minor", number("Minor"))]);
-    let versions = API_VERSIONS.iter().map(|version| (*version).to_owned()).chain(more.iter().cloned()).collect();
-    let versions = Value::Object(Rc::new(Object::ApiVersions(versions)));
+    let object = |ty, fields| Value::object(Struct { ty, fields, methods: Vec::new() });
+    let kube = Value::object(Struct {
+        ty: "chartutil.KubeVersion",
+        fields: vec![("Version", Value::text(&full)), ("Major", number("Major")), ("Minor", number("Minor"))],
+        methods: vec![("GitVersion", Value::text(&full)), ("String", Value::text(&full))],
+    });
+    let versions = API_VERSIONS.iter().map(|version| (*version).to_owned()).chain(additional.iter().cloned()).collect();
+    let versions = Value::object(ApiVersions(versions));
     let helm = object(
         "version.BuildInfo",
         vec![

@@ -1,37 +1,37 @@
-//! Which value wins: the user's, the parent's, the chart's own. After Helm's `chartutil/coalesce.go`.
+//! Merges values: the user's win over the parent chart's, and those over the chart's own. After Helm's `chartutil/coalesce.go`.
 
 use super::subcharts::Chart;
-use super::template::{Map, Value, new_map};
+use crate::template::{Map, Value, new_map};
 
-/// The values of a chart and of those inside it, under what the user gives.
+/// Merges the user's values with those of a chart and its subcharts.
 ///
 /// # Errors
-/// Fails where the values of an inner chart are no mapping.
-pub fn coalesce_values(chart: &Chart, given: &Value) -> Result<Value, String> {
-    let values = match given.deep_copy() {
+/// Fails where the values of a subchart are not a mapping.
+pub fn coalesce_values(chart: &Chart, user_values: &Value) -> Result<Value, String> {
+    let values = match user_values.deep_copy() {
         Value::Map(map) => map,
         _ => new_map::<String>([]),
     };
-    coalesce(chart, &values)?;
+    coalesce_chart(chart, &values)?;
     Ok(Value::Map(values))
 }
 
-fn coalesce(chart: &Chart, values: &Map) -> Result<(), String> {
-    own(chart, values);
-    for inner in &chart.inner {
-        let name = inner.name();
+fn coalesce_chart(chart: &Chart, values: &Map) -> Result<(), String> {
+    coalesce_defaults(chart, values);
+    for subchart in &chart.subcharts {
+        let name = subchart.name();
         let section = match values.borrow_mut().entry(name.clone()).or_insert_with(|| Value::map::<String>([])) {
             Value::Map(section) => section.clone(),
-            other => return Err(format!("type mismatch on {name}: {}", super::template::display(other))),
+            other => return Err(format!("type mismatch on {name}: {}", crate::template::display(other))),
         };
-        globals(&section, values);
-        coalesce(inner, &section)?;
+        coalesce_globals(&section, values);
+        coalesce_chart(subchart, &section)?;
     }
     Ok(())
 }
 
-/// The chart's own values, below those that are there. A null takes the chart's value away.
-fn own(chart: &Chart, values: &Map) {
+/// Adds the chart's own values where there are none yet. A null removes the chart's value.
+fn coalesce_defaults(chart: &Chart, values: &Map) {
     let Some(defaults) = chart.values.as_map() else { return };
     for (key, default) in defaults.borrow().iter() {
         let present = values.borrow().get(key).cloned();
@@ -40,7 +40,7 @@ fn own(chart: &Chart, values: &Map) {
             Some(Value::Nil) => drop(values.borrow_mut().remove(key)),
             Some(Value::Map(section)) => {
                 if let Value::Map(default) = default {
-                    tables(&section, default);
+                    coalesce_tables(&section, default);
                 }
             }
             Some(_) => {}
@@ -48,40 +48,40 @@ fn own(chart: &Chart, values: &Map) {
     }
 }
 
-/// Fills what the first mapping lacks from the second; a null in the first takes the key away.
-pub fn tables(into: &Map, from: &Map) {
+/// Adds what is missing in `into` from `from`; a null in `into` removes the key.
+pub fn coalesce_tables(into: &Map, from: &Map) {
     for (key, value) in from.borrow().iter() {
         let present = into.borrow().get(key).cloned();
         match (present, value) {
             (Some(Value::Nil), _) => drop(into.borrow_mut().remove(key)),
             (None, value) => drop(into.borrow_mut().insert(key.clone(), value.deep_copy())),
-            (Some(Value::Map(into)), Value::Map(from)) => tables(&into, from),
+            (Some(Value::Map(into)), Value::Map(from)) => coalesce_tables(&into, from),
             _ => {}
         }
     }
 }
 
-/// Hands `global` of a chart down to one inside it; what the parent says wins.
-fn globals(section: &Map, parent: &Map) {
-    let own = match section.borrow().get("global") {
+/// Copies `global` of a chart to a subchart; the parent's values win.
+fn coalesce_globals(section: &Map, parent: &Map) {
+    let globals = match section.borrow().get("global") {
         None => new_map::<String>([]),
-        Some(Value::Map(own)) => own.clone(),
+        Some(Value::Map(globals)) => globals.clone(),
         Some(_) => return,
     };
-    let handed = match parent.borrow().get("global") {
+    let parent_globals = match parent.borrow().get("global") {
         None => new_map::<String>([]),
-        Some(Value::Map(handed)) => handed.clone(),
+        Some(Value::Map(parent_globals)) => parent_globals.clone(),
         Some(_) => return,
     };
-    for (key, value) in handed.borrow().iter() {
-        let present = own.borrow().get(key).cloned();
+    for (key, value) in parent_globals.borrow().iter() {
+        let present = globals.borrow().get(key).cloned();
         let copy = value.deep_copy();
         match (&copy, present) {
-            (Value::Map(copied), Some(Value::Map(present))) => tables(copied, &present),
+            (Value::Map(copied), Some(Value::Map(present))) => coalesce_tables(copied, &present),
             (Value::Map(_), Some(_)) | (_, Some(Value::Map(_))) => continue,
             _ => {}
         }
-        own.borrow_mut().insert(key.clone(), copy);
+        globals.borrow_mut().insert(key.clone(), copy);
     }
-    section.borrow_mut().insert("global".to_owned(), Value::Map(own));
+    section.borrow_mut().insert("global".to_owned(), Value::Map(globals));
 }

@@ -1,27 +1,28 @@
-//! Which inner charts are on, under which names, and what they give their parents. After Helm's `chartutil/dependencies.go`.
+//! Dependencies: which subcharts are enabled, under which names, and which values their parents import. After Helm's
+//! `chartutil/dependencies.go`.
 
-use super::coalesce::{coalesce_values, tables};
-use super::functions::version::satisfies;
+use super::coalesce::{coalesce_tables, coalesce_values};
 use super::subcharts::Chart;
-use super::template::{Map, Value, new_map};
+use crate::template::functions::version::satisfies;
+use crate::template::{Map, Value, new_map};
 
-/// Names, drops and links the inner charts of a chart as the values want it.
+/// Renames subcharts to their aliases, removes those that values disable, and imports their values.
 ///
 /// # Errors
-/// Fails where a chart that is asked for is not there, and where values do not fit together.
+/// Fails where a dependency is missing in `charts/`, and where a subchart's values are not a mapping.
 pub fn resolve(chart: &mut Chart, values: &Value) -> Result<(), String> {
-    present(chart)?;
-    choose(chart, values, "")?;
-    import(chart)
+    check_present(chart)?;
+    select(chart, values, "")?;
+    import_values(chart)
 }
 
-/// What `Chart.yaml` lists is in `charts/`.
-fn present(chart: &Chart) -> Result<(), String> {
+/// Checks that what `Chart.yaml` lists is in `charts/`.
+fn check_present(chart: &Chart) -> Result<(), String> {
     let missing: Vec<String> = chart
         .dependencies()
         .iter()
-        .map(|one| field(one, "name"))
-        .filter(|name| !chart.inner.iter().any(|inner| inner.name() == *name))
+        .map(|dependency| field(dependency, "name"))
+        .filter(|name| !chart.subcharts.iter().any(|subchart| subchart.name() == *name))
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("found in Chart.yaml, but missing in charts/ directory: {}", missing.join(", "))) }
 }
@@ -30,61 +31,63 @@ fn field(value: &Value, name: &str) -> String {
     value.get(name).as_text().unwrap_or_default().to_owned()
 }
 
-/// Whether a dependency means a chart.
-fn means(dependency: &Value, chart: &Chart) -> bool {
+/// Whether a dependency stands for a chart: by name and version range.
+fn matches(dependency: &Value, chart: &Chart) -> bool {
     let range = field(dependency, "version");
     field(dependency, "name") == chart.name() && (range.is_empty() || satisfies(&range, &chart.field("version")).unwrap_or(false))
 }
 
-fn choose(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
+fn select(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
     let listed = chart.dependencies();
     if listed.is_empty() {
         return Ok(());
     }
-    let mut inner: Vec<Chart> = chart.inner.iter().filter(|inner| !listed.iter().any(|one| means(one, inner))).cloned().collect();
-    let mut named = Vec::new();
+    let mut subcharts: Vec<Chart> =
+        chart.subcharts.iter().filter(|subchart| !listed.iter().any(|dependency| matches(dependency, subchart))).cloned().collect();
+    let mut dependencies = Vec::new();
     for dependency in &listed {
         let alias = field(dependency, "alias");
-        if let Some(found) = chart.inner.iter().find(|inner| means(dependency, inner)) {
-            inner.push(renamed(found, &alias));
+        if let Some(found) = chart.subcharts.iter().find(|subchart| matches(dependency, subchart)) {
+            subcharts.push(with_alias(found, &alias));
         }
         if !alias.is_empty() {
-            set(dependency, "name", &alias);
+            set_field(dependency, "name", &alias);
         }
-        named.push(dependency.clone());
+        dependencies.push(dependency.clone());
     }
-    chart.inner = inner;
+    chart.subcharts = subcharts;
     let all = coalesce_values(chart, values)?;
-    let off: Vec<String> = named.iter().filter(|one| !enabled(one, &all, path)).map(|one| field(one, "name")).collect();
-    chart.inner.retain(|inner| !off.contains(&inner.name()));
+    let disabled: Vec<String> =
+        dependencies.iter().filter(|dependency| !is_enabled(dependency, &all, path)).map(|dependency| field(dependency, "name")).collect();
+    chart.subcharts.retain(|subchart| !disabled.contains(&subchart.name()));
     if let Some(metadata) = chart.metadata.as_map() {
-        let kept = named.into_iter().filter(|one| !off.contains(&field(one, "name")));
-        metadata.borrow_mut().insert("dependencies".to_owned(), Value::list(kept));
+        let enabled = dependencies.into_iter().filter(|dependency| !disabled.contains(&field(dependency, "name")));
+        metadata.borrow_mut().insert("dependencies".to_owned(), Value::list(enabled));
     }
-    for inner in &mut chart.inner {
-        let below = format!("{path}{}.", inner.name());
-        choose(inner, &all, &below)?;
+    for subchart in &mut chart.subcharts {
+        let subpath = format!("{path}{}.", subchart.name());
+        select(subchart, &all, &subpath)?;
     }
     Ok(())
 }
 
-fn renamed(chart: &Chart, alias: &str) -> Chart {
+fn with_alias(chart: &Chart, alias: &str) -> Chart {
     let mut copy = chart.clone();
     copy.metadata = chart.metadata.deep_copy();
     if !alias.is_empty() {
-        set(&copy.metadata, "name", alias);
+        set_field(&copy.metadata, "name", alias);
     }
     copy
 }
 
-fn set(value: &Value, key: &str, text: &str) {
+fn set_field(value: &Value, key: &str, text: &str) {
     if let Some(map) = value.as_map() {
         map.borrow_mut().insert(key.to_owned(), Value::text(text));
     }
 }
 
-/// Whether the tags and conditions of a dependency let it in; a condition wins over tags.
-fn enabled(dependency: &Value, values: &Value, path: &str) -> bool {
+/// Whether the tags and conditions of a dependency enable it; a condition wins over tags.
+fn is_enabled(dependency: &Value, values: &Value, path: &str) -> bool {
     for condition in field(dependency, "condition").split(',').map(str::trim).filter(|condition| !condition.is_empty()) {
         if let Value::Bool(on) = values.at(&format!("{path}{condition}")) {
             return on;
@@ -102,9 +105,9 @@ fn enabled(dependency: &Value, values: &Value, path: &str) -> bool {
     states.is_empty() || states.contains(&true)
 }
 
-/// `import-values`, from the innermost charts up.
-fn import(chart: &mut Chart) -> Result<(), String> {
-    chart.inner.iter_mut().try_for_each(import)?;
+/// Carries out `import-values`, the deepest subcharts first.
+fn import_values(chart: &mut Chart) -> Result<(), String> {
+    chart.subcharts.iter_mut().try_for_each(import_values)?;
     let listed = chart.dependencies();
     if listed.is_empty() {
         return Ok(());
@@ -114,17 +117,17 @@ fn import(chart: &mut Chart) -> Result<(), String> {
     for dependency in &listed {
         let Value::List(imports) = dependency.get("import-values") else { continue };
         let section = Value::Map(all.clone()).at(&field(dependency, "name"));
-        for wanted in imports.iter() {
-            match wanted {
+        for import in imports.iter() {
+            match import {
                 Value::Text(name) => {
                     if let Value::Map(table) = section.at(&format!("exports.{name}")) {
-                        tables(&imported, &table);
+                        coalesce_tables(&imported, &table);
                     }
                 }
                 Value::Map(_) => {
-                    if let Value::Map(table) = section.at(&field(wanted, "child")) {
-                        tables(&all, &nested(&field(wanted, "parent"), table));
-                        // Helm goes on from here with all the values: what was imported by name before is lost
+                    if let Value::Map(table) = section.at(&field(import, "child")) {
+                        coalesce_tables(&all, &wrap_at(&field(import, "parent"), table));
+                        // as in Helm, all values are imported from here on: those imported by name before are lost
                         imported = all.clone();
                     }
                 }
@@ -133,14 +136,14 @@ fn import(chart: &mut Chart) -> Result<(), String> {
         }
     }
     if !std::rc::Rc::ptr_eq(&imported, &all) {
-        tables(&imported, &all);
+        coalesce_tables(&imported, &all);
     }
     chart.values = Value::Map(imported);
     Ok(())
 }
 
-/// A table under a dotted path; `.` is the top.
-fn nested(path: &str, table: Map) -> Map {
+/// Wraps a table in maps, one for each key of a dotted path; `.` is the table itself.
+fn wrap_at(path: &str, table: Map) -> Map {
     if path == "." || path.is_empty() {
         return table;
     }

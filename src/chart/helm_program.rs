@@ -1,4 +1,4 @@
-//! A `helm` program as the renderer, in the place of ours.
+//! Renders charts with a `helm` program instead of sealift itself (`--engine helm`).
 
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,51 +11,57 @@ use super::{Files, Release, failure};
 use crate::atomic_file;
 use crate::error::Failure;
 
-/// What renders charts.
+/// What renders charts (`--engine`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Engine {
     /// sealift itself.
     #[default]
     Sealift,
-    /// A `helm` program, if there is one.
+    /// The `helm` program at a path; `None` if none was found.
     Helm(Option<PathBuf>),
 }
 
 impl Engine {
-    /// The program that renders, if it is not sealift itself.
+    /// The `helm` program; `None` if sealift renders itself.
     ///
     /// # Errors
-    /// Fails where there is none.
+    /// Fails where `helm` is requested and was not found.
     pub fn program(&self) -> Result<Option<&Path>> {
         match self {
             Engine::Sealift => Ok(None),
             Engine::Helm(Some(program)) => Ok(Some(program)),
-            Engine::Helm(None) => Err(Failure::failed("no helm to render with")
+            Engine::Helm(None) => Err(Failure::failed("helm not found, and `--engine helm` needs it")
                 .hint("put `helm` into PATH or into the image's bin/, or leave out `--engine helm`: sealift renders charts itself")
                 .into()),
         }
     }
 }
 
-/// A document and the template that made it.
+/// A YAML document of a rendered chart, as `helm template` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Document {
-    /// The template, with the path of its chart.
+    /// The path of the template, starting with the chart's name.
     pub source: String,
-    /// The document.
+    /// The YAML, without `---`.
     pub text: String,
 }
 
-/// What `helm template` makes of a chart. It has homes of its own, knows no cluster, and is told values in a file that only its user
-/// can read. `options` are further ones of `helm template`.
+/// Runs `helm template` on a chart; `options` are more of its options. It gets a temporary home and no cluster, and reads values from a
+/// file that only its user can read.
 ///
 /// # Errors
-/// Fails with what helm says, which names the template and the line.
-pub fn helm_template(helm: &Path, files: &Files, given: &serde_json::Value, release: &Release, options: &[&str]) -> Result<Vec<Document>> {
+/// Fails with helm's message, which names the template and the line.
+pub fn helm_template(
+    helm: &Path,
+    files: &Files,
+    user_values: &serde_json::Value,
+    release: &Release,
+    options: &[&str],
+) -> Result<Vec<Document>> {
     let home = tempfile::Builder::new().prefix("sealift-helm-").tempdir()?;
     let (chart, values) = (home.path().join("chart"), home.path().join("values.json"));
-    lay_out(files, &chart)?;
-    atomic_file::write(&values, given.to_string().as_bytes(), 0o600)?;
+    write_files(files, &chart)?;
+    atomic_file::write(&values, user_values.to_string().as_bytes(), 0o600)?;
     let mut command = Command::new(helm);
     command.arg("template").arg(&release.name).arg(&chart).arg("--values").arg(&values);
     command.args(["--namespace", &release.namespace, "--kube-version", &release.kube_version]).args(options);
@@ -65,19 +71,23 @@ pub fn helm_template(helm: &Path, files: &Files, given: &serde_json::Value, rele
     for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         command.env(name, home.path().join(name));
     }
-    let output = command.stdin(Stdio::null()).output().with_context(|| Failure::failed(format!("cannot run {}", helm.display())))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| {
+        Failure::failed(format!("cannot run {}", helm.display())).hint("is it a helm 3 program for this machine? `helm version` shows it")
+    })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", home.path().display()), "");
-        return Err(failure(format!("helm: {}", essence(&said))).into());
+        let stderr = String::from_utf8_lossy(&output.stderr).replace(&format!("{}/", home.path().display()), "");
+        return Err(failure(format!("helm: {}", error_message(&stderr))).into());
     }
-    Ok(documents(&String::from_utf8_lossy(&output.stdout)))
+    Ok(split_documents(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn lay_out(files: &Files, chart: &Path) -> Result<()> {
+fn write_files(files: &Files, chart: &Path) -> Result<()> {
     fs::create_dir_all(chart)?;
     for (path, bytes) in files {
         if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(Failure::usage(format!("{path}: leads out of the chart")).into());
+            return Err(Failure::usage(format!("{path}: the path leads out of the chart"))
+                .hint("pack the chart again with `helm package`")
+                .into());
         }
         let file = chart.join(path);
         fs::create_dir_all(file.parent().unwrap_or(chart))?;
@@ -86,16 +96,16 @@ fn lay_out(files: &Files, chart: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What helm said, without its advice to call it again.
-fn essence(said: &str) -> &str {
-    let said = said.split("\n\nUse --debug flag").next().unwrap_or(said).trim();
-    said.rsplit_once("Error: ").map_or(said, |(_, said)| said)
+/// The error in what helm wrote to stderr, without warnings and its advice on `--debug`.
+fn error_message(stderr: &str) -> &str {
+    let message = stderr.split("\n\nUse --debug flag").next().unwrap_or(stderr).trim();
+    message.rsplit_once("Error: ").map_or(message, |(_, message)| message)
 }
 
-/// What helm printed, cut where it says a source.
-fn documents(printed: &str) -> Vec<Document> {
-    let printed = format!("\n{printed}");
-    let parts = printed.split("\n---\n# Source: ").skip(1);
+/// Splits what helm printed at its `# Source:` lines.
+fn split_documents(stdout: &str) -> Vec<Document> {
+    let stdout = format!("\n{stdout}");
+    let parts = stdout.split("\n---\n# Source: ").skip(1);
     parts
         .map(|part| {
             let (source, text) = part.split_once('\n').unwrap_or((part, ""));
@@ -109,21 +119,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_cut_at_their_sources() {
-        let printed = "---\n# Source: web/crds/c.yaml\na: 1\n\n---\n# Source: web/templates/a.yaml\nb: |\n  ---\n  c\n---\n# Source: e\n";
-        let documents: Vec<_> = documents(printed).into_iter().map(|one| (one.source, one.text)).collect();
+    fn documents_are_split_at_their_sources() {
+        let stdout = "---\n# Source: web/crds/c.yaml\na: 1\n\n---\n# Source: web/templates/a.yaml\nb: |\n  ---\n  c\n---\n# Source: e\n";
+        let documents: Vec<_> = split_documents(stdout).into_iter().map(|document| (document.source, document.text)).collect();
         let expected = [("web/crds/c.yaml", "a: 1"), ("web/templates/a.yaml", "b: |\n  ---\n  c"), ("e", "")];
         assert_eq!(documents, expected.map(|(source, text)| (source.to_owned(), text.to_owned())));
     }
 
     #[test]
-    fn errors_are_what_helm_says_in_the_end() {
-        for (said, essential) in [
+    fn errors_are_the_last_message_of_helm() {
+        for (stderr, expected) in [
             ("WARNING: x\nError: template: a.yaml:1: bad\n\nUse --debug flag to render out invalid YAML\n", "template: a.yaml:1: bad"),
             ("Error: a\n", "a"),
-            ("no words of helm\n", "no words of helm"),
+            ("killed\n", "killed"),
         ] {
-            assert_eq!(essence(said), essential);
+            assert_eq!(error_message(stderr), expected);
         }
     }
 
@@ -132,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for path in ["../x", "a/../../x", "/x"] {
             let files = Files::from([(path.to_owned(), Vec::new())]);
-            assert!(lay_out(&files, &dir.path().join("chart")).is_err(), "{path}");
+            assert!(write_files(&files, &dir.path().join("chart")).is_err(), "{path}");
         }
     }
 }

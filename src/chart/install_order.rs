@@ -1,39 +1,39 @@
-//! Rendered files to manifests in the order they are installed, hooks apart. After Helm's `releaseutil`.
+//! Sorts rendered manifests into install order, and separates hooks. After Helm's `releaseutil`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::template::Value;
 use super::yaml;
+use crate::template::Value;
 
-/// One object that a chart makes.
+/// A Kubernetes object of a chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The template it came from, with the path of its chart.
+    /// The path of its template, starting with the chart's name.
     pub source: String,
-    /// `kind`.
+    /// `kind`; empty where there is none.
     pub kind: String,
-    /// `metadata.name`.
+    /// `metadata.name`; empty where there is none.
     pub name: String,
-    /// The document.
+    /// The YAML document.
     pub text: String,
 }
 
-/// An object that is made at a point of the release's life.
+/// A hook: an object that is installed at an event of the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     /// The object.
     pub manifest: Manifest,
-    /// When: `pre-install`, `test`, …
+    /// Its events: `pre-install`, `test`, …
     pub events: Vec<String>,
-    /// Lower ones come first.
+    /// `helm.sh/hook-weight`; lower weights run first.
     pub weight: i64,
 }
 
-/// Kinds in the order they are installed; others come after, by name.
-const KINDS: [&str; 38] = [
+/// Kinds in install order; others follow by name.
+const INSTALL_ORDER: [&str; 38] = [
     "PriorityClass",
     "Namespace",
     "NetworkPolicy",
@@ -74,7 +74,7 @@ const KINDS: [&str; 38] = [
     "ValidatingWebhookConfiguration",
 ];
 
-const EVENTS: [&str; 10] = [
+const HOOK_EVENTS: [&str; 10] = [
     "pre-install",
     "post-install",
     "pre-delete",
@@ -87,43 +87,43 @@ const EVENTS: [&str; 10] = [
     "test-success",
 ];
 
-static BETWEEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:^|\s*\n)---\s*").expect("the pattern is constant and valid"));
+static DOCUMENT_SEPARATOR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:^|\s*\n)---\s*").expect("the pattern is constant and valid"));
 
-/// Sorts rendered files into manifests and hooks.
+/// Splits rendered files into manifests and hooks, each in install order.
 ///
 /// # Errors
-/// Fails with the template whose text is no YAML.
-pub fn sort(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manifest>, Vec<Hook>), String> {
+/// Fails with Helm's message where a template does not render to YAML.
+pub fn sort_manifests(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manifest>, Vec<Hook>), String> {
     let (mut manifests, mut hooks) = (Vec::new(), Vec::new());
     for (source, text) in rendered.iter().filter(|(source, _)| !source.ends_with("NOTES.txt")) {
-        for document in BETWEEN.split(text.trim()).map(str::trim).filter(|document| !document.is_empty()) {
-            let head = yaml::read(document).map_err(|message| format!("YAML parse error on {source}: {message}"))?;
+        for document in DOCUMENT_SEPARATOR.split(text.trim()).map(str::trim).filter(|document| !document.is_empty()) {
+            let object = yaml::read(document).map_err(|message| format!("YAML parse error on {source}: {message}"))?;
             let manifest = Manifest {
                 source: source.clone(),
-                kind: text_of(&head.get("kind")),
-                name: text_of(&head.at("metadata.name")),
+                kind: text_of(&object.get("kind")),
+                name: text_of(&object.at("metadata.name")),
                 text: document.to_owned(),
             };
-            let annotations = head.at("metadata.annotations");
+            let annotations = object.at("metadata.annotations");
             match annotations.get("helm.sh/hook") {
                 Value::Text(events) => hooks.extend(hook(manifest, &events, &annotations)),
                 _ => manifests.push(manifest),
             }
         }
     }
-    manifests.sort_by_key(|manifest| rank(&manifest.kind));
-    hooks.sort_by_key(|hook| rank(&hook.manifest.kind));
+    manifests.sort_by_key(|manifest| install_rank(&manifest.kind));
+    hooks.sort_by_key(|hook| install_rank(&hook.manifest.kind));
     Ok((manifests, hooks))
 }
 
 fn text_of(value: &Value) -> String {
-    if value.is_nil() { String::new() } else { super::template::display(value) }
+    if value.is_nil() { String::new() } else { crate::template::display(value) }
 }
 
-/// A hook of known events; one of an unknown event is never run.
+/// A hook; `None` where an event is unknown, as Helm never runs it.
 fn hook(manifest: Manifest, events: &str, annotations: &Value) -> Option<Hook> {
     let events: Vec<String> = events.split(',').map(|event| event.trim().to_lowercase()).collect();
-    if !events.iter().all(|event| EVENTS.contains(&event.as_str())) {
+    if !events.iter().all(|event| HOOK_EVENTS.contains(&event.as_str())) {
         return None;
     }
     let events = events.into_iter().map(|event| if event == "test-success" { "test".to_owned() } else { event }).collect();
@@ -131,9 +131,9 @@ fn hook(manifest: Manifest, events: &str, annotations: &Value) -> Option<Hook> {
     Some(Hook { manifest, events, weight })
 }
 
-fn rank(kind: &str) -> (usize, String) {
-    match KINDS.iter().position(|known| *known == kind) {
+fn install_rank(kind: &str) -> (usize, String) {
+    match INSTALL_ORDER.iter().position(|known| *known == kind) {
         Some(at) => (at, String::new()),
-        None => (KINDS.len(), kind.to_owned()),
+        None => (INSTALL_ORDER.len(), kind.to_owned()),
     }
 }

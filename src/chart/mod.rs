@@ -1,21 +1,20 @@
-//! Renders helm charts as Helm does (v3): Go templates, sprig, value coalescing, charts inside charts, install order.
+//! Renders Helm charts as Helm v3 does: values, subcharts, Helm's template functions, install order. The template engine itself is
+//! [`crate::template`].
 //!
-//! Pure but for [`load`], which reads a chart's files, and [`helm_template`], which runs a `helm` instead: files and values to manifests.
+//! Takes files and values, returns manifests. Pure, except for [`load`], which reads a chart's files, and [`helm_template`], which runs
+//! a `helm` program instead. Messages of errors are Helm's, where Helm has one.
 
-mod budget;
 mod capabilities;
 mod coalesce;
 mod dependency;
-mod files;
 mod functions;
 mod helm_program;
 mod install_order;
-mod json;
+mod loader;
 mod objects;
 mod render;
 mod schema;
 mod subcharts;
-mod template;
 #[cfg(test)]
 mod tests;
 mod toml;
@@ -23,8 +22,7 @@ pub mod values;
 mod yaml;
 
 pub use capabilities::DEFAULT_KUBE_VERSION;
-pub use files::{Files, archive, ignore, load};
 pub use helm_program::{Document, Engine, helm_template};
 pub use install_order::{Hook, Manifest};
+pub use loader::{Files, apply_helmignore, load, load_archive};
 pub use render::{Release, Rendered, failure, render};
-pub use yaml::scalars;

@@ -1,20 +1,21 @@
-//! A chart and values to manifests.
+//! Renders a chart with values to manifests.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
 use super::coalesce::coalesce_values;
-use super::files::Files;
-use super::functions::{execution_error, parse_error, version::satisfies};
-use super::install_order::{Hook, Manifest, sort};
-use super::objects::{IS_ROOT, Object};
+use super::functions::{HELM, execution_error, parse_error};
+use super::install_order::{Hook, Manifest, sort_manifests};
+use super::loader::Files;
+use super::objects::FileSet;
 use super::subcharts::Chart;
-use super::template::{Engine, Value, new_map};
-use super::{budget, dependency, json, schema};
+use super::{dependency, schema};
 use crate::error::Failure;
+use crate::template::functions::version::satisfies;
+use crate::template::{Engine, Struct, Value, budget, json, new_map};
 
-/// What a chart is rendered for.
+/// What a chart is rendered for: `.Release` and `.Capabilities`.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// `.Release.Name`
@@ -23,9 +24,9 @@ pub struct Release {
     pub namespace: String,
     /// Whether it is an upgrade rather than an install.
     pub upgrade: bool,
-    /// The version of Kubernetes.
+    /// The Kubernetes version, with or without `v`.
     pub kube_version: String,
-    /// API versions that the cluster has besides the usual.
+    /// API versions that the cluster has in addition to those of Kubernetes.
     pub api_versions: Vec<String>,
 }
 
@@ -44,107 +45,92 @@ impl Default for Release {
 /// What a chart renders to.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {
-    /// The text of each template that made one, by the path of the template.
+    /// The texts of templates by their paths; empty ones are left out.
     pub files: BTreeMap<String, String>,
-    /// For each line of these texts, the line of the template that wrote it; all count from 1.
+    /// For each line of `files`, the line of the template that wrote it, counted from 1.
     pub lines: BTreeMap<String, Vec<usize>>,
-    /// The objects, in the order they are installed.
+    /// The objects, in install order.
     pub manifests: Vec<Manifest>,
-    /// The hooks, in the order of their kinds.
+    /// The hooks, in the install order of their kinds.
     pub hooks: Vec<Hook>,
     /// The custom resource definitions of `crds/`: path and text.
-    pub definitions: Vec<(String, String)>,
+    pub crds: Vec<(String, String)>,
 }
 
-/// A renderer's message as a failure, with what helps.
+/// Turns an error of [`render`] into a failure with a hint.
 pub fn failure(message: impl Into<String>) -> Failure {
     let message = message.into();
-    let lacks_charts = message.contains("missing in charts/ directory");
-    let failure = Failure::usage(message);
-    match lacks_charts {
-        true => failure.hint("`helm dependency build CHART`, where its repositories can be reached, brings them into charts/"),
-        false => failure,
-    }
+    let hint = if message.contains("missing in charts/ directory") {
+        "run `helm dependency build CHART` where its repositories are reachable: it downloads them into charts/"
+    } else if message.contains("which is incompatible with Kubernetes") {
+        "take a version of the chart for this Kubernetes, or render for another with `--kube-version`"
+    } else {
+        return Failure::usage(message);
+    };
+    Failure::usage(message).hint(hint)
 }
 
-/// Templates may call each other deeply: they get a stack of this many bytes, of which only what is used is taken.
-const STACK: usize = 1 << 30;
-
-/// Renders the chart of `files` with what the user gives over its values.
+/// Renders the chart of `files` with the user's values over its own.
 ///
 /// # Errors
-/// Fails with Helm's message, which names the template and the line.
-pub fn render(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
-    with_stack(|| {
-        let mut rendered = all(files, given, release)?;
-        (rendered.manifests, rendered.hooks) = sort(&rendered.files)?;
+/// Fails with Helm's message, which names the template and the line; [`failure`] adds a hint.
+pub fn render(files: Files, user_values: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
+    budget::run(budget::LIMIT, || {
+        let mut rendered = render_templates(files, user_values, release)?;
+        (rendered.manifests, rendered.hooks) = sort_manifests(&rendered.files)?;
         Ok(rendered)
     })
 }
 
-/// The text of each template alone, whether it is YAML or not.
+/// Renders each template to text, whether it is YAML or not.
 #[cfg(test)]
-pub fn texts(files: Files, given: &serde_json::Value, release: &Release) -> Result<BTreeMap<String, String>, String> {
-    with_stack(|| all(files, given, release).map(|rendered| rendered.files))
+pub fn texts(files: Files, user_values: &serde_json::Value, release: &Release) -> Result<BTreeMap<String, String>, String> {
+    budget::run(budget::LIMIT, || render_templates(files, user_values, release).map(|rendered| rendered.files))
 }
 
-/// The text of each template, with so many units of work.
+/// Renders each template to text within a budget.
 #[cfg(test)]
 pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>, String> {
-    with_stack(|| {
-        budget::begin(units);
-        all(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files)
-    })
+    budget::run(units, || render_templates(files, &serde_json::Value::Null, &Release::default()).map(|rendered| rendered.files))
 }
 
-fn with_stack<T: Send>(task: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let rendering = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            budget::begin(budget::MOST);
-            task()
-        });
-        let rendering = rendering.map_err(|error| format!("no thread to render in: {error}"))?;
-        rendering.join().unwrap_or_else(|_| Err("the renderer gave up on this chart".to_owned()))
-    })
-}
-
-/// All but the objects.
-fn all(files: Files, given: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
+/// Renders everything but `manifests` and `hooks`.
+fn render_templates(files: Files, user_values: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
     let mut chart = Chart::read(files)?;
-    let given = json::from_serde(given);
-    fits(&chart, release)?;
-    dependency::resolve(&mut chart, &given)?;
-    let values = coalesce_values(&chart, &given)?;
+    let user_values = json::from_serde(user_values);
+    check_installable(&chart, release)?;
+    dependency::resolve(&mut chart, &user_values)?;
+    let values = coalesce_values(&chart, &user_values)?;
     schema::check(&chart, &values)?;
     let mut templates = BTreeMap::new();
-    let top = Top { release: release_value(release), capabilities: capabilities(&release.kube_version, &release.api_versions)? };
-    gather(&chart, &chart.name(), &values, &top, &mut templates);
-    Ok(Rendered { definitions: chart.definitions(&chart.name()), ..execute(&templates)? })
+    let shared = Shared { release: release_value(release), capabilities: capabilities(&release.kube_version, &release.api_versions)? };
+    collect_templates(&chart, &chart.name(), &values, &shared, &mut templates);
+    Ok(Rendered { crds: chart.crds(&chart.name()), ..execute(&templates)? })
 }
 
-/// Whether the chart wants this version of Kubernetes, and may be installed at all.
-fn fits(chart: &Chart, release: &Release) -> Result<(), String> {
+/// Checks that the chart is not a library, and supports the Kubernetes version.
+fn check_installable(chart: &Chart, release: &Release) -> Result<(), String> {
     if chart.is_library() {
         return Err("library charts are not installable".to_owned());
     }
-    let wanted = chart.field("kubeVersion");
-    if !wanted.is_empty() && !satisfies(&wanted, &release.kube_version).unwrap_or(false) {
-        return Err(format!("chart requires kubeVersion: {wanted} which is incompatible with Kubernetes {}", release.kube_version));
+    let required = chart.field("kubeVersion");
+    if !required.is_empty() && !satisfies(&required, &release.kube_version).unwrap_or(false) {
+        return Err(format!("chart requires kubeVersion: {required} which is incompatible with Kubernetes {}", release.kube_version));
     }
     Ok(())
 }
 
 /// What all charts of a release share.
-struct Top {
+struct Shared {
     release: Value,
     capabilities: Value,
 }
 
-/// A template and what it sees.
+/// A template and its `.`, as Helm's `renderable`.
 struct Renderable {
     text: String,
-    values: Value,
-    base: String,
+    dot: Value,
+    base_path: String,
 }
 
 fn release_value(release: &Release) -> Value {
@@ -158,41 +144,41 @@ fn release_value(release: &Release) -> Value {
     ])
 }
 
-/// The templates of a chart and of those inside it, by their paths; gives what they see.
-fn gather(chart: &Chart, path: &str, values: &Value, top: &Top, templates: &mut BTreeMap<String, Renderable>) -> Value {
+/// Collects the templates of a chart and its subcharts by path; returns the `.` of the chart.
+fn collect_templates(chart: &Chart, path: &str, values: &Value, shared: &Shared, templates: &mut BTreeMap<String, Renderable>) -> Value {
     let files = chart.files.iter().map(|(name, bytes)| (name.clone(), Rc::from(bytes.as_slice()))).collect();
     let subcharts = new_map::<String>([]);
-    let seen = Value::map([
+    let dot = Value::map([
         ("Chart", metadata(chart, !path.contains('/'))),
-        ("Files", Value::Object(Rc::new(Object::Files(Rc::new(files))))),
-        ("Release", top.release.clone()),
-        ("Capabilities", top.capabilities.clone()),
+        ("Files", Value::object(FileSet(files))),
+        ("Release", shared.release.clone()),
+        ("Capabilities", shared.capabilities.clone()),
         ("Values", values.clone()),
     ]);
-    for inner in &chart.inner {
-        let section = match values.get(&inner.name()) {
+    for subchart in &chart.subcharts {
+        let section = match values.get(&subchart.name()) {
             Value::Map(section) => Value::Map(section),
             _ => Value::Map(new_map::<String>([])),
         };
-        let below = gather(inner, &format!("{path}/charts/{}", inner.name()), &section, top, templates);
-        subcharts.borrow_mut().insert(inner.name(), below);
+        let dot_of_subchart = collect_templates(subchart, &format!("{path}/charts/{}", subchart.name()), &section, shared, templates);
+        subcharts.borrow_mut().insert(subchart.name(), dot_of_subchart);
     }
-    if let Some(seen) = seen.as_map().filter(|_| !chart.inner.is_empty()) {
-        seen.borrow_mut().insert("Subcharts".to_owned(), Value::Map(subcharts));
+    if let Some(dot) = dot.as_map().filter(|_| !chart.subcharts.is_empty()) {
+        dot.borrow_mut().insert("Subcharts".to_owned(), Value::Map(subcharts));
     }
     for (name, text) in &chart.templates {
         if !chart.is_library() || is_partial(name) {
-            let base = format!("{path}/templates");
-            templates.insert(format!("{path}/{name}"), Renderable { text: text.clone(), values: seen.clone(), base });
+            let base_path = format!("{path}/templates");
+            templates.insert(format!("{path}/{name}"), Renderable { text: text.clone(), dot: dot.clone(), base_path });
         }
     }
-    seen
+    dot
 }
 
-/// `.Chart`
+/// Makes `.Chart`.
 fn metadata(chart: &Chart, is_root: bool) -> Value {
     let text = |name: &str| Value::text(chart.field(name));
-    let own = |name: &str| match chart.metadata.get(name) {
+    let list = |name: &str| match chart.metadata.get(name) {
         Value::Nil => Value::list([]),
         value => value,
     };
@@ -200,13 +186,13 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
         Value::Map(map) => Value::Map(map),
         _ => Value::map::<String>([]),
     };
-    let list_of = |name: &str, ty: &'static str, fields: &'static [(&'static str, &'static str)]| match own(name) {
+    let list_of = |name: &str, ty: &'static str, fields: &'static [(&'static str, &'static str)]| match list(name) {
         Value::List(items) => Value::list(items.iter().map(|item| {
             let fields = fields.iter().map(|(field, key)| match item.get(key) {
                 Value::Nil => (*field, Value::text("")),
                 value => (*field, value),
             });
-            Value::Object(Rc::new(Object::Struct { ty, fields: fields.collect() }))
+            Value::object(Struct { ty, fields: fields.collect(), methods: Vec::new() })
         })),
         other => other,
     };
@@ -216,15 +202,15 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
         "*chart.Dependency",
         &[("Name", "name"), ("Version", "version"), ("Repository", "repository"), ("Condition", "condition"), ("Alias", "alias")],
     );
-    Value::Object(Rc::new(Object::Struct {
+    Value::object(Struct {
         ty: "*chart.Metadata",
         fields: vec![
             ("Name", text("name")),
             ("Home", text("home")),
-            ("Sources", own("sources")),
+            ("Sources", list("sources")),
             ("Version", text("version")),
             ("Description", text("description")),
-            ("Keywords", own("keywords")),
+            ("Keywords", list("keywords")),
             ("Maintainers", maintainers),
             ("Icon", text("icon")),
             ("APIVersion", text("apiVersion")),
@@ -236,31 +222,31 @@ fn metadata(chart: &Chart, is_root: bool) -> Value {
             ("KubeVersion", text("kubeVersion")),
             ("Dependencies", dependencies),
             ("Type", text("type")),
-            (IS_ROOT, Value::Bool(is_root)),
         ],
-    }))
+        methods: vec![("IsRoot", Value::Bool(is_root))],
+    })
 }
 
 fn is_partial(path: &str) -> bool {
     path.rsplit('/').next().unwrap_or(path).starts_with('_')
 }
 
-/// Reads all templates, the deepest first, so that a parent's definitions replace those of the charts inside it; then runs them.
+/// Parses all templates, the deepest first, so that a parent's definitions replace those of its subcharts; then executes them.
 fn execute(templates: &BTreeMap<String, Renderable>) -> Result<Rendered, String> {
     let mut names: Vec<&String> = templates.keys().collect();
     names.sort_by(|a, b| b.matches('/').count().cmp(&a.matches('/').count()).then_with(|| b.cmp(a)));
-    let mut engine = Engine::default();
+    let mut engine = Engine::new(&HELM);
     for name in &names {
         engine.add(name, &templates[*name].text).map_err(|message| parse_error(name, &message))?;
     }
     let mut rendered = Rendered::default();
     for name in names.into_iter().filter(|name| !is_partial(name)) {
         let template = &templates[name];
-        if let Some(seen) = template.values.as_map() {
-            let own = Value::map([("Name", Value::text(name)), ("BasePath", Value::text(&template.base))]);
-            seen.borrow_mut().insert("Template".to_owned(), own);
+        if let Some(dot) = template.dot.as_map() {
+            let current = Value::map([("Name", Value::text(name)), ("BasePath", Value::text(&template.base_path))]);
+            dot.borrow_mut().insert("Template".to_owned(), current);
         }
-        let written = engine.run(name, &template.values).map_err(|message| execution_error(name, &message))?;
+        let written = engine.execute_mapped(name, &template.dot).map_err(|message| execution_error(name, &message))?;
         let text = written.text.replace("<no value>", "");
         if !text.trim().is_empty() {
             rendered.lines.insert(name.clone(), written.lines());

@@ -1,50 +1,50 @@
-//! `values.schema.json`: whether the values are what a chart expects.
+//! Validates values against `values.schema.json`, with the messages of the validator that Helm uses (`gojsonschema`).
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 
-use super::json;
 use super::subcharts::Chart;
-use super::template::Value;
+use crate::template::Value;
+use crate::template::json;
 
-/// Checks the values of a chart and of those inside it.
+/// Validates the values of a chart and its subcharts.
 ///
 /// # Errors
-/// Fails with Helm's message, which lists all that is wrong.
+/// Fails with Helm's message, which lists all errors of all charts.
 pub fn check(chart: &Chart, values: &Value) -> Result<(), String> {
-    let mut wrong = String::new();
-    collect(chart, values, &mut wrong);
-    if wrong.is_empty() {
+    let mut errors = String::new();
+    collect_errors(chart, values, &mut errors);
+    if errors.is_empty() {
         return Ok(());
     }
-    Err(format!("values don't meet the specifications of the schema(s) in the following chart(s):\n{wrong}"))
+    Err(format!("values don't meet the specifications of the schema(s) in the following chart(s):\n{errors}"))
 }
 
-fn collect(chart: &Chart, values: &Value, wrong: &mut String) {
+fn collect_errors(chart: &Chart, values: &Value, errors: &mut String) {
     if let Some(schema) = &chart.schema {
-        let found = check_one(schema, values).unwrap_or_else(|message| vec![message]);
+        let found = validate(schema, values).unwrap_or_else(|message| vec![message]);
         if !found.is_empty() {
-            wrong.push_str(&format!("{}:\n", chart.name()));
-            found.iter().for_each(|message| wrong.push_str(&format!("{message}\n")));
+            errors.push_str(&format!("{}:\n", chart.name()));
+            found.iter().for_each(|message| errors.push_str(&format!("{message}\n")));
         }
     }
-    for inner in &chart.inner {
-        collect(inner, &values.get(&inner.name()), wrong);
+    for subchart in &chart.subcharts {
+        collect_errors(subchart, &values.get(&subchart.name()), errors);
     }
 }
 
-fn check_one(schema: &[u8], values: &Value) -> Result<Vec<String>, String> {
+fn validate(schema: &[u8], values: &Value) -> Result<Vec<String>, String> {
     let schema: serde_json::Value = serde_json::from_slice(schema).map_err(|error| error.to_string())?;
     let text = json::write(values, json::Style::Raw)?;
     let values: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(|error| refused(&error))?;
-    Ok(validator.iter_errors(&values).flat_map(|error| said_by_helm(&error)).map(|message| format!("- {message}")).collect())
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).map_err(|error| schema_error(&error))?;
+    Ok(validator.iter_errors(&values).flat_map(|error| helm_messages(&error)).map(|message| format!("- {message}")).collect())
 }
 
-/// Why a schema cannot be used.
-fn refused(error: &jsonschema::ValidationError<'_>) -> String {
+/// Why the schema itself cannot be used.
+fn schema_error(error: &jsonschema::ValidationError<'_>) -> String {
     match error.kind() {
         ValidationErrorKind::Referencing(jsonschema::ReferencingError::Unretrievable { uri, .. }) => {
-            format!("the schema refers to {uri}, and nothing is fetched: put what it defines into values.schema.json")
+            format!("the schema refers to {uri}, which is not fetched: copy that definition into values.schema.json")
         }
         _ => {
             let place = error.instance_path().to_string();
@@ -53,13 +53,15 @@ fn refused(error: &jsonschema::ValidationError<'_>) -> String {
     }
 }
 
-/// The words of the validator that Helm uses; what it says of several schemas is followed by what is wrong with the first.
-fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> Vec<String> {
+/// The messages of `gojsonschema`; one about several schemas is followed by the errors of the first.
+fn helm_messages(error: &jsonschema::ValidationError<'_>) -> Vec<String> {
     let path = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
     let place = if path.is_empty() { "(root)".to_owned() } else { path };
-    let what = match error.kind() {
+    let message = match error.kind() {
         ValidationErrorKind::Required { property } => format!("{} is required", property.as_str().unwrap_or_default()),
-        ValidationErrorKind::Type { kind } => format!("Invalid type. Expected: {}, given: {}", expected(kind), given(error.instance())),
+        ValidationErrorKind::Type { kind } => {
+            format!("Invalid type. Expected: {}, given: {}", type_names(kind), json_type(error.instance()))
+        }
         ValidationErrorKind::AdditionalProperties { unexpected } => format!("Additional property {} is not allowed", unexpected.join(", ")),
         ValidationErrorKind::Minimum { limit } => format!("Must be greater than or equal to {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("Must be less than or equal to {limit}"),
@@ -80,15 +82,15 @@ fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> Vec<String> {
         ValidationErrorKind::Not { .. } => "Must not validate the schema (not)".to_owned(),
         ValidationErrorKind::OneOfMultipleValid { .. } => "Must validate one and only one schema (oneOf)".to_owned(),
         ValidationErrorKind::OneOfNotValid { context } => {
-            return with_first(format!("{place}: Must validate one and only one schema (oneOf)"), context);
+            return with_first_schema(format!("{place}: Must validate one and only one schema (oneOf)"), context);
         }
         ValidationErrorKind::AnyOf { context } => {
-            return with_first(format!("{place}: Must validate at least one schema (anyOf)"), context);
+            return with_first_schema(format!("{place}: Must validate at least one schema (anyOf)"), context);
         }
         ValidationErrorKind::PropertyNames { error } => {
             return [format!("{place}: Property name of {} does not match", error.instance())]
                 .into_iter()
-                .chain(said_by_helm(error))
+                .chain(helm_messages(error))
                 .collect();
         }
         ValidationErrorKind::Pattern { pattern } => format!("Does not match pattern '{pattern}'"),
@@ -98,26 +100,26 @@ fn said_by_helm(error: &jsonschema::ValidationError<'_>) -> Vec<String> {
         }
         _ => error.to_string(),
     };
-    vec![format!("{place}: {what}")]
+    vec![format!("{place}: {message}")]
 }
 
-/// What is wrong with several schemas, and with the first of them.
-fn with_first(what: String, schemas: &[Vec<jsonschema::ValidationError<'static>>]) -> Vec<String> {
-    [what].into_iter().chain(schemas.first().into_iter().flatten().flat_map(said_by_helm)).collect()
+/// A message about several schemas, and the errors of the first of them.
+fn with_first_schema(message: String, schemas: &[Vec<jsonschema::ValidationError<'static>>]) -> Vec<String> {
+    [message].into_iter().chain(schemas.first().into_iter().flatten().flat_map(helm_messages)).collect()
 }
 
-fn expected(kind: &TypeKind) -> String {
+fn type_names(kind: &TypeKind) -> String {
     match kind {
-        TypeKind::Single(one) => one.to_string(),
+        TypeKind::Single(name) => name.to_string(),
         TypeKind::Multiple(types) => format!("[{}]", {
-            let mut names: Vec<String> = types.iter().map(|one| one.to_string()).collect();
+            let mut names: Vec<String> = types.iter().map(|name| name.to_string()).collect();
             names.sort();
             names.join(",")
         }),
     }
 }
 
-fn given(value: &serde_json::Value) -> &'static str {
+fn json_type(value: &serde_json::Value) -> &'static str {
     match value {
         serde_json::Value::Null => "null",
         serde_json::Value::Bool(_) => "boolean",

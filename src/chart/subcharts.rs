@@ -1,44 +1,44 @@
-//! A chart with the charts inside it.
+//! A chart with its subcharts, read from files.
 
 use std::collections::BTreeMap;
 
-use super::files::{Files, archive};
-use super::functions::version::Version;
-use super::template::Value;
+use super::loader::{Files, load_archive};
 use super::yaml;
+use crate::template::Value;
+use crate::template::functions::version::Version;
 
-/// A chart as its files say it.
+/// A chart.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// `Chart.yaml`, with what `requirements.yaml` adds.
+    /// `Chart.yaml`, with the dependencies of `requirements.yaml` (charts of version 1).
     pub metadata: Value,
     /// `values.yaml`.
     pub values: Value,
     /// `values.schema.json`.
     pub schema: Option<Vec<u8>>,
-    /// What is in `templates/`, by path.
+    /// The texts of `templates/` by path.
     pub templates: BTreeMap<String, String>,
-    /// What `.Files` has, `crds/` included.
+    /// The files of `.Files` by path, `crds/` included.
     pub files: Files,
-    /// The charts in `charts/`.
-    pub inner: Vec<Chart>,
+    /// The charts of `charts/`, directories and archives.
+    pub subcharts: Vec<Chart>,
 }
 
-/// Charts inside charts go this deep.
-const DEEPEST: usize = 20;
+/// The limit on how deep subcharts nest.
+const MAX_DEPTH: usize = 20;
 
 impl Chart {
     /// Reads a chart from its files.
     ///
     /// # Errors
-    /// Fails with a message that names the file that is wrong.
+    /// Fails with Helm's message, which names the invalid file.
     pub fn read(files: Files) -> Result<Chart, String> {
-        Self::read_below(files, 0)
+        Self::read_at_depth(files, 0)
     }
 
-    fn read_below(files: Files, depth: usize) -> Result<Chart, String> {
-        if depth > DEEPEST {
-            return Err("charts are nested too deep".to_owned());
+    fn read_at_depth(files: Files, depth: usize) -> Result<Chart, String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("subcharts nest deeper than {MAX_DEPTH} levels"));
         }
         let parse = |name: &str, text: &[u8], read: fn(&str) -> Result<Value, String>| {
             read(&String::from_utf8_lossy(text)).map_err(|message| format!("cannot load {name}: {message}"))
@@ -49,22 +49,22 @@ impl Chart {
         if metadata.as_map().is_none() || name.as_text().is_none_or(str::is_empty) {
             return Err("validation: chart.metadata.name is required".to_owned());
         }
-        valid(&metadata)?;
+        validate(&metadata)?;
         let mut chart = Chart {
             metadata,
             values: Value::map::<String>([]),
             schema: None,
             templates: BTreeMap::new(),
             files: Files::new(),
-            inner: Vec::new(),
+            subcharts: Vec::new(),
         };
-        let (mut folders, mut packed): (BTreeMap<String, Files>, BTreeMap<String, Vec<u8>>) = Default::default();
+        let (mut directories, mut archives): (BTreeMap<String, Files>, BTreeMap<String, Vec<u8>>) = Default::default();
         for (path, bytes) in files {
             match path.as_str() {
                 "Chart.yaml" | "Chart.lock" | "requirements.lock" => {}
                 "values.yaml" => chart.values = chart_values(&parse(&path, &bytes, yaml::read)?, &path)?,
                 "values.schema.json" => chart.schema = Some(bytes),
-                "requirements.yaml" => chart.require(&parse(&path, &bytes, yaml::strings)?),
+                "requirements.yaml" => chart.add_requirements(&parse(&path, &bytes, yaml::strings)?),
                 _ if path.starts_with("templates/") => {
                     chart.templates.insert(path, String::from_utf8_lossy(&bytes).into_owned());
                 }
@@ -72,42 +72,42 @@ impl Chart {
                     None => drop(chart.files.insert(path, bytes)),
                     Some(inside) if inside.starts_with(['_', '.']) => {}
                     Some(inside) => match inside.split_once('/') {
-                        Some((folder, rest)) if !folder.ends_with(".tgz") => {
-                            drop(folders.entry(folder.to_owned()).or_default().insert(rest.to_owned(), bytes))
+                        Some((directory, rest)) if !directory.ends_with(".tgz") => {
+                            drop(directories.entry(directory.to_owned()).or_default().insert(rest.to_owned(), bytes))
                         }
-                        None if inside.ends_with(".tgz") => drop(packed.insert(inside.to_owned(), bytes)),
-                        // Helm takes it for a chart too, and says that it is none
-                        None => drop(folders.entry(inside.to_owned()).or_default()),
+                        None if inside.ends_with(".tgz") => drop(archives.insert(inside.to_owned(), bytes)),
+                        // Helm reads a plain file as a chart as well, and reports that it has no Chart.yaml
+                        None => drop(directories.entry(inside.to_owned()).or_default()),
                         Some(_) => {}
                     },
                 },
             }
         }
-        for (name, bytes) in packed {
-            let wrong = |message: String| format!("error unpacking {name} in {}: {message}", chart.name());
-            let files = archive(&bytes).map_err(|error| wrong(format!("{error:#}")))?;
-            chart.inner.push(Chart::read_below(files, depth + 1).map_err(wrong)?);
+        for (name, bytes) in archives {
+            let unpack_error = |message: String| format!("error unpacking {name} in {}: {message}", chart.name());
+            let files = load_archive(&bytes).map_err(|error| unpack_error(format!("{error:#}")))?;
+            chart.subcharts.push(Chart::read_at_depth(files, depth + 1).map_err(unpack_error)?);
         }
-        for (name, files) in folders {
-            let wrong = |message| format!("error unpacking subchart {name} in {}: {message}", chart.name());
-            chart.inner.push(Chart::read_below(files, depth + 1).map_err(wrong)?);
+        for (name, files) in directories {
+            let unpack_error = |message| format!("error unpacking subchart {name} in {}: {message}", chart.name());
+            chart.subcharts.push(Chart::read_at_depth(files, depth + 1).map_err(unpack_error)?);
         }
         Ok(chart)
     }
 
-    /// The dependencies of a chart of version 1 stand in a file of their own.
-    fn require(&mut self, requirements: &Value) {
+    /// Adds the dependencies of a chart of version 1, which are in a file of their own.
+    fn add_requirements(&mut self, requirements: &Value) {
         if let Some(map) = self.metadata.as_map() {
             map.borrow_mut().entry("dependencies".to_owned()).or_insert_with(|| requirements.get("dependencies"));
         }
     }
 
-    /// The name, that of the alias where it has one.
+    /// The name, or the alias if the parent gives it one.
     pub fn name(&self) -> String {
         self.field("name")
     }
 
-    /// A text of `Chart.yaml`; empty where there is none.
+    /// A string field of `Chart.yaml`; empty where there is none.
     pub fn field(&self, name: &str) -> String {
         match self.metadata.get(name) {
             Value::Text(text) => text.to_string(),
@@ -115,7 +115,7 @@ impl Chart {
         }
     }
 
-    /// Whether it only lends its templates.
+    /// Whether it is a library chart: only other charts use its templates.
     pub fn is_library(&self) -> bool {
         self.field("type").eq_ignore_ascii_case("library")
     }
@@ -128,30 +128,30 @@ impl Chart {
         }
     }
 
-    /// The custom resource definitions of `crds/`, of the charts inside as well: path and text.
-    pub fn definitions(&self, path: &str) -> Vec<(String, String)> {
+    /// The custom resource definitions of `crds/`, those of subcharts included: path and text.
+    pub fn crds(&self, path: &str) -> Vec<(String, String)> {
         let own = self.files.iter().filter(|(name, _)| name.starts_with("crds/") && is_manifest(name));
         let mut all: Vec<(String, String)> =
             own.map(|(name, bytes)| (format!("{path}/{name}"), String::from_utf8_lossy(bytes).into_owned())).collect();
-        for chart in &self.inner {
-            all.extend(chart.definitions(&format!("{path}/charts/{}", chart.name())));
+        for chart in &self.subcharts {
+            all.extend(chart.crds(&format!("{path}/charts/{}", chart.name())));
         }
         all
     }
 }
 
-/// What Helm asks of `Chart.yaml` besides a name.
-fn valid(metadata: &Value) -> Result<(), String> {
-    let wrong = |what: String| Err(format!("validation: chart.metadata.{what}"));
+/// Checks what Helm requires of `Chart.yaml` besides a name.
+fn validate(metadata: &Value) -> Result<(), String> {
+    let invalid = |message: String| Err(format!("validation: chart.metadata.{message}"));
     let version = metadata.get("version");
     match version.as_text().unwrap_or_default() {
-        "" => return wrong("version is required".to_owned()),
-        version if Version::parse(version).is_err() => return wrong(format!("version {version:?} is invalid")),
+        "" => return invalid("version is required".to_owned()),
+        version if Version::parse(version).is_err() => return invalid(format!("version {version:?} is invalid")),
         _ => {}
     }
     match metadata.get("type").as_text() {
         None | Some("" | "application" | "library") => Ok(()),
-        Some(_) => wrong("type must be application or library".to_owned()),
+        Some(_) => invalid("type must be application or library".to_owned()),
     }
 }
 
@@ -163,6 +163,6 @@ fn chart_values(value: &Value, path: &str) -> Result<Value, String> {
     match value {
         Value::Map(_) => Ok(value.clone()),
         Value::Nil | Value::Absent => Ok(Value::map::<String>([])),
-        _ => Err(format!("cannot load {path}: it is no mapping")),
+        _ => Err(format!("cannot load {path}: expected a mapping")),
     }
 }

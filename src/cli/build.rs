@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::image::{ClusterKind, Reference, host_platform, parse_platform};
 use crate::kubefile::{Instruction, Step, parse};
 use crate::layer::Compression;
-use crate::workloads::{Asked, Place};
+use crate::workloads::{RequiredBy, SourceLocation};
 
 /// Build a cluster image from a Kubefile
 ///
@@ -336,13 +336,13 @@ fn summary_line(built: &Built) -> String {
 }
 
 /// The places that name an image, each with the values that it comes from.
-fn reasons(asked: &Asked) -> String {
-    let values = |place: &Place| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
+fn reasons(asked: &RequiredBy) -> String {
+    let values = |place: &SourceLocation| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
     asked.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
 }
 
 /// The places that name an image.
-fn required<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a Asked> {
+fn required<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a RequiredBy> {
     let missing = || {
         Failure::failed(format!("nothing requires {}", image.familiar()))
             .hint("`sealift build --check` lists the required container images")

@@ -123,7 +123,7 @@ impl Render {
     }
 
     fn all(&self, rendered: Rendered) -> Vec<Document> {
-        let definitions = rendered.definitions.into_iter().filter(|_| self.include_crds);
+        let definitions = rendered.crds.into_iter().filter(|_| self.include_crds);
         let definitions = definitions.map(|(source, text)| Document { source, text });
         let hooks = rendered.hooks.into_iter().filter(|_| !self.no_hooks).map(|hook| hook.manifest);
         let manifests =

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{
     ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Part, Reference, children, content_of, host_platform,
-    platform_string,
+    oci_arch, platform_string,
 };
 use crate::layer;
 use crate::store::Store;
@@ -96,12 +96,8 @@ impl ImageContent {
     /// # Errors
     /// `Usage` if the store has no such platform of the image.
     pub fn part(&self, machine: &str) -> Result<&ImagePart> {
-        let arch = match machine {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        self.parts.iter().find(|part| part.platform.architecture().to_string() == arch).ok_or_else(|| {
+        let arch = oci_arch(machine);
+        self.parts.iter().find(|part| *part.platform.architecture() == arch).ok_or_else(|| {
             let have: Vec<String> = self.parts.iter().map(|part| platform_string(&part.platform)).collect();
             Failure::usage(format!("image {} is not built for linux/{arch} (the store has {})", self.name.familiar(), have.join(", ")))
                 .hint(format!("build it with `--platform linux/{arch}`, or pull that platform"))
@@ -136,7 +132,7 @@ fn convert_sealer_registry(store: &Store, descriptor: Descriptor, parts: Vec<Par
     let mut manifests = Vec::new();
     let mut converted = false;
     for part in &parts {
-        let tags = workloads::tags(&small_files(store, &read_manifest(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
+        let tags = workloads::read_tags(&small_files(store, &read_manifest(store, &part.rootfs)?, &Blob::try_from(&part.rootfs)?)?)?;
         if tags.is_empty() {
             manifests.push(part.rootfs.clone());
             manifests.extend(part.workloads.clone());
@@ -145,8 +141,8 @@ fn convert_sealer_registry(store: &Store, descriptor: Descriptor, parts: Vec<Par
         let digests = std::iter::once(&part.rootfs).chain(&part.workloads).map(|of| Ok(Blob::try_from(of)?.digest.hex()));
         let key = format!("adopted-{}", digests.collect::<Result<Vec<_>>>()?.join("-"));
         let complete = |[rootfs, workloads]: &[Descriptor; 2]| is_complete(store, rootfs) && is_complete(store, workloads);
-        let adopt = || workloads::adopt(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
-        manifests.extend(cached(store, &key, complete, adopt)?);
+        let convert = || workloads::convert_sealer_image(store, &part.platform, &part.rootfs, part.workloads.as_ref(), &tags, ctx);
+        manifests.extend(cached(store, &key, complete, convert)?);
         converted = true;
     }
     if !converted {
@@ -240,7 +236,7 @@ pub(super) fn is_small_file(path: &Path) -> bool {
         Some("yaml" | "yml" | "json" | "sh" | "tmpl" | "conf" | "toml" | "cfg" | "env" | "properties") => {
             within(&["application/apps", "charts", "etc", "host/etc", "manifests", "scripts", "statics"])
         }
-        None => within(&["etc", "host/etc"]) || workloads::is_tag(path),
+        None => within(&["etc", "host/etc"]) || workloads::is_tag_path(path),
         Some(_) => within(&["etc"]),
     }
 }

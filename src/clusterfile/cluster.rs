@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use crate::diagnostic::Span;
 use crate::image::Reference;
+use crate::yaml::Node;
 
 use super::document::{ClusterDocument, ClusterSpec, ExternalRegistryDocument, LocalRegistryDocument, RegistryDocument, SshDocument};
 use super::finding::Findings;
 use super::hosts::{self, Shared};
 use super::model::{Application, Cluster, Env, ExternalRegistry, HostAlias, LocalRegistry, Registry, Ssh};
-use super::node::Node;
 use super::sealer_v1;
 use super::{env, secret, ssh, taint, validate};
 
@@ -28,7 +28,7 @@ pub fn read(node: &Node, strict: bool, findings: &mut Findings) -> Read {
     let old = sealer_v1::Legacy::take(node, strict, findings);
     let node = old.as_ref().map_or(node, |old| &old.rest);
     let document: ClusterDocument = validate::read(node, strict, findings);
-    let empty = Node::empty(node.span.clone());
+    let empty = Node::null(node.span.clone());
     let spec_node = node.get("spec").unwrap_or(&empty);
     let spec = &document.spec;
     let env = env::read(spec_node.get("env"), strict, findings);

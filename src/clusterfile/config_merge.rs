@@ -6,10 +6,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 
 use crate::error::Failure;
+use crate::yaml::{Node, read_documents};
 
 use super::merge::{object, overlay};
 use super::model::{Config, Process, Strategy};
-use super::node::Node;
 
 /// Data on its way through the steps.
 enum Piece {
@@ -125,10 +125,7 @@ fn merge(over: &str, current: &str) -> Result<String> {
 }
 
 fn parse(text: &str) -> Result<Vec<Value>> {
-    let nodes = Node::parse_stream(text).map_err(|error| {
-        let line = text[..error.span.start].matches('\n').count() + 1;
-        Failure::usage(format!("line {line} is not YAML: {}", error.message))
-    })?;
+    let nodes = read_documents(text).map_err(|error| Failure::usage(format!("not YAML: {error}")))?;
     Ok(nodes.iter().map(Node::to_value).collect())
 }
 

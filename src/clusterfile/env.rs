@@ -2,7 +2,7 @@
 
 use super::finding::Findings;
 use super::model::Env;
-use super::node::{Content, Node};
+use crate::yaml::{Content, Node};
 
 /// Names that sealift sets itself for scripts and templates.
 const GENERATED: &[&str] = &[
@@ -33,8 +33,8 @@ pub fn read(node: Option<&Node>, strict: bool, findings: &mut Findings) -> Env {
     if let Content::Map(entries) = &node.content {
         let fine = findings.error_if(strict, &node.span, "env is a map here; Sealer of today reads only a list");
         fine.help("write it as a list of `NAME=value`");
-        for (key, value) in entries {
-            insert(&mut env, value, &key.text, value.text().unwrap_or_default(), findings);
+        for (key, value) in entries.iter() {
+            insert(&mut env, value, key.text().unwrap_or_default(), value.text().unwrap_or_default(), findings);
         }
         return env;
     }

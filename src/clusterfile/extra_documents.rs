@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use crate::diagnostic::{Span, did_you_mean};
+use crate::yaml::Node;
 
 use super::cluster::without_empty;
 use super::document::{AppConfigDocument, AppFileDocument, ApplicationDocument, ConfigDocument, PluginDocument};
 use super::finding::Findings;
 use super::model::{AppConfig, Application, Config, Plugin, Process, Strategy};
-use super::node::Node;
 use super::{env, validate};
 
 /// Reads a `Config` document.

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use super::document::{HostDocument, SshDocument};
 use super::finding::Findings;
 use super::model::{Env, HostSpec, MASTER, NODE, Ssh, Taint, merged};
-use super::node::Node;
 use super::{address, env, ssh, taint};
 use crate::diagnostic::{Span, did_you_mean};
+use crate::yaml::Node;
 
 /// An address and where the file says it.
 pub type Placed = (IpAddr, Span);
@@ -123,11 +123,12 @@ fn read_roles(entry: &Node, findings: &mut Findings) -> Vec<String> {
 
 fn read_labels(entry: &Node, labels: Option<&BTreeMap<String, String>>, findings: &mut Findings) -> BTreeMap<String, String> {
     for (key, value) in entry.get("labels").map(Node::entries).unwrap_or_default() {
-        if let Err(why) = taint::check_key(&key.text) {
-            findings.error(&key.span, format!("label `{}`: {why}", key.text));
+        let name = key.text().unwrap_or_default();
+        if let Err(why) = taint::check_key(name) {
+            findings.error(&key.span, format!("label `{}`: {why}", name));
         }
         if let Err(why) = taint::check_value(value.text().unwrap_or_default()) {
-            findings.error(&value.span, format!("label `{}`: {why}", key.text));
+            findings.error(&value.span, format!("label `{}`: {why}", name));
         }
     }
     labels.cloned().unwrap_or_default()

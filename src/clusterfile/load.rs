@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use crate::diagnostic::{Diagnostic, Span, did_you_mean, refuse_errors};
+use crate::yaml::{Content, Node, read_documents};
 
 use super::finding::Findings;
 use super::model::{Clusterfile, OtherDocument};
 use super::network::{self, Sources};
-use super::node::{Content, Node};
 use super::redact::masked;
 use super::{cluster, extra_documents};
 
@@ -46,7 +46,7 @@ pub fn load(file: &str, text: &str) -> Result<Clusterfile> {
 /// Everything that is wrong in a Clusterfile, in the order of the file.
 pub fn lint(file: &str, text: &str) -> Vec<Diagnostic> {
     let (clusterfile, mut diagnostics) = judge(file, text);
-    let nodes = Node::parse_stream(text).unwrap_or_default();
+    let nodes = read_documents(text).unwrap_or_default();
     let fields = clusterfile.cluster.unsupported_fields();
     for (number, what) in clusterfile.unsupported().into_iter().enumerate() {
         // fields come first; those that Sealer v1 has elsewhere have no place
@@ -69,7 +69,7 @@ fn field_place(nodes: &[Node], path: &str) -> Option<Span> {
 fn judge(file: &str, text: &str) -> (Clusterfile, Vec<Diagnostic>) {
     let mut findings = Findings::new(file);
     let mut loader = Loader { clusterfile: Clusterfile::default(), cluster: None, legacy: (None, None), findings: &mut findings };
-    match Node::parse_stream(text) {
+    match read_documents(text) {
         Err(error) => drop(loader.findings.error(&error.span, format!("not YAML: {}", error.message))),
         Ok(nodes) if nodes.is_empty() => drop(loader.findings.error(&(0..0), "the file holds no document")),
         Ok(nodes) => loader.read_all(&nodes),

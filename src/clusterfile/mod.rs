@@ -16,7 +16,6 @@ mod load;
 pub mod merge;
 mod model;
 mod network;
-mod node;
 mod redact;
 mod schema;
 mod sealer_v1;

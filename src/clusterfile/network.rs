@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::finding::Findings;
 use super::model::{HostSpec, Networks};
-use super::node::Node;
 use crate::diagnostic::Span;
+use crate::yaml::Node;
 
 /// A network, what it is for, and where the file says it.
 struct Placed {

@@ -1,8 +1,7 @@
 //! A Clusterfile's text with its passwords struck out, so that messages can show the lines around a mistake.
 
 use crate::diagnostic::Span;
-
-use super::node::{Content, Node};
+use crate::yaml::{Content, Node, read_all};
 
 /// The fields that hold secrets.
 const SECRET: [&str; 3] = ["passwd", "pkpasswd", "password"];
@@ -10,9 +9,10 @@ const SECRET: [&str; 3] = ["passwd", "pkpasswd", "password"];
 /// The text with every password replaced by as many bytes of `*`: places stay what they are.
 pub fn masked(text: &str) -> String {
     let mut spans = Vec::new();
-    match Node::parse_stream(text) {
-        Ok(nodes) => nodes.iter().for_each(|node| find(node, &mut spans)),
-        Err(_) => find_in_lines(text, &mut spans),
+    // merge keys stay: a password that another one overrides is secret too
+    match read_all(text) {
+        (nodes, None) => nodes.iter().for_each(|node| find(node, &mut spans)),
+        (_, Some(_)) => find_in_lines(text, &mut spans),
     }
     let mut bytes = text.as_bytes().to_vec();
     for byte in spans.into_iter().flat_map(|span| within(&span, text.len())) {
@@ -30,7 +30,7 @@ fn within(span: &Span, length: usize) -> Span {
 fn find(node: &Node, spans: &mut Vec<Span>) {
     for (key, value) in node.entries() {
         match &value.content {
-            Content::Plain(..) | Content::Text(_) if is_secret(&key.text) => spans.push(value.span.clone()),
+            Content::Scalar(_) if value.text().is_some() && key.text().is_some_and(is_secret) => spans.push(value.span.clone()),
             _ => find(value, spans),
         }
     }
@@ -65,6 +65,7 @@ mod tests {
             ("a: {passwd: s3cret, port: 22}\n", "a: {passwd: ******, port: 22}\n"),
             ("- pkPasswd: \"s: x\"\n  Password: 1234\n", "- pkPasswd: ******\n  Password: ****\n"),
             ("passwdFrom: {env: NAME}\npasswd:\npk: x\n", "passwdFrom: {env: NAME}\npasswd:\npk: x\n"),
+            ("a: {passwd: x, <<: {passwd: s3cret}}\n", "a: {passwd: *, <<: {passwd: ******}}\n"),
             ("a: [\n  passwd: s3cret, x\nport: 22\n", "a: [\n  passwd:**********\nport: 22\n"),
         ];
         for (text, expected) in cases {

@@ -1,12 +1,12 @@
 //! Sealer v1 clusters, converted: `masters` and `nodes` with `ipList`, `network`, `certSANS`, `provider`.
 
 use crate::diagnostic::Span;
+use crate::yaml::Node;
 
 use super::address;
 use super::finding::Findings;
 use super::hosts;
 use super::model::{Cluster, HostSpec, MASTER, NODE};
-use super::node::{Content, Key, Node};
 
 const FIELDS: &[&str] = &["provider", "network", "certSANS", "masters", "nodes"];
 
@@ -14,7 +14,7 @@ const FIELDS: &[&str] = &["provider", "network", "certSANS", "masters", "nodes"]
 pub struct Legacy {
     /// The document without them.
     pub rest: Node,
-    fields: Vec<(Key, Node)>,
+    fields: Vec<(Node, Node)>,
     spec_span: Span,
 }
 
@@ -22,25 +22,25 @@ impl Legacy {
     /// Takes the old fields out of a `Cluster` document; `None` if it has none, or must not have them.
     pub fn take(document: &Node, strict: bool, findings: &mut Findings) -> Option<Legacy> {
         let spec = document.get("spec")?;
-        let old = |key: &Key| FIELDS.contains(&key.text.as_str());
+        let old = |key: &Node| key.text().is_some_and(|name| FIELDS.contains(&name));
         let (fields, kept): (Vec<_>, Vec<_>) = spec.entries().iter().cloned().partition(|(key, _)| old(key));
         let (first, _) = fields.first()?;
         if strict {
-            let finding = findings.error(&first.span, format!("`{}` is a field of Sealer v1", first.text));
+            let finding = findings.error(&first.span, format!("`{}` is a field of Sealer v1", first.text().unwrap_or_default()));
             finding.help("list the machines in `hosts`, each entry with `ips` and `roles`");
         }
         let spec_span = spec.span.clone();
-        let spec = Node { span: spec.span.clone(), content: Content::Map(kept) };
+        let spec = spec.with_entries(kept);
         let entries = document.entries().iter().map(|(key, value)| {
-            let value = if key.text == "spec" { spec.clone() } else { value.clone() };
+            let value = if key.text() == Some("spec") { spec.clone() } else { value.clone() };
             (key.clone(), value)
         });
-        let rest = Node { span: document.span.clone(), content: Content::Map(entries.collect()) };
+        let rest = document.with_entries(entries.collect());
         Some(Legacy { rest, fields, spec_span })
     }
 
     fn field(&self, name: &str) -> Option<&Node> {
-        self.fields.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
+        self.fields.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)
     }
 
     /// Puts what the old fields say into the cluster; gives the places of its pod and service networks.
@@ -113,8 +113,12 @@ impl Legacy {
 
     fn read_network(&self, findings: &mut Findings) -> (Option<Node>, Option<Node>) {
         let Some(network) = self.field("network") else { return (None, None) };
-        for (key, _) in network.entries().iter().filter(|(key, _)| !["podCIDR", "svcCIDR"].contains(&key.text.as_str())) {
-            findings.warning(&key.span, format!("`network.{}` is not read: the image brings its network plugin", key.text));
+        for (key, _) in network.entries() {
+            let name = key.text().unwrap_or_default();
+            if ["podCIDR", "svcCIDR"].contains(&name) {
+                continue;
+            }
+            findings.warning(&key.span, format!("`network.{name}` is not read: the image contains its network plugin"));
         }
         (network.get("podCIDR").cloned(), network.get("svcCIDR").cloned())
     }

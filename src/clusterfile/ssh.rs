@@ -3,9 +3,9 @@
 use super::document::{SshDocument, SudoDocument};
 use super::finding::Findings;
 use super::model::{Ssh, Sudo};
-use super::node::Node;
 use super::secret::{read as secret, set};
 use crate::diagnostic::Span;
+use crate::yaml::Node;
 
 /// Reads an `ssh` block; what it does not say is taken from `under`.
 pub fn read(node: Option<&Node>, document: &SshDocument, under: &Ssh, findings: &mut Findings) -> Ssh {

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::finding::Findings;
-use super::node::{Content, Node};
 use crate::diagnostic::did_you_mean;
+use crate::yaml::{Content, Node};
 
 /// Reads a document as the type that its schema is made from. Errors are noted; what is wrong is left out.
 pub fn read<T: DeserializeOwned + schemars::JsonSchema + Default>(node: &Node, strict: bool, findings: &mut Findings) -> T {
@@ -31,7 +31,7 @@ struct Shape<'a> {
 impl<'a> Shape<'a> {
     /// The value of a node as the schema wants it, or `None` if it is nothing or wrong.
     fn of(&mut self, node: &Node, schema: &'a Value) -> Option<Value> {
-        if node.content == Content::Null {
+        if node.is_null() {
             return None;
         }
         let branches = self.branches(schema);
@@ -72,7 +72,7 @@ impl<'a> Shape<'a> {
         let Some(item_schema) = schema.get("items") else {
             return items.iter().map(Node::to_value).collect();
         };
-        let null = |item: &Node| item.content == Content::Null;
+        let null = |item: &Node| item.is_null();
         for item in items.iter().filter(|item| null(item)) {
             self.findings.error_if(self.strict, &item.span, "an item of this list is empty");
         }
@@ -95,8 +95,8 @@ impl<'a> Shape<'a> {
     }
 
     /// The schema of a field and its proper name; what is not known is noted.
-    fn field(&mut self, key: &super::node::Key, schema: &'a Value, known: Option<&'a Map<String, Value>>) -> Option<(String, &'a Value)> {
-        let name = key.text.as_str();
+    fn field(&mut self, key: &Node, schema: &'a Value, known: Option<&'a Map<String, Value>>) -> Option<(String, &'a Value)> {
+        let name = key.text().unwrap_or_default();
         if let Some(child) = known.and_then(|known| known.get(name)) {
             return Some((name.to_owned(), child));
         }
@@ -129,7 +129,7 @@ fn types(schema: &Value) -> Vec<&str> {
 fn fits(node: &Node, schema: &Value) -> bool {
     types(schema).into_iter().any(|kind| match (kind, &node.content) {
         ("any", _) | ("object", Content::Map(_)) | ("array", Content::List(_)) => true,
-        ("string", Content::Plain(..) | Content::Text(_)) => true,
+        ("string", Content::Scalar(_)) => true,
         ("boolean", _) => node.text().is_some_and(|text| ["true", "false"].contains(&text.to_lowercase().as_str())),
         _ => false,
     })

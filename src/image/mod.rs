@@ -21,6 +21,6 @@ pub use manifest::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES,
     ClusterImage, Content, DROPPED_REGISTRY, Part, TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of, media_type_of,
 };
-pub use platform::{host_platform, parse_platform, platform_string, serves};
+pub use platform::{host_platform, oci_arch, parse_platform, platform_string, qemu_arch, serves, uname_arch};
 pub use reference::Reference;
 pub use referrer::{referrer, subject_of};

@@ -155,7 +155,7 @@ fn each_mistake_is_named_where_it_is() {
         ("FROM a b\n", "error [b] FROM takes one image"),
         ("FROM A\n", "error [A] image name `A`: invalid reference format"),
         ("FROM --platfrom=x a\n", "error [--platfrom=x] unknown flag `--platfrom`"),
-        ("FROM --platform=x scratch\n", "error [x] platform `x`: want os/arch[/variant]"),
+        ("FROM --platform=x scratch\n", "error [x] platform `x`: expected os/arch[/variant]"),
         ("FROM scratch AS 1\n", "error [1] `1` is no name for a stage"),
         ("FROM scratch AS a\nFROM scratch AS A\n", "error [A] an earlier stage is named `A` already"),
         ("FROM scratch\nWORKDIR /\n", "error [WORKDIR] unknown instruction `WORKDIR`"),

@@ -1,4 +1,4 @@
-//! The workloads manifest: the blobs of all container images of a cluster image, as they are.
+//! The workloads manifest: an OCI artifact whose layers are the unchanged blobs of all container images of a cluster image.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,14 +12,17 @@ use crate::store::Store;
 /// The container images of a cluster image.
 #[derive(Debug, Clone, Default)]
 pub struct Workloads {
-    /// Root and applications of each image.
+    /// The root (manifest or index) of each image, and the applications that need it.
     roots: BTreeMap<Reference, (Descriptor, BTreeSet<String>)>,
-    /// All other blobs.
+    /// All other blobs, each once.
     parts: BTreeMap<Digest, Descriptor>,
 }
 
 impl Workloads {
-    /// Reads a workloads manifest.
+    /// Reads a workloads manifest: layers with a name are roots.
+    ///
+    /// # Errors
+    /// Fails if a name or digest is invalid.
     pub fn from_manifest(manifest: &ImageManifest) -> Result<Self> {
         let mut workloads = Workloads::default();
         for descriptor in manifest.layers() {
@@ -35,16 +38,16 @@ impl Workloads {
         Ok(workloads)
     }
 
-    /// Adds an image, or replaces the one with its name; `blobs` begin with its root.
+    /// Adds an image, or replaces the one of the same name. The first of `blobs` is its root.
     pub fn add(&mut self, name: &Reference, blobs: &Blobs, apps: &BTreeSet<String>) -> Result<()> {
-        let (root, parts) = blobs.split_first().context("an image has a root")?;
-        let asked = &mut self.roots.entry(name.clone()).or_insert_with(|| (bare(root), BTreeSet::new()));
-        asked.0 = bare(root);
-        asked.1.extend(apps.iter().cloned());
+        let (root, parts) = blobs.split_first().context("a container image without a manifest")?;
+        let entry = &mut self.roots.entry(name.clone()).or_insert_with(|| (bare(root), BTreeSet::new()));
+        entry.0 = bare(root);
+        entry.1.extend(apps.iter().cloned());
         parts.iter().try_for_each(|part| self.add_part(part))
     }
 
-    /// Adds those of another image; of two with one name, the other's count. Gives the names where they are not the same.
+    /// Adds the container images of `other`. An image of the same name is replaced; returns the names whose digest changed by that.
     pub fn extend(&mut self, other: &Workloads) -> Vec<Reference> {
         let mut replaced = Vec::new();
         for (name, (root, apps)) in &other.roots {
@@ -64,26 +67,26 @@ impl Workloads {
         Ok(())
     }
 
-    /// Whether there are none.
+    /// Whether there is no container image.
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
 
-    /// How many images there are.
+    /// The number of container images.
     pub fn len(&self) -> usize {
         self.roots.len()
     }
 
-    /// The names and roots.
+    /// The name and the root (manifest or index) of each container image, by name.
     pub fn roots(&self) -> impl Iterator<Item = (&Reference, &Descriptor)> {
         self.roots.iter().map(|(name, (root, _))| (name, root))
     }
 
-    /// Writes the manifest as the index of a cluster image names it: with the platform that it is for.
+    /// Writes the manifest for the index of a cluster image, annotated with the platform that it belongs to.
     pub fn write_for(&self, platform: &Platform, store: &Store) -> Result<Descriptor> {
         let mut workloads = self.write(store)?;
         workloads.set_annotations(Some(HashMap::from([(ANNOTATION_PLATFORM.to_owned(), platform_string(platform))])));
-        // the platform that no machine is: nobody shall run it
+        // as with attestations of buildx: no runtime picks a manifest for an unknown platform
         workloads.set_platform(Some(PlatformBuilder::default().os("unknown").architecture("unknown").build()?));
         Ok(workloads)
     }
@@ -117,7 +120,7 @@ fn annotated(root: &Descriptor, name: &Reference, apps: &BTreeSet<String>) -> De
     root
 }
 
-/// Media type, digest and size alone: what the others say belongs to the document that named the blob.
+/// Media type, digest and size alone: annotations and platform belong to the document that named the blob.
 fn bare(descriptor: &Descriptor) -> Descriptor {
     DescriptorBuilder::default()
         .media_type(descriptor.media_type().clone())
@@ -150,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_has_each_blob_once_in_an_order_of_its_own() {
+    fn the_manifest_lists_each_blob_once_whatever_the_order_of_adding() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let forth = workloads(&[("a:1", 1), ("b:1", 2), ("a:2", 1)]).write(&store).unwrap();
         let back = workloads(&[("a:2", 1), ("b:1", 2), ("a:1", 1)]).write(&store).unwrap();
         assert_eq!(forth, back);
         let Content::Manifest(manifest) = store.read_manifest(&forth).unwrap() else { panic!("a manifest") };
-        // two names of one image are two roots, what images share is there once
+        // two names of one image are two roots; blobs that images share are listed once
         assert_eq!(manifest.layers().len(), 3 + 3);
         let read = Workloads::from_manifest(&manifest).unwrap();
         assert_eq!((read.len(), read.write(&store).unwrap()), (3, forth));

@@ -1,64 +1,64 @@
-//! Which files of a rootfs name container images.
+//! Which files of a rootfs may name container images.
 
 use std::path::{Component, Path};
 
-use super::image_finder::{Finds, in_manifests};
+use super::image_finder::{FoundImages, find_in_manifests};
 use super::{image_list, kustomization};
 
-/// What a file of the rootfs is to the finder.
+/// How a file of the rootfs is searched for images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Manifests, YAML or JSON.
+pub enum FileKind {
+    /// Kubernetes manifests, YAML or JSON.
     Manifests,
-    /// A Go template of manifests.
+    /// A Go template of Kubernetes manifests (`*.tmpl`).
     Template,
-    /// A list of images.
+    /// A list of images (`imageList`).
     List,
     /// The `Chart.yaml` of a Helm chart.
     Chart,
     /// A `kustomization.yaml`.
     Kustomization,
-    /// A Helm chart in an archive.
+    /// A packed Helm chart (`.tgz`).
     PackedChart,
-    /// A file that means something only if it is in a chart.
+    /// Any other file of a directory that may be a chart.
     ChartPart,
 }
 
-impl Kind {
-    /// What the file at `path` (relative to the rootfs) is; `None` if nobody looks for images there.
-    pub fn of(path: &Path) -> Option<Kind> {
+impl FileKind {
+    /// The kind of the file at `path` (relative to the rootfs); `None` if it is not searched.
+    pub fn of(path: &Path) -> Option<FileKind> {
         let name = path.file_name()?.to_str()?;
         let inside = top(path);
         match (inside, name) {
-            (Some(_), "Chart.yaml") => Some(Kind::Chart),
-            (Some("charts"), name) if name.ends_with(".tgz") && path.components().count() == 2 => Some(Kind::PackedChart),
-            (Some("charts"), _) => Some(Kind::ChartPart),
+            (Some(_), "Chart.yaml") => Some(FileKind::Chart),
+            (Some("charts"), name) if name.ends_with(".tgz") && path.components().count() == 2 => Some(FileKind::PackedChart),
+            (Some("charts"), _) => Some(FileKind::ChartPart),
             (None, _) => None,
-            (_, "imageList") => Some(Kind::List),
-            (_, name) if kustomization::FILE_NAMES.contains(&name) => Some(Kind::Kustomization),
+            (_, "imageList") => Some(FileKind::List),
+            (_, name) if kustomization::FILE_NAMES.contains(&name) => Some(FileKind::Kustomization),
             _ => match path.extension().and_then(|extension| extension.to_str()) {
-                Some("yaml" | "yml" | "json") => Some(Kind::Manifests),
-                Some("tmpl") => Some(Kind::Template),
-                _ if inside != Some("manifests") => Some(Kind::ChartPart),
+                Some("yaml" | "yml" | "json") => Some(FileKind::Manifests),
+                Some("tmpl") => Some(FileKind::Template),
+                _ if inside != Some("manifests") => Some(FileKind::ChartPart),
                 _ => None,
             },
         }
     }
 
-    /// Reads a file of this kind.
-    pub fn read(self, bytes: &[u8]) -> Finds {
+    /// Finds the images in a file of this kind. Charts name none until they are rendered.
+    pub fn read(self, bytes: &[u8]) -> FoundImages {
         let text = String::from_utf8_lossy(bytes);
         match self {
-            Kind::Manifests => in_manifests(&text, false),
-            Kind::Template => in_manifests(&text, true),
-            Kind::List => image_list::parse(&text),
-            Kind::Kustomization => kustomization::read(&text),
-            Kind::Chart | Kind::PackedChart | Kind::ChartPart => Finds::default(),
+            FileKind::Manifests => find_in_manifests(&text, false),
+            FileKind::Template => find_in_manifests(&text, true),
+            FileKind::List => image_list::parse(&text),
+            FileKind::Kustomization => kustomization::read(&text),
+            FileKind::Chart | FileKind::PackedChart | FileKind::ChartPart => FoundImages::default(),
         }
     }
 }
 
-/// The application whose folder the file is in.
+/// The application that a file belongs to: the directory below `application/apps`.
 pub fn app_of(path: &Path) -> Option<&str> {
     let mut parts = path.components().filter_map(text_of);
     (parts.next() == Some("application") && parts.next() == Some("apps")).then(|| parts.next())?
@@ -84,25 +84,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_looked_for_where_images_are_named() {
+    fn only_files_that_may_name_images_are_searched() {
         for (path, kind, app) in [
-            ("manifests/a.yaml", Some(Kind::Manifests), None),
-            ("manifests/deep/er/a.json", Some(Kind::Manifests), None),
-            ("manifests/a.yaml.tmpl", Some(Kind::Template), None),
-            ("manifests/imageList", Some(Kind::List), None),
+            ("manifests/a.yaml", Some(FileKind::Manifests), None),
+            ("manifests/deep/er/a.json", Some(FileKind::Manifests), None),
+            ("manifests/a.yaml.tmpl", Some(FileKind::Template), None),
+            ("manifests/imageList", Some(FileKind::List), None),
             ("manifests/readme.md", None, None),
-            ("application/apps/web/a.yml", Some(Kind::Manifests), Some("web")),
-            ("application/apps/web/imageList", Some(Kind::List), Some("web")),
-            ("application/apps/web/Chart.yaml", Some(Kind::Chart), Some("web")),
-            ("application/apps/web/base/kustomization.yaml", Some(Kind::Kustomization), Some("web")),
-            ("charts/web/Chart.yaml", Some(Kind::Chart), None),
-            ("charts/web/values.yaml", Some(Kind::ChartPart), None),
-            ("charts/web-1.0.0.tgz", Some(Kind::PackedChart), None),
-            ("application/apps/web/templates/NOTES.txt", Some(Kind::ChartPart), Some("web")),
+            ("application/apps/web/a.yml", Some(FileKind::Manifests), Some("web")),
+            ("application/apps/web/imageList", Some(FileKind::List), Some("web")),
+            ("application/apps/web/Chart.yaml", Some(FileKind::Chart), Some("web")),
+            ("application/apps/web/base/kustomization.yaml", Some(FileKind::Kustomization), Some("web")),
+            ("charts/web/Chart.yaml", Some(FileKind::Chart), None),
+            ("charts/web/values.yaml", Some(FileKind::ChartPart), None),
+            ("charts/web-1.0.0.tgz", Some(FileKind::PackedChart), None),
+            ("application/apps/web/templates/NOTES.txt", Some(FileKind::ChartPart), Some("web")),
             ("etc/kubeadm.yml", None, None),
             ("imageList", None, None),
         ] {
-            assert_eq!((Kind::of(Path::new(path)), app_of(Path::new(path))), (kind, app), "{path}");
+            assert_eq!((FileKind::of(Path::new(path)), app_of(Path::new(path))), (kind, app), "{path}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What `docker save` writes: `manifest.json` with a config and plain layer tars for each image (docker's image-spec v1.2). An OCI manifest
-//! is made for each, so that they travel like others.
+//! Archives of `docker save`: `manifest.json` lists a config and plain layer tars for each image (docker's image-spec v1.2). Each image gets
+//! an OCI manifest, so that it is stored like any other.
 
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifestBuilder, MediaType};
@@ -8,30 +8,34 @@ use serde::Deserialize;
 use crate::error::Failure;
 use crate::image::{Blob, Digest};
 
-/// One image of a docker archive.
+/// One image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Saved {
-    /// The file of its config.
+pub(super) struct ManifestEntry {
+    /// The path of its config in the archive.
     pub config: String,
-    /// Its names.
+    /// Its names, like `nginx:1.25`; none for an image without a tag.
     pub repo_tags: Option<Vec<String>>,
-    /// The files of its layers, the lowest first.
+    /// The paths of its layers in the archive, the lowest first.
     pub layers: Vec<String>,
 }
 
 /// Reads `manifest.json`.
-pub(super) fn parse(manifest: &[u8]) -> Result<Vec<Saved>> {
+pub(super) fn parse(manifest: &[u8]) -> Result<Vec<ManifestEntry>> {
     serde_json::from_slice(manifest).context("manifest.json")
 }
 
-/// The manifest of an image with this config and layers of these sizes in bytes, and the layers' digests: those of the tars.
+/// The OCI manifest of an image with this config and layers of these sizes in bytes, and the digests of its layers: those of the plain tars
+/// (`diff_ids`).
+///
+/// # Errors
+/// `Verification` if the number of layers is not that of the config.
 pub(super) fn manifest(config: &[u8], layers: impl ExactSizeIterator<Item = u64>) -> Result<(Vec<u8>, Vec<Digest>)> {
     let parsed: ImageConfiguration = serde_json::from_slice(config).context("image config")?;
     let diff_ids = parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<Vec<Digest>>>()?;
     ensure!(
         diff_ids.len() == layers.len(),
-        Failure::verification(format!("the image has {} layers, its config names {}", layers.len(), diff_ids.len()))
+        Failure::verification(format!("the image has {} layers, but its config lists {}", layers.len(), diff_ids.len()))
     );
     let described = diff_ids.iter().zip(layers).map(|(digest, size)| Descriptor::new(MediaType::ImageLayer, size, *digest));
     let blob = Blob::of(config);

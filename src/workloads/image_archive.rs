@@ -1,4 +1,4 @@
-//! Container images that are on this machine already: OCI layout directories, tars of them (`oci-archive`), and what `docker save` writes
+//! Container images that are on this machine already: OCI layout directories, tars of them (`oci-archive`), and files of `docker save`
 //! (`docker-archive`).
 
 use std::collections::HashMap;
@@ -9,24 +9,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
-use super::docker_archive::{self, Saved};
+use super::docker_archive::{self, ManifestEntry};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
 use crate::store::{MAX_MANIFEST_SIZE, Store};
 
-/// Containerd keeps the full name here; `ref.name` has only the tag then.
+/// Where containerd writes the full name of an image; `ref.name` has only the tag then.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// An OCI layout with container images.
+/// An archive or directory of container images, and what it contains.
 #[derive(Debug)]
 pub struct ImageArchive {
     path: PathBuf,
     images: Vec<Image>,
-    /// Where the blobs of a tar are: offset and size in bytes. `None` for a directory.
-    places: Option<HashMap<Digest, (u64, u64)>>,
-    /// Manifests that the archive itself does not have: those of a docker archive.
-    made: HashMap<Digest, Vec<u8>>,
+    /// Offset and size in bytes of each blob in a tar. `None` for a directory.
+    blobs: Option<HashMap<Digest, (u64, u64)>>,
+    /// The OCI manifests of the images of a docker archive, which has none itself.
+    generated: HashMap<Digest, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -36,12 +36,15 @@ struct Image {
 }
 
 impl ImageArchive {
-    /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and reads what it has.
+    /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and lists its images.
+    ///
+    /// # Errors
+    /// `Usage` if it is none of these.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = if path.is_dir() { Self::open_dir(path) } else { Self::open_tar(path) };
         opened.with_context(|| {
-            Failure::usage(format!("{} has no container images that can be read", path.display())).hint(
-                "want a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or the file of \
+            Failure::usage(format!("{} is not an archive of container images", path.display())).hint(
+                "give a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or a file of \
                  `docker save`",
             )
         })
@@ -49,59 +52,69 @@ impl ImageArchive {
 
     fn open_dir(path: &Path) -> Result<Self> {
         let index = fs_err::read(path.join("index.json"))?;
-        Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, places: None, made: HashMap::new() })
+        Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, blobs: None, generated: HashMap::new() })
     }
 
     fn open_tar(path: &Path) -> Result<Self> {
         let mut file = fs_err::File::open(path)?;
-        ensure_plain(&mut file)?;
+        ensure_uncompressed(&mut file)?;
         let files = Files::list(file.file())?;
         if let Some(index) = files.document(file.file(), "index.json")? {
-            return Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, places: Some(files.blobs()), made: HashMap::new() });
+            return Ok(ImageArchive {
+                path: path.to_owned(),
+                images: images(&index)?,
+                blobs: Some(files.blobs()),
+                generated: HashMap::new(),
+            });
         }
-        let manifest = files.document(file.file(), "manifest.json")?.context("neither index.json nor manifest.json")?;
-        let mut archive = ImageArchive { path: path.to_owned(), images: Vec::new(), places: Some(HashMap::new()), made: HashMap::new() };
+        let manifest = files.document(file.file(), "manifest.json")?.context("it contains neither index.json nor manifest.json")?;
+        let mut archive =
+            ImageArchive { path: path.to_owned(), images: Vec::new(), blobs: Some(HashMap::new()), generated: HashMap::new() };
         for saved in docker_archive::parse(&manifest)? {
-            archive.add_saved(&saved, &files, file.file())?;
+            archive.add_docker_image(&saved, &files, file.file())?;
         }
         Ok(archive)
     }
 
-    /// Adds an image of a docker archive: its layers are known by the digests that its config gives, and the manifest is made.
-    fn add_saved(&mut self, saved: &Saved, files: &Files, file: &File) -> Result<()> {
-        let config = files.document(file, &saved.config)?.with_context(|| format!("no `{}`", saved.config))?;
-        let layers = saved.layers.iter().map(|name| files.place(name).with_context(|| format!("no layer `{name}`")));
+    /// Adds an image of a docker archive, with a generated manifest. The digests of its layers are those in its config.
+    fn add_docker_image(&mut self, saved: &ManifestEntry, files: &Files, file: &File) -> Result<()> {
+        let config =
+            files.document(file, &saved.config)?.with_context(|| format!("the archive does not contain the config `{}`", saved.config))?;
+        let layers = saved
+            .layers
+            .iter()
+            .map(|name| files.position(name).with_context(|| format!("the archive does not contain the layer `{name}`")));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let (manifest, diff_ids) = docker_archive::manifest(&config, layers.iter().map(|(_, size)| *size))?;
-        let places = self.places.get_or_insert_default();
-        places.extend(files.place(&saved.config).map(|place| (Digest::of(&config), place)));
-        places.extend(diff_ids.into_iter().zip(layers));
+        let blobs = self.blobs.get_or_insert_default();
+        blobs.extend(files.position(&saved.config).map(|position| (Digest::of(&config), position)));
+        blobs.extend(diff_ids.into_iter().zip(layers));
         let blob = Blob::of(&manifest);
         let root = Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest);
-        self.made.insert(blob.digest, manifest);
+        self.generated.insert(blob.digest, manifest);
         let names = saved.repo_tags.iter().flatten().map(|text| text.parse().ok());
         self.images.extend(names.map(|name| Image { name, root: root.clone() }));
         Ok(())
     }
 
-    /// The root of the image with this name, or with the digest that the name gives.
-    pub fn find(&self, wanted: &Reference) -> Option<&Descriptor> {
-        let image = match wanted.digest() {
+    /// The root (manifest or index) of the image with this name; of a name with a digest that with the digest.
+    pub fn find(&self, name: &Reference) -> Option<&Descriptor> {
+        let image = match name.digest() {
             Some(digest) => self.images.iter().find(|image| Digest::try_from(image.root.digest()).ok() == Some(digest)),
-            None => self.images.iter().find(|image| image.name.as_ref() == Some(wanted)),
+            None => self.images.iter().find(|image| image.name.as_ref() == Some(name)),
         };
         image.map(|image| &image.root)
     }
 
-    /// The size of a blob, if the archive has it.
+    /// The size of a blob in bytes; `None` if the archive does not contain it.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
-        match &self.places {
+        match &self.blobs {
             None => std::fs::metadata(self.path.join("blobs").join(digest.place())).ok().map(|metadata| metadata.len()),
-            Some(places) => places.get(digest).map(|(_, size)| *size),
+            Some(blobs) => blobs.get(digest).map(|(_, size)| *size),
         }
     }
 
-    /// Copies a blob into the store, verified, unless it is there.
+    /// Copies a blob into the store and verifies its digest. Does nothing if the store has it.
     pub fn fetch(&self, blob: &Blob, store: &Store, ctx: &Context) -> Result<()> {
         if store.has(blob) {
             return Ok(());
@@ -124,13 +137,13 @@ impl ImageArchive {
     }
 
     fn reader(&self, blob: &Blob) -> Result<Box<dyn Read + '_>> {
-        if let Some(made) = self.made.get(&blob.digest) {
-            return Ok(Box::new(made.as_slice()));
+        if let Some(manifest) = self.generated.get(&blob.digest) {
+            return Ok(Box::new(manifest.as_slice()));
         }
-        match &self.places {
+        match &self.blobs {
             None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.place()))?)),
-            Some(places) => {
-                let (offset, size) = *places.get(&blob.digest).context("not in the archive")?;
+            Some(blobs) => {
+                let (offset, size) = *blobs.get(&blob.digest).context("the archive does not contain it")?;
                 let mut file = File::open(&self.path)?;
                 file.seek(SeekFrom::Start(offset))?;
                 Ok(Box::new(file.take(size)))
@@ -139,22 +152,22 @@ impl ImageArchive {
     }
 }
 
-/// Refuses a compressed tar, in which nothing can be found without reading all of it.
-fn ensure_plain(file: &mut fs_err::File) -> Result<()> {
+/// Refuses a compressed tar: blobs are read at their offsets.
+fn ensure_uncompressed(file: &mut fs_err::File) -> Result<()> {
     let mut start = [0; 4];
     let count = file.read(&mut start)?;
     file.rewind()?;
     let compressed = matches!(start[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
-    ensure!(!compressed, Failure::usage("the archive is compressed: `gunzip` (or `zstd -d`) it first"));
+    ensure!(!compressed, Failure::usage("the archive is compressed").hint("decompress it first with `gunzip` or `zstd -d`"));
     Ok(())
 }
 
-/// Where the files of a tar are.
+/// The files of a tar.
 #[derive(Default)]
 struct Files {
     /// Offset and size in bytes.
-    places: HashMap<String, (u64, u64)>,
-    /// Old versions of docker write a layer once, and links to it.
+    positions: HashMap<String, (u64, u64)>,
+    /// Symbolic links: old versions of docker write a layer once, and links to it.
     links: HashMap<String, String>,
 }
 
@@ -166,22 +179,22 @@ impl Files {
             let entry = entry?;
             let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
             match entry.link_name()?.filter(|_| entry.header().entry_type().is_symlink()) {
-                Some(target) => drop(files.links.insert(name.clone(), beside(&name, &target.to_string_lossy()))),
-                None => drop(files.places.insert(name, (entry.raw_file_position(), entry.size()))),
+                Some(target) => drop(files.links.insert(name.clone(), link_target(&name, &target.to_string_lossy()))),
+                None => drop(files.positions.insert(name, (entry.raw_file_position(), entry.size()))),
             }
         }
         Ok(files)
     }
 
-    fn place(&self, name: &str) -> Option<(u64, u64)> {
+    fn position(&self, name: &str) -> Option<(u64, u64)> {
         let name = self.links.get(name).map_or(name, String::as_str);
-        self.places.get(name).copied()
+        self.positions.get(name).copied()
     }
 
-    /// A small file, if it is there.
+    /// The content of a small file; `None` if the tar does not contain it.
     fn document(&self, mut file: &File, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some((offset, size)) = self.place(name) else { return Ok(None) };
-        ensure!(size <= MAX_MANIFEST_SIZE, Failure::verification(format!("`{name}` is larger than 4 MiB")));
+        let Some((offset, size)) = self.position(name) else { return Ok(None) };
+        ensure!(size <= MAX_MANIFEST_SIZE, Failure::verification(format!("`{name}` in the archive is larger than 4 MiB (limit)")));
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(offset))?;
         file.take(size).read_to_end(&mut bytes)?;
@@ -190,13 +203,13 @@ impl Files {
 
     /// The blobs of an OCI layout.
     fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
-        let blob = |(name, place): (&String, &(u64, u64))| Some((Digest::at_place(name.strip_prefix("blobs/")?)?, *place));
-        self.places.iter().filter_map(blob).collect()
+        let blob = |(name, position): (&String, &(u64, u64))| Some((Digest::at_place(name.strip_prefix("blobs/")?)?, *position));
+        self.positions.iter().filter_map(blob).collect()
     }
 }
 
-/// The name that a link in the archive means, as it is written in it.
-fn beside(link: &str, target: &str) -> String {
+/// The path in the archive that a symbolic link points to.
+fn link_target(link: &str, target: &str) -> String {
     let mut parts: Vec<&str> = link.split('/').collect();
     parts.pop();
     for part in target.split('/') {

@@ -7,11 +7,14 @@ use crate::error::Failure;
 use crate::image::{Blob, Content, Reference, children, platform_string};
 use crate::store::Store;
 
-/// A container image in the store: its root first, then its manifest, config and layers.
+/// The blobs of a container image: its root (manifest or index) first, then the manifest of an index, config and layers.
 pub type Blobs = Vec<Descriptor>;
 
-/// Brings every blob of the image at `root` into the store with `fetch`, and lists them. Of an index the index itself and the
-/// manifest for `platform` are kept.
+/// Calls `fetch`, which puts a blob into the store, for every blob of the image at `root`, and lists them. Of an index, only the manifest
+/// for `platform` is fetched; the index itself is kept.
+///
+/// # Errors
+/// Fails if `fetch` does, and if there is no manifest for the platform.
 pub fn gather(
     name: &Reference,
     root: &Descriptor,
@@ -29,7 +32,7 @@ pub fn gather(
         blobs.push(manifest);
     }
     if !matches!(content, Content::Manifest(_)) {
-        return Err(Failure::verification(format!("{name}: {} is no image manifest", root.digest())).into());
+        return Err(Failure::verification(format!("{name}: {} is not an image manifest", root.digest())).into());
     }
     for child in children(&content) {
         fetch(&Blob::try_from(&child)?)?;
@@ -41,16 +44,18 @@ pub fn gather(
 /// The manifest of an index that runs on `platform`.
 fn manifest_for<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor> {
     let variant = |platform: &Platform| match (platform.architecture(), platform.variant().as_deref()) {
-        // the only variant there is
+        // v8 is the default of arm64: `linux/arm64` and `linux/arm64/v8` are the same
         (Arch::ARM64, Some("v8")) => None,
         (_, variant) => variant.map(str::to_owned),
     };
-    let fits = |one: &Platform| one.os() == platform.os() && one.architecture() == platform.architecture();
-    let candidates = || index.manifests().iter().filter(|one| one.platform().as_ref().is_some_and(fits));
-    let exact = |one: &&Descriptor| one.platform().as_ref().is_some_and(|one| variant(one) == variant(platform));
+    let fits = |own: &Platform| own.os() == platform.os() && own.architecture() == platform.architecture();
+    let candidates = || index.manifests().iter().filter(|manifest| manifest.platform().as_ref().is_some_and(fits));
+    let exact = |manifest: &&Descriptor| manifest.platform().as_ref().is_some_and(|own| variant(own) == variant(platform));
     candidates().find(exact).or_else(|| candidates().next()).ok_or_else(|| {
-        let have: Vec<String> = index.manifests().iter().filter_map(|one| one.platform().as_ref()).map(platform_string).collect();
-        Failure::failed(format!("not there for {} (for {})", platform_string(platform), have.join(", "))).into()
+        let have: Vec<String> = index.manifests().iter().filter_map(|manifest| manifest.platform().as_ref()).map(platform_string).collect();
+        Failure::failed(format!("the image is not built for {} (it has {})", platform_string(platform), have.join(", ")))
+            .hint("build for one of these platforms with `--platform`, or name an image that has this one")
+            .into()
     })
 }
 
@@ -76,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_manifest_of_the_platform_is_taken() {
-        for (have, wanted, taken) in [
+        for (have, requested, expected) in [
             (vec!["linux/amd64", "linux/arm64"], "linux/arm64", Some(1)),
             (vec!["linux/arm64/v8"], "linux/arm64", Some(0)),
             (vec!["linux/arm64"], "linux/arm64/v8", Some(0)),
@@ -86,8 +91,8 @@ mod tests {
             (vec!["windows/amd64"], "linux/amd64", None),
         ] {
             let index = index(&have);
-            let manifest = manifest_for(&index, &parse_platform(wanted).unwrap());
-            assert_eq!(manifest.ok().map(|one| one.size()), taken, "{wanted} of {have:?}");
+            let manifest = manifest_for(&index, &parse_platform(requested).unwrap());
+            assert_eq!(manifest.ok().map(|manifest| manifest.size()), expected, "{requested} of {have:?}");
         }
     }
 }

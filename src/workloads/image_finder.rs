@@ -1,91 +1,97 @@
-//! Finds the container images that a file of manifests names.
+//! Finds the container images that a file of Kubernetes manifests names.
 
 use serde::{Deserialize, Serialize};
 
 use super::kustomization::Kustomization;
-use super::reference::{named, plausible, unmistakable};
-use super::template::{HOLE, blank_out};
-use super::yaml::{Node, Value, parse};
+use super::reference::{is_clearly_image, parse_image, parse_likely_image};
+use super::template::{PLACEHOLDER, replace_actions};
 use crate::image::Reference;
+use crate::yaml::{Content, Node, read_all};
 
-/// What one file says about container images.
+/// The container images that one file names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finds {
+pub struct FoundImages {
     /// The images it names.
-    pub images: Vec<Found>,
-    /// What may name an image, and was not taken.
-    pub undecided: Vec<Undecided>,
-    /// Of a `kustomization.yaml`: what it makes of other files.
+    pub images: Vec<FoundImage>,
+    /// Texts that may name an image, and are not used as one.
+    pub undecided: Vec<UndecidedText>,
+    /// Of a `kustomization.yaml`: the files that it uses, and the images that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kustomization: Option<Kustomization>,
 }
 
 /// An image and the line that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FoundImage {
     /// The image.
     pub image: Reference,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Whether it is a container's: kustomizations replace no others.
+    /// Whether it is in `containers` or `initContainers`: kustomizations replace only those.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_container: bool,
 }
 
-/// A text that may name an image.
+/// A text that may name an image, and is not used as one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Undecided {
+pub struct UndecidedText {
     /// The text.
     pub text: String,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Why it was not taken.
+    /// Why it is not used, and what to do about it.
     pub why: String,
 }
 
-/// Reads manifests: YAML or JSON, or a Go template of them.
-pub fn in_manifests(text: &str, templated: bool) -> Finds {
+/// Finds the images in manifests: YAML or JSON, or a Go template of them (`templated`). A file that is not YAML is read line by line.
+pub fn find_in_manifests(text: &str, templated: bool) -> FoundImages {
     if templated {
-        return read(&blank_out(text));
+        return read(&replace_actions(text));
     }
-    // templates do not always say so in their names
-    if text.contains("{{") && parse(text).1.is_some() { read(&blank_out(text)) } else { read(text) }
+    // not every template is called `*.tmpl`
+    if text.contains("{{") && read_all(text).1.is_some() { read(&replace_actions(text)) } else { read(text) }
 }
 
-fn read(text: &str) -> Finds {
+fn read(text: &str) -> FoundImages {
     let mut finder = Finder::default();
-    let (documents, error) = parse(text);
+    let (documents, error) = read_all(text);
     for document in &documents {
         finder.document(document, 0);
     }
-    if let Some((line, message)) = error {
-        finder.undecide(format!("not YAML: {message}"), line, "read line by line instead");
-        finder.lines(text);
+    if let Some(error) = error {
+        finder.add_undecided(
+            format!("not YAML: {}", error.message),
+            error.line,
+            "only lines like `image: NAME` were read; fix the YAML, or list the images with IMAGES",
+        );
+        finder.read_lines(text);
     }
-    finder.finds
+    finder.found
 }
 
-/// Embedded documents are followed this deep.
-const DEEPEST_EMBEDDED: usize = 3;
+/// YAML inside of ConfigMaps inside of ConfigMaps is followed this deep.
+const MAX_EMBEDDED: usize = 3;
 
 #[derive(Default)]
 struct Finder {
-    finds: Finds,
-    /// Lines before the embedded document that is read now.
+    found: FoundImages,
+    /// The number of lines before the embedded document that is read now.
     offset: usize,
+    /// How many documents the one that is read now is embedded in.
     embedded: usize,
-    /// Whether the node is one of `containers`.
+    /// Whether the node is an item of `containers` or `initContainers`, or its `image`.
     in_container: bool,
 }
 
 impl Finder {
     fn document(&mut self, document: &Node, offset: usize) {
         self.offset = offset;
-        let carries_files = matches!(document.get("kind").and_then(Node::text), Some("ConfigMap" | "Secret"));
-        match &document.value {
-            Value::Map(entries) if carries_files => {
-                for (key, node) in entries {
-                    match key.as_str() {
+        let has_files = matches!(document.get("kind").and_then(Node::text), Some("ConfigMap" | "Secret"));
+        match &document.content {
+            Content::Map(entries) if has_files => {
+                for (key, node) in entries.iter() {
+                    let Some(key) = key.text() else { continue };
+                    match key {
                         "data" | "stringData" => self.files(node),
                         _ => self.node(key, node),
                     }
@@ -95,23 +101,26 @@ impl Finder {
         }
     }
 
-    /// The values of a ConfigMap: files, some of them YAML.
+    /// The values of a ConfigMap or Secret: files, some of them YAML.
     fn files(&mut self, data: &Node) {
-        let Value::Map(entries) = &data.value else { return };
-        for (key, node) in entries {
-            match &node.value {
-                Value::Scalar(text) if text.contains('\n') && self.embedded < DEEPEST_EMBEDDED => self.embedded(text, node.line - 1),
-                Value::Scalar(text) if is_image_key(key) => self.take(plausible(text), text, node.line),
+        for (key, node) in data.entries() {
+            match &node.content {
+                Content::Scalar(scalar) if scalar.text.contains('\n') && self.embedded < MAX_EMBEDDED => {
+                    self.embedded(&scalar.text, node.line - 1);
+                }
+                Content::Scalar(scalar) if key.text().is_some_and(is_image_key) => {
+                    self.add(parse_likely_image(&scalar.text), &scalar.text, node.line);
+                }
                 _ => {}
             }
         }
     }
 
-    /// A YAML text inside a scalar; what is no mapping or list at all is some other kind of file.
+    /// A YAML text inside a scalar. A text that is not YAML is some other kind of file.
     fn embedded(&mut self, text: &str, line: usize) {
         let before = self.offset;
         self.embedded += 1;
-        if let (documents, None) = parse(&blank_out(text)) {
+        if let (documents, None) = read_all(&replace_actions(text)) {
             for document in &documents {
                 self.document(document, before + line);
             }
@@ -121,47 +130,56 @@ impl Finder {
     }
 
     fn node(&mut self, key: &str, node: &Node) {
-        match &node.value {
-            Value::Map(entries) => {
-                self.assembled(node);
+        match &node.content {
+            Content::Map(entries) => {
+                self.parts_of_name(node);
                 self.environment(node);
                 self.patch(node);
-                for (key, value) in entries {
-                    let around = self.in_container;
-                    self.in_container = around && key == "image";
+                for (key, value) in entries.iter() {
+                    let Some(key) = key.text() else { continue };
+                    let outer = self.in_container;
+                    self.in_container = outer && key == "image";
                     self.node(key, value);
-                    self.in_container = around;
+                    self.in_container = outer;
                 }
             }
-            Value::List(items) => {
-                let around = std::mem::replace(&mut self.in_container, matches!(key, "containers" | "initContainers"));
-                for item in items {
+            Content::List(items) => {
+                let outer = std::mem::replace(&mut self.in_container, matches!(key, "containers" | "initContainers"));
+                for item in items.iter() {
                     self.node(key_of_items(key), item);
                 }
-                self.in_container = around;
+                self.in_container = outer;
             }
-            Value::Scalar(text) => self.scalar(key, text, node.line),
+            Content::Scalar(scalar) => self.scalar(key, &scalar.text, node.line),
         }
     }
 
     fn scalar(&mut self, key: &str, text: &str, line: usize) {
         if key == "image" {
-            self.take(named(text), text, line);
+            self.add(parse_image(text), text, line);
         } else if is_image_key(key) {
-            self.take(plausible(text), text, line);
+            self.add(parse_likely_image(text), text, line);
         } else if let Some((flag, value)) = text.split_once('=').filter(|(flag, _)| flag.starts_with('-')) {
             self.flag(flag, value, line);
-        } else if unmistakable(text) && !text.contains(HOLE) {
-            self.undecide(text.to_owned(), line, "reads like an image, but does not stand where images do");
+        } else if is_clearly_image(text) && !text.contains(PLACEHOLDER) {
+            self.add_undecided(
+                text.to_owned(),
+                line,
+                "looks like an image, but its field is not one for images: list it with IMAGES if it is one",
+            );
         }
     }
 
     /// `--sidecar-image=quay.io/a/b:1` among a container's arguments.
     fn flag(&mut self, flag: &str, value: &str, line: usize) {
         if flag.contains("image") {
-            self.take(plausible(value), value, line);
-        } else if unmistakable(value) {
-            self.undecide(value.to_owned(), line, "reads like an image, given to a flag that does not say so");
+            self.add(parse_likely_image(value), value, line);
+        } else if is_clearly_image(value) {
+            self.add_undecided(
+                value.to_owned(),
+                line,
+                "looks like an image, but the name of its flag does not contain `image`: list it with IMAGES if it is one",
+            );
         }
     }
 
@@ -169,9 +187,9 @@ impl Finder {
     fn environment(&mut self, node: &Node) {
         let (Some(name), Some(value)) = (node.get("name").and_then(Node::text), node.get("value")) else { return };
         if let Some(text) = value.text().filter(|_| name.to_ascii_uppercase().contains("IMAGE"))
-            && let Some(image) = plausible(text)
+            && let Some(image) = parse_likely_image(text)
         {
-            self.take(Some(image), text, value.line);
+            self.add(Some(image), text, value.line);
         }
     }
 
@@ -180,15 +198,15 @@ impl Finder {
         let (Some(path), Some(value)) = (node.get("path").and_then(Node::text), node.get("value")) else { return };
         let key = path.rsplit('/').next().unwrap_or_default();
         if let Some(text) = value.text().filter(|_| node.get("op").is_some() && is_image_key(key)) {
-            let around =
+            let outer =
                 std::mem::replace(&mut self.in_container, ["/containers/", "/initContainers/"].iter().any(|part| path.contains(part)));
-            self.take(named(text), text, value.line);
-            self.in_container = around;
+            self.add(parse_image(text), text, value.line);
+            self.in_container = outer;
         }
     }
 
     /// `{registry, repository, tag, digest}`, as values of charts and custom resources have them.
-    fn assembled(&mut self, node: &Node) {
+    fn parts_of_name(&mut self, node: &Node) {
         let part = |key: &str| node.get(key).and_then(Node::text).map(str::trim).filter(|text| !text.is_empty() && *text != "null");
         let Some(repository) = part("repository") else { return };
         let version = match (part("tag"), part("digest")) {
@@ -200,47 +218,51 @@ impl Finder {
         let registry = part("registry").map(|host| format!("{host}/")).unwrap_or_default();
         let text = format!("{registry}{repository}{version}");
         let line = node.get("repository").map_or(node.line, |node| node.line);
-        self.take(named(&text), &text, line);
+        self.add(parse_image(&text), &text, line);
     }
 
-    fn take(&mut self, image: Option<Reference>, text: &str, line: usize) {
+    fn add(&mut self, image: Option<Reference>, text: &str, line: usize) {
         match image {
-            _ if text.contains(HOLE) => self.undecide(text.to_owned(), line, "only known when the template is rendered"),
+            _ if text.contains(PLACEHOLDER) => {
+                self.add_undecided(text.to_owned(), line, "known only when the template is rendered: list the image with IMAGES")
+            }
             Some(image) => {
-                let found = Found { image, line: line + self.offset, in_container: self.in_container };
-                if !self.finds.images.contains(&found) {
-                    self.finds.images.push(found);
+                let entry = FoundImage { image, line: line + self.offset, in_container: self.in_container };
+                if !self.found.images.contains(&entry) {
+                    self.found.images.push(entry);
                 }
             }
             None if text.is_empty() || ["null", "~", "true", "false"].contains(&text) => {}
-            None if plausible_words(text) => self.undecide(text.to_owned(), line, "not an image name"),
+            None if is_single_word(text) => {
+                self.add_undecided(text.to_owned(), line, "not a valid image name: fix it, or remove it if it is none")
+            }
             None => {}
         }
     }
 
-    fn undecide(&mut self, text: String, line: usize, why: &str) {
-        let undecided = Undecided { text, line: line + self.offset, why: why.to_owned() };
-        if !self.finds.undecided.contains(&undecided) {
-            self.finds.undecided.push(undecided);
+    fn add_undecided(&mut self, text: String, line: usize, why: &str) {
+        let undecided = UndecidedText { text, line: line + self.offset, why: why.to_owned() };
+        if !self.found.undecided.contains(&undecided) {
+            self.found.undecided.push(undecided);
         }
     }
 
-    /// The last resort for a file that is no YAML: `image: x` on a line.
-    fn lines(&mut self, text: &str) {
+    /// The last resort for a file that is not YAML: lines like `image: NAME`.
+    fn read_lines(&mut self, text: &str) {
         self.offset = 0;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim().trim_start_matches("- ");
             if let Some((key, value)) = line.split_once(':').filter(|_| !line.starts_with('#')) {
                 let value = value.split(" #").next().unwrap_or("").trim().trim_matches(['"', '\'', ',']);
                 if is_image_key(key.trim().trim_matches(['"', '\''])) {
-                    self.take(plausible(value), value, number + 1);
+                    self.add(parse_likely_image(value), value, number + 1);
                 }
             }
         }
     }
 }
 
-/// Whether a key says that its value is an image: `image`, `initImage`, `sidecar-image`, `SANDBOX_IMAGE`.
+/// Whether the name of a key ends in `image`: `image`, `initImage`, `sidecar-image`, `SANDBOX_IMAGE`.
 fn is_image_key(key: &str) -> bool {
     key.len() >= 5 && key.is_char_boundary(key.len() - 5) && key[key.len() - 5..].eq_ignore_ascii_case("image")
 }
@@ -250,8 +272,8 @@ fn key_of_items(key: &str) -> &str {
     if key.len() >= 6 && is_image_key(&key[..key.len() - 1]) && key.ends_with('s') { "listed-image" } else { "" }
 }
 
-/// A single word: worth telling the user about. Sentences under an `image` key are descriptions.
-fn plausible_words(text: &str) -> bool {
+/// Whether a text is a single word, and so worth reporting. Sentences in an `image` field are descriptions.
+fn is_single_word(text: &str) -> bool {
     !text.contains(char::is_whitespace) && text.len() < 300
 }
 
@@ -259,13 +281,13 @@ fn plausible_words(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn images(finds: &Finds) -> Vec<String> {
-        finds.images.iter().map(|found| format!("{}:{}", found.line, found.image.familiar())).collect()
+    fn images(found: &FoundImages) -> Vec<String> {
+        found.images.iter().map(|entry| format!("{}:{}", entry.line, entry.image.familiar())).collect()
     }
 
     #[test]
     fn images_are_found_wherever_they_stand() {
-        for (name, text, want) in [
+        for (name, text, expected) in [
             (
                 "pod",
                 "kind: Pod\nspec:\n  containers:\n  - name: a\n    image: nginx\n  initContainers:\n  - {image: 'busybox:1'}\n",
@@ -306,16 +328,16 @@ mod tests {
             ),
             ("comments and words", "# image: no:1\nparameter: image\ndefaultImage: false\nimagePullPolicy: Always\n", vec![]),
         ] {
-            assert_eq!(images(&in_manifests(text, false)), want, "{name}");
+            assert_eq!(images(&find_in_manifests(text, false)), expected, "{name}");
         }
     }
 
     #[test]
-    fn what_cannot_be_decided_is_told() {
-        let finds = in_manifests("image: \"{{ .Repo }}/a:1\"\nb: quay.io/a/b:2\n", true);
-        assert_eq!(images(&finds), Vec::<String>::new());
+    fn what_cannot_be_decided_is_reported() {
+        let found = find_in_manifests("image: \"{{ .Repo }}/a:1\"\nb: quay.io/a/b:2\n", true);
+        assert_eq!(images(&found), Vec::<String>::new());
         assert_eq!(
-            finds.undecided.iter().map(|one| (one.line, one.text.as_str())).collect::<Vec<_>>(),
+            found.undecided.iter().map(|text| (text.line, text.text.as_str())).collect::<Vec<_>>(),
             [(1, "TEMPLATED/a:1"), (2, "quay.io/a/b:2")]
         );
     }
@@ -323,14 +345,14 @@ mod tests {
     #[test]
     fn templates_are_read_between_their_actions() {
         let text = "{{ if .Enabled }}\nspec:\n  containers:\n  - image: a:1\n    args: [{{ .Args }}]\n{{ end }}\n";
-        assert_eq!(images(&in_manifests(text, true)), ["4:a:1"]);
-        assert_eq!(in_manifests(text, false), in_manifests(text, true));
+        assert_eq!(images(&find_in_manifests(text, true)), ["4:a:1"]);
+        assert_eq!(find_in_manifests(text, false), find_in_manifests(text, true));
     }
 
     #[test]
     fn broken_yaml_is_read_line_by_line() {
-        let finds = in_manifests("a: [\nspec:\n  - image: quay.io/a/b:1\n", false);
-        assert_eq!(images(&finds), ["3:quay.io/a/b:1"]);
-        assert!(finds.undecided[0].text.starts_with("not YAML"));
+        let found = find_in_manifests("a: [\nspec:\n  - image: quay.io/a/b:1\n", false);
+        assert_eq!(images(&found), ["3:quay.io/a/b:1"]);
+        assert!(found.undecided[0].text.starts_with("not YAML"));
     }
 }

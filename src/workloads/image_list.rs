@@ -2,29 +2,33 @@
 
 use std::collections::BTreeSet;
 
-use super::image_finder::{Finds, Found, Undecided};
-use super::reference::named;
+use super::image_finder::{FoundImage, FoundImages, UndecidedText};
+use super::reference::parse_image;
 use crate::image::Reference;
 
-/// Reads a list: one image a line, `#` comments, quotes and a trailing comma forgiven.
-pub fn parse(text: &str) -> Finds {
-    let mut finds = Finds::default();
+/// Reads a list: one image per line. Comments (`#`), quotes and a trailing comma are allowed.
+pub fn parse(text: &str) -> FoundImages {
+    let mut found = FoundImages::default();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim().trim_end_matches(',').trim_matches(['"', '\'', ' ']);
         if line.is_empty() {
             continue;
         }
-        match named(line) {
-            Some(image) => finds.images.push(Found { image, line: number + 1, in_container: false }),
+        match parse_image(line) {
+            Some(image) => found.images.push(FoundImage { image, line: number + 1, in_container: false }),
             None => {
-                finds.undecided.push(Undecided { text: line.to_owned(), line: number + 1, why: "not an image name".to_owned() });
+                found.undecided.push(UndecidedText {
+                    text: line.to_owned(),
+                    line: number + 1,
+                    why: "not a valid image name: write one image per line".to_owned(),
+                });
             }
         }
     }
-    finds
+    found
 }
 
-/// Images that are not wanted, by name; `*` stands for any text without `/`, `**` for any text.
+/// The images of ignore lists, by name or pattern: `*` matches any text without `/`, `**` any text.
 #[derive(Debug, Clone, Default)]
 pub struct Ignore {
     names: BTreeSet<Reference>,
@@ -32,16 +36,16 @@ pub struct Ignore {
 }
 
 impl Ignore {
-    /// Adds the lines of an ignore file. What is neither a name nor a pattern is given back: line number and text.
+    /// Adds the lines of an ignore file. Returns the lines that are neither a name nor a pattern: number (from 1) and text.
     pub fn add(&mut self, text: &str) -> Vec<(usize, String)> {
-        let mut wrong = Vec::new();
+        let mut invalid = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or("").trim();
             if line.is_empty() {
                 continue;
             }
             if !line.contains('*')
-                && let Some(name) = named(line)
+                && let Some(name) = parse_image(line)
             {
                 self.names.insert(name);
             } else if line.contains('*')
@@ -49,14 +53,14 @@ impl Ignore {
             {
                 self.patterns.push(glob.compile_matcher());
             } else {
-                wrong.push((number + 1, line.to_owned()));
+                invalid.push((number + 1, line.to_owned()));
             }
         }
-        wrong
+        invalid
     }
 
-    /// Whether the image is not wanted.
-    pub fn has(&self, image: &Reference) -> bool {
+    /// Whether the image is ignored.
+    pub fn matches(&self, image: &Reference) -> bool {
         self.names.contains(image)
             || self.patterns.iter().any(|pattern| pattern.is_match(image.to_string()) || pattern.is_match(image.familiar()))
     }
@@ -68,10 +72,10 @@ mod tests {
 
     #[test]
     fn lists_are_read_line_by_line() {
-        let finds = parse("# kubernetes\n\"quay.io/a/b:1\",\n  calico/cni:v3 # net\nnot an image\n\nnginx");
-        let read: Vec<_> = finds.images.iter().map(|found| (found.line, found.image.familiar())).collect();
+        let found = parse("# kubernetes\n\"quay.io/a/b:1\",\n  calico/cni:v3 # net\nnot an image\n\nnginx");
+        let read: Vec<_> = found.images.iter().map(|entry| (entry.line, entry.image.familiar())).collect();
         assert_eq!(read, [(2, "quay.io/a/b:1".to_owned()), (3, "calico/cni:v3".to_owned()), (6, "nginx:latest".to_owned())]);
-        assert_eq!(finds.undecided[0].line, 4);
+        assert_eq!(found.undecided[0].line, 4);
     }
 
     #[test]
@@ -85,7 +89,7 @@ mod tests {
             ("quay.io/calico/x/y:v1", false),
             ("gcr.io/a/b/c:1", true),
         ] {
-            assert_eq!(ignore.has(&name.parse().unwrap()), ignored, "{name}");
+            assert_eq!(ignore.matches(&name.parse().unwrap()), ignored, "{name}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Kustomizations: which files each one brings together, and which images it puts in the place of others.
+//! Kustomizations: the files that each one uses, and the images that it replaces. Follows kustomize 5 without running it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Component, Path, PathBuf};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::image_finder::{Finds, Found, Undecided, in_manifests};
-use super::yaml::{Node, Value, parse};
+use super::image_finder::{FoundImage, FoundImages, UndecidedText, find_in_manifests};
 use crate::image::Reference;
+use crate::yaml::{Content, Node, read_all};
 
-/// What a `kustomization.yaml` says of images.
+/// The fields of a `kustomization.yaml` that matter for images.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kustomization {
-    /// Files and directories that it takes in: resources, bases, patches.
+    /// Files and directories: `resources`, `bases`, `crds`, and the files of patches.
     resources: Vec<Resource>,
-    /// Components: what they make of images, they make of all resources.
+    /// `components`: their `images:` apply to all resources, not only to their own.
     components: Vec<Resource>,
     /// Its `images:`.
     images: Vec<Replacement>,
@@ -31,66 +31,72 @@ struct Resource {
 /// One of `images:`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Replacement {
-    /// A pattern, as kustomize takes it for one.
+    /// A regular expression for the name, as in kustomize.
     name: String,
     new_name: Option<String>,
     new_tag: Option<String>,
     digest: Option<String>,
 }
 
-/// The names under which `kustomize` looks for one.
+/// The file names that kustomize reads.
 pub const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// Overlays on overlays are followed this deep.
-const DEEPEST: usize = 32;
+/// Overlays of overlays are followed this deep.
+const MAX_DEPTH: usize = 32;
 
-/// What is not followed, and what to do about it.
+/// Fields that are not followed, and what to do about it.
 const NOT_FOLLOWED: [(&str, &str); 6] = [
-    ("helmCharts", "a chart in a kustomization is not rendered: make it an APP"),
-    ("helmChartInflationGenerator", "a chart in a kustomization is not rendered: make it an APP"),
-    ("generators", "what a generator makes is not followed: list its images with IMAGES"),
-    ("transformers", "what a transformer makes of images is not followed: list them with IMAGES"),
-    ("replacements", "what replacements make of images is not followed: list them with IMAGES"),
-    ("vars", "what variables make of images is not followed: list them with IMAGES"),
+    ("helmCharts", "charts in a kustomization are not rendered: add the chart with APP"),
+    ("helmChartInflationGenerator", "charts in a kustomization are not rendered: add the chart with APP"),
+    ("generators", "generators are not run: list the images of their resources with IMAGES"),
+    ("transformers", "transformers are not run: list the images that they set with IMAGES"),
+    ("replacements", "replacements are not carried out: list the images that they set with IMAGES"),
+    ("vars", "variables are not replaced: list the images that they set with IMAGES"),
 ];
 
-/// Reads a `kustomization.yaml`. Images of patches that stand in it are its own.
-pub fn read(text: &str) -> Finds {
-    let (documents, error) = parse(text);
-    let mut finds = Finds::default();
-    if let Some((line, message)) = error {
-        finds.undecided.push(Undecided { text: message, line, why: "not YAML".to_owned() });
+/// Reads a `kustomization.yaml`. The images of inline patches are listed as its own.
+pub fn read(text: &str) -> FoundImages {
+    let (documents, error) = read_all(text);
+    let mut found = FoundImages::default();
+    if let Some(error) = error {
+        found.undecided.push(UndecidedText {
+            text: error.message,
+            line: error.line,
+            why: "not YAML, the rest of the file is not read: fix it".to_owned(),
+        });
     }
     let mut kustomization = Kustomization::default();
     for document in &documents {
         kustomization.resources.extend(["resources", "bases", "crds"].iter().flat_map(|key| list(document, key)).filter_map(resource));
         kustomization.components.extend(list(document, "components").filter_map(resource));
-        patches(document, &mut kustomization, &mut finds);
+        read_patches(document, &mut kustomization, &mut found);
         kustomization.images.extend(list(document, "images").filter_map(replacement));
         let remote = ["resources", "bases", "components"].iter().flat_map(|key| list(document, key));
         let remote = remote.filter(|node| node.text().is_some_and(is_remote));
-        finds.undecided.extend(remote.map(|node| undecided(node, "a resource from elsewhere is not looked into: bring it along")));
+        found
+            .undecided
+            .extend(remote.map(|node| undecided(node, "remote resources are not read: copy it into the image and name the copy")));
         for (key, why) in NOT_FOLLOWED {
-            finds.undecided.extend(list(document, key).map(|node| undecided(node, why)));
+            found.undecided.extend(list(document, key).map(|node| undecided(node, why)));
         }
         let suffixed = list(document, "images").filter(|node| node.get("tagSuffix").is_some());
-        finds.undecided.extend(suffixed.map(|node| undecided(node, "versions of kustomize differ in `tagSuffix`: write `newTag`")));
+        found.undecided.extend(suffixed.map(|node| undecided(node, "versions of kustomize differ in `tagSuffix`: write `newTag` instead")));
     }
-    finds.kustomization = Some(kustomization);
-    finds
+    found.kustomization = Some(kustomization);
+    found
 }
 
-/// Patches: files, and texts that stand in the kustomization itself.
-fn patches(document: &Node, kustomization: &mut Kustomization, finds: &mut Finds) {
+/// Reads the patches: files, and inline texts.
+fn read_patches(document: &Node, kustomization: &mut Kustomization, found: &mut FoundImages) {
     let merges = list(document, "patchesStrategicMerge");
     let others = list(document, "patches").chain(list(document, "patchesJson6902"));
     let others = others.flat_map(|node| [node.get("path"), node.get("patch")]).flatten();
     for node in merges.chain(others) {
         match node.text() {
             Some(text) if text.trim().contains(['\n', '{', '[']) => {
-                let inner = in_manifests(text, false);
-                finds.images.extend(inner.images.into_iter().map(|found| Found { line: found.line + node.line - 1, ..found }));
-                finds.undecided.extend(inner.undecided.into_iter().map(|one| Undecided { line: one.line + node.line - 1, ..one }));
+                let inner = find_in_manifests(text, false);
+                found.images.extend(inner.images.into_iter().map(|entry| FoundImage { line: entry.line + node.line - 1, ..entry }));
+                found.undecided.extend(inner.undecided.into_iter().map(|text| UndecidedText { line: text.line + node.line - 1, ..text }));
             }
             _ => kustomization.resources.extend(resource(node)),
         }
@@ -101,14 +107,14 @@ fn resource(node: &Node) -> Option<Resource> {
     node.text().map(|path| Resource { path: path.to_owned(), line: node.line })
 }
 
-fn undecided(node: &Node, why: &str) -> Undecided {
+fn undecided(node: &Node, why: &str) -> UndecidedText {
     let text = node.text().or_else(|| node.get("name")?.text()).unwrap_or_default();
-    Undecided { text: text.to_owned(), line: node.line, why: why.to_owned() }
+    UndecidedText { text: text.to_owned(), line: node.line, why: why.to_owned() }
 }
 
 fn list<'a>(document: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
-    match document.get(key).map(|node| &node.value) {
-        Some(Value::List(nodes)) => nodes.as_slice(),
+    match document.get(key).map(|node| &node.content) {
+        Some(Content::List(nodes)) => nodes.as_slice(),
         _ => &[],
     }
     .iter()
@@ -124,13 +130,13 @@ fn is_remote(resource: &str) -> bool {
 }
 
 impl Replacement {
-    /// What is in the place of `image`, if this is about it. The name is a pattern for the image as it is written; where it fits only
-    /// the full name, which may not be written so, the image itself stays too.
+    /// The images that replace `image`; `None` if the name does not match. kustomize matches the name as written in the manifest, which is
+    /// not known any more: if only the full name matches, the image itself is kept too.
     fn replace(&self, image: &Reference) -> Option<Vec<Reference>> {
         let pattern = Regex::new(&format!("^(?:{})(?:@sha256:[a-f0-9]{{64}})?(?::[a-zA-Z0-9_.{{}}-]*)?$", self.name)).ok()?;
         let own: Option<Reference> = self.name.parse().ok();
         let full = image.to_string();
-        let bare = full.strip_prefix(&format!("{}/{}", image.registry(), image.repository())).unwrap_or_default();
+        let version_of_image = full.strip_prefix(&format!("{}/{}", image.registry(), image.repository())).unwrap_or_default();
         let (as_written, in_full) = (pattern.is_match(&image.familiar()), pattern.is_match(&full));
         if !as_written && !in_full && own.is_none_or(|own| (own.registry(), own.repository()) != (image.registry(), image.repository())) {
             return None;
@@ -138,8 +144,8 @@ impl Replacement {
         let version = match (&self.new_tag, &self.digest) {
             (tag, Some(digest)) => format!("{}@{digest}", tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default()),
             (Some(tag), None) => format!(":{tag}"),
-            // without a new version it keeps its own
-            (None, None) => bare.to_owned(),
+            // without a new version the image keeps its own
+            (None, None) => version_of_image.to_owned(),
         };
         let name = self.new_name.clone().unwrap_or_else(|| format!("{}/{}", image.registry(), image.repository()));
         let replaced: Reference = format!("{name}{version}").parse().ok()?;
@@ -147,39 +153,44 @@ impl Replacement {
     }
 }
 
-/// Gives the files that kustomizations bring together the images that they have then.
+/// Replaces the images of each file by those that the kustomizations which use it make of them.
 ///
-/// A file that two overlays use has the images of both. Files that no kustomization uses stay as they are.
-pub fn apply(files: &mut BTreeMap<PathBuf, Finds>) {
+/// A file that two overlays use has the images of both. Files that no kustomization uses are left alone.
+pub fn apply(files: &mut BTreeMap<PathBuf, FoundImages>) {
     let dirs: BTreeMap<PathBuf, (PathBuf, Kustomization)> =
-        files.iter().filter_map(|(path, finds)| Some((path.parent()?.to_owned(), (path.clone(), finds.kustomization.clone()?)))).collect();
-    let named = |(dir, (_, one)): (&PathBuf, &(PathBuf, Kustomization))| {
-        one.resources.iter().chain(&one.components).map(|resource| beside(dir, &resource.path)).collect::<Vec<_>>()
+        files.iter().filter_map(|(path, found)| Some((path.parent()?.to_owned(), (path.clone(), found.kustomization.clone()?)))).collect();
+    let used = |(dir, (_, kustomization)): (&PathBuf, &(PathBuf, Kustomization))| {
+        kustomization
+            .resources
+            .iter()
+            .chain(&kustomization.components)
+            .map(|resource| resource_path(dir, &resource.path))
+            .collect::<Vec<_>>()
     };
-    let inner: BTreeSet<PathBuf> = dirs.iter().flat_map(named).filter(|path| dirs.contains_key(path)).collect();
-    missing(&dirs, files);
-    let mut made: BTreeMap<PathBuf, Vec<Found>> = BTreeMap::new();
+    let inner: BTreeSet<PathBuf> = dirs.iter().flat_map(used).filter(|path| dirs.contains_key(path)).collect();
+    report_missing(&dirs, files);
+    let mut built: BTreeMap<PathBuf, Vec<FoundImage>> = BTreeMap::new();
     for dir in dirs.keys().filter(|dir| !inner.contains(*dir)) {
-        for (path, found) in (Build { dirs: &dirs, files }).dir(dir, 0) {
-            let all = made.entry(path).or_default();
-            if !all.contains(&found) {
-                all.push(found);
+        for (path, entry) in (Build { dirs: &dirs, files }).dir(dir, 0) {
+            let all = built.entry(path).or_default();
+            if !all.contains(&entry) {
+                all.push(entry);
             }
         }
     }
-    for (path, images) in made {
+    for (path, images) in built {
         files.entry(path).or_default().images = images;
     }
 }
 
-/// Tells the resources that are not there, without which no kustomization is built.
-fn missing(dirs: &BTreeMap<PathBuf, (PathBuf, Kustomization)>, files: &mut BTreeMap<PathBuf, Finds>) {
+/// Reports resources that do not exist: kustomize fails without them.
+fn report_missing(dirs: &BTreeMap<PathBuf, (PathBuf, Kustomization)>, files: &mut BTreeMap<PathBuf, FoundImages>) {
     for (dir, (file, kustomization)) in dirs {
-        for resource in kustomization.resources.iter().chain(&kustomization.components).filter(|one| !is_remote(&one.path)) {
-            let path = beside(dir, &resource.path);
+        for resource in kustomization.resources.iter().chain(&kustomization.components).filter(|resource| !is_remote(&resource.path)) {
+            let path = resource_path(dir, &resource.path);
             if !files.contains_key(&path) && !dirs.contains_key(&path) {
-                let why = "no such file or kustomization in the image".to_owned();
-                let undecided = Undecided { text: resource.path.clone(), line: resource.line, why };
+                let why = "no such file or kustomization in the image: copy it there, or remove it from the kustomization".to_owned();
+                let undecided = UndecidedText { text: resource.path.clone(), line: resource.line, why };
                 files.entry(file.clone()).or_default().undecided.push(undecided);
             }
         }
@@ -188,21 +199,21 @@ fn missing(dirs: &BTreeMap<PathBuf, (PathBuf, Kustomization)>, files: &mut BTree
 
 struct Build<'a> {
     dirs: &'a BTreeMap<PathBuf, (PathBuf, Kustomization)>,
-    files: &'a BTreeMap<PathBuf, Finds>,
+    files: &'a BTreeMap<PathBuf, FoundImages>,
 }
 
 impl Build<'_> {
-    /// The images of what the kustomization in a directory gives, each with the file that has it.
-    fn dir(&self, dir: &Path, depth: usize) -> Vec<(PathBuf, Found)> {
-        let Some((file, kustomization)) = self.dirs.get(dir).filter(|_| depth < DEEPEST) else { return Vec::new() };
+    /// The images of what the kustomization in a directory builds, each with the file that names it.
+    fn dir(&self, dir: &Path, depth: usize) -> Vec<(PathBuf, FoundImage)> {
+        let Some((file, kustomization)) = self.dirs.get(dir).filter(|_| depth < MAX_DEPTH) else { return Vec::new() };
         let mut all = self.file(file);
-        for path in kustomization.resources.iter().map(|resource| beside(dir, &resource.path)) {
+        for path in kustomization.resources.iter().map(|resource| resource_path(dir, &resource.path)) {
             match self.files.contains_key(&path) {
                 true => all.extend(self.file(&path)),
                 false => all.extend(self.dir(&path, depth + 1)),
             }
         }
-        for path in kustomization.components.iter().map(|resource| beside(dir, &resource.path)) {
+        for path in kustomization.components.iter().map(|resource| resource_path(dir, &resource.path)) {
             all.extend(self.dir(&path, depth + 1));
             if let Some((_, component)) = self.dirs.get(&path) {
                 all = replaced(all, &component.images);
@@ -211,25 +222,25 @@ impl Build<'_> {
         replaced(all, &kustomization.images)
     }
 
-    fn file(&self, path: &Path) -> Vec<(PathBuf, Found)> {
-        self.files.get(path).into_iter().flat_map(|finds| &finds.images).map(|found| (path.to_owned(), found.clone())).collect()
+    fn file(&self, path: &Path) -> Vec<(PathBuf, FoundImage)> {
+        self.files.get(path).into_iter().flat_map(|found| &found.images).map(|entry| (path.to_owned(), entry.clone())).collect()
     }
 }
 
-/// The images after `images:`; the last one that is about an image counts, as each sees what the one before made of it.
-fn replaced(mut all: Vec<(PathBuf, Found)>, images: &[Replacement]) -> Vec<(PathBuf, Found)> {
+/// The images after `images:`. The replacements apply one after the other, each to the result of the one before.
+fn replaced(mut all: Vec<(PathBuf, FoundImage)>, images: &[Replacement]) -> Vec<(PathBuf, FoundImage)> {
     for replacement in images {
-        let one = |(path, found): (PathBuf, Found)| match replacement.replace(&found.image).filter(|_| found.in_container) {
-            Some(names) => names.into_iter().map(|image| (path.clone(), Found { image, ..found.clone() })).collect(),
-            None => vec![(path, found)],
+        let replace = |(path, entry): (PathBuf, FoundImage)| match replacement.replace(&entry.image).filter(|_| entry.in_container) {
+            Some(names) => names.into_iter().map(|image| (path.clone(), FoundImage { image, ..entry.clone() })).collect(),
+            None => vec![(path, entry)],
         };
-        all = all.into_iter().flat_map(one).collect();
+        all = all.into_iter().flat_map(replace).collect();
     }
     all
 }
 
-/// The path of a resource, relative to the directory of its kustomization.
-fn beside(dir: &Path, resource: &str) -> PathBuf {
+/// The path of a resource that is named relative to the directory of its kustomization.
+fn resource_path(dir: &Path, resource: &str) -> PathBuf {
     let mut path = dir.to_owned();
     for component in Path::new(resource).components() {
         match component {
@@ -249,14 +260,14 @@ mod tests {
         let is_kustomization = |path: &Path| FILE_NAMES.iter().any(|name| path.file_name() == Some(name.as_ref()));
         let find = |(path, text): &(&str, &str)| {
             let path = PathBuf::from(path);
-            let finds = if is_kustomization(&path) { read(text) } else { in_manifests(text, false) };
-            (path, finds)
+            let found = if is_kustomization(&path) { read(text) } else { find_in_manifests(text, false) };
+            (path, found)
         };
-        let mut finds: BTreeMap<PathBuf, Finds> = files.iter().map(find).collect();
-        apply(&mut finds);
-        finds
+        let mut found: BTreeMap<PathBuf, FoundImages> = files.iter().map(find).collect();
+        apply(&mut found);
+        found
             .iter()
-            .flat_map(|(path, finds)| finds.images.iter().map(move |found| format!("{} {}", path.display(), found.image.familiar())))
+            .flat_map(|(path, found)| found.images.iter().map(move |entry| format!("{} {}", path.display(), entry.image.familiar())))
             .collect()
     }
 
@@ -289,8 +300,8 @@ mod tests {
     }
 
     #[test]
-    fn overlays_lie_over_bases() {
-        let found = images(&[
+    fn overlays_apply_to_bases() {
+        let entry = images(&[
             ("web/base/kustomization.yaml", "resources: [d.yaml]\nimages: [{name: nginx, newName: mine}]\n"),
             ("web/base/d.yaml", "containers: [{image: 'nginx:1'}]\n"),
             ("web/one/kustomization.yml", "resources: [../base, ./more.yaml]\nimages: [{name: mine, newTag: one}]\n"),
@@ -306,12 +317,12 @@ mod tests {
             "web/one/more.yaml redis:1",
             "web/two/p.yaml patched:1",
         ];
-        assert_eq!(found, expected);
+        assert_eq!(entry, expected);
     }
 
     #[test]
     fn patches_name_images_wherever_they_stand() {
-        let found = images(&[
+        let entry = images(&[
             ("d.yaml", "containers: [{image: 'nginx:1'}]\n"),
             ("j.yaml", "- {op: replace, path: /spec/containers/0/image, value: 'file:1'}\n"),
             (
@@ -319,24 +330,24 @@ mod tests {
                 "resources: [d.yaml]\npatchesJson6902: [{path: j.yaml}]\npatches:\n- patch: |-\n    kind: Pod\n    spec: {containers: [{image: 'inline:1'}]}\n- patch: '[{op: add, path: /spec/containers/0/image, value: \"json:1\"}]'\nimages: [{name: inline, newTag: two}]\n",
             ),
         ]);
-        assert_eq!(found, ["d.yaml nginx:1", "j.yaml file:1", "kustomization.yaml inline:two", "kustomization.yaml json:1"]);
+        assert_eq!(entry, ["d.yaml nginx:1", "j.yaml file:1", "kustomization.yaml inline:two", "kustomization.yaml json:1"]);
     }
 
     #[test]
     fn components_change_all_and_custom_resources_stay() {
-        let found = images(&[
+        let entry = images(&[
             ("d.yaml", "containers: [{image: 'nginx:1'}]\nspec: {image: 'nginx:1'}\n"),
             ("kustomization.yaml", "resources: [d.yaml]\ncomponents: [c]\n"),
             ("c/kustomization.yaml", "kind: Component\nimages: [{name: nginx, newTag: c}]\n"),
         ]);
-        assert_eq!(found, ["d.yaml nginx:c", "d.yaml nginx:1"]);
+        assert_eq!(entry, ["d.yaml nginx:c", "d.yaml nginx:1"]);
     }
 
     #[test]
-    fn what_lies_elsewhere_is_told_and_rings_end() {
-        let finds = read("resources:\n- https://example.com/x?ref=1\n- a.yaml\nhelmCharts:\n- name: web\n");
-        let told: Vec<_> = finds.undecided.iter().map(|one| (one.line, one.text.as_str())).collect();
-        assert_eq!(told, [(2, "https://example.com/x?ref=1"), (5, "web")]);
+    fn remote_resources_are_reported_and_cycles_end() {
+        let found = read("resources:\n- https://example.com/x?ref=1\n- a.yaml\nhelmCharts:\n- name: web\n");
+        let reported: Vec<_> = found.undecided.iter().map(|text| (text.line, text.text.as_str())).collect();
+        assert_eq!(reported, [(2, "https://example.com/x?ref=1"), (5, "web")]);
         images(&[
             ("a/kustomization.yaml", "resources: [../b, .]\n"),
             ("b/kustomization.yaml", "resources: [../a]\n"),

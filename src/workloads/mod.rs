@@ -1,5 +1,5 @@
-//! The container images that a cluster will run: finds them in manifests and lists, fetches them, and lays them into the
-//! workloads manifest of a cluster image.
+//! The container images that a cluster runs. Finds them in Kubernetes manifests, kustomizations and image lists, fetches them, and lists
+//! them in the workloads manifest of a cluster image.
 
 mod artifact;
 mod candidate_files;
@@ -15,14 +15,13 @@ mod required_images;
 mod sealer_convert;
 mod sealer_registry;
 mod template;
-mod yaml;
 
 pub use artifact::Workloads;
-pub use candidate_files::{Kind, app_of};
+pub use candidate_files::{FileKind, app_of};
 pub use fetch::{Fetched, Sources};
 pub use image_archive::ImageArchive;
 pub use image_blobs::{Blobs, gather};
-pub use image_finder::{Finds, Found, Undecided, in_manifests};
-pub use required_images::{Asked, Doubt, Place, RequiredImages};
-pub use sealer_convert::adopt;
-pub use sealer_registry::{Tags, is_tag, tags, workloads_of};
+pub use image_finder::{FoundImage, FoundImages, UndecidedText, find_in_manifests};
+pub use required_images::{RequiredBy, RequiredImages, SourceLocation, UndecidedImage};
+pub use sealer_convert::convert_sealer_image;
+pub use sealer_registry::{RegistryTags, is_tag_path, read_tags, workloads_of};

@@ -1,9 +1,9 @@
-//! Which texts name a container image.
+//! Which texts in a manifest name a container image.
 
 use crate::image::Reference;
 
-/// The image that `text` names where nothing but an image can stand: `nginx` is enough.
-pub fn named(text: &str) -> Option<Reference> {
+/// Parses a text in a field that holds nothing but images: `nginx` is enough.
+pub fn parse_image(text: &str) -> Option<Reference> {
     let text = text.trim();
     if text.is_empty() || text.contains(char::is_whitespace) || text.contains("://") {
         return None;
@@ -11,17 +11,17 @@ pub fn named(text: &str) -> Option<Reference> {
     text.parse().ok()
 }
 
-/// The image that `text` names where other texts are likely too: it must have a tag or digest, or a registry's host.
-pub fn plausible(text: &str) -> Option<Reference> {
-    let name = named(text)?;
+/// Parses a text in a field that may hold something else: a tag, a digest or the host of a registry is required.
+pub fn parse_likely_image(text: &str) -> Option<Reference> {
+    let name = parse_image(text)?;
     let (path, last) = text.trim().rsplit_once('/').unwrap_or(("", text.trim()));
     let versioned = last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| !tag.is_empty() && !is_port(path, tag));
     (versioned || has_host(text)).then_some(name)
 }
 
-/// Whether `text` reads like nothing else than an image: a registry's host, a repository, and a tag or digest.
-pub fn unmistakable(text: &str) -> bool {
-    has_host(text) && named(text).is_some() && text.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+/// Whether a text in any field can only be an image: it has the host of a registry, a repository, and a tag or digest.
+pub fn is_clearly_image(text: &str) -> bool {
+    has_host(text) && parse_image(text).is_some() && text.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 
 /// `host:5000` without a path is an address, not an image.
@@ -38,8 +38,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_told_from_other_texts() {
-        for (text, is_named, is_plausible, is_unmistakable) in [
+    fn images_are_distinguished_from_other_texts() {
+        for (text, in_image_field, likely, clearly) in [
             ("nginx", true, false, false),
             ("nginx:1.25", true, true, false),
             ("calico/cni:v3.22.1", true, true, false),
@@ -54,9 +54,9 @@ mod tests {
             ("", false, false, false),
             ("a/UPPER:1", false, false, false),
         ] {
-            assert_eq!(named(text).is_some(), is_named, "named {text}");
-            assert_eq!(plausible(text).is_some(), is_plausible, "plausible {text}");
-            assert_eq!(unmistakable(text), is_unmistakable, "unmistakable {text}");
+            assert_eq!(parse_image(text).is_some(), in_image_field, "{text} in a field for images");
+            assert_eq!(parse_likely_image(text).is_some(), likely, "{text} in a field that is likely for images");
+            assert_eq!(is_clearly_image(text), clearly, "{text} in any field");
         }
     }
 }

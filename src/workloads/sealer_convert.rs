@@ -1,5 +1,5 @@
-//! Images made by Sealer, as sealift runs them: the container images in the tree of their layers become a workloads manifest like
-//! that of our own, so that all that comes after knows one way only.
+//! Converts images made by Sealer: the container images in the registry directory of their layers become a workloads manifest, as in images
+//! of sealift, so that nothing else has to know Sealer's format.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -9,32 +9,32 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType, 
 
 use super::artifact::Workloads;
 use super::image_blobs::gather;
-use super::sealer_registry::{Origins, Tags, blob_at, is_of_tree};
+use super::sealer_registry::{OriginalNames, RegistryTags, blob_at, is_in_registry};
 use crate::error::Failure;
 use crate::events::{Context, Unit};
 use crate::image::{Blob, Content, Digest, Reference, media_type_of};
 use crate::layer::{Layer, each_member, layers_of};
 use crate::store::Store;
 
-/// Brings the container images in the tree of a root file system into the store, each blob verified. Gives the manifests for an
-/// index: the rootfs without the layers that have nothing else, and the workloads. Images of `own`, a workloads manifest that is
-/// there besides (the image was built from one of Sealer's), win over those of the tree.
+/// Copies the container images of a rootfs's registry directory into the store, each blob verified. Returns the manifests for an index: the
+/// rootfs without the layers that contain nothing else, and the workloads manifest. `own` is a workloads manifest that the image has
+/// besides, because it was built from an image of Sealer: its images win.
 ///
-/// An image that is not whole in the tree is left out, with a warning.
+/// An image with missing blobs is left out, with a warning.
 ///
 /// # Errors
-/// `Verification` if a blob of the tree or a layer is damaged.
-pub fn adopt(
+/// `Verification` if a blob of the directory or a layer is damaged.
+pub fn convert_sealer_image(
     store: &Store,
     platform: &Platform,
     rootfs: &Descriptor,
     own: Option<&Descriptor>,
-    tags: &Tags,
+    tags: &RegistryTags,
     ctx: &Context,
 ) -> Result<[Descriptor; 2]> {
     let manifest = manifest(store, rootfs)?;
-    let kept = take_blobs(store, &manifest, ctx)?;
-    let mut workloads = in_tree(store, platform, &Origins::of(&manifest)?, tags, ctx)?;
+    let kept = copy_blobs(store, &manifest, ctx)?;
+    let mut workloads = in_registry(store, platform, &OriginalNames::of(&manifest)?, tags, ctx)?;
     if let Some(own) = own {
         workloads.extend(&Workloads::from_manifest(&self::manifest(store, own)?)?);
     }
@@ -46,27 +46,27 @@ pub fn adopt(
 fn manifest(store: &Store, descriptor: &Descriptor) -> Result<ImageManifest> {
     match store.read_manifest(descriptor)? {
         Content::Manifest(manifest) => Ok(*manifest),
-        _ => Err(Failure::verification(format!("{} is no image manifest", descriptor.digest())).into()),
+        _ => Err(Failure::verification(format!("{} is not an image manifest", descriptor.digest())).into()),
     }
 }
 
-/// Puts the blobs of the tree into the store. Gives the layers that have something else.
-fn take_blobs(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<Vec<Layer>> {
+/// Copies the blobs of the registry directory into the store. Returns the layers that contain other files too.
+fn copy_blobs(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<Vec<Layer>> {
     let total = manifest.layers().iter().map(Descriptor::size).sum();
-    let task = ctx.task("take the container images out of Sealer's registry tree", Some(total), Unit::Bytes);
+    let task = ctx.task("copy the container images out of Sealer's registry directory", Some(total), Unit::Bytes);
     let mut kept = Vec::new();
     for layer in layers_of(store, manifest)? {
-        let mut else_where = false;
+        let mut has_other_files = false;
         each_member(store, &layer, |member, _, content| {
             ctx.check()?;
-            else_where |= !is_of_tree(&member.path);
+            has_other_files |= !is_in_registry(&member.path);
             match blob_at(&member.path) {
-                Some(digest) => take(store, &Blob { digest, size: member.size }, content),
+                Some(digest) => copy(store, &Blob { digest, size: member.size }, content),
                 None => Ok(()),
             }
         })?;
         task.advance(layer.descriptor.size());
-        if else_where {
+        if has_other_files {
             kept.push(layer);
         }
     }
@@ -74,7 +74,7 @@ fn take_blobs(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<
     Ok(kept)
 }
 
-fn take(store: &Store, blob: &Blob, content: &mut dyn Read) -> Result<()> {
+fn copy(store: &Store, blob: &Blob, content: &mut dyn Read) -> Result<()> {
     if store.has(blob) {
         return Ok(());
     }
@@ -84,35 +84,35 @@ fn take(store: &Store, blob: &Blob, content: &mut dyn Read) -> Result<()> {
     ingest.commit()
 }
 
-fn in_tree(store: &Store, platform: &Platform, origins: &Origins, tags: &Tags, ctx: &Context) -> Result<Workloads> {
+fn in_registry(store: &Store, platform: &Platform, names: &OriginalNames, tags: &RegistryTags, ctx: &Context) -> Result<Workloads> {
     let mut workloads = Workloads::default();
     for (tag, digest) in tags {
-        for (name, app) in origins.names(tag)? {
+        for (name, app) in names.of_tag(tag)? {
             let apps: BTreeSet<String> = app.into_iter().collect();
-            match root(store, digest).and_then(|root| gather(&name, &root, platform, store, |blob| present(store, blob))) {
+            match root(store, digest).and_then(|root| gather(&name, &root, platform, store, |blob| ensure_stored(store, blob))) {
                 Ok(blobs) => workloads.add(&name, &blobs, &apps)?,
-                Err(error) => ctx.warn(left_out(&name, &error)),
+                Err(error) => ctx.warn(incomplete(&name, &error)),
             }
         }
     }
     Ok(workloads)
 }
 
-fn left_out(name: &Reference, error: &anyhow::Error) -> String {
-    format!("container image {name} is not whole in the image's registry tree, and is left out: {error:#}")
+fn incomplete(name: &Reference, error: &anyhow::Error) -> String {
+    format!("container image {name} is incomplete in Sealer's registry directory and is left out: {error:#}")
 }
 
 fn root(store: &Store, digest: &Digest) -> Result<Descriptor> {
-    let size = store.size_of(digest).with_context(|| format!("no blob {digest}"))?;
-    let media_type = media_type_of(&store.read(&Blob { digest: *digest, size })?).with_context(|| format!("{digest} is no manifest"))?;
+    let size = store.size_of(digest).with_context(|| format!("blob {digest} is missing"))?;
+    let media_type = media_type_of(&store.read(&Blob { digest: *digest, size })?).with_context(|| format!("{digest} is not a manifest"))?;
     Ok(Descriptor::new(MediaType::from(media_type.as_str()), size, *digest))
 }
 
-fn present(store: &Store, blob: &Blob) -> Result<()> {
-    if store.has(blob) { Ok(()) } else { Err(Failure::verification(format!("no blob {}", blob.digest)).into()) }
+fn ensure_stored(store: &Store, blob: &Blob) -> Result<()> {
+    if store.has(blob) { Ok(()) } else { Err(Failure::verification(format!("blob {} is missing", blob.digest)).into()) }
 }
 
-/// The same image with these of its layers alone. Its history goes: tools take history and layers apart in step.
+/// The image with these of its layers alone, and without history: its entries would no longer belong to the layers.
 fn with_layers(store: &Store, manifest: &ImageManifest, layers: &[Layer]) -> Result<Descriptor> {
     let mut config: ImageConfiguration = serde_json::from_slice(&store.read(&manifest.config().try_into()?)?).context("image config")?;
     let mut rootfs = config.rootfs().clone();

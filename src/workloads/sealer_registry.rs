@@ -1,5 +1,5 @@
-//! The container images in an image made by Sealer (0.9 to 0.11): not in a manifest of their own, but as the storage of a
-//! docker-registry among the files of the root file system, `registry/docker/registry/v2`.
+//! The container images in an image made by Sealer (0.9 to 0.11): not in a manifest of their own, but in the storage directory of a docker
+//! registry (distribution) among the files of the rootfs, `registry/docker/registry/v2`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,59 +16,63 @@ use crate::store::{InspectedImage, Store, Workload};
 const REPOSITORIES: &str = "registry/docker/registry/v2/repositories";
 const BLOBS: &str = "registry/docker/registry/v2/blobs/sha256";
 
-/// The container images of an image for one platform; if it has no manifest of them, those in the tree, for which all layers are
-/// read: Sealer made it, or an image that it was built from.
+/// The container images of a cluster image for one platform. If it has no workloads manifest, they are read from the registry directory,
+/// and with it all layers: Sealer made the image, or one that it was built from.
 pub fn workloads_of(store: &Store, part: &InspectedImage) -> Result<Vec<Workload>> {
     if !part.workloads.is_empty() || part.cluster.is_none() {
         return Ok(part.workloads.clone());
     }
-    in_tree(store, &part.manifest)
+    in_registry(store, &part.manifest)
 }
 
-fn in_tree(store: &Store, manifest: &ImageManifest) -> Result<Vec<Workload>> {
-    let tags = tags(&read_files(store, manifest, is_tag)?)?;
+fn in_registry(store: &Store, manifest: &ImageManifest) -> Result<Vec<Workload>> {
+    let tags = read_tags(&read_files(store, manifest, is_tag_path)?)?;
     let mut documents = read_documents(store, manifest, &tags.values().copied().collect())?;
-    let arms: BTreeSet<Digest> = documents.values().flat_map(arms_of).collect();
-    documents.extend(read_documents(store, manifest, &arms)?);
-    let origins = Origins::of(manifest)?;
+    let manifests: BTreeSet<Digest> = documents.values().flat_map(platform_digests).collect();
+    documents.extend(read_documents(store, manifest, &manifests)?);
+    let originals = OriginalNames::of(manifest)?;
     let mut workloads: Vec<Workload> = Vec::new();
     for (tag, digest) in &tags {
-        let names = origins.names(tag)?;
+        let names = originals.of_tag(tag)?;
         workloads.extend(names.into_iter().filter_map(|(name, app)| workload(name, app, *digest, &documents)));
     }
-    workloads.sort_by(|one, other| one.name.cmp(&other.name));
+    workloads.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(workloads)
 }
 
-/// What the tags of a tree point at, by repository and tag: `library/nginx:1.25`.
-pub type Tags = BTreeMap<String, Digest>;
+/// The digests that the tags of a registry directory point at, by repository and tag: `library/nginx:1.25`.
+pub type RegistryTags = BTreeMap<String, Digest>;
 
-/// The tags among files of an image.
+/// Reads the tags of a registry directory among files of an image, given by path.
 ///
 /// # Errors
-/// `Verification` if one names no blob.
-pub fn tags(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Tags> {
+/// `Verification` if a tag is not a digest.
+pub fn read_tags(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<RegistryTags> {
     let tag = |(path, link): (&PathBuf, &Vec<u8>)| {
         let tag = tag_at(path)?;
         let digest = std::str::from_utf8(link).unwrap_or_default().trim().parse::<Digest>();
-        Some(digest.map(|digest| (tag, digest)).with_context(|| Failure::verification(format!("{} names no blob", path.display()))))
+        Some(
+            digest
+                .map(|digest| (tag, digest))
+                .with_context(|| Failure::verification(format!("{}: expected the digest of a manifest", path.display()))),
+        )
     };
     files.iter().filter_map(tag).collect()
 }
 
-/// Whether a file of an image is a tag of the tree.
-pub fn is_tag(path: &Path) -> bool {
+/// Whether a path in an image is that of a tag of the registry directory.
+pub fn is_tag_path(path: &Path) -> bool {
     tag_at(path).is_some()
 }
 
-/// The repository and tag that a path of the tree is: `…/library/nginx/_manifests/tags/1.25/current/link`.
+/// The repository and tag that a path stands for: `…/library/nginx/_manifests/tags/1.25/current/link`.
 fn tag_at(path: &Path) -> Option<String> {
     let text = path.strip_prefix(REPOSITORIES).ok()?.to_str()?;
     let (repository, tag) = text.strip_suffix("/current/link")?.split_once("/_manifests/tags/")?;
     (!tag.contains('/')).then(|| format!("{repository}:{tag}"))
 }
 
-/// The blob whose bytes a path of the tree has: `…/blobs/sha256/ab/ab…/data`.
+/// The blob that a path has the bytes of: `…/blobs/sha256/ab/ab…/data`.
 pub(super) fn blob_at(path: &Path) -> Option<Digest> {
     let hex = path.strip_prefix(BLOBS).ok()?.to_str()?.strip_suffix("/data")?.split_once('/')?.1;
     format!("sha256:{hex}").parse().ok()
@@ -79,50 +83,52 @@ fn blob_path(digest: &Digest) -> PathBuf {
     Path::new(BLOBS).join(&hex[..2]).join(&hex).join("data")
 }
 
-/// Whether a path is of the tree, or leads to it.
-pub(super) fn is_of_tree(path: &Path) -> bool {
+/// Whether a path is in the registry directory, or is one of its parents.
+pub(super) fn is_in_registry(path: &Path) -> bool {
     path.starts_with("registry/docker") || Path::new("registry/docker").starts_with(path)
 }
 
-/// Where the container images of a tree are from: it keeps them without their registries.
+/// The full names of the images of a registry directory, by repository and tag, each with its application: the directory keeps them without
+/// their registries.
 #[derive(Debug, Default)]
-pub(super) struct Origins(BTreeMap<String, BTreeMap<Reference, String>>);
+pub(super) struct OriginalNames(BTreeMap<String, BTreeMap<Reference, String>>);
 
-/// A container image in Sealer's annotation.
+/// A container image in Sealer's annotation `sea.aliyun.com/container-image-list`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Origin {
+struct ListedImage {
     image: String,
     #[serde(default)]
     app_name: String,
 }
 
-impl Origins {
-    /// What Sealer's annotation says; nothing where there is none, as in images of 0.9.0 and those built without.
+impl OriginalNames {
+    /// Reads Sealer's annotation. Images of 0.9.0, and those built without, have none.
     pub fn of(manifest: &ImageManifest) -> Result<Self> {
         let text = manifest.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_SEALER_IMAGES));
-        let Some(text) = text else { return Ok(Origins::default()) };
-        let listed: Option<Vec<Origin>> = serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
-        let mut origins = Origins::default();
-        for Origin { image, app_name } in listed.unwrap_or_default() {
+        let Some(text) = text else { return Ok(OriginalNames::default()) };
+        let listed: Option<Vec<ListedImage>> =
+            serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
+        let mut names = OriginalNames::default();
+        for ListedImage { image, app_name } in listed.unwrap_or_default() {
             let name: Reference = image.parse().with_context(|| format!("annotation `{ANNOTATION_SEALER_IMAGES}`"))?;
             if let Some(tag) = name.tag() {
-                origins.0.entry(format!("{}:{tag}", name.repository())).or_default().insert(name, app_name);
+                names.0.entry(format!("{}:{tag}", name.repository())).or_default().insert(name, app_name);
             }
         }
-        Ok(origins)
+        Ok(names)
     }
 
-    /// The names of the image that the tree has under a repository and tag, each with the application that brought it.
-    pub fn names(&self, tag: &str) -> Result<Vec<(Reference, Option<String>)>> {
+    /// The full names of the image under a repository and tag, each with its application.
+    pub fn of_tag(&self, tag: &str) -> Result<Vec<(Reference, Option<String>)>> {
         match self.0.get(tag) {
             Some(names) => Ok(names.iter().map(|(name, app)| (name.clone(), Some(app.clone()).filter(|app| !app.is_empty()))).collect()),
-            None => Ok(vec![(format!("{DROPPED_REGISTRY}/{tag}").parse().context("a tag in the registry tree")?, None)]),
+            None => Ok(vec![(format!("{DROPPED_REGISTRY}/{tag}").parse().context("a tag in Sealer's registry directory")?, None)]),
         }
     }
 }
 
-/// A manifest or index of the tree.
+/// A manifest or index of the registry directory.
 struct Document {
     media_type: String,
     size: u64,
@@ -131,40 +137,43 @@ struct Document {
 
 type Documents = BTreeMap<Digest, Document>;
 
-fn read_documents(store: &Store, manifest: &ImageManifest, wanted: &BTreeSet<Digest>) -> Result<Documents> {
-    let paths: BTreeMap<PathBuf, Digest> = wanted.iter().map(|digest| (blob_path(digest), *digest)).collect();
+fn read_documents(store: &Store, manifest: &ImageManifest, digests: &BTreeSet<Digest>) -> Result<Documents> {
+    let paths: BTreeMap<PathBuf, Digest> = digests.iter().map(|digest| (blob_path(digest), *digest)).collect();
     let files = if paths.is_empty() { BTreeMap::new() } else { read_files(store, manifest, |path| paths.contains_key(path))? };
     files.into_iter().filter_map(|(path, bytes)| Some((*paths.get(&path)?, bytes))).map(read_document).collect()
 }
 
 fn read_document((digest, bytes): (Digest, Vec<u8>)) -> Result<(Digest, Document)> {
     if Digest::of(&bytes) != digest {
-        return Err(Failure::verification(format!("blob {digest} in the image's registry tree is damaged")).into());
+        return Err(Failure::verification(format!(
+            "blob {digest} in Sealer's registry directory is damaged: its bytes have another digest"
+        ))
+        .into());
     }
     let media_type = media_type_of(&bytes).unwrap_or_else(|| "application/octet-stream".to_owned());
     let content = content_of(&MediaType::from(media_type.as_str()), &bytes).with_context(|| format!("blob {digest}"))?;
     Ok((digest, Document { media_type, size: bytes.len() as u64, content }))
 }
 
-fn arms_of(document: &Document) -> Vec<Digest> {
+fn platform_digests(document: &Document) -> Vec<Digest> {
     match &document.content {
-        Content::Index(index) => index.manifests().iter().filter_map(|arm| Digest::try_from(arm.digest()).ok()).collect(),
+        Content::Index(index) => index.manifests().iter().filter_map(|manifest| Digest::try_from(manifest.digest()).ok()).collect(),
         _ => Vec::new(),
     }
 }
 
-/// A tag whose document is in the tree; its size counts the platforms that are.
+/// The image of a tag; `None` if its manifest is missing. The size counts the platforms that are there, in bytes.
 fn workload(name: Reference, app: Option<String>, digest: Digest, documents: &Documents) -> Option<Workload> {
     let root = documents.get(&digest)?;
-    let arms = arms_of(root);
-    let own = std::iter::once(&digest).chain(&arms).filter_map(|digest| documents.get(digest));
-    let blobs: BTreeMap<String, u64> = own
+    let manifests = platform_digests(root);
+    let documents_of_image = std::iter::once(&digest).chain(&manifests).filter_map(|digest| documents.get(digest));
+    let blobs: BTreeMap<String, u64> = documents_of_image
         .clone()
         .filter(|document| matches!(document.content, Content::Manifest(_)))
         .flat_map(|document| children(&document.content))
         .map(|blob| (blob.digest().to_string(), blob.size()))
         .collect();
-    let size = own.map(|document| document.size).sum::<u64>() + blobs.values().sum::<u64>();
+    let size = documents_of_image.map(|document| document.size).sum::<u64>() + blobs.values().sum::<u64>();
     let media_type = MediaType::from(root.media_type.as_str());
     let descriptor = Descriptor::new(media_type, root.size, oci_spec::image::Digest::from(digest));
     Some(Workload { name, descriptor, app, size })
@@ -189,26 +198,26 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_is_told_from_other_files() {
+    fn the_registry_directory_is_recognized_by_its_path() {
         let digest = Digest::of(b"x");
         assert_eq!(blob_at(&blob_path(&digest)), Some(digest));
         for (path, expected) in
             [("", true), ("registry", true), ("registry/docker", true), ("registry/docker/a", true), ("registry/a", false), ("etc", false)]
         {
-            assert_eq!(is_of_tree(Path::new(path)), expected, "{path}");
+            assert_eq!(is_in_registry(Path::new(path)), expected, "{path}");
             assert_eq!(blob_at(Path::new(path)), None, "{path}");
         }
     }
 
     #[test]
-    fn images_get_the_names_that_sealers_annotation_tells_else_those_of_sealers_registry() {
+    fn images_get_the_names_of_sealers_annotation_or_else_of_sealers_registry() {
         let text = r#"[{"image":"quay.io/a/b:1","appName":"web","platform":{}},{"image":"docker.io/a/b:1"},{"image":"docker.io/a/c@sha256:0000000000000000000000000000000000000000000000000000000000000000"}]"#;
         let document = serde_json::json!({"schemaVersion": 2, "config": {"mediaType": "x/y", "size": 0, "digest": Digest::of(b"")}, "layers": [],
             "annotations": {ANNOTATION_SEALER_IMAGES: text}});
-        let origins = Origins::of(&serde_json::from_value(document).unwrap()).unwrap();
+        let originals = OriginalNames::of(&serde_json::from_value(document).unwrap()).unwrap();
         let names = |tag: &str| -> Vec<String> {
             let name = |(name, app): (Reference, Option<String>)| format!("{name} {}", app.unwrap_or_default());
-            origins.names(tag).unwrap().into_iter().map(name).collect()
+            originals.of_tag(tag).unwrap().into_iter().map(name).collect()
         };
         assert_eq!(names("a/b:1"), ["docker.io/a/b:1 ", "quay.io/a/b:1 web"]);
         assert_eq!(names("pause:3.2"), ["sea.hub:5000/pause:3.2 "]);

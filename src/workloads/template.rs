@@ -1,10 +1,10 @@
-//! Go templates (`*.tmpl`) made readable as YAML, line by line, without rendering them.
+//! Go templates (`*.tmpl`) as YAML, without rendering them: the search for images reads the text between the actions.
 
-/// Stands where an action stood; no image name can contain it.
-pub const HOLE: &str = "TEMPLATED";
+/// What an action (`{{…}}`) is replaced by. No image name can contain it: repositories are lower case.
+pub const PLACEHOLDER: &str = "TEMPLATED";
 
-/// Replaces each `{{…}}` by [`HOLE`], or by nothing where it fills a line of its own. Lines keep their numbers.
-pub fn blank_out(text: &str) -> String {
+/// Replaces each action by [`PLACEHOLDER`], or by nothing if it has a line of its own. Lines keep their numbers.
+pub fn replace_actions(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -12,7 +12,7 @@ pub fn blank_out(text: &str) -> String {
         out.push_str(before);
         let alone = out.rsplit('\n').next().unwrap_or("").trim().is_empty() && tail.split('\n').next().unwrap_or("").trim().is_empty();
         if !alone {
-            out.push_str(HOLE);
+            out.push_str(PLACEHOLDER);
         }
         out.extend(action.matches('\n'));
         rest = tail;
@@ -25,15 +25,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_become_holes_and_lines_keep_their_numbers() {
-        for (text, want) in [
+    fn actions_become_placeholders_and_lines_keep_their_numbers() {
+        for (text, expected) in [
             ("a: b\n", "a: b\n"),
             ("image: {{ .Repo }}/x:{{.Tag}}\n", "image: TEMPLATED/x:TEMPLATED\n"),
             ("{{- if .A }}\nimage: x\n{{ end -}}\n", "\nimage: x\n\n"),
             ("a: {{/* long\ncomment */}} b\n", "a: TEMPLATED\n b\n"),
             ("open {{ never", "open TEMPLATED"),
         ] {
-            assert_eq!(blank_out(text), want, "{text}");
+            assert_eq!(replace_actions(text), expected, "{text}");
         }
     }
 }

@@ -1,20 +1,9 @@
-//! The image is built for the host's architecture.
-
-use oci_spec::image::Arch;
+//! The cluster image is built for the architecture of every host.
 
 use super::{Check, Input, Report};
-use crate::image::platform_string;
+use crate::image::{oci_arch, platform_string};
 
 pub(super) static CHECK: Check = Check { id: "Arch", description: "the image is built for the host's architecture", run };
-
-/// OCI's name for what `uname -m` says.
-pub(super) fn oci_arch(machine: &str) -> Arch {
-    match machine {
-        "x86_64" => Arch::Amd64,
-        "aarch64" => Arch::ARM64,
-        other => Arch::from(other),
-    }
-}
 
 fn run(input: &Input, report: &mut Report) {
     let have: Vec<String> = input.platforms.iter().map(platform_string).collect();
@@ -23,8 +12,8 @@ fn run(input: &Input, report: &mut Report) {
         if !input.platforms.iter().any(|platform| *platform.architecture() == arch) {
             report.fail(
                 host.address,
-                format!("the host is {}, but the image is built for {}", host.facts.machine, have.join(", ")),
-                format!("build the image for linux/{arch} too"),
+                format!("the host's architecture is {arch} ({}), the image is built for {}", host.facts.machine, have.join(", ")),
+                format!("build the image with `--platform linux/{arch}` too, or remove the host"),
             );
         }
     }

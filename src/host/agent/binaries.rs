@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 
 use crate::error::Failure;
-use crate::image::{Blob, Hasher};
+use crate::image::{Blob, Hasher, uname_arch};
 
 /// The file to upload for each architecture. Clones share the digests that they have computed.
 #[derive(Debug, Clone, Default)]
@@ -23,9 +23,9 @@ impl AgentBinaries {
         Ok(AgentBinaries::default().with(std::env::consts::ARCH, own))
     }
 
-    /// Adds the file for an architecture, in the words of `uname -m` (`x86_64`, `aarch64`) or of OCI (`amd64`, `arm64`).
+    /// Adds the file for an architecture, by any name that [`uname_arch`] knows: `x86_64`, `amd64`.
     pub fn with(mut self, arch: &str, file: impl Into<PathBuf>) -> Self {
-        self.files.insert(machine_name(arch).to_owned(), file.into());
+        self.files.insert(uname_arch(arch).to_owned(), file.into());
         self
     }
 
@@ -34,7 +34,7 @@ impl AgentBinaries {
     /// # Errors
     /// Fails if there is no file for it.
     pub(super) fn find(&self, arch: &str) -> Result<(PathBuf, Blob)> {
-        let file = self.files.get(machine_name(arch)).ok_or_else(|| {
+        let file = self.files.get(uname_arch(arch)).ok_or_else(|| {
             let available: Vec<&str> = self.files.keys().map(String::as_str).collect();
             Failure::failed(format!("no sealift binary for architecture {arch} (available: {})", available.join(", ")))
                 .hint(format!("run sealift on a machine with architecture {arch}: it uploads its own executable to hosts"))
@@ -54,14 +54,6 @@ pub(super) fn blob_of(file: &Path) -> Result<Blob> {
     let mut hasher = Hasher::new(std::io::sink());
     std::io::copy(&mut fs_err::File::open(file)?, &mut hasher).with_context(|| file.display().to_string())?;
     Ok(hasher.finish().0)
-}
-
-fn machine_name(arch: &str) -> &str {
-    match arch {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        other => other,
-    }
 }
 
 #[cfg(test)]
