@@ -33,10 +33,7 @@ fn five_errors_are_five_errors() {
         &[("a", "a")],
     );
     let said = sealift.fails(2, &["build", "-t", "shop:1", &context]);
-    assert_says(
-        &said,
-        &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` is outside", "`gone.yaml`", "file mode"],
-    );
+    assert_says(&said, &["5 errors", "did you mean `LAUNCH`", "Kubefile:3:6", "`../../etc/passwd` is outside", "`gone.yaml`", "file mode"]);
     assert!(!sealift.store_root().join("blobs/sha256").read_dir().is_ok_and(|mut blobs| blobs.next().is_some()), "nothing was built");
 }
 
