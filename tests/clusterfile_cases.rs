@@ -17,16 +17,16 @@ struct Case {
 /// Files that Sealer refuses, or would run into a wall with, and the error that we give instead.
 const REFUSED: &[(&str, &str)] = &[
     ("doc-sealer-v0.5.2__docs__design__clusterfile-v2.md__block2.yaml", "duplicate address 192.168.0.3"),
-    ("doc-sealer-v0.7.1__applications__README.md__block1.yaml", "expected text, found a map"),
+    ("doc-sealer-v0.7.1__applications__README.md__block1.yaml", "expected text, found a mapping"),
     (
         "doc-sealer-v0.7.1__docs__site__src__docs__getting-started__config.md__block3.yaml",
         "my-SAAS-all-inone:latest`: invalid reference format",
     ),
     ("doc-sealer-v0.8.6__docs__design__global-config.md__block5.yaml", "my-SAAS-all-inone:latest`: invalid reference format"),
     ("doc-sealer-v0.8.6__docs__design__plugin_zh.md__block9.yaml", "plugin `` has no `type`"),
-    ("doc-sealer-v0.8.6__docs__design__global-config.md__block4.yaml", "expected a list or a map, found text"),
-    ("doc-sealer.cool__src__v0.8.6__en__getting-started__using-clusterfile.md__block10.yaml", "expected a list, found a map"),
-    ("doc-sealer.cool__src__v0.9.0__concept__clusterfile.md__block8.yaml", "expected a list, found a map"),
+    ("doc-sealer-v0.8.6__docs__design__global-config.md__block4.yaml", "expected a list or a mapping, found text"),
+    ("doc-sealer.cool__src__v0.8.6__en__getting-started__using-clusterfile.md__block10.yaml", "expected a list, found a mapping"),
+    ("doc-sealer.cool__src__v0.9.0__concept__clusterfile.md__block8.yaml", "expected a list, found a mapping"),
     ("sealer-v0.9.0__utils__test__file__Clusterfile", "a host entry without `ips`"),
 ];
 

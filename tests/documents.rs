@@ -110,3 +110,21 @@ fn every_command_is_documented() {
         .collect();
     assert!(undocumented.is_empty(), "no document mentions: {}", undocumented.join(", "));
 }
+
+#[test]
+fn the_list_of_dependencies_is_that_of_cargo_toml() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let sections = manifest
+        .split("\n[")
+        .filter(|section| ["dependencies]", "dev-dependencies]", "build-dependencies]"].iter().any(|name| section.starts_with(name)));
+    let direct: std::collections::BTreeSet<String> = sections
+        .flat_map(|section| section.lines().skip(1))
+        .filter_map(|line| line.split_once(" = ").map(|(name, _)| name.trim().to_owned()))
+        .collect();
+    let rows = read(root().join("docs/dependencies.md")).text;
+    let used = rows.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(2));
+    let listed: std::collections::BTreeSet<String> =
+        used.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|name| !name.contains('/')).map(str::to_owned).collect();
+    assert!(direct.len() > 50, "{direct:?}");
+    assert_eq!(listed, direct);
+}

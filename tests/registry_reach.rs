@@ -76,7 +76,10 @@ fn credential_helpers_are_read_and_login_writes_to_them() {
     );
     write(&helper, &script);
     std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
-    write(&here.home().join(".docker/config.json"), &json!({"credHelpers": {registry.host(): "drawer"}}).to_string());
+    write(
+        &here.home().join(".docker/config.json"),
+        &json!({"credsStore": "drawer", "auths": {registry.host(): {"auth": "YW5uOm9sZA=="}}}).to_string(),
+    );
     let path = format!("{}:{}", helper.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let command = |args: &[&str]| {
         let mut command = here.command(args);
@@ -89,7 +92,8 @@ fn credential_helpers_are_read_and_login_writes_to_them() {
     let mut login = command(&["login", &registry.host(), "-u", "ann", "--password-stdin"]);
     login.stdin(std::fs::File::open(here.home().join("password")).unwrap());
     assert!(run(login).0);
-    assert!(!std::fs::read_to_string(here.home().join(".docker/config.json")).unwrap().contains("auths"), "it is in the helper alone");
+    let config = std::fs::read_to_string(here.home().join(".docker/config.json")).unwrap();
+    assert!(!config.contains("YW5u"), "the helper has it, and the old entry is gone: {config}");
     let (pushed, said) = run(command(&["push", &name]));
     assert!(pushed, "{said}");
     assert!(run(command(&["logout", &registry.host()])).0);

@@ -18,23 +18,23 @@ pub fn parse_list(text: &str) -> Result<Vec<IpAddr>, String> {
 
 /// The addresses of one item: an address, or a range `first-last`.
 pub fn parse_item(text: &str) -> Result<Vec<IpAddr>, String> {
-    let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| format!("input IP({}) is invalid", text.trim()));
+    let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| format!("`{}` is not an IP address", text.trim()));
     let Some((first, last)) = text.split_once('-') else {
         return address(text).map(|address| vec![address]);
     };
     if last.contains('-') {
-        return Err(format!("input IP({text}) is range format but invalid, IP range format must be `first-last`"));
+        return Err(format!("`{text}` is not a range of addresses: write `first-last`"));
     }
     let (first, last) = (address(first)?, address(last)?);
     if first.is_ipv4() != last.is_ipv4() {
-        return Err(format!("input IP({text}) is a range between two address families"));
+        return Err(format!("`{text}` is a range between two address families"));
     }
     let (from, to) = (number(first), number(last));
     if from > to {
-        return Err(format!("input IP({first}) must be less than input IP({last})"));
+        return Err(format!("`{first}` comes after `{last}`: write the lower address first"));
     }
     if to - from >= MAX_RANGE {
-        return Err(format!("input IP({text}) is a range of more than {MAX_RANGE} addresses"));
+        return Err(format!("`{text}` is a range of more than {MAX_RANGE} addresses"));
     }
     Ok((from..=to).map(|number| numbered(number, first)).collect())
 }
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn wrong_items_are_named() {
         let cases = [
-            ("10.0.0", "input IP(10.0.0) is invalid"),
-            ("10.0.0.5-10.0.0.1", "input IP(10.0.0.5) must be less than input IP(10.0.0.1)"),
+            ("10.0.0", "`10.0.0` is not an IP address"),
+            ("10.0.0.5-10.0.0.1", "`10.0.0.5` comes after `10.0.0.1`"),
             ("10.0.0.1-10.0.0.2-10.0.0.3", "IP range format must be"),
             ("10.0.0.1-fd00::1", "two address families"),
             ("10.0.0.0-10.255.0.0", "more than 4096"),

@@ -62,7 +62,7 @@ impl Overrides {
         if wrong.is_empty() {
             return Ok(clusterfile);
         }
-        let hint = "`sealift run --help` says what each flag wants; addresses are listed as in `10.0.0.2,10.0.0.5-10.0.0.7`";
+        let hint = "`sealift run --help` describes the flags; write addresses like `10.0.0.2,10.0.0.5-10.0.0.7`";
         Err(Failure::usage(format!("command line: {}", wrong.join("\n  "))).hint(hint).into())
     }
 
@@ -137,7 +137,7 @@ impl Overrides {
             });
             for address in addresses {
                 if cluster.host(address).is_some() {
-                    wrong.push(format!("failed to merge {role} ip form flags, duplicated ip is: {address}"));
+                    wrong.push(format!("`--{role}s`: {address} is listed twice"));
                     continue;
                 }
                 cluster.hosts.push(host(address, role, &cluster.env, &cluster.ssh));

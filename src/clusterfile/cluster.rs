@@ -137,7 +137,7 @@ fn read_local(node: &Node, document: &LocalRegistryDocument, findings: &mut Find
 fn read_external(node: &Node, document: &ExternalRegistryDocument, findings: &mut Findings) -> ExternalRegistry {
     let domain = read_domain(node, document.domain.as_ref(), findings);
     if domain.is_none() {
-        findings.error(&node.span, "external registry domain can not be empty");
+        findings.error(&node.span, "`externalRegistry` needs a `domain`");
     }
     let place = |field: &str| place(node, field);
     let (password, password_from) =
@@ -195,7 +195,7 @@ fn read_host_aliases(node: &Node, findings: &mut Findings) -> Vec<HostAlias> {
                 aliases.push(HostAlias { ip, hostnames });
             }
             Err(_) => {
-                findings.error(&place(entry, "ip"), format!("input IP({text}) is invalid"));
+                findings.error(&place(entry, "ip"), format!("`{text}` is not an IP address"));
             }
         }
     }

@@ -52,7 +52,7 @@ impl Piece {
             Piece::Values(values) => Ok(values),
             Piece::Text(text) => match parse_one(&text)? {
                 Value::Object(values) => Ok(values),
-                _ => Err(Failure::usage("the data is not a map").into()),
+                _ => Err(Failure::usage("the data is not a mapping").into()),
             },
         }
     }
@@ -94,10 +94,10 @@ impl Piece {
 
 /// Merges values into `data` of the Secret in a file.
 fn into_secret(values: &Map<String, Value>, current: Option<&str>) -> Result<String> {
-    let missing = || Failure::usage("`toSecret` needs the Secret's manifest in the image");
+    let missing = || Failure::usage("`toSecret` needs a manifest of a Secret at this path of the image");
     let mut secret = parse_one(current.ok_or_else(missing)?)?;
     if secret.get("kind").and_then(Value::as_str) != Some("Secret") {
-        return Err(Failure::usage("`toSecret`: the file holds no Secret").into());
+        return Err(Failure::usage("`toSecret`: the file is not a manifest of a Secret").into());
     }
     let data = object(&mut secret).entry("data").or_insert(Value::Null);
     overlay(data, &Value::Object(values.clone()));
@@ -108,12 +108,12 @@ fn into_secret(values: &Map<String, Value>, current: Option<&str>) -> Result<Str
 fn merge(over: &str, current: &str) -> Result<String> {
     let over = parse_one(over)?;
     if !over.is_object() {
-        return Err(Failure::usage("the data to merge is not a map").into());
+        return Err(Failure::usage("the data to merge is not a mapping").into());
     }
     let mut texts = Vec::new();
     for mut document in parse(current)? {
         if !document.is_object() {
-            return Err(Failure::usage("a document of the file is not a map").into());
+            return Err(Failure::usage("a document of the file is not a mapping").into());
         }
         overlay(&mut document, &over);
         texts.push(write(&document)?);
@@ -133,7 +133,7 @@ fn parse_one(text: &str) -> Result<Value> {
     let mut documents = parse(text)?;
     match documents.len() {
         0 | 1 => Ok(documents.pop().unwrap_or(Value::Null)),
-        several => Err(Failure::usage(format!("one YAML document is meant, {several} are written")).into()),
+        several => Err(Failure::usage(format!("expected one YAML document, found {several}")).into()),
     }
 }
 
@@ -192,12 +192,12 @@ mod tests {
     #[test]
     fn what_cannot_be_merged_names_config_and_file() {
         let cases: &[Case<'_>] = &[
-            ("- 1\n", Strategy::Merge, &[], Some("a: 1\n"), "not a map"),
-            ("a: 1\n", Strategy::Merge, &[], Some("- 1\n"), "a document of the file is not a map"),
+            ("- 1\n", Strategy::Merge, &[], Some("a: 1\n"), "not a mapping"),
+            ("a: 1\n", Strategy::Merge, &[], Some("- 1\n"), "a document of the file is not a mapping"),
             ("a: 1\n", Strategy::Merge, &[], Some("a: 1\nb: {{ .X }}\n c: [\n"), "line"),
             ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], None, "needs the Secret's manifest"),
             ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], Some("kind: ConfigMap\n"), "holds no Secret"),
-            ("just text", Strategy::Overwrite, &[Process::Value], None, "not a map"),
+            ("just text", Strategy::Overwrite, &[Process::Value], None, "not a mapping"),
         ];
         for (data, strategy, process, current, expected) in cases {
             let error = format!("{:#}", config(data, *strategy, process).apply(*current).unwrap_err());

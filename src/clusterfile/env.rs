@@ -31,7 +31,7 @@ pub fn read(node: Option<&Node>, strict: bool, findings: &mut Findings) -> Env {
     let mut env = Env::new();
     let Some(node) = node else { return env };
     if let Content::Map(entries) = &node.content {
-        let fine = findings.error_if(strict, &node.span, "env is a map here; Sealer of today reads only a list");
+        let fine = findings.error_if(strict, &node.span, "`env` is a mapping; current versions of Sealer read only a list");
         fine.help("write it as a list of `NAME=value`");
         for (key, value) in entries.iter() {
             insert(&mut env, value, key.text().unwrap_or_default(), value.text().unwrap_or_default(), findings);

@@ -20,7 +20,7 @@ pub fn read_config(node: &Node, strict: bool, findings: &mut Findings) -> Config
     check_path(&format!("config {name}"), &spec.path, &place("path"), findings);
     let data = text_of(spec.data);
     if data.is_empty() {
-        findings.error(&place("data"), format!("failed to decode config {name}, config data is empty"));
+        findings.error(&place("data"), format!("config `{name}` has no `data`"));
     }
     Config {
         strategy: read_strategy(spec.strategy.as_deref(), &place("strategy"), findings),
@@ -47,9 +47,9 @@ fn text_of(data: Value) -> String {
 
 fn check_path(owner: &str, path: &str, span: &Span, findings: &mut Findings) {
     if path.is_empty() {
-        findings.error(span, format!("failed to decode {owner}, config path is empty"));
+        findings.error(span, format!("{owner} has no `path`"));
     } else if path.split('/').any(|part| part == "..") || path.contains('\0') {
-        findings.error(span, format!("{owner}: path `{}` leads out of the image", path.escape_debug()));
+        findings.error(span, format!("{owner}: path `{}` is outside of the image", path.escape_debug()));
     }
 }
 
@@ -142,7 +142,7 @@ pub fn read_application(node: &Node, strict: bool, findings: &mut Findings) -> A
 fn read_app_config(node: &Node, document: AppConfigDocument, strict: bool, findings: &mut Findings) -> AppConfig {
     let name = document.name;
     if name.is_empty() {
-        findings.error(&place(node, "name"), "application config without a name");
+        findings.error(&place(node, "name"), "settings of an application without `name`");
     }
     let entries = node.get("files").map(Node::items).unwrap_or_default();
     let entries = entries.iter().filter(|entry| !entry.entries().is_empty());
@@ -156,7 +156,7 @@ fn read_app_file(node: &Node, document: AppFileDocument, app: &str, findings: &m
     check_path(&format!("application config {app}"), &document.path, &place(node, "path"), findings);
     let data = text_of(document.data);
     if data.is_empty() {
-        findings.error(&place(node, "data"), format!("failed to decode application config {app}, config data is empty"));
+        findings.error(&place(node, "data"), format!("settings of application `{app}`: a file without `data`"));
     }
     Config {
         name: app.to_owned(),
@@ -173,7 +173,7 @@ fn check_launched(application: &Application, node: &Node, findings: &mut Finding
     for entry in node.at(&["spec", "configs"]).map(Node::items).unwrap_or_default() {
         let name = entry.get("name").and_then(Node::text).unwrap_or_default();
         if !name.is_empty() && !launched.iter().any(|app| app == name) {
-            findings.warning(&place(entry, "name"), format!("application `{name}` is configured but not among launchApps"));
+            findings.warning(&place(entry, "name"), format!("application `{name}` has settings, but `launchApps` does not list it"));
         }
     }
 }

@@ -164,7 +164,7 @@ pub fn check_masters(hosts: &[HostSpec], span: &Span, findings: &mut Findings) {
     if masters == 0 && !hosts.is_empty() {
         findings.error(span, "no master: no host has the role `master`");
     } else if masters > 0 && masters % 2 == 0 {
-        let message = format!("{masters} masters: etcd with {masters} members stands no more failures than with {}", masters - 1);
+        let message = format!("{masters} masters: etcd with {masters} members tolerates no more failures than with {}", masters - 1);
         let help = if masters == 2 { "use 1 or 3: of 2 masters none may fail" } else { "use an odd number of masters" };
         findings.warning(span, message).help(help);
     }

@@ -102,7 +102,8 @@ impl Loader<'_> {
 
     fn read(&mut self, node: &Node) {
         let Some(kind) = node.get("kind").and_then(Node::text) else {
-            let what = if matches!(node.content, Content::Map(_)) { "a document without `kind`" } else { "a document that is not a map" };
+            let what =
+                if matches!(node.content, Content::Map(_)) { "a document without `kind`" } else { "a document that is not a mapping" };
             self.findings.error(&node.span, what).help(format!("kinds: {}", KINDS.join(", ")));
             return;
         };

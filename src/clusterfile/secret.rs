@@ -27,7 +27,7 @@ pub fn read(
     let source = from.as_ref().and_then(|from| read_source(from, &place(&from_field), findings));
     let written = set(written);
     if written.is_some() {
-        let finding = findings.warning(&place(field), format!("`{field}` stands in the file for everybody who can read it"));
+        let finding = findings.warning(&place(field), format!("`{field}` is in plain text: everybody who can read the file knows it"));
         finding.help(format!("say where it comes from instead: `{field}From: prompt`, `{{env: NAME}}` or `{{file: PATH}}`"));
     }
     match (written, source) {

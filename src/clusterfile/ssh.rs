@@ -14,7 +14,7 @@ pub fn read(node: Option<&Node>, document: &SshDocument, under: &Ssh, findings: 
     if document.encrypted == Some(true) {
         let finding = findings.error(
             &place("encrypted"),
-            "passwords that Sealer encrypted are not read: all copies of Sealer share the key, so this is no protection",
+            "passwords encrypted by Sealer are not supported: all copies of Sealer share the key, so they protect nothing",
         );
         finding.help("write `passwdFrom: prompt`, or use a key (`pk`)");
     }

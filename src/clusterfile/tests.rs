@@ -176,7 +176,7 @@ fn each_mistake_has_its_message() {
         ("kind: Clutser\napiVersion: sealift.io/v1\n", "unknown kind `Clutser`"),
         ("apiVersion: sealift.io/v2\nkind: Cluster\n", "unknown apiVersion `sealift.io/v2`"),
         ("a: b\n", "a document without `kind`"),
-        ("- a\n", "a document that is not a map"),
+        ("- a\n", "a document that is not a mapping"),
         ("kind: Cluster\n---\nkind: Cluster\n", "a second `Cluster` document"),
         ("kind: Cluster\nspec: {hosts: [{ips: [1.2.3.4], roles: [node]}]}\n", "no master: no host has the role `master`"),
         ("kind: Cluster\nspec: {env: [HTTP_PROXY]}\n", "env `HTTP_PROXY` has no `=`"),
@@ -186,14 +186,14 @@ fn each_mistake_has_its_message() {
         ("kind: Cluster\nspec: {ssh: {passwd: x, passwdFrom: prompt}}\n", "`passwd` and `passwdFrom` exclude each other"),
         ("kind: Cluster\nspec: {ssh: {jump: '-oProxyCommand=x'}}\n", "is not a host to go through"),
         ("kind: Cluster\nspec: {image: a, images: [b]}\n", "`image` and `images` exclude each other"),
-        ("kind: Cluster\nspec: {registry: {externalRegistry: {port: 5}}}\n", "external registry domain can not be empty"),
+        ("kind: Cluster\nspec: {registry: {externalRegistry: {port: 5}}}\n", "`externalRegistry` needs a `domain`"),
         ("kind: Cluster\nspec: {registry: {localRegistry: {domain: 'a b'}}}\n", "`a b` is not a host name"),
-        ("kind: Cluster\nspec: {hostAliases: [{ip: x, hostnames: [a]}]}\n", "input IP(x) is invalid"),
+        ("kind: Cluster\nspec: {hostAliases: [{ip: x, hostnames: [a]}]}\n", "`x` is not an IP address"),
         ("kind: Cluster\nspec: {hosts: [{ips: [10.0.0.2-10.0.0.1], roles: [master]}]}\n", "must be less than"),
         ("kind: Cluster\nspec: {hosts: [{ips: [127.0.0.1], roles: [master]}]}\n", "not an address that other hosts can reach"),
         ("kind: Cluster\nspec: {hosts: [{ips: [1.2.3.4, fd00::1], roles: [master]}]}\n", "all hosts must be in same ip family"),
         ("kind: Config\nspec: {path: '', data: x}\n", "config path is empty"),
-        ("kind: Config\nspec: {path: ../../etc/passwd, data: x}\n", "leads out of the image"),
+        ("kind: Config\nspec: {path: ../../etc/passwd, data: x}\n", "is outside of the image"),
         ("kind: Config\nspec: {path: a, data: x, strategy: append}\n", "unknown strategy `append`"),
         ("kind: Config\nspec: {path: a, data: x, process: value|toYaml}\n", "unknown process step `toYaml`"),
         ("kind: Config\nspec: {path: a}\n", "config data is empty"),
@@ -216,7 +216,7 @@ fn each_oddity_has_its_warning() {
         ("kind: Cluster\nspec: {hosts: [{ips: [1.2.3.4], roles: [master]}, {ips: [1.2.3.5], roles: [db]}]}\n", "joins as a worker"),
         ("kind: Cluster\nspec: {hosts: [{ips: [1.2.3.4], roles: [master, nodes]}]}\n", "role `nodes` is only a label"),
         ("kind: Cluster\nspec: {Image: a}\n", "field `Image` is written `image`"),
-        ("kind: Cluster\nspec: {env: {A: 1}}\n", "env is a map here"),
+        ("kind: Cluster\nspec: {env: {A: 1}}\n", "`env` is a mapping"),
         ("kind: Cluster\nspec: {env: [A=1, A=2]}\n", "env `A` is set twice"),
         ("kind: Cluster\nspec: {env: [HostIP=1]}\n", "env `HostIP` is set by sealift"),
         ("kind: Cluster\nspec: {cmd_args: [a]}\n", "`cmd_args` is not used"),
@@ -229,7 +229,10 @@ fn each_oddity_has_its_warning() {
         ("apiVersion: example.com/v1\nkind: Cluster\n", "unknown apiVersion `example.com/v1`"),
         ("kind: Plugin\nmetadata: {name: p}\nspec: {type: SHELL, action: PreInstal, data: x}\n", "unknown phase `PreInstal`"),
         ("kind: Storage\nmetadata: {name: s}\n", "Storage `s` is not carried out yet"),
-        ("kind: Application\nspec: {launchApps: [a], configs: [{name: b}]}\n", "application `b` is configured but not among launchApps"),
+        (
+            "kind: Application\nspec: {launchApps: [a], configs: [{name: b}]}\n",
+            "application `b` has settings, but `launchApps` does not list it",
+        ),
     ];
     for (text, expected) in cases {
         let (warnings, errors) = (warnings(text), errors(text));
@@ -327,7 +330,7 @@ fn wrong_flags_are_usage_errors_that_name_all_of_it() {
     let error = flags.apply(load("Clusterfile", GOOD).unwrap()).unwrap_err();
     assert_eq!(crate::error::kind_of(&error), crate::error::Kind::Usage);
     let error = error.to_string();
-    for expected in ["bad cluster name", "Shop:1", "env `A` has no `=`", "input IP(x) is invalid", "duplicated ip is: 10.0.0.2"] {
+    for expected in ["bad cluster name", "Shop:1", "env `A` has no `=`", "`x` is not an IP address", "10.0.0.2 is listed twice"] {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let nothing = Clusterfile::default().require_runnable().unwrap_err().to_string();

@@ -137,7 +137,7 @@ fn fits(node: &Node, schema: &Value) -> bool {
 
 fn expected(branches: &[&Value]) -> String {
     let word = |kind: &&str| match *kind {
-        "object" => "a map",
+        "object" => "a mapping",
         "array" => "a list",
         "boolean" => "true or false",
         _ => "text",

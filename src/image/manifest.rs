@@ -1,4 +1,4 @@
-//! The documents of a cluster image, and what hangs on what.
+//! The manifests and indexes of a cluster image, their annotations, and which blobs they refer to.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType, Os, Platform};
 use serde_json::Value;
 
-use super::{ClusterConfig, parse_platform};
+use super::{ClusterConfig, parse_platform, variant_of};
 use crate::error::Failure;
 
 /// The artifact type of a cluster image's index.
@@ -19,17 +19,17 @@ pub const ANNOTATION_CLUSTER: &str = "io.sealift.cluster";
 pub const ANNOTATION_SEALER: &str = "sealer.image.extension";
 /// On a manifest of Sealer's: its container images, a JSON list of `{image, appName, platform}`.
 pub const ANNOTATION_SEALER_IMAGES: &str = "sealer.image.container.images";
-/// The registry in the names of container images of which nobody knows where they are from: Sealer keeps them without one. It is the name
-/// that Sealer's own registries have; on site they are found whatever registry is asked for.
-pub const DROPPED_REGISTRY: &str = "sea.hub:5000";
+/// The registry in the names of container images whose registry is unknown: Sealer does not keep it. It is the name of Sealer's own
+/// local registry; a cluster's local registry serves these images for any registry name.
+pub const UNKNOWN_REGISTRY: &str = "sea.hub:5000";
 /// On a workloads descriptor in the index: the platform it is for.
 pub const ANNOTATION_PLATFORM: &str = "io.sealift.platform";
-/// On the descriptor of a container image's root among the workloads: the app that brought it.
+/// On the descriptor of a container image's root among the workloads: the app that needs it.
 pub const ANNOTATION_APP: &str = "io.sealift.app";
 /// On the descriptor of a container image's root among the workloads, and on names in `index.json`.
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// What a document is, by its media type and bytes.
+/// A parsed index or manifest, or a blob that is neither.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// An index.
@@ -40,7 +40,7 @@ pub enum Content {
     Leaf,
 }
 
-/// Reads a document. Docker's media types read like OCI's.
+/// Parses a document by its media type. Docker's media types are read like OCI's.
 pub fn content_of(media_type: &MediaType, bytes: &[u8]) -> Result<Content> {
     match media_type.to_string().as_str() {
         "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
@@ -53,7 +53,7 @@ pub fn content_of(media_type: &MediaType, bytes: &[u8]) -> Result<Content> {
     }
 }
 
-/// The media type of a manifest or index by its own words, or else by its fields; `None` if it is neither.
+/// The media type of a manifest or index: its field `mediaType`, or else by its other fields; `None` if it is neither.
 pub fn media_type_of(bytes: &[u8]) -> Option<String> {
     let document: Value = serde_json::from_slice(bytes).ok()?;
     let (manifests, layers) = (document["manifests"].is_array(), document["layers"].is_array());
@@ -65,7 +65,7 @@ pub fn media_type_of(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The descriptors that a document names: an index's manifests, a manifest's config and layers.
+/// The descriptors in a document: an index's manifests, a manifest's config and layers.
 ///
 /// The layers of a workloads manifest include other manifests; they are opaque blobs there, not documents to follow.
 pub fn children(content: &Content) -> Vec<Descriptor> {
@@ -83,11 +83,11 @@ pub struct Part {
     pub platform: Platform,
     /// The rootfs manifest.
     pub rootfs: Descriptor,
-    /// The workloads manifest, if the image brings container images.
+    /// The workloads manifest, if the image contains container images.
     pub workloads: Option<Descriptor>,
 }
 
-/// A cluster image, as its index lays it out.
+/// A cluster image, parsed from its index.
 #[derive(Debug, Clone)]
 pub struct ClusterImage {
     /// One part for each platform, in the index's order.
@@ -109,7 +109,7 @@ impl ClusterImage {
             let artifact = descriptor.artifact_type().as_ref().map(MediaType::to_string);
             let annotated = descriptor.annotations().as_ref().and_then(|annotations| annotations.get(ANNOTATION_PLATFORM));
             if artifact.as_deref() == Some(TYPE_WORKLOADS) || annotated.is_some() {
-                let platform = parse_platform(annotated.context("a workloads manifest does not say its platform")?)?;
+                let platform = parse_platform(annotated.context("a workloads manifest has no annotation `io.sealift.platform`")?)?;
                 workloads.insert(key(&platform), descriptor.clone());
             } else if let Some(platform) = descriptor.platform()
                 && !matches!((platform.os(), platform.architecture()), (Os::Other(_), Arch::Other(_)))
@@ -121,7 +121,7 @@ impl ClusterImage {
             part.workloads = workloads.remove(&key(&part.platform));
         }
         if parts.is_empty() {
-            bail!("the index names no rootfs manifest");
+            bail!("the index lists no rootfs manifest");
         }
         Ok(ClusterImage { parts })
     }
@@ -132,8 +132,8 @@ impl ClusterImage {
         self.parts
             .iter()
             .filter(same)
-            .find(|part| part.platform.variant() == platform.variant())
-            .or_else(|| self.parts.iter().find(|part| same(part) && part.platform.variant().is_none()))
+            .find(|part| variant_of(&part.platform) == variant_of(platform))
+            .or_else(|| self.parts.iter().find(|part| same(part) && variant_of(&part.platform).is_none()))
             .ok_or_else(|| {
                 let have: Vec<_> = self.parts.iter().map(|part| super::platform_string(&part.platform)).collect();
                 Failure::failed(format!("the image is not built for {} (it has {})", super::platform_string(platform), have.join(", ")))
@@ -147,7 +147,7 @@ fn key(platform: &Platform) -> String {
 }
 
 impl ClusterConfig {
-    /// Whether a manifest says something about a cluster: that of a container image does not.
+    /// Whether a manifest has a cluster config; that of a container image has none.
     pub fn is_in(manifest: &ImageManifest) -> bool {
         let annotations = manifest.annotations().as_ref();
         annotations.is_some_and(|known| [ANNOTATION_CLUSTER, ANNOTATION_SEALER].iter().any(|name| known.contains_key(*name)))
@@ -163,7 +163,7 @@ impl ClusterConfig {
             return Ok(Self::from_sealer(serde_json::from_str(text).with_context(|| format!("annotation `{ANNOTATION_SEALER}`"))?));
         }
         Err(Failure::failed("not a cluster image: its manifest has neither `io.sealift.cluster` nor `sealer.image.extension`")
-            .hint("cluster images are made with `sealift build`; container images go into one with IMAGES")
+            .hint("build a cluster image with `sealift build`; the instruction IMAGES adds container images to it")
             .into())
     }
 }
@@ -171,6 +171,34 @@ impl ClusterConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oci_spec::image::DescriptorBuilder;
+
+    #[test]
+    fn the_baseline_variant_of_an_architecture_is_no_variant() {
+        let part = |platform: &str| Part {
+            platform: parse_platform(platform).unwrap(),
+            rootfs: DescriptorBuilder::default()
+                .media_type(MediaType::ImageManifest)
+                .digest(crate::image::Digest::of(platform.as_bytes()))
+                .size(1_u64)
+                .build()
+                .unwrap(),
+            workloads: None,
+        };
+        for (has, requested, expected) in [
+            (vec!["linux/amd64/v1"], "linux/amd64", Some("linux/amd64/v1")),
+            (vec!["linux/amd64"], "linux/amd64/v1", Some("linux/amd64")),
+            (vec!["linux/arm64/v8"], "linux/arm64", Some("linux/arm64/v8")),
+            (vec!["linux/amd64", "linux/amd64/v3"], "linux/amd64/v3", Some("linux/amd64/v3")),
+            (vec!["linux/amd64/v1"], "linux/amd64/v3", Some("linux/amd64/v1")),
+            (vec!["linux/amd64/v3"], "linux/amd64", None),
+            (vec!["linux/arm64/v8"], "linux/amd64", None),
+        ] {
+            let image = ClusterImage { parts: has.iter().map(|platform| part(platform)).collect() };
+            let found = image.part(&parse_platform(requested).unwrap()).ok().map(|part| crate::image::platform_string(&part.platform));
+            assert_eq!(found.as_deref(), expected, "{has:?} {requested}");
+        }
+    }
 
     #[test]
     fn media_types_are_the_documents_own_or_told_by_its_fields() {

@@ -1,7 +1,7 @@
-//! What a cluster image is: names, digests, the documents it consists of. Pure: takes and gives values.
+//! The data model of a cluster image: names, digests, manifests, the cluster config. No I/O: functions take and return values.
 //!
 //! ```text
-//! index (what a name points at)                    artifactType application/vnd.sealift.cluster.v1
+//! index (what a tag points at)                     artifactType application/vnd.sealift.cluster.v1
 //!  |-- rootfs manifest, platform linux/amd64       an ordinary OCI image: config and tar layers
 //!  `-- workloads manifest for linux/amd64          its layers are the untouched blobs of all container images
 //! ```
@@ -19,8 +19,8 @@ pub use cluster_config::{App, AppKind, ClusterConfig, ClusterKind, Launch, Role,
 pub use digest::{Algorithm, Blob, Digest, Hasher};
 pub use manifest::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES,
-    ClusterImage, Content, DROPPED_REGISTRY, Part, TYPE_CLUSTER, TYPE_WORKLOADS, children, content_of, media_type_of,
+    ClusterImage, Content, Part, TYPE_CLUSTER, TYPE_WORKLOADS, UNKNOWN_REGISTRY, children, content_of, media_type_of,
 };
-pub use platform::{host_platform, oci_arch, parse_platform, platform_string, qemu_arch, serves, uname_arch};
+pub use platform::{host_platform, oci_arch, parse_platform, platform_string, qemu_arch, serves, uname_arch, variant_of};
 pub use reference::Reference;
 pub use referrer::{referrer, subject_of};

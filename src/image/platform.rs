@@ -70,6 +70,14 @@ pub fn parse_platform(text: &str) -> Result<Platform> {
     builder.build().map_err(|_| invalid().into())
 }
 
+/// The variant of a platform; `None` also for the one that every machine of the architecture has: `v1` of amd64, `v8` of arm64 (as
+/// containerd's `platforms.Normalize`).
+pub fn variant_of(platform: &Platform) -> Option<&str> {
+    let variant = platform.variant().as_deref()?;
+    let baseline = matches!((platform.architecture(), variant), (Arch::Amd64, "v1") | (Arch::ARM64, "v8" | "8"));
+    (!baseline).then_some(variant)
+}
+
 /// Prints a platform as `os/arch[/variant]`.
 pub fn platform_string(platform: &Platform) -> String {
     let mut text = format!("{}/{}", platform.os(), platform.architecture());

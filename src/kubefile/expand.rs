@@ -23,7 +23,7 @@ pub enum ExpandError {
     OpenBrace,
     /// `${` with something in it that is no variable, or a modifier that does not exist.
     #[error(
-        "`{0}` is no variable: want ${{NAME}}, ${{NAME:-default}}, ${{NAME:+other}}, ${{NAME:?message}}, ${{NAME#prefix}}, ${{NAME%suffix}} or ${{NAME/pattern/other}}"
+        "`{0}` is not a valid variable: expected ${{NAME}}, ${{NAME:-default}}, ${{NAME:+other}}, ${{NAME:?message}}, ${{NAME#prefix}}, ${{NAME%suffix}} or ${{NAME/pattern/other}}"
     )]
     NoVariable(String),
     /// `${NAME:?message}` without a value.

@@ -147,7 +147,8 @@ impl<'a> Lines<'a> {
             "\\" => self.escape = Escape::Backslash,
             "`" => self.escape = Escape::Backtick,
             other => diagnostics.push(
-                Diagnostic::error(self.file, span, format!("`{other}` is no escape character")).help("write `# escape=\\` or `# escape=``"),
+                Diagnostic::error(self.file, span, format!("`{other}` is not a valid escape character"))
+                    .help("write `# escape=\\` or `# escape=``"),
             ),
         }
     }

@@ -123,11 +123,11 @@ fn all_errors_of_a_file_are_drawn_at_once() {
      --> Kubefile:5:13
       |
     5 | APPCMDS web ['ls']
-      |             ^^^^^^ JSON wants double quotes
+      |             ^^^^^^ JSON needs double quotes
       |
       = help: write `APPCMDS app ["command", …]`
 
-    error: `latest` is no version or range of versions
+    error: `latest` is not a version or a range of versions
      --> Kubefile:6:13
       |
     6 | KUBEVERSION latest
@@ -156,28 +156,28 @@ fn each_mistake_is_named_where_it_is() {
         ("FROM A\n", "error [A] image name `A`: invalid reference format"),
         ("FROM --platfrom=x a\n", "error [--platfrom=x] unknown flag `--platfrom`"),
         ("FROM --platform=x scratch\n", "error [x] platform `x`: expected os/arch[/variant]"),
-        ("FROM scratch AS 1\n", "error [1] `1` is no name for a stage"),
+        ("FROM scratch AS 1\n", "error [1] `1` is not a valid stage name"),
         ("FROM scratch AS a\nFROM scratch AS A\n", "error [A] an earlier stage is named `A` already"),
         ("FROM scratch\nWORKDIR /\n", "error [WORKDIR] unknown instruction `WORKDIR`"),
         ("FROM scratch\nENV\n", "error [ENV] a key and a value are missing"),
-        ("FROM scratch\nENV A=1 B\n", "error [B] `B` is no key=value"),
+        ("FROM scratch\nENV A=1 B\n", "error [B] `B` is not of the form key=value"),
         ("FROM scratch\nENV A=${B\n", "error [${B] `${` is not closed by `}`"),
         ("FROM scratch\nENV A='x\n", "error ['x] a single quote is not closed"),
-        ("FROM scratch\nARG 1=2\n", "error [1] `1` is no name for a build argument"),
+        ("FROM scratch\nARG 1=2\n", "error [1] `1` is not a valid build argument name"),
         ("FROM scratch\nARG a=1,b=2\n", "warning [1,b=2] all of this is the value of `a`"),
         ("FROM scratch\nCOPY $NO b\n", "warning [$NO] nothing sets `NO`: it is empty here"),
         ("ARG NO\nFROM scratch\nCOPY $NO b\n", "warning [$NO] nothing sets `NO`: it is empty here"),
         ("FROM ack:${TAG}\n", "warning [ack:${TAG}] nothing sets `TAG`: it is empty here"),
         ("FROM scratch\nCOPY --from=1 a b\n", "error [1] there is no stage 1 before this one"),
         ("FROM scratch AS a\nCOPY --from=a a b\n", "error [a] `a` is this stage itself"),
-        ("FROM scratch\nCOPY --chmod=999 a b\n", "error [999] `999` is no file mode"),
-        ("FROM scratch\nCOPY --chmod=u+y a b\n", "error [u+y] `u+y` is no file mode"),
+        ("FROM scratch\nCOPY --chmod=999 a b\n", "error [999] `999` is not a valid file mode"),
+        ("FROM scratch\nCOPY --chmod=u+y a b\n", "error [u+y] `u+y` is not a valid file mode"),
         ("FROM scratch\nCOPY --link=maybe a b\n", "error [maybe] `--link` is `true` or `false`"),
         ("FROM scratch\nADD --parents a b\n", "error [--parents] unknown flag `--parents`"),
-        ("FROM scratch\nCOPY --chown=: a b\n", "error [:] `:` is no owner"),
+        ("FROM scratch\nCOPY --chown=: a b\n", "error [:] `:` is not a valid owner"),
         ("FROM scratch\nCOPY --chmod a b\n", "error [--chmod] `--chmod` needs a value"),
         ("FROM scratch\nADD --from=a a b\n", "error [--from=a] unknown flag `--from`"),
-        ("FROM scratch\nADD --checksum=sha256:1 https://a.example/b c\n", "error [sha256:1] `sha256:1` is no checksum"),
+        ("FROM scratch\nADD --checksum=sha256:1 https://a.example/b c\n", "error [sha256:1] `sha256:1` is not a valid checksum"),
         ("FROM scratch\nCOPY https://a.example/b c\n", "warning [https://a.example/b] COPY from a URL is Sealer's older spelling"),
         ("FROM scratch\nCOPY git@a.example:b c\n", "error [git@a.example:b] copying from a git repository is not supported"),
         ("FROM scratch\nCOPY a b # why\n", "warning [# why] a comment after an instruction is ignored here"),
@@ -186,7 +186,7 @@ fn each_mistake_is_named_where_it_is() {
         ("FROM scratch\nRUN --mount=type=cache,target=/x ls\n", "error [--mount=type=cache,target=/x] unknown flag `--mount`"),
         ("FROM scratch\nRUN <<EOF\nls\n", "error [<<EOF] the heredoc `EOF` does not end"),
         ("FROM scratch\nAPP a\n", "error [a] application `a` has no sources"),
-        ("FROM scratch\nAPP ../a local://b\n", "error [../a] `../a` is no name for an application"),
+        ("FROM scratch\nAPP ../a local://b\n", "error [../a] `../a` is not a valid application name"),
         ("FROM scratch\nAPP a ftp://b\n", "error [ftp://b] no sources are `ftp://`"),
         ("FROM scratch\nAPP a local://\n", "error [local://] nothing follows `local://`"),
         (

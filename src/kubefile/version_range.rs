@@ -139,7 +139,7 @@ impl Partial {
 }
 
 fn wrong(text: &str) -> Failure {
-    Failure::usage(format!("`{}` is no version or range of versions", text.trim()))
+    Failure::usage(format!("`{}` is not a version or a range of versions", text.trim()))
         .hint("write it like `>=1.19.0 <1.23.0`, `1.20.x`, `^1.22` or `1.18 - 1.20`")
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use super::docker_archive::{self, ManifestEntry};
-use crate::error::Failure;
+use crate::error::{Failure, hints_of};
 use crate::events::Context;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
 use crate::store::{MAX_MANIFEST_SIZE, Store};
@@ -42,11 +42,16 @@ impl ImageArchive {
     /// `Usage` if it is none of these.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = if path.is_dir() { Self::open_dir(path) } else { Self::open_tar(path) };
-        opened.with_context(|| {
-            Failure::usage(format!("{} is not an archive of container images", path.display())).hint(
-                "give a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or a file of \
-                 `docker save`",
-            )
+        opened.map_err(|error| {
+            let mut failure = Failure::usage(format!("{} is not an archive of container images", path.display()));
+            failure.hints = hints_of(&error).to_vec();
+            if failure.hints.is_empty() {
+                failure = failure.hint(
+                    "give a directory with `oci-layout` and `index.json`, a tar of one (`skopeo copy docker://… oci-archive:…`), or a file \
+                     of `docker save`",
+                );
+            }
+            error.context(failure)
         })
     }
 
@@ -109,7 +114,7 @@ impl ImageArchive {
     /// The size of a blob in bytes; `None` if the archive does not contain it.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
         match &self.blobs {
-            None => std::fs::metadata(self.path.join("blobs").join(digest.place())).ok().map(|metadata| metadata.len()),
+            None => std::fs::metadata(self.path.join("blobs").join(digest.blob_path())).ok().map(|metadata| metadata.len()),
             Some(blobs) => blobs.get(digest).map(|(_, size)| *size),
         }
     }
@@ -141,7 +146,7 @@ impl ImageArchive {
             return Ok(Box::new(manifest.as_slice()));
         }
         match &self.blobs {
-            None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.place()))?)),
+            None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.blob_path()))?)),
             Some(blobs) => {
                 let (offset, size) = *blobs.get(&blob.digest).context("the archive does not contain it")?;
                 let mut file = File::open(&self.path)?;
@@ -203,7 +208,7 @@ impl Files {
 
     /// The blobs of an OCI layout.
     fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
-        let blob = |(name, position): (&String, &(u64, u64))| Some((Digest::at_place(name.strip_prefix("blobs/")?)?, *position));
+        let blob = |(name, position): (&String, &(u64, u64))| Some((Digest::from_blob_path(name.strip_prefix("blobs/")?)?, *position));
         self.positions.iter().filter_map(blob).collect()
     }
 }

@@ -133,7 +133,7 @@ impl Replacement {
     /// The images that replace `image`; `None` if the name does not match. kustomize matches the name as written in the manifest, which is
     /// not known any more: if only the full name matches, the image itself is kept too.
     fn replace(&self, image: &Reference) -> Option<Vec<Reference>> {
-        let pattern = Regex::new(&format!("^(?:{})(?:@sha256:[a-f0-9]{{64}})?(?::[a-zA-Z0-9_.{{}}-]*)?$", self.name)).ok()?;
+        let pattern = Regex::new(&format!("^(?:{})(?::[a-zA-Z0-9_.{{}}-]*)?(?:@sha256:[a-f0-9]{{64}})?$", self.name)).ok()?;
         let own: Option<Reference> = self.name.parse().ok();
         let full = image.to_string();
         let version_of_image = full.strip_prefix(&format!("{}/{}", image.registry(), image.repository())).unwrap_or_default();
@@ -297,6 +297,13 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_pattern_matches_a_tag_before_a_digest() {
+        let manifest = format!("containers:\n- image: app:1@{DIGEST}\n");
+        let text = "resources:\n- a.yaml\nimages:\n- {name: ap., newName: mine, newTag: \"2\"}\n";
+        assert_eq!(images(&[("a.yaml", &manifest), ("kustomization.yaml", text)]), ["a.yaml mine:2"]);
     }
 
     #[test]

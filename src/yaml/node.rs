@@ -100,7 +100,7 @@ impl Node {
     pub fn kind(&self) -> &'static str {
         match &self.content {
             Content::List(_) => "a list",
-            Content::Map(_) => "a map",
+            Content::Map(_) => "a mapping",
             Content::Scalar(scalar) => match scalar.resolve() {
                 Resolved::Null => "nothing",
                 Resolved::Bool(_) => "a boolean",

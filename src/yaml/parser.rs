@@ -319,7 +319,7 @@ fn merged_entries(value: &Node) -> Result<Vec<&(Node, Node)>, Error> {
         Content::Map(entries) => Ok(entries.iter().collect()),
         Content::List(items) => Ok(items.iter().map(merged_entries).collect::<Result<Vec<_>, _>>()?.concat()),
         Content::Scalar(_) => {
-            let message = format!("`<<` expects a map or a list of maps, found {}", value.kind());
+            let message = format!("`<<` expects a mapping or a list of mappings, found {}", value.kind());
             Err(Error { kind: ErrorKind::Merge, span: value.span.clone(), line: value.line, message })
         }
     }
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(merged["d"], serde_json::json!({"<<": 4, "y": 2, "z": 2}));
         assert!(read_all(text).0[0].at(&["c", "<<"]).is_some());
         let error = read_documents("a:\n  <<: 1\n").unwrap_err();
-        assert_eq!(error.to_string(), "line 2: `<<` expects a map or a list of maps, found a number");
+        assert_eq!(error.to_string(), "line 2: `<<` expects a mapping or a list of mappings, found a number");
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Checker<'_> {
         if !is_app_name(&name) {
             self.error(
                 &app.name.span,
-                format!("`{name}` is no name for an application"),
+                format!("`{name}` is not a valid application name"),
                 "it names a folder: use letters, digits, `-`, `_` and `.`",
             );
         } else if !scope.apps.insert(name.clone()) {
@@ -47,7 +47,7 @@ impl Checker<'_> {
         } else if path.is_empty() {
             self.error(&source.span, format!("nothing follows `{scheme}://`"), HELP);
         } else if let Some(reason) = self.literal(source).filter(|text| is_url(text)).and_then(|text| Url::parse(&text).err()) {
-            self.error(&source.span, format!("`{}` is no URL: {reason}", source.value), HELP);
+            self.error(&source.span, format!("`{}` is not a valid URL: {reason}", source.value), HELP);
         }
     }
 

@@ -30,7 +30,7 @@ impl Checker<'_> {
         if is_git {
             self.error(&word.span, "copying from a git repository is not supported", "clone it into the build context first");
         } else if is_url(&text) && Url::parse(&text).is_err() {
-            self.error(&word.span, format!("`{text}` is no URL"), "write it like `https://example.com/file.tar.gz`");
+            self.error(&word.span, format!("`{text}` is not a valid URL"), "write it like `https://example.com/file.tar.gz`");
         } else if is_url(&text) && !add && files.from.is_none() {
             self.warn(&word.span, "COPY from a URL is Sealer's older spelling", "write `ADD`, with `--checksum=sha256:…`");
         }
@@ -68,16 +68,16 @@ impl Checker<'_> {
 
     fn modes(&mut self, files: &Files) {
         if let Some((span, text)) = self.given(files.chmod.as_ref()).filter(|(_, text)| Mode::parse(text).is_none()) {
-            self.error(&span, format!("`{text}` is no file mode"), "write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`");
+            self.error(&span, format!("`{text}` is not a valid file mode"), "write it like `--chmod=0755` or `--chmod=u=rwX,go=rX`");
         }
         if let Some((span, text)) = self.given(files.chown.as_ref()).filter(|(_, text)| !is_owner(text)) {
-            self.error(&span, format!("`{text}` is no owner"), "write it like `--chown=user:group` or `--chown=0:0`");
+            self.error(&span, format!("`{text}` is not a valid owner"), "write it like `--chown=user:group` or `--chown=0:0`");
         }
         let Some((span, text)) = self.given(files.checksum.as_ref()) else { return };
         if text.parse::<Digest>().is_err() {
-            self.error(&span, format!("`{text}` is no checksum"), "write `--checksum=sha256:` and 64 hexadecimal digits");
+            self.error(&span, format!("`{text}` is not a valid checksum"), "write `--checksum=sha256:` and 64 hexadecimal digits");
         } else if files.sources.len() != 1 {
-            self.error(&span, "`--checksum` wants exactly one source", "write one ADD for each file");
+            self.error(&span, "`--checksum` needs exactly one source", "write one ADD for each file");
         }
     }
 

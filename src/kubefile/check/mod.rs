@@ -141,7 +141,7 @@ impl Checker<'_> {
         if !good || lower == "scratch" {
             self.error(
                 &name.span,
-                format!("`{}` is no name for a stage", name.value),
+                format!("`{}` is not a valid stage name", name.value),
                 "use a letter, then letters, digits, `-`, `_` and `.`",
             );
         } else if self.stages.iter().any(|stage| stage.name.as_deref() == Some(&lower)) {
@@ -192,7 +192,7 @@ impl Checker<'_> {
     fn arg(&mut self, arg: &Arg, scope: &mut Scope) {
         let name = &arg.name.value;
         if !name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_') || name.starts_with(|char: char| char.is_ascii_digit()) {
-            self.error(&arg.name.span, format!("`{name}` is no name for a build argument"), "use letters, digits and `_`");
+            self.error(&arg.name.span, format!("`{name}` is not a valid build argument name"), "use letters, digits and `_`");
         }
         let Some(default) = &arg.default else { return };
         self.word(default, scope);

@@ -24,7 +24,7 @@ impl Parser<'_> {
         if rest.is_empty() {
             return Err(self.usage(app.span, "a key and a value are missing", USAGE));
         }
-        let no_pair = |word: Word| self.usage(word.span, format!("`{}` is no key=value", word.value), USAGE);
+        let no_pair = |word: Word| self.usage(word.span, format!("`{}` is not of the form key=value", word.value), USAGE);
         let env = rest.keys_and_values().map(|pair| pair.map_err(no_pair)).collect::<Read<_>>()?;
         Ok(Instruction::AppEnv { app, env })
     }

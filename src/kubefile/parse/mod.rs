@@ -177,7 +177,7 @@ impl Parser<'_> {
     fn unknown(&self, keyword: &Word, name: &str) -> Box<Diagnostic> {
         let error = Diagnostic::error(self.file, keyword.span.clone(), format!("unknown instruction `{}`", keyword.value));
         Box::new(if let Some((_, instead)) = OF_CONTAINERS.iter().find(|(known, _)| *known == name) {
-            error.help(format!("a cluster image is no container: it has no {name}; {instead}"))
+            error.help(format!("a cluster image is not a container and has no {name}; {instead}"))
         } else if let Some(meant) = did_you_mean(name, INSTRUCTIONS) {
             error.help(format!("did you mean `{meant}`?"))
         } else {
@@ -244,7 +244,7 @@ impl Parser<'_> {
         if operands.is_empty() {
             return Err(self.usage(operands.span(), "a key and a value are missing", usage));
         }
-        operands.pairs().map_err(|word| self.usage(word.span, format!("`{}` is no key=value", word.value), usage))
+        operands.pairs().map_err(|word| self.usage(word.span, format!("`{}` is not of the form key=value", word.value), usage))
     }
 
     fn rest(&self, operands: &Operands<'_>, usage: &str) -> Read<Word> {
@@ -296,7 +296,7 @@ impl Parser<'_> {
 fn label_json(mut error: Box<Diagnostic>, text: &str) -> Box<Diagnostic> {
     let label = match serde_json::from_str::<Vec<String>>(text) {
         _ if text.is_empty() => return error,
-        _ if text.contains('\'') => "JSON wants double quotes".to_owned(),
+        _ if text.contains('\'') => "JSON needs double quotes".to_owned(),
         Ok(_) => "the list is empty".to_owned(),
         Err(_) if !text.starts_with('[') => "does not start with `[`".to_owned(),
         Err(error) => error.to_string().split(" at line").next().unwrap_or_default().to_owned(),

@@ -88,7 +88,12 @@ pub fn store_credentials(file: &Path, registry: &str, user: &str, password: &Sec
     let mut config = read_config(file)?;
     if let Some(helper) = helper(&config, registry) {
         let entry = json!({"ServerURL": config_key(registry), "Username": user, "Secret": password.expose_secret()});
-        return run_helper(&helper, "store", &entry.to_string());
+        run_helper(&helper, "store", &entry.to_string())?;
+        // an entry in the file would be read before the helper is asked
+        if auths(&mut config).remove(config_key(registry)).is_some() {
+            write_config(file, &config)?;
+        }
+        return Ok(());
     }
     let auth = BASE64.encode(format!("{user}:{}", password.expose_secret()));
     auths(&mut config).insert(config_key(registry).to_owned(), json!({"auth": auth}));
