@@ -68,7 +68,7 @@ fn files_that_are_no_text_are_named() {
         (binary.as_str(), "not UTF-8 text (byte 5)"),
         ("/does/not/exist", "/does/not/exist"),
         ("/dev/zero", "longer than 16 MiB"),
-        ("/", "cannot be read"),
+        ("/", "cannot read"),
     ] {
         let said = sealift.fails(2, &["lint", file]);
         assert!(said.contains(expected), "{file}: {said}");
