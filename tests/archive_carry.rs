@@ -96,8 +96,8 @@ fn unusable_archives_are_refused_with_their_reason() {
     let other = Sealift::new();
     let file = one.home().join("wrong.tar");
     for (case, content, code, says) in [
-        ("a letter", b"Dear reader, ".repeat(100), 6, "no tar archive"),
-        ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "cut off"),
+        ("a letter", b"Dear reader, ".repeat(100), 6, "not a tar archive"),
+        ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "truncated"),
         ("empty", Vec::new(), 2, "the file is empty"),
         ("compressed", common::images::gzip(&bytes), 2, "`gunzip -c FILE | sealift load`"),
     ] {

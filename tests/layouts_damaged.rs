@@ -343,14 +343,14 @@ fn inconsistent_manifests_are_refused_on_arrival() {
         ("config size", &config_size, "", "is missing blob", Otherwise),
         ("schema version 1", &version_1, "", "schemaVersion 1", Otherwise),
         ("unknown media type", &unknown_type, &layer, "tar+foo", Alike),
-        ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says not compressed", Alike),
+        ("gzip that says tar", &says_plain, &layer, "is gzip, but its media type says uncompressed", Alike),
         ("a layer of md5", &md5_layer, &md5, "only sha256 and sha512", Otherwise),
     ] {
         let layout = layout(usual(), &Change { manifest: Some(change), ..Change::default() });
         refused(&Damage { name, layout, blob, says, served }, &registry);
     }
     let says_gzip = layout(vec![(base.clone(), base.clone(), GZIP)], &Change::default());
-    let says = "is not compressed, but its media type says gzip";
+    let says = "is uncompressed, but its media type says gzip";
     refused(&Damage { name: "tar that says gzip", layout: says_gzip, blob: &sha(&base), says, served: Alike }, &registry);
 }
 
@@ -420,17 +420,17 @@ fn wrong_layers_are_refused_on_arrival() {
     let link = |target| Raw("lnk", tar::EntryType::Symlink, target, b"");
     let through = Raw("lnk/sealift-pwn", FILE, "", b"x");
     for (name, layers, change, says) in [
-        ("diffID", vec![gzipped(base.clone())], Change { config: Some(&wrong_diff), ..none }, "the layer's tar has the digest"),
-        ("not a tar", vec![junk], none, "no tar archive"),
+        ("diffID", vec![gzipped(base.clone())], Change { config: Some(&wrong_diff), ..none }, "wrong diff ID"),
+        ("not a tar", vec![junk], none, "not a tar archive"),
         ("trailing garbage", vec![trailing], Change::default(), "compression is damaged"),
         ("truncated before it was sealed", vec![cut], Change::default(), "compression is damaged"),
-        ("traversal by ..", vec![evil(Raw("../../evil-dotdot", FILE, "", b"x"))], Change::default(), "leads out with `..`"),
+        ("traversal by ..", vec![evil(Raw("../../evil-dotdot", FILE, "", b"x"))], Change::default(), "leads out of the root with `..`"),
         ("an absolute name", vec![evil(Raw("/evil-abs", FILE, "", b"x"))], Change::default(), "is absolute"),
         (
             "a hard link out",
             vec![evil(Raw("h", tar::EntryType::Link, "/etc/hostname", b""))],
             Change::default(),
-            "leads out to `/etc/hostname`",
+            "leads out of the root to `/etc/hostname`",
         ),
         ("a way out by a symbolic link", vec![gzipped(tar_of(&[link("/tmp"), through]))], Change::default(), "symbolic link"),
         (
@@ -480,7 +480,7 @@ fn decompression_bombs_stop_at_a_limit() {
         let blob = sha(&bomb.1);
         let layout = layout(vec![bomb], &Change::default());
         let error = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_err();
-        assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than 1048576 bytes"]);
+        assert_says(&format!("{error:#}"), &[&blob, "unpacks to more than the limit of 1048576 bytes"]);
         assert_eq!((kind_of(&error), store.refs().unwrap().len()), (Kind::Verification, 0));
         // what is remembered of a layer does not lift the limit
         let larger = LoadOptions { verification: LayerVerification::default(), ..options() };
@@ -514,7 +514,7 @@ fn a_layer_is_verified_once_by_a_store() {
     std::fs::write(&path, bytes).unwrap();
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
     check_layers(&store, &root, LayerVerification::default(), &Context::silent()).unwrap();
-    check_layers(&store, &root, LayerVerification { anew: true, ..LayerVerification::default() }, &Context::silent()).unwrap_err();
+    check_layers(&store, &root, LayerVerification { ignore_cache: true, ..LayerVerification::default() }, &Context::silent()).unwrap_err();
     store.untag(&loaded.images[0]).unwrap();
     store.prune(false, &Context::silent()).unwrap();
     assert_eq!(std::fs::read_dir(store.root().join("checked")).unwrap().count(), 0, "what is known goes with the blob");
@@ -530,7 +530,7 @@ fn layers_that_a_large_pull_skips_are_verified_before_hosts_are_changed() {
     layout.serve(&registry);
     let (sealift, name) = (Sealift::new(), registry.name("variant:1"));
     let layer = sha(&layout.layers[0].1);
-    let refused = [layer.as_str(), "the layer's tar has the digest"];
+    let refused = [layer.as_str(), "wrong diff ID"];
     assert_says(&sealift.fails(6, &["pull", "--plain-http", "--check-layers", &name]), &refused);
     assert_eq!(sealift.ok(&["images", "-q"]), "");
     // the store remembers, so another one

@@ -23,7 +23,7 @@ fn the_policy_stops_what_is_not_signed_before_anything_is_done() {
         std::fs::write(&policy, text).unwrap();
     };
     write("required");
-    assert_says(&there.fails(6, &["pull", &name, "--trust-policy", &policy]), &["is not trusted", "is not signed", "hint: the policy is"]);
+    assert_says(&there.fails(6, &["pull", &name, "--trust-policy", &policy]), &["is not trusted", "is not signed", "hint: the trust policy is"]);
     assert!(there.store().refs().unwrap().is_empty());
     let run_it = ["run", &name, "-m", "127.0.0.9", "--trust-policy", &policy];
     assert_says(&there.fails(6, &run_it), &["is not trusted"]);
@@ -61,7 +61,7 @@ fn what_is_signed_at_the_desk_loads_and_runs_on_site_offline_and_nothing_else_do
     let (both, other) = (["registry.example.com/shop:1", "registry.example.com/other:1"], ["registry.example.com/other:1"]);
     for unsigned in [archive("both.tar", &both), archive("other.tar", &other)] {
         let said = site.fails(6, &["load", "-i", &unsigned, "--trust-policy", &policy]);
-        assert_says(&said, &["registry.example.com/other:1 is not trusted", "is not signed", "hint: the policy is"]);
+        assert_says(&said, &["registry.example.com/other:1 is not trusted", "is not signed", "hint: the trust policy is"]);
         assert!(site.store().refs().unwrap().is_empty());
     }
     let split = desk.home().join("split.tar").display().to_string();

@@ -210,9 +210,9 @@ fn broken_archives_are_named_and_leave_nothing_that_is_offered() {
     let begin = bytes.windows(64).position(|window| window == &layer[..64]).unwrap();
     flipped[begin + layer.len() / 2] ^= 1;
     for (case, content, code, says) in [
-        ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "cut off"),
+        ("cut off", bytes[..bytes.len() / 2].to_vec(), 6, "truncated"),
         ("one byte is another", flipped, 6, "blob sha256:"),
-        ("no tar", noise(1, 5000), 6, "no tar archive"),
+        ("no tar", noise(1, 5000), 6, "not a tar archive"),
     ] {
         let other = Sealift::new();
         let file = write(other.home().join("broken.tar"), content);

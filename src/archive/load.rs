@@ -62,7 +62,7 @@ pub fn load(store: &Store, archive: impl Read, options: &LoadOptions, ctx: &Cont
     while let Some(member) = members.next()? {
         ctx.check()?;
         let path = member.path.to_string_lossy();
-        if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::at_place) {
+        if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::from_blob_path) {
             load_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, ctx, &task)?;
         } else {
             head.take(&path, &mut members, member.size, store)?;
@@ -135,7 +135,7 @@ pub fn ensure_disk_space_for(file: &std::fs::File, store: &Store) -> Result<()> 
     for entry in entries.map_while(std::result::Result::ok) {
         let path = entry.path_bytes();
         let place = std::str::from_utf8(&path).ok().and_then(|path| path.trim_start_matches("./").strip_prefix(BLOBS));
-        let Some(digest) = place.and_then(Digest::at_place) else { continue };
+        let Some(digest) = place.and_then(Digest::from_blob_path) else { continue };
         let blob = Blob { digest, size: entry.size() };
         if !store.has(&blob) {
             needed = needed.saturating_add(blob.size - store.partial_size(&blob));

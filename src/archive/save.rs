@@ -200,7 +200,7 @@ impl Selection {
 
 /// The path of a blob in an archive.
 fn path_of(digest: &Digest) -> String {
-    format!("{BLOBS}{}", digest.place())
+    format!("{BLOBS}{}", digest.blob_path())
 }
 
 /// The size of a blob's tar header in bytes; long names take three blocks.

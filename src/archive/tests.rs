@@ -111,10 +111,10 @@ fn damaged_archives_are_refused_and_tag_nothing() {
     };
     for (case, bytes, kind, text) in [
         ("bit flip", flipped, Kind::Verification, layer.to_string()),
-        ("cut off", good[..good.len() - 3000].to_vec(), Kind::Verification, "cut off".to_owned()),
+        ("cut off", good[..good.len() - 3000].to_vec(), Kind::Verification, "truncated".to_owned()),
         ("no oci-layout", renamed("oci-layout", "oci-layoux"), Kind::Usage, "oci-layout".to_owned()),
         ("no index", renamed("index.json", "indax.json"), Kind::Verification, "index.json".to_owned()),
-        ("no archive", b"hello".repeat(500), Kind::Verification, "no tar archive".to_owned()),
+        ("no archive", b"hello".repeat(500), Kind::Verification, "not a tar archive".to_owned()),
         ("empty", Vec::new(), Kind::Usage, "not an OCI archive".to_owned()),
     ] {
         let (_dir, other) = store();

@@ -11,7 +11,7 @@ use super::rootfs_view::RootfsView;
 use crate::error::Failure;
 use crate::events::{Context, Unit};
 use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Reference};
-use crate::layer::{Layer, LayerVerification, check_layers, layers_of, outline};
+use crate::layer::{Layer, LayerVerification, check_layers, layers_of, tree_of};
 use crate::registry::client::Client;
 use crate::store::Store;
 use crate::trust::admit;
@@ -127,7 +127,7 @@ fn view(manifest: &Digest, layers: &[Layer], cache: &InstructionCache, store: &S
     }
     let task = ctx.task("read the base image's paths", Some(layers.len() as u64), Unit::Items);
     let mut view = RootfsView::default();
-    view.apply(&outline(store, layers, ctx, || task.advance(1))?);
+    view.apply(&tree_of(store, layers, ctx, || task.advance(1))?);
     view.add_parents();
     task.done("");
     cache.remember_view(manifest, &view)?;

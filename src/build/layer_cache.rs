@@ -13,7 +13,7 @@ use super::cache_key::CacheKey;
 use super::instruction_cache::{InstructionCache, RecordedLayer};
 use crate::events::Context;
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{Entry, FORMAT, Layer, Memory, PackOptions};
+use crate::layer::{ChunkCache, Entry, FORMAT, Layer, PackOptions};
 use crate::store::Store;
 
 /// The cached chunks of a tree that is packed.
@@ -90,8 +90,8 @@ impl<'a> LayerCache<'a> {
     }
 }
 
-impl Memory for LayerCache<'_> {
-    fn recall(&self, chunk: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
+impl ChunkCache for LayerCache<'_> {
+    fn get(&self, chunk: &[(&Path, &Entry)]) -> Result<Option<Layer>> {
         if self.cache.is_write_only() || (self.cache_from.is_empty() && !self.cache.has_shape(&self.shape(chunk)?)) {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl Memory for LayerCache<'_> {
         Ok(Box::new(self.cache.files.open_once(path, move |digest| self.packed.put(own.clone(), digest))?))
     }
 
-    fn remember(&self, chunk: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
+    fn put(&self, chunk: &[(&Path, &Entry)], layer: &Layer) -> Result<()> {
         let key = self.key(chunk)?;
         self.note(layer, key)?;
         self.cache.remember_chunk(&self.timed(&key, chunk), &RecordedLayer::new(layer, Some(key)))?;

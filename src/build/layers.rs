@@ -11,7 +11,7 @@ use super::layer_cache::LayerCache;
 use super::prepare::Prepared;
 use super::rootfs_view::Entry;
 use crate::image::{ClusterConfig, Digest};
-use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, flatten, pack, pack_anew};
+use crate::layer::{FORMAT, Layer, PackOptions, Source, Tree, changes, flatten, pack, pack_cached};
 use crate::workloads::FileKind;
 
 /// The limit on an image's layers; some unpackers take no more than 127.
@@ -100,7 +100,7 @@ impl<'a> LayerBuilder<'a> {
         }
         let pack_options = PackOptions { compression: options.compression, newest_mtime: newest, max_layers };
         let chunks = LayerCache::new(cache, cache_from, &pack_options, store, ctx);
-        let layers = pack_anew(tree, &pack_options, &chunks, store, ctx)?;
+        let layers = pack_cached(tree, &pack_options, &chunks, store, ctx)?;
         let layers = layers.iter().map(|layer| chunks.recorded(layer)).collect::<Result<_>>()?;
         let record = Record { layers, newest, ..Record::default() };
         let key = self.tree_key(tree, max_layers, |path| chunks.digest(path))?;

@@ -10,7 +10,7 @@ use super::sandbox::Invocation;
 use super::user_namespace;
 use crate::error::Failure;
 use crate::events::{Context, Unit};
-use crate::layer::{Layer, Tree, UnpackOptions, outline, unpack_blob};
+use crate::layer::{Layer, Tree, UnpackOptions, tree_of, unpack_blob};
 use crate::store::Store;
 
 /// A rootfs in the scratch directory.
@@ -45,7 +45,7 @@ impl Rootfs {
         task.done("");
         self.layers = layers.len();
         if !options.owners {
-            let tree = outline(store, layers, ctx, || {})?;
+            let tree = tree_of(store, layers, ctx, || {})?;
             let foreign = tree.into_iter().filter(|(_, entry)| (entry.uid, entry.gid) != (0, 0));
             self.owners = foreign.map(|(path, entry)| (path, (entry.uid, entry.gid))).collect();
         }

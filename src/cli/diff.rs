@@ -45,15 +45,15 @@ fn describe(difference: &Difference) -> String {
             text += &format!("{title}\n{}", changes.iter().map(line).collect::<String>());
         }
     }
-    let (missing, whole) = (difference.to_move, difference.whole);
-    text + &format!("To move: {} of {} blobs, {} of {}\n", missing.blobs, whole.blobs, bytes(missing.bytes), bytes(whole.bytes))
+    let (missing, total) = (difference.to_transfer, difference.total);
+    text + &format!("To move: {} of {} blobs, {} of {}\n", missing.blobs, total.blobs, bytes(missing.bytes), bytes(total.bytes))
 }
 
 fn line(change: &Change) -> String {
     let name = &change.name;
     match &change.kind {
-        Kind::Added { is } => format!("  + {name}  {is}\n"),
-        Kind::Removed { was } => format!("  - {name}  {was}\n"),
-        Kind::Changed { was, is } => format!("  ~ {name}  {was}  =>  {is}\n"),
+        Kind::Added { after } => format!("  + {name}  {after}\n"),
+        Kind::Removed { before } => format!("  - {name}  {before}\n"),
+        Kind::Changed { before, after } => format!("  ~ {name}  {before}  =>  {after}\n"),
     }
 }

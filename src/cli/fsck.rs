@@ -78,7 +78,7 @@ async fn check(store: &Store, layers: bool, ctx: &Context) -> Result<Vec<Problem
                 ctx.check()?;
                 let images = ref_name(&root).into_iter().collect();
                 problems.extend(
-                    check_layers(&store, &root, LayerVerification { anew: true, ..LayerVerification::default() }, &ctx)
+                    check_layers(&store, &root, LayerVerification { ignore_cache: true, ..LayerVerification::default() }, &ctx)
                         .err()
                         .map(|error| Problem { digest: None, images, message: format!("{error:#}") }),
                 );

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{CommandContext, Console, ImageArg, Table, bytes};
 use crate::image::{ClusterConfig, ClusterKind, Digest, Reference, platform_string, subject_of};
-use crate::layer::{self, Listing, Source};
+use crate::layer::{self, ListedEntry, Source};
 use crate::store::{InspectedImage, Store};
 use crate::workloads::workloads_of;
 
@@ -149,7 +149,7 @@ async fn files(args: Args, store: Store, cmd: &CommandContext) -> Result<()> {
     let files: Vec<File> = spawn_blocking(move || -> Result<_> {
         let _in_use = store.lock_shared()?;
         let part = store.inspect_platform(&args.name.in_store(&store)?, args.platform.as_deref())?;
-        Ok(layer::listing(&store, &layer::layers_of(&store, &part.manifest)?, &ctx)?.into_iter().map(file).collect())
+        Ok(layer::list_files(&store, &layer::layers_of(&store, &part.manifest)?, &ctx)?.into_iter().map(file).collect())
     })
     .await??;
     cmd.console.answer(&files, || {
@@ -166,7 +166,7 @@ async fn files(args: Args, store: Store, cmd: &CommandContext) -> Result<()> {
     })
 }
 
-fn file((path, Listing { entry, digest }): (PathBuf, Listing)) -> File {
+fn file((path, ListedEntry { entry, digest }): (PathBuf, ListedEntry)) -> File {
     let size = entry.size();
     let what = match entry.source {
         Source::Directory | Source::OpaqueDirectory => What::Directory,

@@ -56,7 +56,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (private_file, public_file) = (private.clone(), public.clone());
     spawn_blocking(move || {
         let key = PrivateKey::generate();
-        atomic_file::write(&private_file, key.to_sealed_pem(&password)?.as_bytes(), 0o600)?;
+        atomic_file::write(&private_file, key.to_encrypted_pem(&password)?.as_bytes(), 0o600)?;
         atomic_file::write(&public_file, key.public().to_pem()?.as_bytes(), 0o644)
     })
     .await??;

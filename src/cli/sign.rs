@@ -14,7 +14,7 @@ use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::error::Failure;
 use crate::image::Reference;
 use crate::store::Store;
-use crate::trust::{self, PrivateKey, arms, push_referrers};
+use crate::trust::{self, PrivateKey, platform_manifests, push_referrers};
 
 /// Sign an image
 ///
@@ -96,7 +96,7 @@ async fn sign(
 ) -> Result<Vec<Done>> {
     let (store, name, image) = (store.clone(), name.clone(), image.clone());
     spawn_blocking(move || {
-        let manifests = if recursive { arms(&store, &image)? } else { Vec::new() };
+        let manifests = if recursive { platform_manifests(&store, &image)? } else { Vec::new() };
         let sign = |one: &Descriptor| {
             let signatures = trust::sign(&store, &name, one, &key, &annotations)?;
             Ok(Done { image: one.digest().to_string(), signatures: signatures.digest().to_string() })
@@ -108,7 +108,7 @@ async fn sign(
 
 async fn read_key(file: &Path, password: &PasswordArgs) -> Result<PrivateKey> {
     let pem = fs_err::read_to_string(file).map_err(|error| Failure::usage(error.to_string()))?;
-    let password = if PrivateKey::is_sealed(&pem) { Some(password.password(false).await?) } else { None };
+    let password = if PrivateKey::is_encrypted(&pem) { Some(password.password(false).await?) } else { None };
     let place = file.display().to_string();
     spawn_blocking(move || PrivateKey::from_pem(&pem, password.as_ref())).await?.context(place)
 }

@@ -12,7 +12,7 @@ use super::trust_args::{Remote, WhereArgs, annotations};
 use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
-use crate::trust::{Demand, Pattern, PublicKey, Signed, is_signatures, verify};
+use crate::trust::{Pattern, PublicKey, SignatureRequirements, VerifiedSignature, is_signatures, verify};
 
 /// Verify the signatures of an image
 ///
@@ -44,7 +44,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (keys, annotations) = (PublicKey::read_all(&args.key)?, annotations(&args.annotations)?);
-    let demand = Demand { keys, annotations, signed_as: args.signed_as };
+    let requirements = SignatureRequirements { keys, annotations, signed_as: args.signed_as };
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
     let name = args.name.in_store(&store)?;
@@ -57,7 +57,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         }
     };
     let digest = Blob::try_from(&image)?.digest;
-    let (signed, attached) = spawn_blocking(move || anyhow::Ok((verify(&store, &digest, &demand)?, attached(&store, &digest)?)))
+    let (signed, attached) = spawn_blocking(move || anyhow::Ok((verify(&store, &digest, &requirements)?, attached(&store, &digest)?)))
         .await?
         .with_context(|| name.familiar())?;
     let answer = json!({ "image": digest, "signatures": signed, "attached": attached });
@@ -85,7 +85,7 @@ fn attached(store: &Store, image: &Digest) -> Result<Vec<Attached>> {
 }
 
 /// A signature in one line, with the name that was signed, if that is another.
-fn signature_line(name: &Reference, digest: &Digest, signed: &Signed) -> String {
+fn signature_line(name: &Reference, digest: &Digest, signed: &VerifiedSignature) -> String {
     let another = signed.signed_as != format!("{}/{}", name.registry(), name.repository());
     let signed_as = if another { format!(", as {}", signed.signed_as) } else { String::new() };
     format!("{} ({digest}) is signed by {}{signed_as}\n", name.familiar(), signed.key)

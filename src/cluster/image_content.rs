@@ -248,7 +248,7 @@ fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result
 /// The paths below `bin/` in the rootfs.
 fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, ctx: &Context) -> Result<BTreeSet<String>> {
     let list = || {
-        let tree = layer::outline(store, &layer::layers_of(store, manifest)?, ctx, || {})?;
+        let tree = layer::tree_of(store, &layer::layers_of(store, manifest)?, ctx, || {})?;
         Ok(tree.into_keys().filter(|path| path.starts_with("bin")).map(|path| path.display().to_string()).collect())
     };
     cached(store, &format!("programs-{}", rootfs.digest.hex()), |_| true, list)

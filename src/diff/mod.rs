@@ -1,4 +1,4 @@
-//! Two images side by side: what changed in files, apps and container images, and what has to be moved to get from one to the other.
+//! Compares two images: changes of files, apps and container images, and the bytes to transfer from one to the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::events::Context;
 use crate::image::{Blob, Digest};
-use crate::layer::{Entry, Listing, Source, layers_of, listing};
+use crate::layer::{Entry, ListedEntry, Source, layers_of, list_files};
 use crate::store::{InspectedImage, Store};
 
 /// What changed from one image to another, for one platform.
@@ -21,13 +21,15 @@ pub struct Difference {
     pub apps: Vec<Change>,
     /// Container images, by name.
     pub workloads: Vec<Change>,
-    /// What somebody who has the first image lacks of the second, for all platforms.
-    pub to_move: Amount,
-    /// All of the second image.
-    pub whole: Amount,
+    /// Blobs of the second image that the first does not have, for all platforms: what has to be transferred.
+    #[serde(rename = "toMove")]
+    pub to_transfer: BlobTotal,
+    /// All blobs of the second image.
+    #[serde(rename = "whole")]
+    pub total: BlobTotal,
 }
 
-/// One thing that changed.
+/// A file, app or container image that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Its path or name.
@@ -37,41 +39,45 @@ pub struct Change {
     pub kind: Kind,
 }
 
-/// How a thing changed; short texts of what it was and is.
+/// How it changed, with short descriptions of its state before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "change")]
 pub enum Kind {
     /// Only the second image has it.
     Added {
-        /// What it is.
-        is: String,
+        /// Its description in the second image.
+        #[serde(rename = "is")]
+        after: String,
     },
     /// Only the first image has it.
     Removed {
-        /// What it was.
-        was: String,
+        /// Its description in the first image.
+        #[serde(rename = "was")]
+        before: String,
     },
-    /// Both have it, otherwise.
+    /// Both have it, with different content.
     Changed {
-        /// What it was.
-        was: String,
-        /// What it is.
-        is: String,
+        /// Its description in the first image.
+        #[serde(rename = "was")]
+        before: String,
+        /// Its description in the second image.
+        #[serde(rename = "is")]
+        after: String,
     },
 }
 
-/// An amount of blobs.
+/// Number and size of blobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Amount {
+pub struct BlobTotal {
     /// How many.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
-/// An image: its root, and the part of it that is looked at.
+/// One of the two images: its root, and its part for the compared platform.
 pub struct Side<'a> {
-    /// The descriptor that a name points at.
+    /// The descriptor that the image's name refers to.
     pub root: &'a Descriptor,
     /// The part for the platform.
     pub part: &'a InspectedImage,
@@ -84,45 +90,45 @@ pub fn compare(store: &Store, before: &Side<'_>, after: &Side<'_>, ctx: &Context
         files: files(store, before.part, after.part, ctx)?,
         apps: changes(&apps(before.part), &apps(after.part)),
         workloads: changes(&workloads(before.part), &workloads(after.part)),
-        to_move: amount(new.iter().filter(|blob| !old.contains(blob))),
-        whole: amount(&new),
+        to_transfer: total(new.iter().filter(|blob| !old.contains(blob))),
+        total: total(&new),
     })
 }
 
-/// What hangs on a root, as far as it is here.
+/// The blobs reachable from a root that are in the store.
 fn blobs(store: &Store, root: &Descriptor) -> Result<BTreeSet<Blob>> {
     let here = |digest| Some(Blob { digest, size: std::fs::metadata(store.blob_path(&digest)).ok()?.len() });
     Ok(store.reachable([root])?.into_iter().filter_map(here).collect())
 }
 
-fn amount<'a>(blobs: impl IntoIterator<Item = &'a Blob>) -> Amount {
-    blobs.into_iter().fold(Amount::default(), |sum, blob| Amount { blobs: sum.blobs + 1, bytes: sum.bytes + blob.size })
+fn total<'a>(blobs: impl IntoIterator<Item = &'a Blob>) -> BlobTotal {
+    blobs.into_iter().fold(BlobTotal::default(), |sum, blob| BlobTotal { blobs: sum.blobs + 1, bytes: sum.bytes + blob.size })
 }
 
-/// What things are, in short, by name.
-type Things = BTreeMap<String, String>;
+/// Short descriptions by name.
+type Descriptions = BTreeMap<String, String>;
 
-fn changes(before: &Things, after: &Things) -> Vec<Change> {
+fn changes(before: &Descriptions, after: &Descriptions) -> Vec<Change> {
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let change = |name: &String| {
         let kind = match (before.get(name).cloned(), after.get(name).cloned()) {
-            (was, is) if was == is => return None,
-            (Some(was), Some(is)) => Kind::Changed { was, is },
-            (Some(was), None) => Kind::Removed { was },
-            (None, is) => Kind::Added { is: is.unwrap_or_default() },
+            (before, after) if before == after => return None,
+            (Some(before), Some(after)) => Kind::Changed { before, after },
+            (Some(before), None) => Kind::Removed { before },
+            (None, after) => Kind::Added { after: after.unwrap_or_default() },
         };
         Some(Change { name: name.clone(), kind })
     };
     names.into_iter().filter_map(change).collect()
 }
 
-/// An app is told by all that is said of it.
-fn apps(part: &InspectedImage) -> Things {
+/// The description of an app is its entry in the cluster config, as JSON.
+fn apps(part: &InspectedImage) -> Descriptions {
     let apps = part.cluster.iter().flat_map(|cluster| &cluster.apps);
     apps.map(|app| (app.name.clone(), serde_json::to_string(app).unwrap_or_default())).collect()
 }
 
-fn workloads(part: &InspectedImage) -> Things {
+fn workloads(part: &InspectedImage) -> Descriptions {
     part.workloads.iter().map(|workload| (workload.name.familiar(), workload.descriptor.digest().to_string())).collect()
 }
 
@@ -130,20 +136,20 @@ fn files(store: &Store, before: &InspectedImage, after: &InspectedImage, ctx: &C
     if before.manifest.layers() == after.manifest.layers() {
         return Ok(Vec::new());
     }
-    let things = |part: &InspectedImage| -> Result<Things> {
-        let listed = listing(store, &layers_of(store, &part.manifest)?, ctx)?;
-        Ok(listed.iter().map(|(path, listing)| (path.display().to_string(), describe(listing))).collect())
+    let descriptions = |part: &InspectedImage| -> Result<Descriptions> {
+        let listed = list_files(store, &layers_of(store, &part.manifest)?, ctx)?;
+        Ok(listed.iter().map(|(path, file)| (path.display().to_string(), describe(file))).collect())
     };
-    Ok(changes(&things(before)?, &things(after)?))
+    Ok(changes(&descriptions(before)?, &descriptions(after)?))
 }
 
-/// What is at a path, in short: kind, rights, owner, bytes and their digest.
-fn describe(listing: &Listing) -> String {
-    let Entry { mode, uid, gid, .. } = listing.entry;
-    let rights = format!("{mode:04o} {uid}:{gid}");
-    match &listing.entry.source {
+/// A short description of a file: type, mode, owner, size in bytes and digest.
+fn describe(listed: &ListedEntry) -> String {
+    let Entry { mode, uid, gid, .. } = listed.entry;
+    let mode = format!("{mode:04o} {uid}:{gid}");
+    match &listed.entry.source {
         Source::Symlink(target) => format!("-> {}", target.display()),
-        Source::Directory | Source::OpaqueDirectory => format!("directory {rights}"),
-        _ => format!("{rights} {} bytes {}", listing.entry.size(), listing.digest.map(|digest: Digest| digest.short()).unwrap_or_default()),
+        Source::Directory | Source::OpaqueDirectory => format!("directory {mode}"),
+        _ => format!("{mode} {} bytes {}", listed.entry.size(), listed.digest.map(|digest: Digest| digest.short()).unwrap_or_default()),
     }
 }

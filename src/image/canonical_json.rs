@@ -1,9 +1,9 @@
-//! JSON whose bytes depend on nothing but its content.
+//! Canonical JSON: the same content always gives the same bytes.
 
 use anyhow::Result;
 use serde::Serialize;
 
-/// Prints a document with the keys of all its objects sorted, so that the same content has the same digest.
+/// Serializes a document with the keys of all its objects sorted, so that the same content has the same digest.
 pub fn canonical(document: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(document)?;
     value.sort_all_objects();

@@ -1,22 +1,22 @@
-//! The cluster config: what an image says about the cluster it makes, one JSON document in the annotation
-//! `io.sealift.cluster` of the rootfs manifest; and Sealer's document with the same facts.
+//! The cluster config: what kind of cluster an image installs, its applications and defaults. One JSON document in the annotation
+//! `io.sealift.cluster` of the rootfs manifest; and Sealer's annotation with the same content.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether an image brings a cluster of its own.
+/// Whether an image installs a cluster, or applications into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterKind {
-    /// Brings a whole cluster.
+    /// Installs a whole cluster.
     #[default]
     KubeInstaller,
-    /// Brings applications for a cluster that runs already.
+    /// Installs applications into a running cluster.
     AppInstaller,
 }
 
-/// What kind of cluster an image brings.
+/// What kind of cluster an image installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeKind {
@@ -102,13 +102,13 @@ pub struct Launch {
 pub struct ClusterConfig {
     /// The version of this schema, [`ClusterConfig::SCHEMA`]. Changes when layer boundaries change too.
     pub schema_version: String,
-    /// Whether the image brings a cluster.
+    /// Whether the image installs a cluster or applications.
     #[serde(rename = "type")]
     pub kind: ClusterKind,
     /// What kind of cluster.
     #[serde(default)]
     pub runtime: RuntimeKind,
-    /// The Kubernetes version that it brings, if it does and it is known.
+    /// The Kubernetes version that it installs, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_version: Option<String>,
     /// The range of Kubernetes versions that an application image needs, from KUBEVERSION.
@@ -142,7 +142,7 @@ impl ClusterConfig {
         self.apps.iter().find(|app| app.name == name)
     }
 
-    /// The same facts as Sealer's annotation `sealer.image.extension` writes them (schema `v1alpha1`).
+    /// Converts to Sealer's annotation `sealer.image.extension` (schema `v1alpha1`).
     pub fn to_sealer(&self) -> SealerExtension {
         SealerExtension {
             build_client: BTreeMap::from([("sealerVersion".to_owned(), String::new()), ("buildahVersion".to_owned(), String::new())]),
@@ -166,7 +166,7 @@ impl ClusterConfig {
         }
     }
 
-    /// The config of an image that has only Sealer's annotation.
+    /// Converts from Sealer's annotation, for images that Sealer built.
     pub fn from_sealer(extension: SealerExtension) -> Self {
         let role_of = |name: &str| {
             let named = |kind: &str| {
@@ -216,7 +216,7 @@ pub struct SealerExtension {
     pub build_client: BTreeMap<String, String>,
     /// `v1alpha1`.
     pub schema_version: String,
-    /// Whether it brings a cluster.
+    /// Whether it installs a cluster or applications.
     #[serde(rename = "type")]
     pub kind: ClusterKind,
     /// The applications.

@@ -1,4 +1,4 @@
-//! Digests, and the one way to compute them: SHA-256 for all that sealift makes, SHA-512 where others chose it.
+//! Digests of blobs: SHA-256 for all that sealift writes; SHA-512 is read where other tools used it.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -69,8 +69,8 @@ impl Digest {
         }
     }
 
-    /// The digest of other bytes by the same algorithm: the same, if they are the same bytes.
-    pub fn alike(&self, bytes: &[u8]) -> Digest {
+    /// The digest of other bytes by the same algorithm, to compare with this one.
+    pub fn of_same_algorithm(&self, bytes: &[u8]) -> Digest {
         self.algorithm().digest(bytes)
     }
 
@@ -84,14 +84,14 @@ impl Digest {
         hex::encode(&self.raw()[..6])
     }
 
-    /// Where an OCI layout has the blob, below `blobs/`: `sha256/<hex>`.
-    pub fn place(&self) -> String {
+    /// The path of the blob below `blobs/` in an OCI layout: `sha256/<hex>`.
+    pub fn blob_path(&self) -> String {
         format!("{}/{}", self.algorithm().name(), self.hex())
     }
 
-    /// The digest that a place below `blobs/` is of.
-    pub fn at_place(place: &str) -> Option<Digest> {
-        place.replacen('/', ":", 1).parse().ok()
+    /// The digest of a blob by its path below `blobs/`; the reverse of [`Digest::blob_path`].
+    pub fn from_blob_path(path: &str) -> Option<Digest> {
+        path.replacen('/', ":", 1).parse().ok()
     }
 
     fn raw(&self) -> &[u8] {
@@ -125,7 +125,7 @@ impl FromStr for Digest {
         ensure!(!digits.bytes().any(|b| b.is_ascii_uppercase()), "digest `{text}`: hex digits must be lower-case");
         let decode = |into: &mut [u8]| {
             let count = into.len() * 2;
-            hex::decode_to_slice(digits, into).with_context(|| format!("digest `{text}`: want {count} hex digits"))
+            hex::decode_to_slice(digits, into).with_context(|| format!("digest `{text}`: expected {count} hex digits"))
         };
         Ok(Digest(match algorithm {
             Algorithm::Sha256 => {
@@ -185,9 +185,9 @@ impl Blob {
         Blob { digest: Digest::of(bytes), size: bytes.len() as u64 }
     }
 
-    /// The blob with these bytes, by the algorithm of that digest.
-    pub fn like(digest: &Digest, bytes: &[u8]) -> Self {
-        Blob { digest: digest.alike(bytes), size: bytes.len() as u64 }
+    /// The blob with these bytes, with the algorithm of `digest`.
+    pub fn with_algorithm_of(digest: &Digest, bytes: &[u8]) -> Self {
+        Blob { digest: digest.of_same_algorithm(bytes), size: bytes.len() as u64 }
     }
 }
 
@@ -214,11 +214,11 @@ enum State {
 impl<W> Hasher<W> {
     /// Hashes what goes into `inner`, by SHA-256.
     pub fn new(inner: W) -> Self {
-        Self::by(Algorithm::Sha256, inner)
+        Self::with_algorithm(Algorithm::Sha256, inner)
     }
 
     /// Hashes what goes into `inner`.
-    pub fn by(algorithm: Algorithm, inner: W) -> Self {
+    pub fn with_algorithm(algorithm: Algorithm, inner: W) -> Self {
         let state = match algorithm {
             Algorithm::Sha256 => State::Sha256(Sha256::new()),
             Algorithm::Sha512 => State::Sha512(Sha512::new()),
@@ -226,7 +226,7 @@ impl<W> Hasher<W> {
         Hasher { state, written: 0, inner }
     }
 
-    /// Takes `bytes` into account without writing them.
+    /// Hashes and counts `bytes` without writing them.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.state {
             State::Sha256(state) => state.update(bytes),
@@ -245,7 +245,7 @@ impl<W> Hasher<W> {
         &mut self.inner
     }
 
-    /// What came through, and the writer.
+    /// Digest and size of the bytes so far, and the writer.
     pub fn finish(self) -> (Blob, W) {
         let raw = match self.state {
             State::Sha256(state) => Raw::Sha256(state.finalize().into()),
@@ -280,11 +280,11 @@ mod tests {
         assert!(long.to_string().starts_with("sha512:ddaf35a193617abacc417349ae204131") && long.hex().len() == 128, "{long}");
         for digest in [digest, long] {
             assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
-            assert_eq!(Digest::at_place(&digest.place()), Some(digest));
-            assert_eq!(digest.alike(b"abc"), digest);
-            let mut hasher = Hasher::by(digest.algorithm(), io::sink());
+            assert_eq!(Digest::from_blob_path(&digest.blob_path()), Some(digest));
+            assert_eq!(digest.of_same_algorithm(b"abc"), digest);
+            let mut hasher = Hasher::with_algorithm(digest.algorithm(), io::sink());
             hasher.write_all(b"abc").unwrap();
-            assert_eq!(hasher.finish().0, Blob::like(&digest, b"abc"));
+            assert_eq!(hasher.finish().0, Blob::with_algorithm_of(&digest, b"abc"));
         }
         for bad in [
             "sha512:00",

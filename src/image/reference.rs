@@ -35,7 +35,7 @@ impl Reference {
         self.0.digest().and_then(|text| text.parse().ok())
     }
 
-    /// What to ask a registry for: the digest when there is one, else the tag.
+    /// The digest if there is one, else the tag: what a registry's API takes as `<reference>`.
     pub fn version(&self) -> &str {
         self.0.digest().or(self.0.tag()).unwrap_or("latest")
     }

@@ -5,7 +5,7 @@ use oci_spec::image::Descriptor;
 
 use super::{Content, Digest};
 
-/// What a document refers to, if to anything.
+/// The digest of a document's `subject`, if it has one.
 pub fn subject_of(content: &Content) -> Result<Option<Digest>> {
     let subject = match content {
         Content::Index(index) => index.subject(),
@@ -15,7 +15,7 @@ pub fn subject_of(content: &Content) -> Result<Option<Digest>> {
     subject.as_ref().map(|subject| Digest::try_from(subject.digest())).transpose()
 }
 
-/// The descriptor of a document as lists of referrers have it: with its artifact type, or else the type of its config, and its
+/// The descriptor of a document in a list of referrers: with its artifact type, or else the type of its config, and its
 /// annotations (OCI distribution specification, "listing referrers").
 pub fn referrer(descriptor: &Descriptor, content: &Content) -> Descriptor {
     let mut referrer = Descriptor::new(descriptor.media_type().clone(), descriptor.size(), descriptor.digest().clone());

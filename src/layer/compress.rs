@@ -26,7 +26,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The media type of a layer compressed so.
+    /// The media type of a layer with this compression.
     pub fn media_type(self) -> MediaType {
         match self {
             Compression::None => MediaType::ImageLayer,
@@ -36,7 +36,7 @@ impl Compression {
     }
 }
 
-/// How a layer of this media type is compressed. OCI's and docker's are known, also those "not to be distributed".
+/// The compression of a layer with this media type: OCI's and docker's, also those of foreign (non-distributable) layers. Fails for others.
 pub fn compression_of(media_type: &MediaType) -> Result<Compression> {
     let text = media_type.to_string();
     let known = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."].iter().any(|prefix| text.starts_with(prefix));
@@ -44,7 +44,10 @@ pub fn compression_of(media_type: &MediaType) -> Result<Compression> {
         Some("") if known => Ok(Compression::None),
         Some("+gzip" | ".gzip") if known => Ok(Compression::Gzip),
         Some("+zstd" | ".zstd") if known => Ok(Compression::Zstd),
-        _ => bail!(Failure::failed(format!("media type `{text}` is not that of a layer that sealift can read"))),
+        _ => bail!(
+            Failure::failed(format!("unsupported media type of a layer: `{text}`"))
+                .hint("layers are tar archives: not compressed, or compressed with gzip or zstd")
+        ),
     }
 }
 
@@ -62,14 +65,14 @@ pub(super) enum Compressor<'a, W: Write> {
     Blocks(Blocks<'a, W>),
 }
 
-/// Threads that compress for several compressors, and the memory that they use again and again.
+/// Threads shared by several compressors, and the buffers that they reuse.
 pub(super) struct Pool {
     threads: ThreadPool,
     spare: Mutex<Vec<Block>>,
 }
 
 impl Pool {
-    /// A pool of so many threads.
+    /// A pool of this many threads.
     pub fn new(threads: usize) -> Result<Self> {
         Ok(Pool { threads: rayon::ThreadPoolBuilder::new().num_threads(threads).build()?, spare: Mutex::default() })
     }
@@ -122,10 +125,10 @@ impl<W: Write> Write for Compressor<'_, W> {
     }
 }
 
-/// Compresses a block for itself.
+/// Compresses one block.
 type Pack = fn(&mut Block) -> io::Result<()>;
 
-/// A piece of the stream, before and after.
+/// A part of the stream, before and after compression.
 #[derive(Default)]
 struct Block {
     plain: Vec<u8>,
@@ -139,7 +142,7 @@ pub(super) struct Blocks<'a, W> {
     /// Bytes of a block, but the last.
     size: usize,
     pack: Pack,
-    /// So many are under way at once.
+    /// The most blocks that are compressed at once.
     most: usize,
     open: Block,
     under_way: VecDeque<Receiver<io::Result<Block>>>,
@@ -220,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_told_by_their_media_types() {
+    fn the_media_type_gives_the_compression() {
         for (text, expected) in [
             ("application/vnd.oci.image.layer.v1.tar", Some(Compression::None)),
             ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Compression::Gzip)),

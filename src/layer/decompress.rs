@@ -26,7 +26,7 @@ enum Stream<'a, R: Read> {
 }
 
 impl<R: Read> Decompressed<'_, R> {
-    /// Looks at the first bytes: a layer that is compressed otherwise than it says is refused. `max_bytes` of 0 is no limit.
+    /// Starts to read a layer. Fails if its first bytes show another compression than `compression`. `max_bytes` of 0 is no limit.
     pub fn new(layer: R, compression: Compression, max_bytes: u64) -> Result<Self> {
         let mut layer = BufReader::with_capacity(STEP, layer);
         let found = compression_by_magic(layer.fill_buf()?);
@@ -42,31 +42,34 @@ impl<R: Read> Decompressed<'_, R> {
         Ok(Decompressed { stream, hasher: Hasher::new(io::sink()), max_bytes: if max_bytes == 0 { u64::MAX } else { max_bytes } })
     }
 
-    /// How many bytes came out so far.
+    /// Uncompressed bytes read so far.
     pub fn count(&self) -> u64 {
         self.hasher.written()
     }
 
-    /// What came out: its digest and size.
+    /// Digest and size of the uncompressed bytes that were read.
     pub fn finish(self) -> Blob {
         self.hasher.finish().0
     }
 
-    /// Checks what came out, all of it, against the digest that the image's config gives.
+    /// Fails unless all bytes that were read have the digest `diff_id` of the image config.
     pub fn verify(self, diff_id: &Digest) -> Result<()> {
         check_diff_id(&self.finish().digest, diff_id)
     }
 }
 
-/// Fails unless a layer's tar has the digest that the image's config gives.
+/// Fails unless the digest of a layer's uncompressed tar is the `diff_id` of the image config.
 pub(super) fn check_diff_id(found: &Digest, diff_id: &Digest) -> Result<()> {
-    ensure!(found == diff_id, Failure::verification(format!("the layer's tar has the digest {found}, not {diff_id}")));
+    ensure!(
+        found == diff_id,
+        Failure::verification(format!("wrong diff ID: the unpacked layer has the digest {found}, the image config says {diff_id}"))
+    );
     Ok(())
 }
 
-/// A layer that unpacks to more than it may.
+/// The error for a layer that unpacks to more than the limit.
 pub(super) fn too_large(max_bytes: u64) -> Failure {
-    Failure::verification(format!("the layer unpacks to more than {max_bytes} bytes"))
+    Failure::verification(format!("the layer unpacks to more than the limit of {max_bytes} bytes"))
 }
 
 impl<R: Read> Read for Decompressed<'_, R> {
@@ -85,7 +88,7 @@ impl<R: Read> Read for Decompressed<'_, R> {
     }
 }
 
-/// A decoder's complaint is about the bytes; errors of the disk and failures of the reader below stay what they are.
+/// Marks errors of the decoder as damage of the layer. Errors of the disk and of the reader below stay what they are.
 fn damaged(error: io::Error) -> io::Error {
     let known = error.raw_os_error().is_some() || error.get_ref().is_some_and(|inner| inner.is::<Failure>());
     if known || error.kind() == io::ErrorKind::Interrupted {
@@ -94,6 +97,7 @@ fn damaged(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, Failure::verification(format!("the layer's compression is damaged: {error}")))
 }
 
+/// The compression that the first bytes show.
 pub(super) fn compression_by_magic(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -103,9 +107,10 @@ pub(super) fn compression_by_magic(start: &[u8]) -> Compression {
     }
 }
 
+/// The name of a compression, for messages.
 pub(super) fn describe(compression: Compression) -> &'static str {
     match compression {
-        Compression::None => "not compressed",
+        Compression::None => "uncompressed",
         Compression::Gzip => "gzip",
         Compression::Zstd => "zstd",
     }

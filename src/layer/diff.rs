@@ -14,7 +14,7 @@ pub fn diff(before: &Tree, after: &Tree) -> Tree {
     diff_by(before, after, |_, before, after| same(before, after))
 }
 
-/// What changed, where `same` says what did not.
+/// Like [`diff`], with `same` as the comparison of two entries.
 pub(super) fn diff_by(before: &Tree, after: &Tree, same: impl Fn(&Path, &Entry, &Entry) -> bool) -> Tree {
     let changed: BTreeSet<&Path> = after
         .iter()
@@ -52,7 +52,7 @@ fn goes_with_parent(path: &Path, after: &Tree) -> bool {
     }
 }
 
-/// Whether two entries are the same, as far as entries tell.
+/// Whether two entries are equal, of files by size and mtime, not by content.
 pub(super) fn same(one: &Entry, other: &Entry) -> bool {
     let content = match (&one.source, &other.source) {
         (Source::File(_, size), Source::File(_, other)) => size == other,

@@ -39,7 +39,7 @@ struct Extraction<'a> {
     owners: bool,
     /// The directory of the last member: the next one is there most of the time.
     parent: Option<(PathBuf, OwnedFd)>,
-    /// What this layer wrote, with all parents: its whiteouts only hide what is older.
+    /// Paths that this layer wrote, with all parents: its whiteouts hide only what older layers have.
     written: HashSet<PathBuf>,
     /// Directories get their mode and time at the end, when nothing is written into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
@@ -73,22 +73,22 @@ impl Extraction<'_> {
             Kind::Char | Kind::Block | Kind::Fifo => self.node(&dir, name, member)?,
         }
         self.leave(parent, dir);
-        self.remember(&member.path);
+        self.mark_written(&member.path);
         Ok(())
     }
 
-    /// The directory, made if need be; from the last member if it is the same.
+    /// Opens a directory, creating it if it is missing; reuses the descriptor of the last member's directory.
     fn enter(&mut self, directory: &Path) -> Result<OwnedFd> {
         if let Some((path, fd)) = self.parent.take()
             && path == directory
         {
             return Ok(fd);
         }
-        let (fd, made) = self.root.enter_or_make(directory)?;
-        if made.is_empty() && !self.written.contains(directory) && !self.touched.contains_key(directory) {
+        let (fd, created) = self.root.enter_or_create(directory)?;
+        if created.is_empty() && !self.written.contains(directory) && !self.touched.contains_key(directory) {
             self.touch(directory, &fd)?;
         }
-        made.iter().for_each(|path| self.remember(path));
+        created.iter().for_each(|path| self.mark_written(path));
         Ok(fd)
     }
 
@@ -107,7 +107,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn remember(&mut self, path: &Path) {
+    fn mark_written(&mut self, path: &Path) {
         for path in path.ancestors() {
             if !self.written.insert(path.to_owned()) {
                 break;
@@ -117,7 +117,7 @@ impl Extraction<'_> {
 
     fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(self.make(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
+        let mut file = File::from(self.create(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
         loop {
             match content.read(&mut self.buffer)? {
                 0 => break,
@@ -134,7 +134,7 @@ impl Extraction<'_> {
 
     fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         if kind_of(dir, name) != Some(FileType::Directory) {
-            self.make(dir, name, &member.path, || rustix::fs::mkdirat(dir, name, Mode::RWXU))?;
+            self.create(dir, name, &member.path, || rustix::fs::mkdirat(dir, name, Mode::RWXU))?;
         }
         self.directories.insert(member.path.clone(), self.attributes(member)?);
         if !rustix::process::geteuid().is_root()
@@ -146,7 +146,7 @@ impl Extraction<'_> {
     }
 
     fn symlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
-        self.make(dir, name, &member.path, || rustix::fs::symlinkat(&member.link, dir, name))?;
+        self.create(dir, name, &member.path, || rustix::fs::symlinkat(&member.link, dir, name))?;
         let attributes = self.attributes(member)?;
         if let Some((uid, gid)) = attributes.owner {
             rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -156,16 +156,16 @@ impl Extraction<'_> {
 
     fn hardlink(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
         let target = below(&member.link)?;
-        let nowhere = || escape(format!("the hard link's target `{}` is not in the image", member.link.display()));
-        let target_name = target.file_name().ok_or_else(nowhere)?;
+        let no_target = || escape(format!("the hard link's target `{}` does not exist in the image", member.link.display()));
+        let target_name = target.file_name().ok_or_else(no_target)?;
         if target == member.path {
             bail!(escape("the hard link points at itself".to_owned()));
         }
-        let target_dir = self.root.enter(target.parent().unwrap_or(Path::new("")))?.ok_or_else(nowhere)?;
+        let target_dir = self.root.enter(target.parent().unwrap_or(Path::new("")))?.ok_or_else(no_target)?;
         if matches!(kind_of(&target_dir, target_name), None | Some(FileType::Directory)) {
-            bail!(nowhere());
+            bail!(no_target());
         }
-        self.make(dir, name, &member.path, || rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty()))
+        self.create(dir, name, &member.path, || rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty()))
     }
 
     fn node(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {
@@ -176,13 +176,13 @@ impl Extraction<'_> {
         };
         let attributes = self.attributes(member)?;
         let device = rustix::fs::makedev(member.device.0, member.device.1);
-        let made = self.make(dir, name, &member.path, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device));
-        // who is root in a user namespace only makes none either
-        if kind != FileType::Fifo && made.as_ref().is_err_and(|error| error.downcast_ref() == Some(&Errno::PERM)) {
-            tracing::warn!("device {} is left out: only root can make it", self.root.show(&member.path));
+        let created = self.create(dir, name, &member.path, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device));
+        // root of a user namespace cannot create devices either
+        if kind != FileType::Fifo && created.as_ref().is_err_and(|error| error.downcast_ref() == Some(&Errno::PERM)) {
+            tracing::warn!("skipped device {}: only root can create it", self.root.show(&member.path));
             return Ok(());
         }
-        made?;
+        created?;
         if let Some((uid, gid)) = attributes.owner {
             rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
@@ -190,9 +190,9 @@ impl Extraction<'_> {
         Ok(rustix::fs::utimensat(dir, name, &attributes.times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Makes something new under a name; what had the name goes.
-    fn make<T>(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path, mut make: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
-        match make() {
+    /// Creates a file system entry; removes what had the name before.
+    fn create<T>(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path, mut create: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
+        match create() {
             Err(Errno::EXIST) => {}
             result => return Ok(result?),
         }
@@ -202,17 +202,17 @@ impl Extraction<'_> {
             self.written.retain(|known| !known.starts_with(path));
         }
         remove(dir, name, path, &|_| false)?;
-        Ok(make()?)
+        Ok(create()?)
     }
 
     fn whiteout(&mut self, parent: &Path, name: &OsStr, hidden: &OsStr) -> Result<()> {
         let opaque = name == OPAQUE;
         if !opaque && hidden.as_bytes().starts_with(WHITEOUT.as_bytes()) {
-            // other marks of AUFS, which image tools leave alone
+            // other markers of AUFS: image tools ignore them
             return Ok(());
         }
         if !opaque && (hidden.is_empty() || hidden == "." || hidden == "..") {
-            bail!(escape(format!("`{}` hides no name", name.display())));
+            bail!(escape(format!("invalid whiteout `{}`: it names no file", name.display())));
         }
         let Some(dir) = self.root.enter(parent)? else { return Ok(()) };
         if !self.written.contains(parent) && !self.touched.contains_key(parent) {
@@ -223,7 +223,7 @@ impl Extraction<'_> {
         let written = &self.written;
         let keep = |path: &Path| written.contains(path);
         if opaque {
-            let inside = self.root.open_directory(parent)?.context("the directory went away")?;
+            let inside = self.root.open_directory(parent)?.context("the directory was removed by another process")?;
             remove_inside(&inside, parent, &keep)?;
         } else {
             remove(&dir, hidden, &parent.join(hidden), &keep)?;
@@ -239,7 +239,7 @@ impl Extraction<'_> {
         Ok(Attributes { owner, mode: Mode::from_raw_mode(member.mode), times: times(member.mtime) })
     }
 
-    /// Sets what had to wait: modes and times of directories, inner ones first.
+    /// Sets modes and times of directories, inner ones first: nothing is written into them any more.
     fn finish(self) -> Result<()> {
         let own = self.directories.iter();
         let older = self.touched.iter().filter(|(path, _)| !self.directories.contains_key(*path));

@@ -18,19 +18,19 @@ use crate::store::Store;
 /// Files that are read whole are at most this many bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// The content of the files that `want` picks, over all layers of the image: what upper layers replace or remove is gone.
+/// The content of the files for which `select` is true, after all layers: what upper layers replace or remove is gone.
 /// Every layer is verified on the way. Files of more than 16 MiB are refused; links are not followed.
-pub fn read_files(store: &Store, manifest: &ImageManifest, want: impl Fn(&Path) -> bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+pub fn read_files(store: &Store, manifest: &ImageManifest, select: impl Fn(&Path) -> bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for (layer, diff_id) in manifest.layers().iter().zip(diff_ids(store, manifest)?) {
-        apply(store, layer, &diff_id, &want, &mut files).with_context(|| format!("layer {}", layer.digest()))?;
+        apply(store, layer, &diff_id, &select, &mut files).with_context(|| format!("layer {}", layer.digest()))?;
     }
     Ok(files)
 }
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, want: &impl Fn(&Path) -> bool, files: &mut Files) -> Result<()> {
+fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, select: &impl Fn(&Path) -> bool, files: &mut Files) -> Result<()> {
     let reader = store.reader(&Blob::try_from(layer)?)?;
     let mut decoded = Decompressed::new(reader, compression_of(layer.media_type())?, 0)?;
     let mut members = TarReader::new(&mut decoded);
@@ -43,8 +43,8 @@ fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, want: &impl Fn(&Pa
         remove_entry(&member, &mut written);
         remove_entry(&member, files);
         let content = match member.kind {
-            Kind::File if want(&member.path) => content(&member, &mut members)?,
-            Kind::Hardlink if want(&member.path) => {
+            Kind::File if select(&member.path) => content(&member, &mut members)?,
+            Kind::Hardlink if select(&member.path) => {
                 let target = below(&member.link)?;
                 match written.get(&target).or_else(|| files.get(&target)) {
                     Some(content) => content.clone(),
@@ -62,7 +62,7 @@ fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, want: &impl Fn(&Pa
 }
 
 fn content(member: &TarEntry, members: &mut impl Read) -> Result<Vec<u8>> {
-    ensure!(member.size <= MAX_FILE, Failure::failed(format!("{} is larger than 16 MiB", member.path.display())));
+    ensure!(member.size <= MAX_FILE, Failure::failed(format!("{} is larger than the limit of 16 MiB", member.path.display())));
     let mut content = Vec::new();
     members.read_to_end(&mut content)?;
     Ok(content)
@@ -84,7 +84,7 @@ pub(super) enum Hidden {
 }
 
 impl Hidden {
-    /// Where all that it hides lies.
+    /// The path at or below which all hidden paths are.
     pub fn root(&self) -> &Path {
         match self {
             Hidden::Tree(root) | Hidden::Inside(root) => root,
@@ -100,7 +100,7 @@ impl Hidden {
     }
 }
 
-/// What a member of this name hides, if it is a whiteout.
+/// What a whiteout with this path hides; none if the path is not a whiteout.
 pub(super) fn hidden_by(path: &Path) -> Option<Hidden> {
     let name = path.file_name()?;
     if name == OPAQUE {

@@ -1,4 +1,4 @@
-//! Takes files out of the layers of an image, with modes and owners, as a tree to pack again.
+//! Flattens the layers of an image into one tree: the files as they are after all layers, with modes and owners.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -15,17 +15,17 @@ use crate::events::Context;
 use crate::image::{Blob, Digest, Hasher};
 use crate::store::Store;
 
-/// What `want` picks out of layers (lowest first), as it is after all of them; links are not followed.
+/// The entries for which `select` is true, as they are after all layers (lowest first); links are not followed.
 ///
-/// The layers are read twice: for what there is, and those that hold something wanted for its bytes, which go into the
+/// The layers are read twice: first for the names, then those that have selected files for their bytes, which go into the
 /// directory `spool`. Every layer is verified. Devices, pipes and sockets are left out.
-pub fn flatten(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, spool: &Path, ctx: &Context) -> Result<Tree> {
-    let (mut tree, contents) = Outline::read(store, layers, ctx, || {})?.picked(want);
+pub fn flatten(store: &Store, layers: &[Layer], select: impl Fn(&Path) -> bool, spool: &Path, ctx: &Context) -> Result<Tree> {
+    let (mut tree, contents) = LayerTree::read(store, layers, ctx, || {})?.select(select);
     for (number, contents) in contents {
         ctx.check()?;
         each_member(store, &layers[number], |member, at, members| {
             let Some(path) = contents.get(&at) else { return Ok(()) };
-            let entry = tree.get_mut(path).context("a picked file is in the tree")?;
+            let entry = tree.get_mut(path).context("a selected file is missing in the tree")?;
             entry.source = spooled(member, members, spool)?;
             Ok(())
         })?;
@@ -33,17 +33,17 @@ pub fn flatten(store: &Store, layers: &[Layer], want: impl Fn(&Path) -> bool, sp
     Ok(tree)
 }
 
-/// What layers (lowest first) hold together, without the bytes of files: their paths on this machine are empty. `read` is called
+/// The entries after all layers (lowest first), without the bytes of files: their paths on this machine are empty. `done` is called
 /// after each layer. Every layer is verified.
-pub fn outline(store: &Store, layers: &[Layer], ctx: &Context, read: impl FnMut()) -> Result<Tree> {
-    Ok(Outline::read(store, layers, ctx, read)?.picked(|_| true).0)
+pub fn tree_of(store: &Store, layers: &[Layer], ctx: &Context, done: impl FnMut()) -> Result<Tree> {
+    Ok(LayerTree::read(store, layers, ctx, done)?.select(|_| true).0)
 }
 
-/// As [`outline`], with a whiteout for what the layers take away from those below them.
+/// As [`tree_of`], with whiteouts for what the layers remove from those below them.
 pub fn changes(store: &Store, layers: &[Layer], ctx: &Context) -> Result<Tree> {
-    let mut all = Outline::read(store, layers, ctx, || {})?;
+    let mut all = LayerTree::read(store, layers, ctx, || {})?;
     let removed = std::mem::take(&mut all.removed);
-    let mut tree = all.picked(|_| true).0;
+    let mut tree = all.select(|_| true).0;
     for path in removed {
         let gone = Entry { source: Source::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
         tree.entry(path).or_insert(gone);
@@ -51,10 +51,10 @@ pub fn changes(store: &Store, layers: &[Layer], ctx: &Context) -> Result<Tree> {
     Ok(tree)
 }
 
-/// What layers (lowest first) hold together, and the digests of the files' bytes. Every layer is verified.
-pub fn listing(store: &Store, layers: &[Layer], ctx: &Context) -> Result<BTreeMap<PathBuf, Listing>> {
+/// The entries after all layers (lowest first), by path, with the digests of files. Every layer is verified.
+pub fn list_files(store: &Store, layers: &[Layer], ctx: &Context) -> Result<BTreeMap<PathBuf, ListedEntry>> {
     let mut digests: HashMap<Content, Digest> = HashMap::new();
-    let mut all = Outline::default();
+    let mut all = LayerTree::default();
     for (number, layer) in layers.iter().enumerate() {
         ctx.check()?;
         each_member(store, layer, |member, at, content| {
@@ -67,14 +67,15 @@ pub fn listing(store: &Store, layers: &[Layer], ctx: &Context) -> Result<BTreeMa
         })?;
         all.finish_layer();
     }
-    let list = |listed: Listed| Listing { digest: listed.content.and_then(|content| digests.get(&content).copied()), entry: listed.entry };
+    let list =
+        |listed: Listed| ListedEntry { digest: listed.content.and_then(|content| digests.get(&content).copied()), entry: listed.entry };
     Ok(all.older.into_iter().map(|(path, listed)| (path, list(listed))).collect())
 }
 
-/// A path of an image.
+/// What an image has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// What it is; of a file, the path on this machine is empty.
+pub struct ListedEntry {
+    /// Its type, mode and owner; a file's path on this machine is empty.
     pub entry: Entry,
     /// The digest of a file's bytes.
     pub digest: Option<Digest>,
@@ -82,14 +83,14 @@ pub struct Listing {
 
 /// Where a file's bytes are: the layer's number, and the member's in it.
 type Content = (usize, usize);
-/// The files whose bytes are wanted: by layer, by member.
+/// The files whose bytes are needed: by layer, by member.
 type Contents = BTreeMap<usize, HashMap<usize, PathBuf>>;
 
-/// What several layers make together.
+/// Several layers on top of each other.
 #[derive(Default)]
-struct Outline {
+struct LayerTree {
     older: BTreeMap<PathBuf, Listed>,
-    /// What the layer that is being read brings: its whiteouts only hide what is older.
+    /// Entries of the layer that is being read: its whiteouts hide only what is older.
     newer: BTreeMap<PathBuf, Listed>,
     /// The whiteouts of all layers.
     removed: Vec<PathBuf>,
@@ -101,9 +102,9 @@ struct Listed {
     content: Option<Content>,
 }
 
-impl Outline {
+impl LayerTree {
     fn read(store: &Store, layers: &[Layer], ctx: &Context, mut done: impl FnMut()) -> Result<Self> {
-        let mut all = Outline::default();
+        let mut all = LayerTree::default();
         for (number, layer) in layers.iter().enumerate() {
             ctx.check()?;
             each_member(store, layer, |member, at, _| all.add(member, (number, at)))?;
@@ -130,12 +131,13 @@ impl Outline {
             Kind::File => (Source::File(PathBuf::new(), member.size), Some(content)),
             Kind::Hardlink => {
                 let first = below(&member.link)?;
-                let listed = self
-                    .newer
-                    .get(&first)
-                    .or_else(|| self.older.get(&first))
-                    .cloned()
-                    .with_context(|| Failure::verification(format!("{} is a hard link to nothing", member.path.display())))?;
+                let listed = self.newer.get(&first).or_else(|| self.older.get(&first)).cloned().with_context(|| {
+                    Failure::verification(format!(
+                        "{}: the hard link's target `{}` does not exist",
+                        member.path.display(),
+                        member.link.display()
+                    ))
+                })?;
                 self.put(&member.path, listed);
                 return Ok(());
             }
@@ -160,10 +162,10 @@ impl Outline {
         self.older.append(&mut self.newer);
     }
 
-    /// The entries that are wanted, and where the bytes of their files are. Further names of a file become hard links.
-    fn picked(self, want: impl Fn(&Path) -> bool) -> (Tree, Contents) {
+    /// The selected entries, and where the bytes of their files are. Further names of a file become hard links.
+    fn select(self, select: impl Fn(&Path) -> bool) -> (Tree, Contents) {
         let (mut tree, mut contents) = (Tree::new(), Contents::new());
-        for (path, Listed { mut entry, content }) in self.older.into_iter().filter(|(path, _)| want(path)) {
+        for (path, Listed { mut entry, content }) in self.older.into_iter().filter(|(path, _)| select(path)) {
             if let Some((layer, member)) = content {
                 let first = contents.entry(layer).or_default().entry(member).or_insert_with(|| path.clone());
                 if *first != path {

@@ -1,9 +1,9 @@
 //! Layers: directory trees to tar blobs and back.
 //!
-//! The same tree gives the same bytes on any machine and with any number of threads: entries are sorted, times clamped,
-//! pieces cut by the hash of paths, compressors run with fixed parameters. Layers from elsewhere are taken apart with
-//! suspicion: nothing is written outside the root that was given, and bytes must be what their digests say (errors of kind
-//! `Verification`).
+//! Packing is reproducible: the same tree gives the same bytes on any machine and with any number of threads. Entries are
+//! sorted, times clamped, trees split into chunks by the hash of paths, and compressors run with fixed parameters.
+//! Unpacking trusts nothing: no path leads out of the root directory, and all bytes must match their digests (errors of
+//! kind `Verification`).
 
 mod chunking;
 mod compress;
@@ -18,8 +18,8 @@ mod symlink_resolver;
 mod tar_reader;
 mod tar_writer;
 mod unpack;
-mod verify;
-mod verify_image;
+mod verify_layers;
+mod verify_manifests;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -33,15 +33,15 @@ pub use compress::{Compression, compression_of};
 pub use diff::diff;
 pub use file_reader::read_files;
 pub(crate) use flatten::each_member;
-pub use flatten::{Listing, changes, flatten, listing, outline};
-pub use pack::{Memory, PackOptions, pack, pack_anew};
+pub use flatten::{ListedEntry, changes, flatten, list_files, tree_of};
+pub use pack::{ChunkCache, PackOptions, pack, pack_cached};
 pub(crate) use tar_reader::TarReader;
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
-pub use verify::{LayerVerification, check_layers};
-pub use verify_image::{check_manifest, check_members, check_workloads, is_image};
+pub use verify_layers::{LayerVerification, check_layers};
+pub use verify_manifests::{check_manifest, check_members, check_workloads, is_image};
 pub use walk::{Snapshot, snapshot, walk};
 
-/// Another number whenever the same tree comes to other bytes than before.
+/// The version of the layer format; raised whenever the same tree packs to other bytes than before. Part of cache keys.
 pub const FORMAT: u32 = 3;
 
 /// Where an entry's content comes from.
@@ -81,7 +81,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The bytes of its content.
+    /// The size of its content in bytes; 0 unless it is a regular file.
     pub fn size(&self) -> u64 {
         match &self.source {
             Source::File(_, size) => *size,

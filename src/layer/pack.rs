@@ -1,4 +1,4 @@
-//! Packs trees: pieces in parallel, each streamed from the files to the store.
+//! Packs trees into layers: several chunks in parallel, each streamed from its files into the store.
 
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
@@ -30,36 +30,36 @@ pub struct PackOptions {
 /// Files are read in steps of this many bytes.
 const STEP: usize = 256 << 10;
 
-/// What pieces of trees came to earlier, so that what did not change is not packed again.
-pub trait Memory: Sync {
-    /// The layer of a piece with these entries, if it is known and still there.
-    fn recall(&self, piece: &[(&Path, &Entry)]) -> Result<Option<Layer>>;
+/// A cache of the layers of chunks, so that what did not change is not packed again.
+pub trait ChunkCache: Sync {
+    /// The layer of a chunk with these entries, if it is cached and still in the store.
+    fn get(&self, chunk: &[(&Path, &Entry)]) -> Result<Option<Layer>>;
 
-    /// Opens a file of a piece that is packed, to be read whole.
+    /// Opens a file of a chunk that is being packed, to be read whole.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>>;
 
-    /// Remembers the layer of a piece.
-    fn remember(&self, piece: &[(&Path, &Entry)], layer: &Layer) -> Result<()>;
+    /// Caches the layer of a chunk.
+    fn put(&self, chunk: &[(&Path, &Entry)], layer: &Layer) -> Result<()>;
 }
 
-/// Packs as [`pack`] does, but only the pieces that `memory` does not know.
-pub fn pack_anew(tree: &Tree, options: &PackOptions, memory: &dyn Memory, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
-    pack_by(tree, options, Some(memory), store, ctx)
+/// Packs like [`pack`], but only the chunks that `cache` does not have.
+pub fn pack_cached(tree: &Tree, options: &PackOptions, cache: &dyn ChunkCache, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
+    pack_with(tree, options, Some(cache), store, ctx)
 }
 
-/// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming. An empty tree is no layer.
+/// Packs a tree into layers of about 64 MiB along stable boundaries, on all cores, streaming. An empty tree gives no layer.
 ///
-/// A file that has not the size that its entry says is an error: it changed while it was packed.
+/// Fails if a file has another size than its entry: it changed while it was packed.
 pub fn pack(tree: &Tree, options: &PackOptions, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
-    pack_by(tree, options, None, store, ctx)
+    pack_with(tree, options, None, store, ctx)
 }
 
-fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
-    let pieces = split_into_chunks(tree, options.max_layers);
-    let total: u64 = pieces.iter().map(Chunk::weight).sum();
+fn pack_with(tree: &Tree, options: &PackOptions, cache: Option<&dyn ChunkCache>, store: &Store, ctx: &Context) -> Result<Vec<Layer>> {
+    let chunks = split_into_chunks(tree, options.max_layers);
+    let total: u64 = chunks.iter().map(Chunk::weight).sum();
     let packing = Packing {
         options,
-        memory,
+        cache,
         store,
         ctx,
         pool: Pool::new(ctx.jobs())?,
@@ -67,7 +67,7 @@ fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, stor
         total,
         stop: AtomicBool::new(false),
     };
-    let layers = packing.all(&pieces)?;
+    let layers = packing.all(&chunks)?;
     let packed: u64 = layers.iter().map(|layer| layer.descriptor.size()).sum();
     packing.task.done(format!("{} layers, {}", layers.len(), indicatif::BinaryBytes(packed)));
     Ok(layers)
@@ -75,32 +75,32 @@ fn pack_by(tree: &Tree, options: &PackOptions, memory: Option<&dyn Memory>, stor
 
 struct Packing<'a> {
     options: &'a PackOptions,
-    memory: Option<&'a dyn Memory>,
+    cache: Option<&'a dyn ChunkCache>,
     store: &'a Store,
     ctx: &'a Context,
     pool: Pool,
     task: Task,
     total: u64,
-    /// Set by the first piece that fails.
+    /// Set when a chunk fails, so that the others stop.
     stop: AtomicBool,
 }
 
 impl Packing<'_> {
-    /// Packs the pieces, heavy ones first, several at once; gives the layers in the order of the pieces.
-    fn all(&self, pieces: &[Chunk]) -> Result<Vec<Layer>> {
-        let mut order: Vec<usize> = (0..pieces.len()).collect();
-        order.sort_by_key(|&number| std::cmp::Reverse(pieces[number].weight()));
+    /// Packs the chunks, large ones first, several at once; returns the layers in the order of the chunks.
+    fn all(&self, chunks: &[Chunk]) -> Result<Vec<Layer>> {
+        let mut order: Vec<usize> = (0..chunks.len()).collect();
+        order.sort_by_key(|&number| std::cmp::Reverse(chunks[number].weight()));
         let next = AtomicUsize::new(0);
         let work = || -> Result<Vec<(usize, Layer)>> {
             let mut done = Vec::new();
             while let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let layer = self.recalled_or_packed(&pieces[number]).inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
+                let layer = self.cached_or_packed(&chunks[number]).inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
                 done.push((number, layer));
             }
             Ok(done)
         };
         let results: Vec<Result<Vec<(usize, Layer)>>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.ctx.jobs().min(pieces.len())).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..self.ctx.jobs().min(chunks.len())).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         let mut layers = first_cause(results)?;
@@ -108,22 +108,22 @@ impl Packing<'_> {
         Ok(layers.into_iter().map(|(_, layer)| layer).collect())
     }
 
-    fn recalled_or_packed(&self, piece: &Chunk) -> Result<Layer> {
-        let Some(memory) = self.memory else { return self.one(piece) };
-        if let Some(layer) = memory.recall(&piece.entries)? {
-            self.task.advance(piece.weight());
+    fn cached_or_packed(&self, chunk: &Chunk) -> Result<Layer> {
+        let Some(cache) = self.cache else { return self.pack_chunk(chunk) };
+        if let Some(layer) = cache.get(&chunk.entries)? {
+            self.task.advance(chunk.weight());
             return Ok(layer);
         }
-        let layer = self.one(piece)?;
-        memory.remember(&piece.entries, &layer)?;
+        let layer = self.pack_chunk(chunk)?;
+        cache.put(&chunk.entries, &layer)?;
         Ok(layer)
     }
 
-    fn one(&self, piece: &Chunk) -> Result<Layer> {
-        let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(piece), &self.pool);
+    fn pack_chunk(&self, chunk: &Chunk) -> Result<Layer> {
+        let compressor = Compressor::new(self.options.compression, self.store.writer()?, self.threads(chunk), &self.pool);
         let mut out = BufWriter::with_capacity(STEP, Hasher::new(compressor));
         let mut buffer = vec![0; STEP];
-        for (path, entry) in &piece.entries {
+        for (path, entry) in &chunk.entries {
             write_header(&mut out, path, entry, self.options.newest_mtime)?;
             self.content(&mut out, path, entry, &mut buffer)?;
             self.task.advance(entry.size());
@@ -135,9 +135,9 @@ impl Packing<'_> {
         Ok(Layer { descriptor, diff_id: tar.digest })
     }
 
-    /// Compressing threads by the piece's share of the whole. The bytes do not depend on it.
-    fn threads(&self, piece: &Chunk) -> usize {
-        let share = (self.ctx.jobs() as u64).saturating_mul(piece.weight()).div_ceil(self.total.max(1));
+    /// The number of compressing threads, by the chunk's share of all bytes. The result does not depend on it.
+    fn threads(&self, chunk: &Chunk) -> usize {
+        let share = (self.ctx.jobs() as u64).saturating_mul(chunk.weight()).div_ceil(self.total.max(1));
         usize::try_from(share).unwrap_or(usize::MAX).clamp(1, self.ctx.jobs())
     }
 
@@ -157,8 +157,8 @@ impl Packing<'_> {
     }
 
     fn file(&self, out: &mut impl Write, source: &Path, size: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut file: Box<dyn Read> = match self.memory {
-            Some(memory) => memory.open(source)?,
+        let mut file: Box<dyn Read> = match self.cache {
+            Some(cache) => cache.open(source)?,
             None => Box::new(fs_err::File::open(source)?),
         };
         let mut left = size;
@@ -185,15 +185,16 @@ impl Packing<'_> {
 }
 
 fn changed(source: &Path) -> Failure {
-    Failure::failed(format!("{} changed while it was packed", source.display())).hint("run the command again when nothing writes there")
+    Failure::failed(format!("{} changed while it was being packed", source.display()))
+        .hint("run the command again when no other program writes to this file")
 }
 
-/// Another piece failed, so this one gave up.
+/// Another chunk failed, so this one was given up.
 #[derive(Debug, thiserror::Error)]
 #[error("another layer failed")]
 struct Stopped;
 
-/// All results, or the error that made the others stop.
+/// All results, or the first error that is not [`Stopped`].
 fn first_cause<T>(results: Vec<Result<Vec<T>>>) -> Result<Vec<T>> {
     let mut all = Vec::new();
     let mut stopped = None;

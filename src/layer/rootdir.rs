@@ -1,4 +1,4 @@
-//! The directory that a layer is applied to, entered only through descriptors, so that no link leads out of it.
+//! The directory that a layer is unpacked into. All access goes through file descriptors below it, so that no symbolic link leads out.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ pub(super) struct RootDir {
 const ENTER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl RootDir {
-    /// Opens `path`, making it if need be.
+    /// Opens `path`; creates it if it is missing.
     pub fn open(path: &Path) -> Result<Self> {
         fs_err::create_dir_all(path)?;
         let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -31,7 +31,7 @@ impl RootDir {
         Ok(RootDir { path: path.to_owned(), fd, openat2 })
     }
 
-    /// Writes all that is in its file system to the disk.
+    /// Flushes its file system to the disk (`syncfs`).
     pub fn sync(&self) -> Result<()> {
         rustix::fs::syncfs(&self.fd).with_context(|| self.path.display().to_string())
     }
@@ -47,29 +47,29 @@ impl RootDir {
         self.open_below(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
-    /// Enters a directory, making those on the way that are not there; says which are new.
-    pub fn enter_or_make(&self, directory: &Path) -> Result<(OwnedFd, Vec<PathBuf>)> {
+    /// Enters a directory; creates it and its parents where they are missing, and returns those that it created.
+    pub fn enter_or_create(&self, directory: &Path) -> Result<(OwnedFd, Vec<PathBuf>)> {
         if let Some(fd) = self.enter(directory)? {
             return Ok((fd, Vec::new()));
         }
-        let (mut current, mut path, mut made) =
-            (self.enter(Path::new(""))?.context("the root directory went away")?, PathBuf::new(), Vec::new());
+        let (mut current, mut path, mut created) =
+            (self.enter(Path::new(""))?.context("the root directory was removed by another process")?, PathBuf::new(), Vec::new());
         for part in directory {
             path.push(part);
             current = match self.enter(&path)? {
                 Some(fd) => fd,
                 None => {
                     match rustix::fs::mkdirat(&current, part, Mode::from_raw_mode(0o755)) {
-                        Ok(()) => made.push(path.clone()),
+                        Ok(()) => created.push(path.clone()),
                         // a symbolic link to nowhere
                         Err(Errno::EXIST) => bail!(self.leads_out(&path)),
                         Err(error) => return Err(error).with_context(|| self.show(&path)),
                     }
-                    self.enter(&path)?.with_context(|| format!("{} went away", self.show(&path)))?
+                    self.enter(&path)?.with_context(|| format!("{} was removed by another process", self.show(&path)))?
                 }
             };
         }
-        Ok((current, made))
+        Ok((current, created))
     }
 
     fn open_below(&self, directory: &Path, flags: OFlags) -> Result<Option<OwnedFd>> {
@@ -96,18 +96,18 @@ impl RootDir {
     }
 
     fn leads_out(&self, path: &Path) -> crate::error::Failure {
-        escape(format!("`{}` is no directory below the root: a file, or a symbolic link that leads elsewhere", path.display()))
+        escape(format!("`{}` is not a directory inside the root: it is a file, or a symbolic link that leads out", path.display()))
     }
 
-    /// The place as it is outside, for messages.
+    /// The full path on this machine, for messages.
     pub fn show(&self, path: &Path) -> String {
         self.path.join(path).display().to_string()
     }
 }
 
-/// Removes what has this name, with everything in it except what `keep` wants; whether all of it went.
+/// Removes an entry with everything in it, except the paths for which `keep` is true. Returns whether all of it was removed.
 ///
-/// `path` is where it is below the root, for `keep`. Links are removed, never followed. What is not there is gone.
+/// `path` is its path below the root, for `keep`. Links are removed, never followed. A missing entry counts as removed.
 pub(super) fn remove(dir: &OwnedFd, name: &OsStr, path: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<bool> {
     if keep(path) {
         // it stays, but what older layers have in it goes
@@ -132,7 +132,7 @@ pub(super) fn remove(dir: &OwnedFd, name: &OsStr, path: &Path, keep: &dyn Fn(&Pa
     Ok(true)
 }
 
-/// Removes what is in a directory except what `keep` wants; whether nothing is left.
+/// Removes the content of a directory, except the paths for which `keep` is true. Returns whether it is empty now.
 pub(super) fn remove_inside(dir: &OwnedFd, path: &Path, keep: &dyn Fn(&Path) -> bool) -> Result<bool> {
     let mut empty = true;
     let listing = Dir::read_from(dir).with_context(|| path.display().to_string())?;
@@ -146,7 +146,7 @@ pub(super) fn remove_inside(dir: &OwnedFd, path: &Path, keep: &dyn Fn(&Path) -> 
     Ok(empty)
 }
 
-/// What kind of thing has this name, links not followed.
+/// The type of the file with this name; links are not followed.
 pub(super) fn kind_of(dir: &OwnedFd, name: &OsStr) -> Option<FileType> {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some(FileType::from_raw_mode(stat.st_mode))

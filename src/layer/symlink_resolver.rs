@@ -17,10 +17,10 @@ const MAX_LINKS: usize = 40;
 /// The links of layers, the lowest layer first.
 #[derive(Debug, Default)]
 pub(super) struct SymlinkResolver {
-    /// Where a link points, and the layer that brought it.
+    /// For each link: the number of its layer, and its target.
     links: BTreeMap<PathBuf, (usize, PathBuf)>,
     /// Directories that the current layer has as members: no link of a lower layer is in their place.
-    made: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
     /// Directories that the current layer writes into without having them.
     entered: BTreeSet<PathBuf>,
     /// The last directory, and what it is when links are followed: most members are where the one before was.
@@ -29,8 +29,8 @@ pub(super) struct SymlinkResolver {
 }
 
 impl SymlinkResolver {
-    /// Follows one member of the current layer. An error of kind `Verification` if it would be written outside the root.
-    pub fn pass(&mut self, member: &TarEntry) -> Result<()> {
+    /// Adds the next member of the current layer, following links on its path. An error of kind `Verification` if it would be written outside the root.
+    pub fn add_member(&mut self, member: &TarEntry) -> Result<()> {
         let Some(name) = member.path.file_name() else { return Ok(()) };
         let directory = self.enter(member.path.parent().unwrap_or(Path::new("")))?;
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
@@ -46,7 +46,7 @@ impl SymlinkResolver {
         self.replace(&path, member.kind);
         match member.kind {
             Kind::Symlink => drop(self.links.insert(path, (self.layer, member.link.clone()))),
-            Kind::Directory => drop(self.made.insert(path)),
+            Kind::Directory => drop(self.directories.insert(path)),
             _ => {}
         }
         Ok(())
@@ -54,7 +54,7 @@ impl SymlinkResolver {
 
     fn check_hardlink(&mut self, member: &TarEntry) -> Result<()> {
         let out = || {
-            Failure::verification(format!("the hard link `{}` leads out to `{}`", member.path.display(), member.link.display()))
+            Failure::verification(format!("the hard link `{}` leads out of the root to `{}`", member.path.display(), member.link.display()))
                 .hint("the layer tries to write outside its root: do not use this image")
         };
         let target = below(&member.link).map_err(|_| out())?;
@@ -65,13 +65,13 @@ impl SymlinkResolver {
     /// Goes on with the layer above.
     pub fn next_layer(&mut self) {
         self.layer += 1;
-        self.made.clear();
+        self.directories.clear();
         self.entered.clear();
         self.last = None;
     }
 
-    /// Adds links of a layer without the order in which they came.
-    pub fn add(&mut self, links: &BTreeMap<PathBuf, PathBuf>) {
+    /// Adds all links of a layer at once, regardless of their order in it.
+    pub fn add_links(&mut self, links: &BTreeMap<PathBuf, PathBuf>) {
         self.links.extend(links.iter().map(|(path, target)| (path.clone(), (self.layer, target.clone()))));
     }
 
@@ -85,16 +85,16 @@ impl SymlinkResolver {
             return Ok(real.clone());
         }
         let real = self.follow(directory)?;
-        if !real.as_os_str().is_empty() && !self.made.contains(&real) {
+        if !real.as_os_str().is_empty() && !self.directories.contains(&real) {
             self.entered.insert(real.clone());
         }
         self.last = Some((directory.to_owned(), real.clone()));
         Ok(real)
     }
 
-    /// What a directory is when links are followed; an error if that is outside.
+    /// Resolves the links in a directory's path; an error if it leads out of the root.
     pub fn follow(&self, directory: &Path) -> Result<PathBuf> {
-        let out = || escape(format!("`{}` is no directory below the root: a symbolic link that leads elsewhere", directory.display()));
+        let out = || escape(format!("`{}` leads out of the root through a symbolic link", directory.display()));
         let (mut real, mut links) = (PathBuf::new(), 0);
         let mut open: VecDeque<OsString> = directory.iter().map(OsString::from).collect();
         while let Some(part) = open.pop_front() {
@@ -114,7 +114,7 @@ impl SymlinkResolver {
         Ok(real)
     }
 
-    /// What had the name of a new member goes; of directories, the content stays.
+    /// Forgets what a new member replaces; a directory keeps its content.
     fn replace(&mut self, path: &Path, kind: Kind) {
         if kind == Kind::Directory {
             self.links.remove(path);
@@ -123,13 +123,14 @@ impl SymlinkResolver {
         for gone in keys_from(&self.links, path) {
             self.links.remove(&gone);
         }
-        let gone: Vec<PathBuf> = self.made.range(path.to_owned()..).take_while(|made| made.starts_with(path)).cloned().collect();
-        for made in gone {
-            self.made.remove(&made);
+        let gone: Vec<PathBuf> =
+            self.directories.range(path.to_owned()..).take_while(|directory| directory.starts_with(path)).cloned().collect();
+        for directory in gone {
+            self.directories.remove(&directory);
         }
     }
 
-    /// Takes away what lower layers have at a path; of an opaque directory, what they have in it.
+    /// Applies a whiteout: forgets what lower layers have at a path, or inside it if it is opaque.
     fn hide(&mut self, path: &Path, opaque: bool) {
         for hidden in keys_from(&self.links, path) {
             let older = self.links.get(&hidden).is_some_and(|(layer, _)| *layer < self.layer);

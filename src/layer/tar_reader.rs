@@ -1,4 +1,4 @@
-//! Reads tar archives member by member: ustar, GNU long names, PAX. Limits what a header may cost.
+//! Reads tar archives member by member: ustar, GNU long names, PAX. Extension headers are limited to 1 MiB.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Fifo,
 }
 
-/// One member of an archive; its content is read through [`Members::read`].
+/// One member of an archive; its content is read through [`TarReader::read`].
 #[derive(Debug)]
 pub(crate) struct TarEntry {
     pub kind: Kind,
@@ -60,18 +60,18 @@ impl<R: Read> TarReader<R> {
         TarReader { archive: BufReader::with_capacity(256 << 10, archive), left: 0, padding: 0, any: false }
     }
 
-    /// The next member; none at the end, after all that follows was read and found to be zeros.
+    /// The next member; none at the end. Fails if anything but zeros follows the end.
     pub fn next(&mut self) -> Result<Option<TarEntry>> {
         let mut long = Extensions::default();
         loop {
             self.skip_content()?;
             let Some(header) = self.header()? else {
-                ensure!(!long.any, broken("it ends after a long name"));
+                ensure!(!long.any, broken("it ends after an extension header"));
                 self.drain()?;
                 return Ok(None);
             };
             self.any = true;
-            let size = long.size.map_or_else(|| header.entry_size(), Ok).map_err(|_| broken("a size is no number"))?;
+            let size = long.size.map_or_else(|| header.entry_size(), Ok).map_err(|_| broken("the size of an entry is not a number"))?;
             self.left = size;
             self.padding = (BLOCK - size % BLOCK) % BLOCK;
             match header.entry_type() {
@@ -99,7 +99,7 @@ impl<R: Read> TarReader<R> {
             EntryType::Char => Kind::Char,
             EntryType::Block => Kind::Block,
             EntryType::Fifo => Kind::Fifo,
-            other => bail!(broken(format!("`{shown}` is of a kind that no layer has ({:?})", other.as_byte() as char))),
+            other => bail!(broken(format!("`{shown}` has the unsupported type {:?}", other.as_byte() as char))),
         };
         let link = long.link.unwrap_or_else(|| header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default());
         let raw = header.as_old();
@@ -134,20 +134,20 @@ impl<R: Read> TarReader<R> {
         match read_full(&mut self.archive, header.as_mut_bytes())? {
             0 => return Ok(None),
             512 => {}
-            _ => bail!(broken("it is cut off")),
+            _ => bail!(broken("it is truncated")),
         }
         if header.as_bytes().iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum::<u32>() + 8 * 32;
-        let whose = if self.any { "a header is damaged" } else { "it is no tar archive" };
+        let whose = if self.any { "a header is damaged" } else { "not a tar archive" };
         ensure!(header.cksum().is_ok_and(|written| written == sum), broken(whose));
         Ok(Some(header))
     }
 
     fn extension(&mut self) -> Result<Vec<u8>> {
-        ensure!(self.left <= MAX_EXTENSION, broken("a long name is longer than 1 MiB"));
+        ensure!(self.left <= MAX_EXTENSION, broken("an extension header is larger than the limit of 1 MiB"));
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -157,7 +157,7 @@ impl<R: Read> TarReader<R> {
         io::copy(self, &mut io::sink())?;
         let padding = std::mem::take(&mut self.padding);
         let skipped = io::copy(&mut (&mut self.archive).take(padding), &mut io::sink())?;
-        ensure!(skipped == padding, broken("it is cut off"));
+        ensure!(skipped == padding, broken("it is truncated"));
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl<R: Read> TarReader<R> {
         loop {
             match self.archive.read(&mut buffer)? {
                 0 => return Ok(()),
-                count => ensure!(buffer[..count].iter().all(|&byte| byte == 0), broken("something follows its end")),
+                count => ensure!(buffer[..count].iter().all(|&byte| byte == 0), broken("there is data after its end")),
             }
         }
     }
@@ -179,7 +179,7 @@ impl<R: Read> Read for TarReader<R> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         let count = self.archive.read(&mut into[..want])?;
         if count == 0 && want > 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, broken("it is cut off")));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, broken("it is truncated")));
         }
         self.left -= count as u64;
         Ok(count)
@@ -206,15 +206,16 @@ impl Extensions {
         while !records.is_empty() {
             let (key, value, rest) = pax_record(records).ok_or_else(|| broken("a PAX record is damaged"))?;
             records = rest;
-            let number =
-                || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).with_context(|| broken("a PAX number is none"));
+            let number = || {
+                std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).with_context(|| broken("a PAX value is not a number"))
+            };
             match key {
                 "path" => self.path = Some(value.to_vec()),
                 "linkpath" => self.link = Some(value.to_vec()),
                 "size" => self.size = Some(number()?),
                 "uid" => self.uid = Some(number()?),
                 "gid" => self.gid = Some(number()?),
-                "mtime" => self.mtime = Some(whole_seconds(value).with_context(|| broken("a PAX time is none"))?),
+                "mtime" => self.mtime = Some(whole_seconds(value).with_context(|| broken("a PAX time is not a number"))?),
                 _ if key.starts_with("GNU.sparse.") => self.sparse = true,
                 _ => {
                     if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
@@ -259,22 +260,23 @@ pub(super) fn below(name: &Path) -> Result<PathBuf> {
             Component::Normal(part) => path.push(part),
             Component::CurDir => {}
             Component::RootDir | Component::Prefix(_) => bail!(escape(format!("the name `{}` is absolute", name.display()))),
-            Component::ParentDir => bail!(escape(format!("the name `{}` leads out with `..`", name.display()))),
+            Component::ParentDir => bail!(escape(format!("the name `{}` leads out of the root with `..`", name.display()))),
         }
     }
     Ok(path)
 }
 
-/// An attempt to write outside the root.
+/// The error for an attempt to write outside the root.
 pub(super) fn escape(what: String) -> Failure {
     Failure::verification(what).hint("the layer tries to write outside its root: do not use this image")
 }
 
+/// The error for a damaged archive.
 pub(super) fn broken(what: impl std::fmt::Display) -> Failure {
     Failure::verification(format!("the tar archive is damaged: {what}"))
 }
 
-/// Reads until the buffer is full or the end; how much.
+/// Reads until the buffer is full or the input ends; returns the number of bytes.
 fn read_full(from: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < into.len() {

@@ -25,7 +25,7 @@ pub struct UnpackOptions {
     pub max_bytes: u64,
 }
 
-/// Applies one compressed layer onto the directory `root`. Never writes outside: `..`, absolute names, and ways out through
+/// Applies one compressed layer onto the directory `root`. Never writes outside: `..`, absolute names, and names that lead out through
 /// symbolic or hard links are refused with an error of kind `Verification`. Verifies `diff_id`.
 ///
 /// After an error the directory has part of the layer. Nothing is synced: [`sync`] does that once for all layers.
@@ -127,12 +127,12 @@ pub fn unpack_image(store: &Store, manifest: &ImageManifest, root: &Path, option
 pub fn diff_ids(store: &Store, manifest: &ImageManifest) -> Result<Vec<Digest>> {
     let blob = Blob::try_from(manifest.config())?;
     let config: ImageConfiguration = serde_json::from_slice(&store.read(&blob)?)
-        .with_context(|| Failure::verification(format!("blob {} is no image config", blob.digest)))?;
+        .with_context(|| Failure::verification(format!("blob {} is not an image config", blob.digest)))?;
     let diff_ids = config.rootfs().diff_ids();
     ensure!(
         diff_ids.len() == manifest.layers().len(),
         Failure::verification(format!(
-            "the manifest has {} layers, its config {} has {}",
+            "the manifest has {} layers, its config {} lists {}",
             manifest.layers().len(),
             blob.digest,
             diff_ids.len()

@@ -1,4 +1,4 @@
-//! What lies below a directory, as entries to pack.
+//! Reads a directory tree of this machine as entries to pack.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -10,15 +10,15 @@ use anyhow::{Context as _, Result};
 use super::diff::{diff_by, same};
 use super::{CAPABILITY, Entry, Source, Tree};
 
-/// What lies below a directory, as entries that [`super::pack`] takes.
+/// Reads a directory tree as entries that [`super::pack`] takes.
 ///
-/// Hard links are told by their inode: the first path has the content. Sockets, pipes and devices are left out with a
+/// Hard links are recognized by their inode: the first path has the content. Sockets, pipes and devices are left out with a
 /// warning in the log.
 pub fn walk(root: &Path) -> Result<Tree> {
     Ok(snapshot(root)?.tree)
 }
 
-/// What lies below a directory at a moment, with what tells later whether a file was written to.
+/// A directory tree at one moment, with what it takes to see later whether a file was written to.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The entries.
@@ -68,7 +68,7 @@ impl Walk<'_> {
         let path = self.root.join(&relative);
         let metadata = fs_err::symlink_metadata(&path)?;
         let Some(source) = self.source(&path, &relative, &metadata)? else {
-            tracing::warn!("{} is no file, directory or link: left out", path.display());
+            tracing::warn!("skipped {}: not a file, directory or link", path.display());
             return Ok(());
         };
         let entry = Entry {

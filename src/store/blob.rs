@@ -36,7 +36,7 @@ impl BlobReader {
         if found != expected.size {
             return Err(size_mismatch(&expected, found).into());
         }
-        Ok(BlobReader { file, expected, hasher: Some(Hasher::by(expected.digest.algorithm(), io::sink())) })
+        Ok(BlobReader { file, expected, hasher: Some(Hasher::with_algorithm(expected.digest.algorithm(), io::sink())) })
     }
 
     fn verify(&mut self) -> io::Result<()> {

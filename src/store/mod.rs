@@ -73,7 +73,7 @@ impl Store {
 
     /// The path of a blob's file, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.place())
+        self.root.join("blobs").join(digest.blob_path())
     }
 
     /// The size of a blob in bytes; `None` if it is not in the store.
@@ -140,7 +140,7 @@ impl Store {
         if self.has(blob) {
             return Ok(());
         }
-        if Blob::like(&blob.digest, bytes) != *blob {
+        if Blob::with_algorithm_of(&blob.digest, bytes) != *blob {
             return Err(blob::digest_mismatch(blob).into());
         }
         self.ensure_writable()?;

@@ -22,7 +22,7 @@ impl Partial {
     /// Opens or creates the file and hashes what it has; waits while another process has it locked.
     pub(super) fn open(path: PathBuf, algorithm: Algorithm) -> Result<Self> {
         let file = lock(&path).with_context(|| path.display().to_string())?;
-        Partial { out: Hasher::by(algorithm, file), algorithm, path }.with_existing_hashed()
+        Partial { out: Hasher::with_algorithm(algorithm, file), algorithm, path }.with_existing_hashed()
     }
 
     /// Hashes the content again if the algorithm is another one.
@@ -32,7 +32,7 @@ impl Partial {
         }
         let (_, mut file) = self.out.finish();
         file.seek(SeekFrom::Start(0))?;
-        Partial { out: Hasher::by(algorithm, file), algorithm, path: self.path }.with_existing_hashed()
+        Partial { out: Hasher::with_algorithm(algorithm, file), algorithm, path: self.path }.with_existing_hashed()
     }
 
     fn with_existing_hashed(mut self) -> Result<Self> {
@@ -50,7 +50,7 @@ impl Partial {
         let mut file = self.out.get_mut().try_clone()?;
         file.set_len(0).with_context(|| self.path.display().to_string())?;
         file.seek(SeekFrom::Start(0))?;
-        self.out = Hasher::by(self.algorithm, file);
+        self.out = Hasher::with_algorithm(self.algorithm, file);
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl Pruned {
 
 /// The digest in the file name of a blob.
 pub(super) fn digest_of(entry: &DirEntry, algorithm: Algorithm) -> Option<Digest> {
-    Digest::at_place(&format!("{}/{}", algorithm.name(), entry.file_name().to_str()?))
+    Digest::from_blob_path(&format!("{}/{}", algorithm.name(), entry.file_name().to_str()?))
 }
 
 /// Whether a file named by the hex digits of a digest belongs to a blob that is kept.

@@ -61,7 +61,7 @@ impl Upload {
             if found.digest != *expected {
                 bail!(Failure::verification(format!("the uploaded bytes have digest {}, expected {expected}", found.digest)));
             }
-            Ok(blobs.join(expected.place()))
+            Ok(blobs.join(expected.blob_path()))
         })
     }
 

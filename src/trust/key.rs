@@ -1,4 +1,4 @@
-//! Keys: ECDSA P-256 in PEM, as cosign and openssl write them.
+//! Key pairs for signatures: ECDSA P-256 in PEM, as cosign and openssl write them.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::encrypted_key;
 use crate::error::Failure;
 use crate::image::Digest;
 
-/// A key to sign with. Prints nothing of itself.
+/// A private key to sign with. Its `Debug` output does not show the key.
 pub struct PrivateKey(SigningKey);
 
 impl std::fmt::Debug for PrivateKey {
@@ -36,14 +36,14 @@ impl PrivateKey {
     }
 
     /// Whether the PEM text is a private key that needs a password.
-    pub fn is_sealed(pem: &str) -> bool {
+    pub fn is_encrypted(pem: &str) -> bool {
         encrypted_key::LABELS.iter().any(|label| pem.contains(&format!("-----BEGIN {label}-----")))
     }
 
     /// Reads a key from PEM: cosign's encrypted ones, PKCS#8, or openssl's `EC PRIVATE KEY`.
     ///
     /// # Errors
-    /// Of kind `Usage` if it is no such key; of kind `Failed` if the password is wrong.
+    /// Of kind `Usage` if it is not such a key; of kind `Failed` if the password is wrong.
     pub fn from_pem(pem: &str, password: Option<&SecretString>) -> Result<Self> {
         for block in blocks(pem) {
             let label = block.label.as_str();
@@ -51,25 +51,26 @@ impl PrivateKey {
                 "PRIVATE KEY" | "EC PRIVATE KEY" => from_der(&block.contents)?,
                 _ if encrypted_key::LABELS.contains(&label) => {
                     let password = password.context(
-                        Failure::usage("the key is encrypted").hint("set COSIGN_PASSWORD, or name a file with `--password-file`"),
+                        Failure::usage("the private key is encrypted: a password is required")
+                            .hint("set COSIGN_PASSWORD, or use `--password-file`"),
                     )?;
-                    from_der(&encrypted_key::open(&block.contents, password)?)?
+                    from_der(&encrypted_key::decrypt(&block.contents, password)?)?
                 }
                 "ENCRYPTED PRIVATE KEY" => bail!(
-                    Failure::usage("the key is encrypted in the way of PKCS#8")
-                        .hint("`openssl pkcs8 -in KEY -out PLAIN` takes that password off")
+                    Failure::usage("the private key is encrypted as PKCS#8, which is not supported")
+                        .hint("decrypt it with `openssl pkcs8 -in KEY -out PLAIN`")
                 ),
                 _ => continue,
             };
             return Ok(PrivateKey(key));
         }
-        bail!(Failure::usage("no private key in PEM").hint("`sealift key generate` makes a pair of keys"))
+        bail!(Failure::usage("no private key found: expected PEM").hint("create a key pair with `sealift key generate`"))
     }
 
     /// The key in PEM, encrypted with the password as cosign does.
-    pub fn to_sealed_pem(&self, password: &SecretString) -> Result<String> {
+    pub fn to_encrypted_pem(&self, password: &SecretString) -> Result<String> {
         let der = self.0.to_pkcs8_der().context("the private key")?;
-        Ok(encode("ENCRYPTED SIGSTORE PRIVATE KEY", &encrypted_key::seal(der.as_bytes(), password)?))
+        Ok(encode("ENCRYPTED SIGSTORE PRIVATE KEY", &encrypted_key::encrypt(der.as_bytes(), password)?))
     }
 
     /// The public half.
@@ -90,11 +91,11 @@ fn from_der(der: &[u8]) -> Result<SigningKey> {
 }
 
 fn not_p256(which: &str) -> Failure {
-    Failure::usage(format!("the {which} key is not of ECDSA P-256"))
-        .hint("`sealift key generate` and `cosign generate-key-pair` make such keys")
+    Failure::usage(format!("the {which} key is not an ECDSA P-256 key"))
+        .hint("create a key pair with `sealift key generate` or `cosign generate-key-pair`")
 }
 
-/// A key to verify with.
+/// A public key to verify with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
@@ -102,7 +103,9 @@ impl PublicKey {
     /// Reads a key from PEM.
     pub fn from_pem(pem: &str) -> Result<Self> {
         let block = blocks(pem).into_iter().find(|block| block.label == "PUBLIC KEY");
-        let block = block.context(Failure::usage("no public key in PEM").hint("it begins with `-----BEGIN PUBLIC KEY-----`"))?;
+        let block = block.context(
+            Failure::usage("no public key found: expected PEM").hint("a public key file begins with `-----BEGIN PUBLIC KEY-----`"),
+        )?;
         let key = VerifyingKey::from_public_key_der(&block.contents).map_err(|_| not_p256("public"))?;
         Ok(PublicKey(key))
     }
@@ -113,7 +116,7 @@ impl PublicKey {
         Self::from_pem(&text).with_context(|| path.display().to_string())
     }
 
-    /// Reads keys from files; each with its file for messages.
+    /// Reads keys from files; returns each with its path, for messages.
     pub fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, PublicKey)>> {
         paths.iter().map(|path| Ok((path.display().to_string(), Self::read(path)?))).collect()
     }
@@ -123,7 +126,7 @@ impl PublicKey {
         self.0.to_public_key_pem(LineEnding::LF).context("the public key")
     }
 
-    /// The SHA-256 of the key in DER, which tells keys apart whatever their files are called: what
+    /// The SHA-256 of the key in DER, which identifies a key whatever its file is called: what
     /// `openssl pkey -pubin -in KEY -outform DER | sha256sum` prints.
     pub fn fingerprint(&self) -> Result<Digest> {
         Ok(Digest::of(self.0.to_public_key_der().context("the public key")?.as_bytes()))
@@ -177,7 +180,7 @@ mod tests {
         let password = SecretString::from("");
         let key = PrivateKey::from_pem(OF_COSIGN, Some(&password)).unwrap();
         assert!(key.public().verifies(b"image", &key.sign(b"image")));
-        assert!(PrivateKey::from_pem(OF_COSIGN, Some(&"x".into())).unwrap_err().to_string().contains("password does not open"));
+        assert!(PrivateKey::from_pem(OF_COSIGN, Some(&"x".into())).unwrap_err().to_string().contains("wrong password"));
     }
 
     #[test]
@@ -195,8 +198,8 @@ mod tests {
     #[test]
     fn an_encrypted_key_opens_with_its_password_only() {
         let (key, password) = (PrivateKey::generate(), SecretString::from("correct horse"));
-        let pem = key.to_sealed_pem(&password).unwrap();
-        assert!(PrivateKey::is_sealed(&pem) && !PrivateKey::is_sealed(PKCS8));
+        let pem = key.to_encrypted_pem(&password).unwrap();
+        assert!(PrivateKey::is_encrypted(&pem) && !PrivateKey::is_encrypted(PKCS8));
         assert_eq!(PrivateKey::from_pem(&pem, Some(&password)).unwrap().public(), key.public());
         let older = pem.replace("SIGSTORE", "COSIGN");
         assert_eq!(PrivateKey::from_pem(&older, Some(&password)).unwrap().public(), key.public());
@@ -207,9 +210,13 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_by_what_it_is() {
-        for (pem, expected) in [("", "no public key in PEM"), (EC, "no public key in PEM"), (RSA, "the public key is not of ECDSA P-256")] {
+        for (pem, expected) in [
+            ("", "no public key found: expected PEM"),
+            (EC, "no public key found: expected PEM"),
+            (RSA, "the public key is not an ECDSA P-256 key"),
+        ] {
             assert_eq!(PublicKey::from_pem(pem).unwrap_err().to_string(), expected);
         }
-        assert_eq!(PrivateKey::from_pem(PUBLIC, None).unwrap_err().to_string(), "no private key in PEM");
+        assert_eq!(PrivateKey::from_pem(PUBLIC, None).unwrap_err().to_string(), "no private key found: expected PEM");
     }
 }

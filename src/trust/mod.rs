@@ -1,4 +1,4 @@
-//! Who made an image, and what is in it: cosign's signatures and keys, the policy on who must have signed what.
+//! Trust in images: signatures and keys in cosign's formats, the trust policy (which images must be signed, and by whom), and SBOMs.
 //!
 //! A signature is a small manifest that refers to the image; its layers are payloads in the simple-signing format
 //! (containers/image, `containers-signature.md`), signed with ECDSA P-256 in an annotation. It is cosign's own format, so that
@@ -19,6 +19,6 @@ pub use pattern::Pattern;
 pub use payload::Payload;
 pub use policy::{Level, Policy, policy_schema};
 pub use pull::{PullOptions, pull_verified};
-pub use referrers::{admit, arms, bring_referrers, pull_referrers, push_referrers};
+pub use referrers::{admit, fetch_referrers, platform_manifests, pull_referrers, push_referrers};
 pub use sbom::{attach, sbom};
-pub use signature::{Demand, Signed, is_signatures, sign, verify};
+pub use signature::{SignatureRequirements, VerifiedSignature, is_signatures, sign, verify};

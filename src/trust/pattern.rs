@@ -8,18 +8,18 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::error::Failure;
 use crate::image::Reference;
 
-/// A pattern of names without tag, such as `registry.example.com/prod/**`: `*` stands for a part of a path, `**` for several.
+/// A pattern of names without tag, such as `registry.example.com/prod/**`: `*` matches within a path segment, `**` across segments.
 #[derive(Debug, Clone)]
 pub struct Pattern(GlobMatcher);
 
 impl Pattern {
-    /// Whether an image of this name is meant.
-    pub fn fits(&self, name: &Reference) -> bool {
-        self.fits_text(&format!("{}/{}", name.registry(), name.repository()))
+    /// Whether the image name matches; its tag and digest do not count.
+    pub fn matches(&self, name: &Reference) -> bool {
+        self.matches_text(&format!("{}/{}", name.registry(), name.repository()))
     }
 
-    /// Whether a full name without tag is meant.
-    pub fn fits_text(&self, name: &str) -> bool {
+    /// Whether a full name without tag matches.
+    pub fn matches_text(&self, name: &str) -> bool {
         self.0.is_match(name)
     }
 }
@@ -29,7 +29,10 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self> {
         let glob = GlobBuilder::new(text).literal_separator(true).build();
-        let glob = glob.with_context(|| Failure::usage(format!("`{text}` is no pattern of image names")))?;
+        let glob = glob.with_context(|| {
+            Failure::usage(format!("`{text}` is not a pattern of image names"))
+                .hint("write it like `registry.example.com/team/**`: `*` matches within a path segment, `**` across segments")
+        })?;
         Ok(Pattern(glob.compile_matcher()))
     }
 }

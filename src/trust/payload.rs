@@ -1,4 +1,4 @@
-//! What is signed: that a name has a digest (containers/image, `containers-signature.md`; cosign's `SIGNATURE_SPEC.md`).
+//! The signed payload: it says which digest a repository's image has (containers/image, `containers-signature.md`; cosign's `SIGNATURE_SPEC.md`).
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::image::{Digest, Reference};
 
 const TYPE: &str = "cosign container image signature";
 
-/// A statement in the simple-signing format.
+/// A signed payload in the simple-signing format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     critical: Critical,
-    /// What the signer added.
+    /// Annotations of the signer.
     #[serde(default)]
     optional: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -22,7 +22,7 @@ pub struct Payload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Critical {
     identity: Identity,
-    image: Signee,
+    image: SignedImage,
     #[serde(rename = "type")]
     kind: String,
 }
@@ -35,32 +35,32 @@ struct Identity {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Signee {
+struct SignedImage {
     docker_manifest_digest: Digest,
 }
 
 impl Payload {
-    /// The statement that `digest` is an image of the repository of `name`.
+    /// A payload for the image `digest` of the repository of `name`.
     pub fn new(name: &Reference, digest: Digest, annotations: &BTreeMap<String, String>) -> Payload {
         let registry = if name.registry() == "docker.io" { "index.docker.io" } else { name.registry() };
         let optional = annotations.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         Payload {
             critical: Critical {
                 identity: Identity { docker_reference: format!("{registry}/{}", name.repository()) },
-                image: Signee { docker_manifest_digest: digest },
+                image: SignedImage { docker_manifest_digest: digest },
                 kind: TYPE.to_owned(),
             },
             optional: (!annotations.is_empty()).then_some(optional),
         }
     }
 
-    /// Reads a statement.
+    /// Parses a payload. An error of kind `Verification` if it is not one.
     pub fn read(bytes: &[u8]) -> Result<Payload> {
         let payload: Payload =
-            serde_json::from_slice(bytes).with_context(|| Failure::verification("what was signed is no statement about an image"))?;
+            serde_json::from_slice(bytes).with_context(|| Failure::verification("the signed payload is not an image signature"))?;
         ensure!(
             [TYPE, "atomic container signature"].contains(&payload.critical.kind.as_str()),
-            Failure::verification(format!("what was signed is a `{}`, not a signature of an image", payload.critical.kind))
+            Failure::verification(format!("unsupported type `{}` of the signed payload: expected `{TYPE}`", payload.critical.kind))
         );
         Ok(payload)
     }
@@ -70,7 +70,7 @@ impl Payload {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// The image that it is about.
+    /// The digest of the signed image.
     pub fn digest(&self) -> Digest {
         self.critical.image.docker_manifest_digest
     }
@@ -82,10 +82,10 @@ impl Payload {
         name.unwrap_or_else(|_| text.clone())
     }
 
-    /// Whether the signer added all of these.
-    pub fn says(&self, annotations: &BTreeMap<String, String>) -> bool {
-        let said = |key: &String| self.optional.as_ref().and_then(|optional| optional.get(key)?.as_str());
-        annotations.iter().all(|(key, value)| said(key) == Some(value))
+    /// Whether it has all of these annotations.
+    pub fn has_annotations(&self, annotations: &BTreeMap<String, String>) -> bool {
+        let value_of = |key: &String| self.optional.as_ref().and_then(|optional| optional.get(key)?.as_str());
+        annotations.iter().all(|(key, value)| value_of(key) == Some(value))
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_are_written_byte_by_byte_as_cosign_does() {
+    fn payloads_have_the_same_bytes_as_those_of_cosign() {
         let name = "registry.example.com/team/shop:2.1".parse().unwrap();
         let digest = Digest::of(b"image");
         let payload = Payload::new(&name, digest, &BTreeMap::new());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_statement_is_refused() {
+    fn other_documents_are_refused() {
         let other = r#"{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"DIGEST"},"type":"note"}}"#
             .replace("DIGEST", &Digest::of(b"").to_string());
         for text in ["", "{}", "[]", &other] {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_was_signed_as_has_no_tag() {
+    fn signed_as_is_a_name_without_tag() {
         for (reference, expected) in [
             ("registry.example.com/team/shop", "registry.example.com/team/shop"),
             ("127.0.0.1:5000/team/shop:1", "127.0.0.1:5000/team/shop"),
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn annotations_are_said_or_not() {
+    fn annotations_must_have_the_required_values() {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
         let payload = Payload::new(&"shop".parse().unwrap(), Digest::of(b""), &map(&[("env", "prod"), ("by", "ann")]));
         for (wanted, expected) in
             [(map(&[]), true), (map(&[("env", "prod")]), true), (map(&[("env", "test")]), false), (map(&[("x", "")]), false)]
         {
-            assert_eq!(payload.says(&wanted), expected, "{wanted:?}");
+            assert_eq!(payload.has_annotations(&wanted), expected, "{wanted:?}");
         }
     }
 }

@@ -9,23 +9,23 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Demand, Pattern, PublicKey, verify};
+use super::{Pattern, PublicKey, SignatureRequirements, verify};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Context;
 use crate::image::{Digest, Reference};
 use crate::store::Store;
 
-/// What a file `trust.yaml` says.
+/// A trust policy, the file `trust.yaml`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    /// What happens with images that no rule is for
+    /// What happens with images that no rule matches
     #[serde(default)]
     trust: Level,
-    /// The public keys for images whose rule names none
+    /// The public keys for images whose rule lists none
     #[serde(default)]
     keys: Vec<Key>,
-    /// Rules for images by name; the first one that fits counts
+    /// Rules for images by name; the first that matches applies
     #[serde(default)]
     images: Vec<RuleDocument>,
 }
@@ -34,7 +34,7 @@ struct Document {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RuleDocument {
-    /// The full name without tag, such as `registry.example.com/team/shop`; `*` stands for a part of it, `**` for several
+    /// The full name without tag, such as `registry.example.com/team/shop`; `*` matches within a path segment, `**` across segments
     name: String,
     /// What happens with these images
     trust: Level,
@@ -45,17 +45,17 @@ struct RuleDocument {
     signed_as: Option<String>,
 }
 
-/// A public key: its file in PEM, or its file and what else must be so. Relative files lie beside the policy file.
+/// A public key: its PEM file, or its file with further conditions. Paths are relative to the policy file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Key {
     /// The file of the key
     File(PathBuf),
-    /// The file of the key, and what else must be so
+    /// The file of the key, with further conditions
     Known(KnownKey),
 }
 
-/// A public key of which more is known.
+/// A public key with conditions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct KnownKey {
@@ -64,12 +64,12 @@ struct KnownKey {
     /// The SHA-256 of the key in DER: `sha256:` and what `openssl pkey -pubin -outform DER | sha256sum` prints. Another key in the file is an error
     #[schemars(with = "Option<String>")]
     fingerprint: Option<Digest>,
-    /// The last day on which the key counts, in UTC
+    /// The last day on which the key is valid, in UTC
     #[schemars(with = "Option<String>")]
     until: Option<Date>,
 }
 
-/// What happens with an image that is not signed as it should be.
+/// What happens with an image that is not signed as required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -77,7 +77,7 @@ pub enum Level {
     Required,
     /// It is used, with a warning.
     Warn,
-    /// Nobody looks.
+    /// Signatures are not checked.
     #[default]
     Off,
 }
@@ -87,10 +87,10 @@ pub enum Level {
 pub struct Policy {
     file: PathBuf,
     rules: Vec<(Pattern, Rule)>,
-    rest: Rule,
+    default_rule: Rule,
 }
 
-/// What holds for an image.
+/// What is required of an image.
 #[derive(Debug, Clone, Default)]
 struct Rule {
     level: Level,
@@ -105,36 +105,36 @@ impl Policy {
     /// Of kind `Usage` if there is no such file, or something in it is wrong.
     pub fn read(file: &Path) -> Result<Policy> {
         let text = fs_err::read_to_string(file).map_err(|error| Failure::usage(error.to_string()))?;
-        Self::parse(&text, file).with_context(|| Failure::usage(format!("the trust policy {} is wrong", file.display())))
+        Self::parse(&text, file).with_context(|| Failure::usage(format!("invalid trust policy {}", file.display())))
     }
 
     fn parse(text: &str, file: &Path) -> Result<Policy> {
         let document: Document = serde_saphyr::from_str(text)?;
-        let beside = |keys: Vec<Key>| keys.into_iter().map(|key| key.beside(file)).collect::<Vec<_>>();
-        let rest = Rule { level: document.trust, keys: beside(document.keys), signed_as: None };
+        let resolve = |keys: Vec<Key>| keys.into_iter().map(|key| key.relative_to(file)).collect::<Vec<_>>();
+        let default_rule = Rule { level: document.trust, keys: resolve(document.keys), signed_as: None };
         let rule = |rule: RuleDocument| {
-            let keys = if rule.keys.is_empty() { rest.keys.clone() } else { beside(rule.keys) };
+            let keys = if rule.keys.is_empty() { default_rule.keys.clone() } else { resolve(rule.keys) };
             let signed_as = rule.signed_as.map(|pattern| pattern.parse()).transpose()?;
             anyhow::Ok((rule.name.parse()?, Rule { level: rule.trust, keys, signed_as }))
         };
         let rules = document.images.into_iter().map(rule).collect::<Result<Vec<_>>>()?;
-        Ok(Policy { file: file.to_owned(), rules, rest })
+        Ok(Policy { file: file.to_owned(), rules, default_rule })
     }
 
-    /// What holds for an image of this name.
+    /// The rule for an image of this name.
     fn rule(&self, name: &Reference) -> &Rule {
-        self.rules.iter().find(|(pattern, _)| pattern.fits(name)).map_or(&self.rest, |(_, rule)| rule)
+        self.rules.iter().find(|(pattern, _)| pattern.matches(name)).map_or(&self.default_rule, |(_, rule)| rule)
     }
 
-    /// Refuses an image of the store that is not signed as it must be, or warns.
+    /// Checks that an image of the store is signed as the policy requires; refuses it or warns if not.
     ///
     /// # Errors
     /// Of kind `Verification` if the image is refused; of kind `Usage` if a key of the policy cannot be read.
     pub fn check(&self, store: &Store, name: &Reference, digest: &Digest, ctx: &Context) -> Result<()> {
         let failure = |why: anyhow::Error| {
             Failure::new(Kind::Verification, format!("{} is not trusted: {why:#}", name.familiar()))
-                .hint(format!("the policy is {}", self.file.display()))
-                .hint("`sealift sign NAME --key cosign.key` signs an image; `sealift pull` brings signatures along")
+                .hint(format!("the trust policy is {}", self.file.display()))
+                .hint("sign it with `sealift sign NAME --key cosign.key`, or fetch its signatures with `sealift pull NAME`")
         };
         match (self.verified(store, name, digest), self.rule(name).level) {
             (Err(error), _) if kind_of(&error) == Kind::Usage => Err(error),
@@ -147,8 +147,8 @@ impl Policy {
         }
     }
 
-    /// Whether nobody looks at the image, or it is signed as it must be.
-    pub(super) fn is_content(&self, store: &Store, name: &Reference, digest: &Digest) -> bool {
+    /// Whether the image needs no signature, or is signed as the policy requires.
+    pub(super) fn accepts(&self, store: &Store, name: &Reference, digest: &Digest) -> bool {
         self.verified(store, name, digest).is_ok()
     }
 
@@ -157,22 +157,22 @@ impl Policy {
         if rule.level == Level::Off {
             return Ok(());
         }
-        ensure!(!rule.keys.is_empty(), "the policy names no key for it");
+        ensure!(!rule.keys.is_empty(), "the policy lists no key for it");
         let today = TimeZone::UTC.to_datetime(Timestamp::now()).date();
-        let (counting, past): (Vec<_>, Vec<_>) = rule.keys.iter().partition(|key| key.until.is_none_or(|until| today <= until));
-        let past: Vec<String> =
-            past.iter().filter_map(|key| Some(format!("{} counted until {}", key.file.display(), key.until?))).collect();
-        ensure!(!counting.is_empty(), "no key counts any more: {}", past.join(", "));
-        let keys = counting.into_iter().map(KnownKey::read).collect::<Result<_>>();
+        let (valid, expired): (Vec<_>, Vec<_>) = rule.keys.iter().partition(|key| key.until.is_none_or(|until| today <= until));
+        let expired: Vec<String> =
+            expired.iter().filter_map(|key| Some(format!("{} expired after {}", key.file.display(), key.until?))).collect();
+        ensure!(!valid.is_empty(), "all keys have expired: {}", expired.join(", "));
+        let keys = valid.into_iter().map(KnownKey::read).collect::<Result<_>>();
         let keys = keys.with_context(|| format!("trust policy {}", self.file.display()))?;
-        let demand = Demand { keys, signed_as: rule.signed_as.clone(), ..Demand::default() };
-        let verified = verify(store, digest, &demand).map(|_| ());
-        if past.is_empty() { verified } else { verified.with_context(|| past.join(", ")) }
+        let requirements = SignatureRequirements { keys, signed_as: rule.signed_as.clone(), ..SignatureRequirements::default() };
+        let verified = verify(store, digest, &requirements).map(|_| ());
+        if expired.is_empty() { verified } else { verified.with_context(|| expired.join(", ")) }
     }
 }
 
 impl Key {
-    fn beside(self, policy: &Path) -> KnownKey {
+    fn relative_to(self, policy: &Path) -> KnownKey {
         let known = match self {
             Key::File(file) => KnownKey { file, fingerprint: None, until: None },
             Key::Known(known) => known,
@@ -182,12 +182,12 @@ impl Key {
 }
 
 impl KnownKey {
-    /// Reads the key, with what it is called.
+    /// Reads the key; returns it with its path, for messages.
     fn read(&self) -> Result<(String, PublicKey)> {
         let key = PublicKey::read(&self.file)?;
         let (file, found) = (self.file.display(), key.fingerprint()?);
         if let Some(expected) = self.fingerprint.filter(|expected| *expected != found) {
-            bail!(Failure::usage(format!("{file} is another key: its fingerprint is {found}, not {expected}")));
+            bail!(Failure::usage(format!("{file} has the fingerprint {found}, the policy requires {expected}")));
         }
         Ok((file.to_string(), key))
     }
@@ -208,7 +208,7 @@ mod tests {
     const POLICY: &str = "trust: warn\nkeys: [all.pub]\nimages:\n- name: registry.example.com/prod/**\n  trust: required\n  keys: [prod.pub]\n- name: docker.io/library/*\n  trust: off\n- name: r.io/*/a\n  trust: required\n";
 
     #[test]
-    fn the_first_rule_that_fits_counts() {
+    fn the_first_matching_rule_applies() {
         let policy = Policy::parse(POLICY, Path::new("/etc/sealift/trust.yaml")).unwrap();
         for (name, level, key) in [
             ("registry.example.com/prod/a/b:1", Level::Required, "prod.pub"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_count_until_their_last_day_and_only_with_their_fingerprint() {
+    fn keys_are_valid_until_their_last_day_and_only_with_their_fingerprint() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         let image = store.put(b"image").unwrap();
@@ -239,9 +239,9 @@ mod tests {
             ("[new.pub, old.pub]".to_owned(), ""),
             ("[new.pub, {file: old.pub, until: 9999-12-31}]".to_owned(), ""),
             (format!("[{{file: old.pub, fingerprint: '{of_old}'}}]"), ""),
-            ("[{file: old.pub, until: 2001-01-01}]".to_owned(), "no key counts any more: "),
-            ("[new.pub, {file: old.pub, until: 2001-01-01}]".to_owned(), "old.pub counted until 2001-01-01: no signature of "),
-            (format!("[{{file: old.pub, fingerprint: '{of_new}'}}]"), "old.pub is another key"),
+            ("[{file: old.pub, until: 2001-01-01}]".to_owned(), "all keys have expired: "),
+            ("[new.pub, {file: old.pub, until: 2001-01-01}]".to_owned(), "old.pub expired after 2001-01-01: no valid signature of "),
+            (format!("[{{file: old.pub, fingerprint: '{of_new}'}}]"), "old.pub has the fingerprint"),
         ] {
             let text = format!("trust: required\nkeys: {keys}\n");
             let policy = Policy::parse(&text, &dir.path().join("trust.yaml")).unwrap();
@@ -265,7 +265,7 @@ mod tests {
         ] {
             assert!(Policy::parse(text, Path::new("trust.yaml")).is_err(), "{text}");
         }
-        assert_eq!(Policy::parse("{}", Path::new("trust.yaml")).unwrap().rest.level, Level::Off);
+        assert_eq!(Policy::parse("{}", Path::new("trust.yaml")).unwrap().default_rule.level, Level::Off);
     }
 
     #[test]
@@ -275,6 +275,6 @@ mod tests {
         if std::env::var_os("UPDATE_SCHEMAS").is_some() {
             std::fs::write(&file, &expected).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), expected, "UPDATE_SCHEMAS=1 writes it anew");
+        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), expected, "UPDATE_SCHEMAS=1 updates it");
     }
 }

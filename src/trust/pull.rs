@@ -4,14 +4,14 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, Platform};
 use tokio::task::spawn_blocking;
 
-use super::{Policy, bring_referrers};
+use super::{Policy, fetch_referrers};
 use crate::events::Context;
 use crate::image::{Blob, Reference};
 use crate::layer::{LayerVerification, check_layers};
 use crate::registry::client::{Client, Summary};
 use crate::store::Store;
 
-/// What to pull, and what to check before the image gets its name.
+/// What to pull, and what to check before the image is tagged.
 #[derive(Debug, Clone, Copy)]
 pub struct PullOptions<'a> {
     /// The platforms; all of the image if empty.
@@ -31,7 +31,7 @@ impl<'a> PullOptions<'a> {
     }
 }
 
-/// Pulls `name`, fetches its referrers, checks the policy, and tags the image with `name` in the store; its root, and what was moved.
+/// Pulls `name`, fetches its referrers, checks the policy, and tags the image with `name` in the store. Returns its descriptor and the transferred bytes.
 ///
 /// # Errors
 /// Those of the registry client, and of kind `Verification` if a layer or the policy does not verify: then `name` stays what it was.
@@ -48,11 +48,11 @@ pub async fn pull_verified(
         spawn_blocking(move || check_layers(&store, &image, LayerVerification::default(), &ctx)).await??;
     }
     let digest = Blob::try_from(&image)?.digest;
-    if options.all_referrers || !options.policy.is_content(store, name, &digest) {
-        bring_referrers(client, &image, name, store, ctx).await?;
+    if options.all_referrers || !options.policy.accepts(store, name, &digest) {
+        fetch_referrers(client, &image, name, store, ctx).await?;
     }
-    let (policy, checked, named, job) = (options.policy.clone(), store.clone(), name.clone(), ctx.clone());
-    spawn_blocking(move || policy.check(&checked, &named, &digest, &job)).await??;
+    let (policy, checked_store, image_name, checked_ctx) = (options.policy.clone(), store.clone(), name.clone(), ctx.clone());
+    spawn_blocking(move || policy.check(&checked_store, &image_name, &digest, &checked_ctx)).await??;
     store.tag(name, &image)?;
     Ok((image, summary))
 }

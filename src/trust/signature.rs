@@ -18,21 +18,21 @@ const ANNOTATION_SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-/// What a signature must be to count.
+/// What a signature must satisfy.
 #[derive(Debug, Clone, Default)]
-pub struct Demand {
-    /// The keys, one of which must have made it; each with what it is called.
+pub struct SignatureRequirements {
+    /// The keys, one of which must have made it; each with its path, for messages.
     pub keys: Vec<(String, PublicKey)>,
-    /// What the signer must have added.
+    /// Annotations that it must have.
     pub annotations: BTreeMap<String, String>,
-    /// The repositories that the image may have been signed as; if none is given, any.
+    /// The repositories that the image may have been signed as; any if none is given.
     pub signed_as: Option<Pattern>,
 }
 
-/// A signature that holds.
+/// A valid signature.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Signed {
-    /// The key that made it, as it was called.
+pub struct VerifiedSignature {
+    /// The path of the key that made it.
     pub key: String,
     /// The key's fingerprint.
     pub fingerprint: Digest,
@@ -43,7 +43,7 @@ pub struct Signed {
     pub payload: Payload,
 }
 
-/// Signs an image of the store and keeps the signature beside it; the descriptor of the manifest with the image's signatures.
+/// Signs an image of the store and attaches the signature; returns the descriptor of the manifest with all its signatures.
 pub fn sign(
     store: &Store,
     name: &Reference,
@@ -76,46 +76,46 @@ pub(super) fn add(store: &Store, image: &Descriptor, new: Vec<Descriptor>) -> Re
     Ok(written)
 }
 
-/// Verifies that the image with this digest has a signature as is demanded; all that are.
+/// Verifies that the image with this digest has a signature that meets the requirements; returns all that do.
 ///
 /// # Errors
-/// Of kind `Verification` if no signature holds; it says what is wrong with each.
-pub fn verify(store: &Store, digest: &Digest, demand: &Demand) -> Result<Vec<Signed>> {
+/// Of kind `Verification` if no signature is valid; the message says why for each.
+pub fn verify(store: &Store, digest: &Digest, requirements: &SignatureRequirements) -> Result<Vec<VerifiedSignature>> {
     let layers = layers(store, digest)?;
     if layers.is_empty() {
-        bail!(Failure::verification(format!("{digest} is not signed")).hint("`sealift sign NAME --key cosign.key` signs an image"));
+        bail!(Failure::verification(format!("{digest} is not signed")).hint("sign it with `sealift sign NAME --key cosign.key`"));
     }
-    let (mut signed, mut wrong) = (Vec::new(), Vec::new());
+    let (mut valid, mut errors) = (Vec::new(), Vec::new());
     for layer in &layers {
-        match verify_one(store, layer, digest, demand) {
-            Ok(one) => signed.push(one),
-            Err(error) => wrong.push(format!("{error:#}")),
+        match verify_one(store, layer, digest, requirements) {
+            Ok(signature) => valid.push(signature),
+            Err(error) => errors.push(format!("{error:#}")),
         }
     }
-    if signed.is_empty() {
-        wrong.dedup();
-        bail!(Failure::verification(format!("no signature of {digest} holds: {}", wrong.join("; "))));
+    if valid.is_empty() {
+        errors.dedup();
+        bail!(Failure::verification(format!("no valid signature of {digest}: {}", errors.join("; "))));
     }
-    Ok(signed)
+    Ok(valid)
 }
 
-fn verify_one(store: &Store, layer: &Descriptor, digest: &Digest, demand: &Demand) -> Result<Signed> {
+fn verify_one(store: &Store, layer: &Descriptor, digest: &Digest, requirements: &SignatureRequirements) -> Result<VerifiedSignature> {
     let bytes = store.read(&Blob::try_from(layer)?).context("the signed payload")?;
-    let signature = signature_of(layer).context("it has no signature")?;
-    let made = |(_, key): &&(String, PublicKey)| key.verifies(&bytes, signature);
-    let (name, key) = demand.keys.iter().find(made).context("it is of another key, or the payload was changed")?;
+    let signature = signature_of(layer).context("it has no signature annotation")?;
+    let made_by = |(_, key): &&(String, PublicKey)| key.verifies(&bytes, signature);
+    let (name, key) = requirements.keys.iter().find(made_by).context("it was made with another key, or the payload was modified")?;
     let payload = Payload::read(&bytes)?;
     if payload.digest() != *digest {
-        bail!("it is of another image: {}", payload.digest());
+        bail!("it is for another image: {}", payload.digest());
     }
     let signed_as = payload.signed_as();
-    if let Some(pattern) = demand.signed_as.as_ref().filter(|pattern| !pattern.fits_text(&signed_as)) {
+    if let Some(pattern) = requirements.signed_as.as_ref().filter(|pattern| !pattern.matches_text(&signed_as)) {
         bail!("it was signed as {signed_as}, not as {pattern}");
     }
-    if !payload.says(&demand.annotations) {
-        bail!("it does not say what `-a` asks for");
+    if !payload.has_annotations(&requirements.annotations) {
+        bail!("it lacks the annotations required with `-a`");
     }
-    Ok(Signed { key: name.clone(), fingerprint: key.fingerprint()?, signed_as, payload })
+    Ok(VerifiedSignature { key: name.clone(), fingerprint: key.fingerprint()?, signed_as, payload })
 }
 
 /// The signatures of an image that the store has: layers whose annotation is the signature of their bytes.
@@ -128,7 +128,7 @@ pub(super) fn layers(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> 
     Ok(found)
 }
 
-/// Those of a manifest's layers that are signatures.
+/// The layers of a manifest that are signatures.
 pub(super) fn signatures_in(layers: &[Descriptor]) -> Vec<Descriptor> {
     layers.iter().filter(|layer| layer.media_type().as_ref() == TYPE_PAYLOAD && signature_of(layer).is_some()).cloned().collect()
 }
@@ -139,7 +139,7 @@ pub fn is_signatures(referrer: &Descriptor) -> bool {
 }
 
 /// The tag under which cosign looks for an image's signatures.
-pub(super) fn tag_of(digest: &Digest) -> String {
+pub(super) fn signature_tag(digest: &Digest) -> String {
     format!("{}-{}.sig", digest.algorithm().name(), digest.hex())
 }
 
@@ -198,33 +198,33 @@ mod tests {
     }
 
     /// A signature by this key.
-    fn demand(key: &PrivateKey) -> Demand {
-        Demand { keys: vec![("own".to_owned(), key.public())], ..Demand::default() }
+    fn requirements_for(key: &PrivateKey) -> SignatureRequirements {
+        SignatureRequirements { keys: vec![("own".to_owned(), key.public())], ..SignatureRequirements::default() }
     }
 
     #[test]
-    fn a_signature_holds_for_its_key_and_image_only() {
+    fn a_signature_is_valid_for_its_key_and_image_only() {
         let (_dir, store, name, image) = shop();
         let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        let (own, other) = (demand(&key), demand(&PrivateKey::generate()));
+        let (own, other) = (requirements_for(&key), requirements_for(&PrivateKey::generate()));
         let digest = digest_of(&image);
-        let refused = |digest: &Digest, demand: &Demand| verify(&store, digest, demand).unwrap_err().to_string();
+        let refused = |digest: &Digest, requirements: &SignatureRequirements| verify(&store, digest, requirements).unwrap_err().to_string();
         assert!(refused(&digest, &own).ends_with("is not signed"));
         sign(&store, &name, &image, &key, &none).unwrap();
-        let both = Demand { keys: [other.keys.clone(), own.keys.clone()].concat(), ..Demand::default() };
+        let both = SignatureRequirements { keys: [other.keys.clone(), own.keys.clone()].concat(), ..SignatureRequirements::default() };
         let signed = verify(&store, &digest, &both).unwrap().remove(0);
         assert_eq!((signed.fingerprint, signed.signed_as.as_str()), (key.public().fingerprint().unwrap(), "docker.io/library/shop"));
-        assert!(refused(&digest, &other).contains("it is of another key"));
+        assert!(refused(&digest, &other).contains("it was made with another key"));
         assert!(refused(&Digest::of(b"x"), &own).ends_with("is not signed"));
-        let says = Demand { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
+        let says = SignatureRequirements { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
         assert!(refused(&digest, &says).contains("does not say"));
-        let named = |pattern: &str| Demand { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
+        let named = |pattern: &str| SignatureRequirements { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
         assert!(verify(&store, &digest, &named("docker.io/*/shop")).is_ok());
         assert!(refused(&digest, &named("quay.io/**")).contains("it was signed as docker.io/library/shop, not as quay.io/**"));
     }
 
     #[test]
-    fn of_several_signatures_one_that_holds_is_enough() {
+    fn one_valid_signature_of_several_is_enough() {
         let (_dir, store, name, image) = shop();
         let [old, new, other] = [(); 3].map(|()| PrivateKey::generate());
         for key in [&old, &new] {
@@ -232,11 +232,14 @@ mod tests {
         }
         let digest = digest_of(&image);
         for key in [&old, &new] {
-            assert_eq!(verify(&store, &digest, &demand(key)).unwrap().len(), 1);
+            assert_eq!(verify(&store, &digest, &requirements_for(key)).unwrap().len(), 1);
         }
-        let both = Demand { keys: [demand(&old).keys, demand(&new).keys].concat(), ..Demand::default() };
+        let both = SignatureRequirements {
+            keys: [requirements_for(&old).keys, requirements_for(&new).keys].concat(),
+            ..SignatureRequirements::default()
+        };
         assert_eq!(verify(&store, &digest, &both).unwrap().len(), 2);
-        assert!(verify(&store, &digest, &demand(&other)).is_err());
+        assert!(verify(&store, &digest, &requirements_for(&other)).is_err());
     }
 
     #[test]
@@ -247,8 +250,8 @@ mod tests {
         let other = store.put(b"another image").unwrap();
         let other = Descriptor::new(MediaType::ImageManifest, other.size, oci_spec::image::Digest::from(other.digest));
         add(&store, &other, layers(&store, &digest_of(&image)).unwrap()).unwrap();
-        let error = verify(&store, &digest_of(&other), &demand(&key)).unwrap_err();
-        assert!(error.to_string().contains("it is of another image"), "{error:#}");
+        let error = verify(&store, &digest_of(&other), &requirements_for(&key)).unwrap_err();
+        assert!(error.to_string().contains("it is for another image"), "{error:#}");
     }
 
     #[test]
@@ -260,7 +263,7 @@ mod tests {
         let path = store.blob_path(&digest_of(&layer));
         let text = std::fs::read_to_string(&path).unwrap().replace("shop", "show");
         std::fs::write(&path, text).unwrap();
-        let error = verify(&store, &digest_of(&image), &demand(&key)).unwrap_err();
+        let error = verify(&store, &digest_of(&image), &requirements_for(&key)).unwrap_err();
         assert!(error.to_string().contains("the signed payload"), "{error:#}");
     }
 

@@ -9,7 +9,7 @@ use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use serde::Deserialize;
 
 use crate::error::Failure;
-use crate::image::{ANNOTATION_SEALER_IMAGES, Content, DROPPED_REGISTRY, Digest, Reference, children, content_of, media_type_of};
+use crate::image::{ANNOTATION_SEALER_IMAGES, Content, Digest, Reference, UNKNOWN_REGISTRY, children, content_of, media_type_of};
 use crate::layer::read_files;
 use crate::store::{InspectedImage, Store, Workload};
 
@@ -123,7 +123,7 @@ impl OriginalNames {
     pub fn of_tag(&self, tag: &str) -> Result<Vec<(Reference, Option<String>)>> {
         match self.0.get(tag) {
             Some(names) => Ok(names.iter().map(|(name, app)| (name.clone(), Some(app.clone()).filter(|app| !app.is_empty()))).collect()),
-            None => Ok(vec![(format!("{DROPPED_REGISTRY}/{tag}").parse().context("a tag in Sealer's registry directory")?, None)]),
+            None => Ok(vec![(format!("{UNKNOWN_REGISTRY}/{tag}").parse().context("a tag in Sealer's registry directory")?, None)]),
         }
     }
 }

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::cluster::{DesiredHost, DesiredState};
 use crate::clusterfile::LocalRegistry;
-use crate::image::DROPPED_REGISTRY;
+use crate::image::UNKNOWN_REGISTRY;
 use crate::paths;
 use crate::resource::{File, Htpasswd, Resource, StoredImage, SystemdUnit};
 
@@ -30,8 +30,8 @@ fn host_resources(desired: &DesiredState, registry: &LocalRegistry, host: &Desir
         resources.extend(new.map(|file| Resource::File(File::new(paths::REGISTRY_TLS, file.as_str(), 0o600))));
     }
     let own_name = format!("{}:{}", registry.domain, registry.port);
-    if own_name != DROPPED_REGISTRY {
-        options += &format!(" --name {DROPPED_REGISTRY} --name {own_name}");
+    if own_name != UNKNOWN_REGISTRY {
+        options += &format!(" --name {UNKNOWN_REGISTRY} --name {own_name}");
     }
     if let Some((user, password)) = registry.username.as_ref().zip(registry.password.as_ref()) {
         options += &format!(" --htpasswd {}", paths::REGISTRY_USERS);

@@ -63,7 +63,7 @@ async fn get_once(session: &Session, version: &str, expected: Option<Digest>, wh
     let (content_type, digest_header) = (header(CONTENT_TYPE.as_str()), header("docker-content-digest"));
     let bytes = read_body(response, session, what).await?;
     let expected_digest = expected.or_else(|| digest_header.and_then(|text| text.parse::<Digest>().ok()));
-    let actual = expected_digest.map_or_else(|| Blob::of(&bytes), |expected_digest| Blob::like(&expected_digest, &bytes));
+    let actual = expected_digest.map_or_else(|| Blob::of(&bytes), |expected_digest| Blob::with_algorithm_of(&expected_digest, &bytes));
     if let Some(expected_digest) = expected_digest.filter(|expected_digest| *expected_digest != actual.digest) {
         let message =
             format!("manifest {expected_digest} from {} is damaged: its content has digest {}", session.repository(), actual.digest);

@@ -72,7 +72,7 @@ impl Pull<'_> {
     async fn check(&self, root: &Descriptor) -> Result<()> {
         let (store, root, ctx) = (self.store.clone(), root.clone(), self.ctx.clone());
         spawn_blocking(move || {
-            check_layers(&store, &root, LayerVerification { at_once: Some(CHECK_LIMIT), ..LayerVerification::default() }, &ctx)?;
+            check_layers(&store, &root, LayerVerification { max_total: Some(CHECK_LIMIT), ..LayerVerification::default() }, &ctx)?;
             check_workloads(&store, &root)
         })
         .await?

@@ -83,7 +83,7 @@ impl Push<'_> {
         if subject_of(&manifest.content)?.is_none() {
             let existing = manifest::head(self.session, version, self.ctx).await?;
             let is_same =
-                |existing: Descriptor| Digest::try_from(existing.digest()).is_ok_and(|digest| digest.alike(&manifest.bytes) == digest);
+                |existing: Descriptor| Digest::try_from(existing.digest()).is_ok_and(|digest| digest.of_same_algorithm(&manifest.bytes) == digest);
             if existing.is_some_and(is_same) {
                 return Ok(0);
             }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
-    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, DROPPED_REGISTRY, Digest, Reference, TYPE_WORKLOADS, content_of,
+    ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Digest, Reference, TYPE_WORKLOADS, UNKNOWN_REGISTRY, content_of,
     host_platform, platform_string, referrer, subject_of,
 };
 use crate::store::Store;
@@ -130,7 +130,7 @@ impl Repositories {
     }
 
     fn add_workload(&mut self, name: &Reference, descriptor: Descriptor) {
-        if name.registry() == DROPPED_REGISTRY {
+        if name.registry() == UNKNOWN_REGISTRY {
             self.any_registry.entry(name.repository().to_owned()).or_default().add(name, descriptor.clone());
         }
         self.add(name, descriptor);

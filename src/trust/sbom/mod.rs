@@ -1,4 +1,4 @@
-//! What is in an image: a bill of materials in CycloneDX 1.6 (JSON), the same for the same image on every day and machine.
+//! The SBOM of an image in CycloneDX 1.6 (JSON). It is reproducible: the same image gives the same SBOM on any day and machine.
 
 mod packages;
 mod rpm;
@@ -11,19 +11,19 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::image::{Descriptor, ImageManifest, MediaType, Platform};
 use serde_json::{Value, json};
 
-use self::packages::{Package, System, escaped, is_read, system};
+use self::packages::{Package, System, escaped, is_package_file, system};
 use crate::events::{Context, Unit};
 use crate::image::{ANNOTATION_PLATFORM, Algorithm, Blob, Content, Digest, Reference, canonical, platform_string, serves};
-use crate::layer::{Source, flatten, layers_of, listing, read_files};
+use crate::layer::{Source, flatten, is_image, layers_of, list_files, read_files};
 use crate::store::{InspectedImage, Store, Workload};
 
 const TYPE_SBOM: &str = "application/vnd.cyclonedx+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// The bill of materials of an image for one platform: its packages, its files with their digests, and each container image with
+/// Generates the SBOM of an image for one platform: its packages, its files with their digests, and each container image with
 /// its packages.
 pub fn sbom(store: &Store, name: &Reference, part: &InspectedImage, ctx: &Context) -> Result<Value> {
-    let task = ctx.task("look for packages and files", Some(1 + part.workloads.len() as u64), Unit::Items);
+    let task = ctx.task("list packages and files", Some(1 + part.workloads.len() as u64), Unit::Items);
     let digest = Blob::try_from(&part.rootfs)?.digest;
     let mut components = contents(store, &part.manifest, &digest, name, ctx)?;
     components.extend(files(store, &part.manifest, &digest, ctx)?);
@@ -46,7 +46,7 @@ pub fn sbom(store: &Store, name: &Reference, part: &InspectedImage, ctx: &Contex
     }))
 }
 
-/// Keeps a bill of materials beside the image, instead of an earlier one for the platform. It refers to the image from then on.
+/// Attaches an SBOM to the image as a referrer; replaces an earlier one for the same platform. Returns its descriptor.
 pub fn attach(store: &Store, image: &Descriptor, platform: &Platform, bom: &Value) -> Result<Descriptor> {
     let platform = platform_string(platform);
     let (layer, config) = (store.put(&serde_json::to_vec(bom)?)?, store.put(b"{}")?);
@@ -76,7 +76,7 @@ fn serial(digest: &Digest) -> String {
     format!("urn:uuid:{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
 
-/// The component that an image is.
+/// The component of an image.
 fn image(name: &Reference, digest: &Digest) -> Value {
     let repository = format!("{}/{}", name.registry(), name.repository());
     let last = name.repository().rsplit('/').next().unwrap_or_default();
@@ -88,12 +88,12 @@ fn image(name: &Reference, digest: &Digest) -> Value {
     })
 }
 
-/// The system and the packages of a root file system; a database that cannot be read is told.
+/// The system and the packages of a root file system; warns about a database that cannot be read.
 fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Reference, ctx: &Context) -> Result<Vec<Value>> {
     let has_rpm = Cell::new(false);
     let files = read_files(store, manifest, |path| {
         has_rpm.set(has_rpm.get() || rpm::is_database(path));
-        is_read(path)
+        is_package_file(path)
     })?;
     let (system, mut packages) = (system(&files), packages::packages(&files));
     let mut components: Vec<Value> = system.iter().map(|system| operating_system(system, of)).collect();
@@ -103,11 +103,11 @@ fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Referen
                 Ok(found) => packages.extend(found),
                 Err(error) => {
                     ctx.warn(format!(
-                        "{}: packages of rpm are left out, {} cannot be read: {error:#}",
+                        "{}: rpm packages are missing in the SBOM: cannot read {}: {error:#}",
                         name.familiar(),
                         database.display()
                     ));
-                    components.push(not_read(&database, of));
+                    components.push(unread_database(&database, of));
                 }
             }
         }
@@ -118,7 +118,7 @@ fn contents(store: &Store, manifest: &ImageManifest, of: &Digest, name: &Referen
 
 /// The packages in each database of rpm that an image has, or why it cannot be read.
 fn rpm_packages(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Result<Vec<(PathBuf, Result<BTreeSet<Package>>)>> {
-    let spool = tempfile::tempdir().context("a directory for the database of rpm")?;
+    let spool = tempfile::tempdir().context("create a temporary directory for the rpm database")?;
     let tree = flatten(store, &layers_of(store, manifest)?, rpm::is_database, spool.path(), ctx)?;
     let file = |path: &Path| match &tree.get(path)?.source {
         Source::File(file, size) if *size > 0 => Some(file),
@@ -131,8 +131,8 @@ fn rpm_packages(store: &Store, manifest: &ImageManifest, ctx: &Context) -> Resul
     Ok(rpm::current(|path| file(path).is_some()).into_iter().filter_map(read).collect())
 }
 
-/// What stands for the packages of a database that cannot be read.
-fn not_read(database: &Path, of: &Digest) -> Value {
+/// A component that marks a database that cannot be read.
+fn unread_database(database: &Path, of: &Digest) -> Value {
     let note = json!([{"name": "sealift:not-read", "value": "rpm database"}]);
     json!({"type": "data", "bom-ref": format!("{of}#{}", database.display()), "name": database, "properties": note})
 }
@@ -159,7 +159,7 @@ fn library(package: &Package, system: Option<&System>, of: &Digest) -> Value {
     component
 }
 
-/// As CycloneDX writes it.
+/// The name of the digest's algorithm in CycloneDX.
 fn algorithm(digest: &Digest) -> &'static str {
     match digest.algorithm() {
         Algorithm::Sha256 => "SHA-256",
@@ -168,12 +168,12 @@ fn algorithm(digest: &Digest) -> &'static str {
 }
 
 fn files(store: &Store, manifest: &ImageManifest, of: &Digest, ctx: &Context) -> Result<Vec<Value>> {
-    let listed = listing(store, &layers_of(store, manifest)?, ctx)?;
+    let listed = list_files(store, &layers_of(store, manifest)?, ctx)?;
     let file = |(path, digest): (&Path, Digest)| {
         json!({"type": "file", "bom-ref": format!("{of}#/{}", path.display()), "name": format!("/{}", path.display()),
             "hashes": [{"alg": algorithm(&digest), "content": digest.hex()}]})
     };
-    Ok(listed.iter().filter_map(|(path, listing)| Some((path.as_path(), listing.digest?))).map(file).collect())
+    Ok(listed.iter().filter_map(|(path, listed)| Some((path.as_path(), listed.digest?))).map(file).collect())
 }
 
 /// A container image among the workloads, with its packages.
@@ -186,37 +186,32 @@ fn container(store: &Store, workload: &Workload, platform: &Platform, ctx: &Cont
     if is_image(&manifest) {
         let inside = contents(store, &manifest, &digest, &workload.name, ctx);
         component["components"] = inside.with_context(|| format!("container image {}", workload.name.familiar()))?.into();
-        name_apart(&mut component["components"], &workload.name);
+        qualify_references(&mut component["components"], &workload.name);
     }
     component["bom-ref"] = format!("{}@{digest}", workload.name).into();
     Ok(component)
 }
 
-/// The same image may stand under several names: what is in it is told apart by the name.
-fn name_apart(components: &mut Value, name: &Reference) {
+/// Makes the `bom-ref`s unique by the image's name: the same image may be listed under several names.
+fn qualify_references(components: &mut Value, name: &Reference) {
     for component in components.as_array_mut().into_iter().flatten() {
         let reference = component["bom-ref"].as_str().unwrap_or_default();
         component["bom-ref"] = format!("{name}@{reference}").into();
     }
 }
 
-fn is_image(manifest: &ImageManifest) -> bool {
-    let config = manifest.config().media_type().to_string();
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"].contains(&config.as_str())
-}
-
 fn manifest_for(store: &Store, root: &Descriptor, platform: &Platform) -> Result<Option<(Digest, ImageManifest)>> {
     match store.read_manifest(root)? {
         Content::Manifest(manifest) => Ok(Some((Blob::try_from(root)?.digest, *manifest))),
         Content::Index(index) => {
-            let fits = |arm: &&Descriptor| arm.platform().as_ref().is_some_and(|own| serves(own, platform));
-            let Some(arm) = index.manifests().iter().find(fits) else { return Ok(None) };
-            if !store.has(&Blob::try_from(arm)?) {
+            let serves_platform = |manifest: &&Descriptor| manifest.platform().as_ref().is_some_and(|own| serves(own, platform));
+            let Some(child) = index.manifests().iter().find(serves_platform) else { return Ok(None) };
+            if !store.has(&Blob::try_from(child)?) {
                 return Ok(None);
             }
-            match store.read_manifest(arm)? {
-                Content::Manifest(manifest) => Ok(Some((Blob::try_from(arm)?.digest, *manifest))),
-                _ => bail!("{} is no image manifest", arm.digest()),
+            match store.read_manifest(child)? {
+                Content::Manifest(manifest) => Ok(Some((Blob::try_from(child)?.digest, *manifest))),
+                _ => bail!("{} is not an image manifest", child.digest()),
             }
         }
         Content::Leaf => Ok(None),

@@ -16,13 +16,13 @@ pub struct Package {
     pub epoch: Option<u32>,
     /// The architecture, as its system calls it.
     pub architecture: String,
-    /// What the package says of its license.
+    /// Its declared license.
     pub license: Option<String>,
     /// The SHA-256 of its header, in hex, as rpm keeps it.
     pub header: Option<String>,
 }
 
-/// What a root file system says it is (os-release(5)).
+/// The operating system of a root file system (os-release(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct System {
     /// `ID`, such as `debian`.
@@ -38,8 +38,8 @@ const DPKG_PARTS: &str = "var/lib/dpkg/status.d";
 const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
-/// Whether [`packages`] and [`system`] look at this file. Databases of rpm are too large to be read whole: [`super::rpm`] does.
-pub fn is_read(path: &Path) -> bool {
+/// Whether [`packages`] and [`system`] read this file. rpm's databases are read by [`super::rpm`]: they are too large to be read whole.
+pub fn is_package_file(path: &Path) -> bool {
     let part = path.parent() == Some(Path::new(DPKG_PARTS)) && path.extension().is_none_or(|extension| extension != "md5sums");
     part || path == Path::new(DPKG) || APK.iter().chain(&OS_RELEASE).any(|known| path == Path::new(known))
 }
@@ -58,7 +58,7 @@ pub fn packages(files: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeSet<Package> {
     found
 }
 
-/// What the files say the system is.
+/// The operating system, from os-release.
 pub fn system(files: &BTreeMap<PathBuf, Vec<u8>>) -> Option<System> {
     let bytes = OS_RELEASE.iter().find_map(|path| files.get(Path::new(path)))?;
     let text = String::from_utf8_lossy(bytes);
@@ -184,7 +184,7 @@ mod tests {
             ("usr/lib/apk/db/installed", true),
             ("var/lib/rpm/Packages", false),
         ] {
-            assert_eq!(is_read(Path::new(path)), read, "{path}");
+            assert_eq!(is_package_file(Path::new(path)), read, "{path}");
         }
     }
 }

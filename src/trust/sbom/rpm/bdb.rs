@@ -23,7 +23,7 @@ pub fn headers(disk: &Disk, order: Order, mut each: impl FnMut(&[u8]) -> Result<
     let head = disk.read(0, 72)?;
     ensure!(head[24] == 0, "it is encrypted");
     let pages = Pages { disk, order, size: order.u32(&head, 20)? as usize };
-    ensure!(pages.size.is_power_of_two() && (512..=1 << 16).contains(&pages.size), "pages of {} bytes", pages.size);
+    ensure!(pages.size.is_power_of_two() && (512..=1 << 16).contains(&pages.size), "unsupported page size of {} bytes", pages.size);
     for number in 1..=u64::from(order.u32(&head, 32)?) {
         let page = pages.page(number)?;
         if HASH.contains(&page[25]) {
@@ -61,7 +61,7 @@ impl Pages<'_> {
         let offset = |number: usize| Ok::<_, anyhow::Error>(usize::from(self.order.u16(page, HEAD + 2 * number)?));
         let end = if number == 0 { page.len() } else { offset(number - 1)? };
         let item = page.get(offset(number)?..end).filter(|item| !item.is_empty());
-        item.with_context(|| format!("item {number} lies beyond it"))
+        item.with_context(|| format!("item {number} lies beyond the page"))
     }
 
     fn value(&self, item: &[u8]) -> Result<Vec<u8>> {
@@ -71,7 +71,7 @@ impl Pages<'_> {
                 Ok(item[1..].to_vec())
             }
             IN_CHAIN => self.chain(self.order.u32(item, 4)?, self.order.u32(item, 8)?.into()),
-            kind => bail!("an item of type {kind}"),
+            kind => bail!("an item of unknown type {kind}"),
         }
     }
 
@@ -81,7 +81,7 @@ impl Pages<'_> {
         let (mut value, mut next) = (Vec::new(), first);
         while (value.len() as u64) < length {
             let page = self.page(next.into())?;
-            ensure!(next != 0 && page[25] == OVERFLOW, "page {next} does not go on with a header");
+            ensure!(next != 0 && page[25] == OVERFLOW, "page {next} does not continue the header");
             let part = page.get(HEAD..HEAD + usize::from(self.order.u16(&page, 22)?)).filter(|part| !part.is_empty());
             value.extend(part.with_context(|| format!("page {next} is damaged"))?);
             next = self.order.u32(&page, 16)?;

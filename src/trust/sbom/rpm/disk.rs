@@ -1,4 +1,4 @@
-//! A file that is read here and there, and that nobody has checked.
+//! Random access to an untrusted file, with a limit on the bytes that are read.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -37,9 +37,9 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// Counts bytes that are used once more.
+    /// Counts bytes against the limit.
     pub fn charge(&self, length: u64) -> Result<()> {
-        self.left.set(self.left.get().checked_sub(length).context("its pages lead in circles")?);
+        self.left.set(self.left.get().checked_sub(length).context("its pages form a loop")?);
         Ok(())
     }
 
@@ -82,6 +82,6 @@ pub const MAX_HEADER: u64 = 64 << 20;
 
 /// Refuses a header that no package has.
 pub fn check_length(length: u64) -> Result<()> {
-    ensure!(length <= MAX_HEADER, "a header of {length} bytes");
+    ensure!(length <= MAX_HEADER, "a header of {length} bytes: the limit is {MAX_HEADER}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The databases of rpm: SQLite (`rpmdb.sqlite`, since 4.16), ndb (`Packages.db`, SUSE) and Berkeley DB (`Packages`, before).
 //!
-//! They come out of images from anywhere: whatever the bytes are, reading them ends, with an error that says what is wrong.
+//! The bytes are not trusted: reading any file ends, with packages or with an error.
 
 mod bdb;
 mod disk;
@@ -20,25 +20,25 @@ use self::disk::Disk;
 use super::packages::Package;
 
 /// Where a system keeps its database: that of old, SUSE's and Fedora's, and that of systems from trees (ostree).
-const PLACES: [&str; 3] = ["var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"];
+const DIRECTORIES: [&str; 3] = ["var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm"];
 /// The databases, newest kind first: what else lies beside one is left from before.
 const FILES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
 
 /// Whether this file is a database of rpm.
 pub fn is_database(path: &Path) -> bool {
-    PLACES.iter().any(|place| FILES.iter().any(|file| path == Path::new(place).join(file)))
+    DIRECTORIES.iter().any(|directory| FILES.iter().any(|file| path == Path::new(directory).join(file)))
 }
 
 /// Of the databases in an image, those that its rpm reads: one in each place.
 pub fn current(found: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let first = |place: &&str| FILES.iter().map(|file| Path::new(place).join(file)).find(|path| found(path));
-    PLACES.iter().filter_map(first).collect()
+    let first = |directory: &&str| FILES.iter().map(|file| Path::new(directory).join(file)).find(|path| found(path));
+    DIRECTORIES.iter().filter_map(first).collect()
 }
 
 /// The packages in a database, each once.
 ///
 /// # Errors
-/// If the file is no such database, or damaged.
+/// If the file is not such a database, or damaged.
 pub fn packages(file: File) -> Result<BTreeSet<Package>> {
     let disk = Disk::new(file)?;
     let mut found = BTreeSet::new();
@@ -54,7 +54,7 @@ pub fn packages(file: File) -> Result<BTreeSet<Package>> {
     } else if let Some(order) = bdb::order(&head) {
         bdb::headers(&disk, order, each)?;
     } else {
-        bail!("it is a database of none of the kinds that rpm writes");
+        bail!("unknown format of an rpm database: expected SQLite, ndb or Berkeley DB");
     }
     Ok(found)
 }

@@ -18,7 +18,7 @@ const HEAD: usize = 32;
 pub fn headers(disk: &Disk, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let head = disk.read(0, HEAD as u64)?;
     let (version, pages) = (Little.u32(&head, 4)?, Little.u32(&head, 12)?);
-    ensure!(version == 0, "it is of version {version}, and only 0 is known");
+    ensure!(version == 0, "unsupported version {version}: expected 0");
     for page in 0..u64::from(pages) {
         let slots = disk.page(page, PAGE)?;
         for slot in slots.chunks_exact(UNIT as usize).skip(if page == 0 { HEAD / UNIT as usize } else { 0 }) {

@@ -42,7 +42,7 @@ impl<'a> Pages<'a> {
             size => usize::from(size),
         };
         let usable = size.saturating_sub(usize::from(head[20]));
-        ensure!(size.is_power_of_two() && size >= 512 && usable >= 480, "pages of {size} bytes");
+        ensure!(size.is_power_of_two() && size >= 512 && usable >= 480, "unsupported page size of {size} bytes");
         Ok(Pages { disk, size: size as u64, usable })
     }
 
@@ -56,7 +56,7 @@ impl<'a> Pages<'a> {
         let mut waiting = vec![root];
         while let Some(number) = waiting.pop() {
             let page = self.page(number)?;
-            ensure!(waiting.len() as u64 <= self.disk.size() / self.size, "its pages lead in circles");
+            ensure!(waiting.len() as u64 <= self.disk.size() / self.size, "its pages form a loop");
             let start = if number == 1 { FILE_HEADER } else { 0 };
             let cells = usize::from(Big.u16(&page, start + 3)?);
             let cell = |n: usize, head: usize| Ok::<_, anyhow::Error>(usize::from(Big.u16(&page, start + head + 2 * n)?));
@@ -114,7 +114,7 @@ fn column(record: &[u8], wanted: usize) -> Result<&[u8]> {
         at = next;
     }
     let (kind, end) = varint(record, at)?;
-    ensure!(end as u64 <= head, "a row has {wanted} columns");
+    ensure!(end as u64 <= head, "a row has only {wanted} columns");
     let end = start.checked_add(width(kind)?);
     end.and_then(|end| record.get(start..end)).context("a column lies beyond its row")
 }
@@ -126,7 +126,7 @@ fn width(kind: u64) -> Result<usize> {
         1..=4 => usize::try_from(kind)?,
         5 => 6,
         6 | 7 => 8,
-        _ => usize::try_from(kind.checked_sub(12).context("a value of a type that there is not")? / 2)?,
+        _ => usize::try_from(kind.checked_sub(12).context("a value of an unknown type")? / 2)?,
     })
 }
 

@@ -23,9 +23,9 @@ fn read(bytes: &[u8]) -> Result<Vec<Package>> {
 fn every_kind_of_database_has_the_packages_that_were_put_in() {
     for (kind, bytes) in DATABASES {
         let found = read(bytes).unwrap();
-        let told: Vec<String> = found.iter().map(|package| format!("{} {}", package.url(None), package.full_version())).collect();
+        let actual: Vec<String> = found.iter().map(|package| format!("{} {}", package.url(None), package.full_version())).collect();
         let expected = ["pkg:rpm/no-epoch@3-1?arch=noarch 3-1", "pkg:rpm/shop-tool@1.4~rc1-3.el9?arch=noarch&epoch=2 2:1.4~rc1-3.el9"];
-        assert_eq!(told, expected, "{kind}");
+        assert_eq!(actual, expected, "{kind}");
         assert_eq!(found[1].license.as_deref(), Some("MIT and GPL-2.0"), "{kind}");
         assert_eq!(found[1].header.as_deref(), Some("928f38519e0a6c3a506490447d193679a0f4adcbdc553a60d490d11e0a5a8a0b"), "{kind}");
     }
@@ -58,7 +58,7 @@ fn header(texts: &[(u32, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn keys_that_rpm_trusts_are_no_packages_and_half_headers_are_told() {
+fn trusted_keys_are_skipped_and_truncated_headers_are_errors() {
     let key = header(&[(1000, "gpg-pubkey"), (1001, "4bd6ec30"), (1002, "56e2a1b1")]);
     assert_eq!(header::package(&key).unwrap(), None);
     let whole = header(&[(1000, "a"), (1001, "1"), (1002, "2"), (1022, "x86_64")]);
@@ -83,12 +83,12 @@ fn damaged_databases_say_what_is_wrong() {
         bytes
     };
     for (name, bytes, expected) in [
-        ("empty", Vec::new(), "it is a database of none of the kinds"),
-        ("text", b"Packages: none of them\n".to_vec(), "it is a database of none of the kinds"),
+        ("empty", Vec::new(), "unknown format of an rpm database"),
+        ("text", b"Packages: none of them\n".to_vec(), "unknown format of an rpm database"),
         ("sqlite, half", sqlite[..sqlite.len() / 2].to_vec(), "lie beyond its end"),
-        ("sqlite, odd pages", with(sqlite, 16, &[3, 7]), "pages of 775 bytes"),
+        ("sqlite, odd pages", with(sqlite, 16, &[3, 7]), "unsupported page size of 775 bytes"),
         ("ndb, half", ndb[..ndb.len() - 1500].to_vec(), "lie beyond its end"),
-        ("ndb, new version", with(ndb, 4, &[1]), "it is of version 1"),
+        ("ndb, new version", with(ndb, 4, &[1]), "unsupported version 1"),
         ("ndb, moved", with(ndb, 0x28, &[0x20]), "the header of package 1 is not where it should be"),
         ("bdb, half", bdb[..bdb.len() / 2].to_vec(), "lie beyond its end"),
         ("bdb, encrypted", with(bdb, 24, &[1]), "it is encrypted"),
@@ -99,7 +99,7 @@ fn damaged_databases_say_what_is_wrong() {
 }
 
 #[test]
-fn of_several_databases_in_a_place_the_newest_kind_counts() {
+fn the_newest_format_in_a_directory_is_read() {
     let there = ["var/lib/rpm/Packages", "var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/Packages.db"];
     let found = current(|path| there.iter().any(|known| path == Path::new(known)));
     assert_eq!(found, [Path::new(there[1]), Path::new(there[2])]);

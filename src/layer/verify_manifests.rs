@@ -1,5 +1,5 @@
-//! The one verifier of images from elsewhere: what their documents say of their layers, and the layers themselves. Used wherever an image
-//! arrives: an archive, a registry, FROM, fsck.
+//! Verifies manifests and configs: that they agree with each other and with the layers' media types and sizes. Used wherever an image
+//! arrives: `load`, `pull`, FROM, `fsck`. The content of layers is verified in `verify_layers`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,12 +17,12 @@ use crate::error::Failure;
 use crate::image::{Blob, Content, TYPE_WORKLOADS};
 use crate::store::Store;
 
-/// The manifests of images that `root` reaches and that are in the store; those whose config is an image's.
+/// The image manifests reachable from `root` that are in the store, without artifacts.
 pub(super) fn manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
     Ok(all_manifests(store, root)?.into_iter().filter(|(_, manifest)| is_image(manifest)).collect())
 }
 
-/// The manifests that `root` reaches and that are in the store: an index may list platforms that nobody fetched.
+/// The manifests reachable from `root` that are in the store: an index may list platforms that were not pulled.
 fn all_manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, ImageManifest)>> {
     let (mut found, mut open, mut seen) = (Vec::new(), vec![root.clone()], BTreeSet::new());
     while let Some(descriptor) = open.pop() {
@@ -39,16 +39,16 @@ fn all_manifests(store: &Store, root: &Descriptor) -> Result<Vec<(Descriptor, Im
     Ok(found)
 }
 
-/// Whether a manifest is that of an image, and not of an artifact.
+/// Whether a manifest is of an image and not of an artifact, by the media type of its config.
 pub fn is_image(manifest: &ImageManifest) -> bool {
     let docker = MediaType::from("application/vnd.docker.container.image.v1+json");
     [MediaType::ImageConfig, docker].contains(manifest.config().media_type())
 }
 
-/// Checks what can be told of the container images among the workloads of what `root` reaches: that their documents are such, and that
-/// each config is of one mind with its manifest about the number of layers, without which no container runtime unpacks them.
+/// Checks the container images among the workloads reachable from `root`: that their manifests and configs parse, and that each config
+/// lists as many layers as its manifest; without that no container runtime unpacks them.
 ///
-/// They are originals, kept untouched; what else is odd about them is for the runtime to judge. What is not in the store is passed over.
+/// Everything else is left to the container runtime: these images are stored unchanged. Blobs that are not in the store are skipped.
 /// Errors are of kind `Verification` and name the image.
 pub fn check_workloads(store: &Store, root: &Descriptor) -> Result<()> {
     for (descriptor, manifest) in all_manifests(store, root)? {
@@ -76,10 +76,10 @@ fn check_original(store: &Store, descriptor: &Descriptor) -> Result<()> {
     }
 }
 
-/// Checks what no registry and few clients check: that config and manifest are of one mind about the number of layers and the
-/// history, that every layer's media type is one of a layer, and says of its compression what its first bytes say.
+/// Checks what registries and most clients do not: that config and manifest agree on the number of layers and on the history, that every
+/// layer has the media type of a layer, and that its first bytes show the compression of that media type.
 ///
-/// Layers that are not in the store are passed over. Errors are of kind `Verification` and name the blob. Artifacts have nothing to check.
+/// Layers that are not in the store are skipped. Errors are of kind `Verification` and name the blob. Artifacts have nothing to check.
 pub fn check_manifest(store: &Store, descriptor: &Descriptor, manifest: &ImageManifest) -> Result<()> {
     if !is_image(manifest) {
         return Ok(());
@@ -95,17 +95,18 @@ fn check_history(store: &Store, manifest: &ImageManifest) -> Result<()> {
     let blob = Blob::try_from(manifest.config())?;
     let config: ImageConfiguration = serde_json::from_slice(&store.read(&blob)?).context("image config")?;
     let Some(history) = config.history().as_ref().filter(|history| !history.is_empty()) else { return Ok(()) };
-    let told = history.iter().filter(|step| step.empty_layer() != Some(true)).count();
+    let listed = history.iter().filter(|step| step.empty_layer() != Some(true)).count();
     ensure!(
-        told == layers,
-        Failure::verification(format!("the manifest has {layers} layers, the history of its config {} tells of {told}", blob.digest))
+        listed == layers,
+        Failure::verification(format!("the manifest has {layers} layers, the history of its config {} lists {listed}", blob.digest))
     );
     Ok(())
 }
 
 fn check_layer(store: &Store, layer: &Descriptor) -> Result<()> {
     let blob = Blob::try_from(layer).with_context(|| Failure::verification(format!("layer {}", layer.digest())))?;
-    let said = compression_of(layer.media_type()).map_err(|error| Failure::verification(format!("layer {}: {error:#}", blob.digest)))?;
+    let declared =
+        compression_of(layer.media_type()).map_err(|error| Failure::verification(format!("layer {}: {error:#}", blob.digest)))?;
     match store.size_of(&blob.digest) {
         None => return Ok(()),
         Some(size) => ensure!(
@@ -115,8 +116,8 @@ fn check_layer(store: &Store, layer: &Descriptor) -> Result<()> {
     }
     let found = compression_by_magic(&first_bytes(&store.blob_path(&blob.digest))?);
     ensure!(
-        found == said,
-        Failure::verification(format!("layer {} is {}, but its media type says {}", blob.digest, describe(found), describe(said)))
+        found == declared,
+        Failure::verification(format!("layer {} is {}, but its media type says {}", blob.digest, describe(found), describe(declared)))
     );
     Ok(())
 }
@@ -127,16 +128,16 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a tar as a layer's, and checks that no name leads out of the root. Errors are of kind `Verification`.
+/// Reads a layer's tar, and checks that no path leads out of the root. Errors are of kind `Verification`.
 pub fn check_members(tar: impl io::Read) -> Result<()> {
-    ways_of(tar, &mut SymlinkResolver::default())
+    follow_members(tar, &mut SymlinkResolver::default())
 }
 
-/// Reads a tar as a layer's and follows its members.
-pub(super) fn ways_of(tar: impl io::Read, ways: &mut SymlinkResolver) -> Result<()> {
+/// Reads a layer's tar and adds its members to `resolver`.
+pub(super) fn follow_members(tar: impl io::Read, resolver: &mut SymlinkResolver) -> Result<()> {
     let mut members = TarReader::new(tar);
     while let Some(member) = members.next()? {
-        ways.pass(&member)?;
+        resolver.add_member(&member)?;
     }
     Ok(())
 }
