@@ -133,5 +133,5 @@ fn a_bill_is_pushed_beside_an_image_that_a_registry_has_and_everyone_lists_it() 
     };
     assert_eq!(types(&afar), ["application/vnd.cyclonedx+json", "application/vnd.dev.cosign.artifact.sig.v1+json"]);
     assert_eq!(types(&afar), types(&here));
-    assert_says(&afar.ok(&["inspect", &name]), &["Refer to it", "application/vnd.cyclonedx+json", "the image"]);
+    assert_says(&afar.ok(&["inspect", &name]), &["Referrers", "application/vnd.cyclonedx+json", "the image"]);
 }
