@@ -566,7 +566,7 @@ proptest! {
             (path, told(&entry.source, digest))
         };
         let unpacked: BTreeMap<PathBuf, String> = walk(&rig.path("root")).unwrap().into_iter().map(found).collect();
-        let list = super::listing(&rig.store, &layers, &Context::silent()).unwrap();
+        let list = super::list_files(&rig.store, &layers, &Context::silent()).unwrap();
         let listed: BTreeMap<PathBuf, String> =
             list.into_iter().map(|(path, one)| (path, told(&one.entry.source, one.digest))).collect();
         prop_assert_eq!(listed, unpacked);

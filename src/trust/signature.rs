@@ -197,7 +197,7 @@ mod tests {
         Blob::try_from(descriptor).unwrap().digest
     }
 
-    /// A signature by this key.
+    /// Requires a signature by this key.
     fn requirements_for(key: &PrivateKey) -> SignatureRequirements {
         SignatureRequirements { keys: vec![("own".to_owned(), key.public())], ..SignatureRequirements::default() }
     }
