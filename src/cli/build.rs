@@ -326,7 +326,7 @@ fn build_arg(text: &str) -> Result<(String, String)> {
 /// The build argument overrides the environment, as with docker.
 fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>> {
     let text = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
-    let wrong = |text: &str| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: expected seconds since 1970"));
+    let wrong = |text: &str| Failure::usage(format!("SOURCE_DATE_EPOCH `{text}`: expected seconds since 1970")).hint("for now: `date +%s`");
     Ok(text.map(|text| text.parse().map_err(|_| wrong(&text))).transpose()?)
 }
 
@@ -336,9 +336,9 @@ fn summary_line(built: &Built) -> String {
 }
 
 /// The places that name an image, each with the values that it comes from.
-fn reasons(asked: &RequiredBy) -> String {
+fn reasons(required: &RequiredBy) -> String {
     let values = |place: &SourceLocation| place.values.iter().map(|value| format!("  value {value}\n")).collect::<String>();
-    asked.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
+    required.places.iter().map(|place| format!("{place}\n{}", values(place))).collect()
 }
 
 /// The places that name an image.
@@ -352,8 +352,8 @@ fn required<'a>(checked: &'a Checked, image: &Reference) -> Result<&'a RequiredB
 
 fn report(checked: &Checked) -> String {
     let mut text = format!("{} required\n", count(checked.required.images.len(), "container image"));
-    for (name, asked) in &checked.required.images {
-        let places: Vec<String> = asked.places.iter().map(ToString::to_string).collect();
+    for (name, required) in &checked.required.images {
+        let places: Vec<String> = required.places.iter().map(ToString::to_string).collect();
         text += &format!("  {}  {}\n", name.familiar(), places.join(", "));
     }
     for name in &checked.required.ignored {
@@ -362,8 +362,8 @@ fn report(checked: &Checked) -> String {
     if !checked.required.undecided.is_empty() {
         text += "undecided\n";
     }
-    for doubt in &checked.required.undecided {
-        text += &format!("  {}  `{}`: {}\n", doubt.place, doubt.text, doubt.why);
+    for undecided in &checked.required.undecided {
+        text += &format!("  {}  `{}`: {}\n", undecided.place, undecided.text, undecided.why);
     }
     if checked.is_partial {
         text += "files that RUN writes and COPY --from copies may name more\n";

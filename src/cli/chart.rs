@@ -110,7 +110,8 @@ impl Render {
     fn user_values(&self) -> Result<serde_json::Value> {
         let mut values = serde_json::Value::Object(serde_json::Map::new());
         for file in &self.values {
-            let text = fs_err::read_to_string(file).context(Failure::usage(format!("no such values file: {}", file.display())))?;
+            let text = fs_err::read_to_string(file)
+                .context(Failure::usage(format!("values file {}", file.display())).hint("name another with `-f FILE`"))?;
             values::overlay(
                 &mut values,
                 values::from_yaml(&text).map_err(|message| Failure::usage(format!("{}: {message}", file.display())))?,
@@ -133,13 +134,16 @@ impl Render {
 
     /// The documents of `--show-only`, which names templates without the chart's name before them.
     fn select(&self, mut documents: Vec<Document>) -> Result<Vec<Document>> {
-        let inside = |source: &str, wanted: &str| source.split_once('/').is_some_and(|(_, path)| path == wanted.trim_start_matches("./"));
-        for wanted in &self.show_only {
-            if !documents.iter().any(|document| inside(&document.source, wanted)) {
-                return Err(Failure::usage(format!("could not find template {wanted} in chart")).into());
+        let inside =
+            |source: &str, template: &str| source.split_once('/').is_some_and(|(_, path)| path == template.trim_start_matches("./"));
+        for template in &self.show_only {
+            if !documents.iter().any(|document| inside(&document.source, template)) {
+                return Err(Failure::usage(format!("could not find template {template} in chart"))
+                    .hint("name it with its directory, like `templates/deployment.yaml`")
+                    .into());
             }
         }
-        documents.retain(|document| self.show_only.is_empty() || self.show_only.iter().any(|wanted| inside(&document.source, wanted)));
+        documents.retain(|document| self.show_only.is_empty() || self.show_only.iter().any(|template| inside(&document.source, template)));
         Ok(documents)
     }
 }

@@ -254,7 +254,8 @@ impl AccessArgs {
     /// A jump host, as ssh's ProxyJump: `[user@]address[:port]`, with the credentials of the other hosts.
     fn jump(&self, text: &str, ssh: &Ssh) -> Result<Target> {
         let (user, place) = text.split_once('@').unwrap_or((ssh.user.as_str(), text));
-        let wrong = || Failure::usage(format!("jump host `{text}`: expected [user@]address[:port]"));
+        let wrong =
+            || Failure::usage(format!("jump host `{text}`: expected [user@]address[:port]")).hint("for example `jump: ops@10.0.0.1:22`");
         let (address, port) = match place.parse::<std::net::SocketAddr>() {
             Ok(place) => (place.ip(), place.port()),
             Err(_) => (place.trim_matches(['[', ']']).parse().map_err(|_| wrong())?, 22),
@@ -320,7 +321,9 @@ fn fetch(source: &SecretSource, what: &str) -> Result<SecretString> {
             Failure::usage(format!("{what}: the environment variable {name} is not set")).hint(format!("export {name}=…")).into()
         }),
         SecretSource::File(path) => {
-            let text = std::fs::read_to_string(expanded(path)).with_context(|| Failure::usage(format!("{what}: {path}")))?;
+            let text = std::fs::read_to_string(expanded(path)).with_context(|| {
+                Failure::usage(format!("{what}: {path}")).hint("write the password to this file, or name another in the Clusterfile")
+            })?;
             Ok(SecretString::from(text.strip_suffix('\n').unwrap_or(&text)))
         }
         SecretSource::Prompt => prompt(what),

@@ -23,7 +23,7 @@ pub fn clusters() -> ArgValueCompleter {
     })
 }
 
-/// A store is read, never made: pressing Tab changes nothing.
+/// Reads the store only if it exists: pressing Tab changes nothing.
 fn image_names() -> Vec<String> {
     let root = std::env::var_os("SEALIFT_STORE").map(PathBuf::from).or_else(|| Some(state_root().ok()?.join("store")));
     let store = root.filter(|root| root.join("index.json").is_file()).and_then(|root| Store::open(&root).ok());

@@ -79,7 +79,11 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     errors
         .extend(answers.iter().filter(|answer| answer.status != 0).map(|answer| format!("{}: exit status {}", answer.host, answer.status)));
     cmd.console.answer(&answers, || answers.iter().map(prefixed).collect())?;
-    if errors.is_empty() { Ok(()) } else { Err(Failure::new(Kind::SomeHosts, errors.join("\n  ")).into()) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(Kind::SomeHosts, errors.join("\n  ")).hint("`sealift status` shows the state of the hosts").into())
+    }
 }
 
 /// Each line of output with the host's name before it.

@@ -39,7 +39,7 @@ pub struct Args {
     registry: RegistryArgs,
 }
 
-/// Checks the store, and repairs it if asked to.
+/// Verifies the store, and with `--repair` repairs it.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
@@ -146,7 +146,10 @@ async fn fetch_from_registry(problems: &[Problem], args: &Args, store: &Store, c
     for name in affected {
         let Some(root) = store.resolve(name)? else { continue };
         let source: Reference = match &args.from {
-            Some(text) => text.parse().with_context(|| Failure::usage(format!("`{text}` is neither a file nor an image name")))?,
+            Some(text) => text.parse().with_context(|| {
+                Failure::usage(format!("`{text}` is neither a file nor an image name"))
+                    .hint("write it like `registry.example.com/team/shop`")
+            })?,
             None => name.clone(),
         };
         let source = source.with_digest(Digest::try_from(root.digest())?);

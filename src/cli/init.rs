@@ -18,7 +18,7 @@ use crate::error::Failure;
     after_help = "Examples:\n  sealift init\n  sealift init shop --masters 10.0.0.2 --nodes 10.0.0.3,10.0.0.4\n  sealift init shop; sealift build -t shop:0.1 shop"
 )]
 pub struct Args {
-    /// The directory; made if it does not exist
+    /// The directory; created if it does not exist
     #[arg(default_value = ".", value_name = "DIR")]
     directory: PathBuf,
     /// The name of the cluster and its image [default: the directory's name]
@@ -93,18 +93,18 @@ fn kubefile(name: &str) -> String {
 #FROM registry.example.com/kubernetes:v1.31.0
 FROM scratch
 
+# Defaults of variables that the Clusterfile may set.
+ENV LOG_LEVEL=info
+
+# Files for every host, installed at the same place below /.
+#COPY host host/
+
 # An app: Kubernetes manifests, a helm chart, a kustomization or scripts. The container images in it are packed too.
 #APP web local://web.yaml
 #APP cache oci://registry.example.com/charts/redis:20.1.0
 
 # Which apps a run launches, in this order.
 #LAUNCH [\"cache\", \"web\"]
-
-# Defaults of variables that the Clusterfile may set.
-ENV LOG_LEVEL=info
-
-# Files for every host, installed at the same place below /.
-#COPY host host/
 "
     )
 }

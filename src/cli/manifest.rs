@@ -27,6 +27,7 @@ enum Command {
     Annotate(AnnotateArgs),
     Inspect(InspectArgs),
     /// Push a list with all its images
+    #[command(after_help = "Examples:\n  sealift manifest push shop:1.0 registry.example.com/team/shop:1.0")]
     Push(push::Args),
     #[command(alias = "rm")]
     Remove(RemoveArgs),
