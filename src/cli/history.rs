@@ -48,7 +48,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             vec![layer.to_owned(), step.created.clone().unwrap_or_else(|| "-".into()), bytes(step.size), by]
         };
         let table = Table::new(&["LAYER", "CREATED", "SIZE", "CREATED BY"], steps.iter().map(row));
-        cmd.console.table(&table.optional(&["CREATED"]).wrapped(&["CREATED BY"]))
+        cmd.console.table(&table.wrapped(&["CREATED BY"]))
     })
 }
 

@@ -177,7 +177,7 @@ fn file((path, ListedEntry { entry, digest }): (PathBuf, ListedEntry)) -> File {
 }
 
 fn layer_table(layers: &[Layer]) -> Table {
-    Table::new(&["DIGEST", "SIZE", "TYPE"], layers.iter().map(layer_row)).wrapped(&["DIGEST"]).optional(&["TYPE"])
+    Table::new(&["DIGEST", "SIZE", "TYPE"], layers.iter().map(layer_row)).wrapped(&["DIGEST"])
 }
 
 fn workload_table(workloads: &[Workload]) -> Table {

@@ -94,7 +94,7 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The local store of images [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
-    #[arg(long, global = true, env = "SEALIFT_STORE", value_name = "DIR", help_heading = "Global options")]
+    #[arg(long, global = true, env = "SEALIFT_STORE", hide_env_values = true, value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
     /// Format of the result on stdout; progress and errors go to stderr
     // a String, not a `Format`: `save` has an option of the same name that takes a file

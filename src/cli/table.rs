@@ -20,7 +20,7 @@ impl Table {
         Table { header: header.to_vec(), rows: rows.into_iter().collect(), ..Table::default() }
     }
 
-    /// Columns that a narrow terminal does not show; the last of them goes first.
+    /// Columns that a narrow terminal does not show; the last of them goes first, and all before a column is wrapped.
     pub fn optional(mut self, columns: &[&'static str]) -> Self {
         self.optional = columns.to_vec();
         self
@@ -55,12 +55,8 @@ impl Table {
     fn shown(&self, width: Option<usize>) -> Vec<usize> {
         let mut shown: Vec<usize> = (0..self.header.len()).collect();
         let Some(width) = width else { return shown };
-        let least = |column: usize| match self.is_wrapped(column) {
-            true => self.column_width(column).min(MIN_WRAPPED.max(self.header[column].len())),
-            false => self.column_width(column),
-        };
         for name in self.optional.iter().rev() {
-            if line_width(shown.iter().map(|&column| least(column))) <= width {
+            if line_width(shown.iter().map(|&column| self.column_width(column))) <= width {
                 break;
             }
             shown.retain(|&column| self.header[column] != *name);

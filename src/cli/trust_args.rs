@@ -23,7 +23,7 @@ const POLICY_FILE: &str = "/etc/sealift/trust.yaml";
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PolicyArgs {
     /// The trust policy: which images must be signed, and by whom [default: /etc/sealift/trust.yaml, if it exists]
-    #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST_POLICY", help_heading = "Registry options")]
+    #[arg(long, value_name = "FILE", env = "SEALIFT_TRUST_POLICY", hide_env_values = true, help_heading = "Registry options")]
     trust_policy: Option<PathBuf>,
 }
 
