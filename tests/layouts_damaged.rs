@@ -203,8 +203,8 @@ fn unpack(store: &Store, root: &Descriptor, to: &Path) -> Result<()> {
 }
 
 fn options() -> LoadOptions {
-    let sifting = LayerVerification { max_bytes: LIMIT, ..LayerVerification::default() };
-    LoadOptions { tag: Some(NAME.parse().unwrap()), verification: sifting, ..LoadOptions::default() }
+    let verification = LayerVerification { max_bytes: LIMIT, ..LayerVerification::default() };
+    LoadOptions { tag: Some(NAME.parse().unwrap()), verification, ..LoadOptions::default() }
 }
 
 /// Loads, looks into the layers again, and unpacks.
@@ -213,9 +213,14 @@ fn accepted(name: &str, layout: &Layout) {
     let loaded = load(&store, &layout.tar()[..], &options(), &Context::silent()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     assert_eq!(store.fsck(&Context::silent()).unwrap(), []);
     let root = store.resolve(&loaded.images[0]).unwrap().unwrap();
-    for anew in [false, true] {
-        check_layers(&store, &root, LayerVerification { max_bytes: LIMIT, anew, ..LayerVerification::default() }, &Context::silent())
-            .unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    for ignore_cache in [false, true] {
+        check_layers(
+            &store,
+            &root,
+            LayerVerification { max_bytes: LIMIT, ignore_cache, ..LayerVerification::default() },
+            &Context::silent(),
+        )
+        .unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
     unpack(&store, &root, &dir.path().join("rootfs")).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let outside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,4 +1,4 @@
-//! The packages of rpm in a bill of materials: those that rpm itself lists, from databases that rpm and Berkeley DB wrote.
+//! The rpm packages in an SBOM: those that rpm itself lists, from databases that rpm and Berkeley DB wrote.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

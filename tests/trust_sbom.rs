@@ -1,4 +1,4 @@
-//! The bill of materials of an image: what CycloneDX 1.6 asks for, what is in the image, the same every time.
+//! The SBOM of an image: valid CycloneDX 1.6, lists what the image contains, reproducible.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

@@ -8,13 +8,13 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Platform};
 use super::instruction_cache::InstructionCache;
 use super::options::{Options, Pull};
 use super::rootfs_view::RootfsView;
-use crate::error::Failure;
+use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Unit};
 use crate::image::{ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Content, Digest, Reference};
 use crate::layer::{Layer, LayerVerification, check_layers, layers_of, tree_of};
 use crate::registry::client::Client;
 use crate::store::Store;
-use crate::trust::admit;
+use crate::trust::{PullOptions, admit, pull_verified};
 use crate::workloads::Workloads;
 
 /// A base image, for one platform.
@@ -48,7 +48,9 @@ pub async fn pull(
     store: &Store,
     ctx: &Context,
 ) -> Result<Descriptor> {
-    let fetch = || async { Ok::<_, anyhow::Error>(client.pull(name, std::slice::from_ref(platform), store, ctx).await?.0) };
+    let pull_options =
+        PullOptions { platforms: std::slice::from_ref(platform), policy: &options.policy, verify_layers: false, all_referrers: false };
+    let pull = || async { pull_verified(client, name, &pull_options, store, ctx).await.map(|(root, _)| root) };
     let registry = (options.pull != Pull::Never).then_some(client);
     let (root, registry) = match (options.pull, store.resolve(name)?) {
         (Pull::Missing | Pull::Never, Some(root)) => (root, registry),
@@ -56,20 +58,18 @@ pub async fn pull(
             let message = format!("no such image: {} (not in the store, and `--pull never` forbids pulling it)", name.familiar());
             return Err(Failure::failed(message).hint(format!("pull it first: `sealift pull {}`", name.familiar())).into());
         }
-        (Pull::Newer, Some(root)) => match fetch().await {
-            Ok(newest) => (newest, registry),
+        (Pull::Newer, Some(root)) => match pull().await {
+            Ok(newest) => return Ok(newest),
+            Err(error) if kind_of(&error) == Kind::Verification => return Err(error),
             Err(error) => {
                 ctx.check()?;
                 ctx.warn(format!("{error:#}; using {} from the store", name.familiar()));
                 (root, None)
             }
         },
-        _ => (fetch().await?, registry),
+        _ => return pull().await,
     };
     admit(&options.policy, registry, name, &root, store, ctx).await?;
-    if store.resolve(name)?.is_none_or(|known| known.digest() != root.digest()) {
-        store.tag(name, &root)?;
-    }
     Ok(root)
 }
 

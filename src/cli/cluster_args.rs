@@ -198,7 +198,8 @@ fn read(file: &Path, cmd: &CommandContext) -> Result<Clusterfile> {
     let clusterfile = clusterfile::load(&name, &text)?;
     let text = clusterfile::masked(&text);
     for warning in &clusterfile.warnings {
-        cmd.ctx.warn(warning.render(&text, false).trim_end());
+        let rendered = warning.render(&text, false);
+        cmd.ctx.warn(rendered.trim_end().trim_start_matches("warning: "));
     }
     Ok(clusterfile)
 }

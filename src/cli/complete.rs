@@ -1,7 +1,6 @@
 //! What shells complete: names of images in the store and of known clusters.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
@@ -25,7 +24,7 @@ pub fn clusters() -> ArgValueCompleter {
 
 /// Reads the store only if it exists: pressing Tab changes nothing.
 fn image_names() -> Vec<String> {
-    let root = std::env::var_os("SEALIFT_STORE").map(PathBuf::from).or_else(|| Some(state_root().ok()?.join("store")));
+    let root = super::store_from_env().or_else(|| Some(state_root().ok()?.join("store")));
     let store = root.filter(|root| root.join("index.json").is_file()).and_then(|root| Store::open(&root).ok());
     let names = store.and_then(|store| store.refs().ok()).unwrap_or_default();
     names.iter().map(|(name, _)| name.familiar()).collect()

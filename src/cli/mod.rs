@@ -93,8 +93,9 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The local store of images [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
-    #[arg(long, global = true, env = "SEALIFT_STORE", hide_env_values = true, value_name = "DIR", help_heading = "Global options")]
+    /// The local store of images [env: SEALIFT_STORE] [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
+    // the environment is read in `store_root`: clap would show an option that it sets as required in every usage line
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,
     /// Format of the result on stdout; progress and errors go to stderr
     // a String, not a `Format`: `save` has an option of the same name that takes a file
@@ -253,11 +254,16 @@ impl CommandContext {
 
     /// Where the local store is.
     pub fn store_root(&self) -> Result<PathBuf> {
-        match &self.store {
-            Some(root) => Ok(root.clone()),
+        match self.store.clone().or_else(store_from_env) {
+            Some(root) => Ok(root),
             None => Ok(state_root()?.join("store")),
         }
     }
+}
+
+/// The store that `$SEALIFT_STORE` names.
+fn store_from_env() -> Option<PathBuf> {
+    std::env::var_os("SEALIFT_STORE").filter(|root| !root.is_empty()).map(PathBuf::from)
 }
 
 /// Where sealift keeps what it needs on this machine: `$SEALIFT_HOME`, else `/var/lib/sealift` for root and

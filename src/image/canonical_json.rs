@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_maps_print_alike() {
+    fn hash_maps_serialize_to_the_same_bytes() {
         let map = || (0..50).map(|number| (number.to_string(), number)).collect::<std::collections::HashMap<_, _>>();
         assert_eq!(canonical(&[map()]).unwrap(), canonical(&[map()]).unwrap());
     }

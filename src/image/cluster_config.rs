@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sealers_document_keeps_the_facts_both_ways() {
+    fn converting_to_sealers_annotation_and_back_loses_nothing() {
         let mut config = ClusterConfig::new(ClusterKind::AppInstaller);
         config.labels.insert("cluster.alpha.sealer.io/kube-cni-net".to_owned(), "true".to_owned());
         config.apps.push(App {

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_the_documents_own_or_told_by_its_fields() {
+    fn the_media_type_is_declared_or_derived_from_the_fields() {
         for (text, expected) in [
             (
                 r#"{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}"#,

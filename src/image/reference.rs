@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_kept_and_asked_for() {
+    fn a_digest_takes_precedence_over_the_tag() {
         let digest = Digest::of(b"x");
         let name: Reference = format!("shop:1@{digest}").parse().unwrap();
         assert_eq!((name.tag(), name.digest(), name.version()), (Some("1"), Some(digest), digest.to_string().as_str()));

@@ -14,16 +14,16 @@ use crate::store::Store;
 
 const OPTIONS: PackOptions = PackOptions { compression: Compression::Zstd, newest_mtime: i64::MAX, max_layers: 100 };
 
-struct Rig {
+struct Fixture {
     dir: tempfile::TempDir,
     store: Store,
 }
 
-impl Rig {
+impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        Rig { dir, store }
+        Fixture { dir, store }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -41,11 +41,11 @@ impl Rig {
     }
 }
 
-fn as_root() -> bool {
+fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A tree without the places its bytes come from, to compare.
+/// A tree without the paths of its files on this machine, to compare.
 fn facts(root: &Path) -> BTreeMap<PathBuf, (Entry, Vec<u8>)> {
     let fact = |(path, mut entry): (PathBuf, Entry)| {
         let bytes = match &entry.source {
@@ -67,7 +67,7 @@ fn set_mtime(path: &Path, seconds: i64) {
 }
 
 /// A tree with everything that is hard to keep.
-fn make_nasty_tree(root: &Path) {
+fn create_nasty_tree(root: &Path) {
     fs::create_dir_all(root.join("etc/empty")).unwrap();
     fs::create_dir_all(root.join("x".repeat(90)).join("y".repeat(120))).unwrap();
     fs::write(root.join("x".repeat(90)).join("y".repeat(120)).join("z".repeat(110)), "long").unwrap();
@@ -90,35 +90,35 @@ fn make_nasty_tree(root: &Path) {
 #[test]
 fn an_unpacked_tree_is_the_one_that_was_packed() {
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-        let rig = Rig::new();
-        make_nasty_tree(&rig.path("tree"));
-        let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &PackOptions { compression, ..OPTIONS });
+        let fixture = Fixture::new();
+        create_nasty_tree(&fixture.path("tree"));
+        let layers = fixture.pack(&walk(&fixture.path("tree")).unwrap(), &PackOptions { compression, ..OPTIONS });
         assert_eq!(layers.len(), 1);
-        rig.unpack(&layers, &rig.path("copy"));
-        let (tree, copy) = (facts(&rig.path("tree")), facts(&rig.path("copy")));
+        fixture.unpack(&layers, &fixture.path("copy"));
+        let (tree, copy) = (facts(&fixture.path("tree")), facts(&fixture.path("copy")));
         // without owners set they are the caller's, as those of the tree are
         assert_eq!(copy, tree, "{compression:?}");
-        let inode = |path: &str| fs::metadata(rig.path("copy").join(path)).unwrap().ino();
+        let inode = |path: &str| fs::metadata(fixture.path("copy").join(path)).unwrap().ino();
         assert_eq!(inode("etc/a"), inode("etc/also a"));
-        rig.unpack(&layers, &rig.path("copy"));
-        assert_eq!(facts(&rig.path("copy")), tree, "once more changes nothing");
+        fixture.unpack(&layers, &fixture.path("copy"));
+        assert_eq!(facts(&fixture.path("copy")), tree, "once more changes nothing");
     }
 }
 
 #[test]
 fn bytes_depend_on_nothing_but_the_tree() {
-    let rig = Rig::new();
+    let fixture = Fixture::new();
     let pack_with = |root: &Path, jobs: usize| {
         let ctx = Context::new(std::sync::Arc::new(Silent), Default::default(), jobs.try_into().unwrap());
         let tree = walk(root).unwrap();
-        pack(&tree, &OPTIONS, &rig.store, &ctx).unwrap()
+        pack(&tree, &OPTIONS, &fixture.store, &ctx).unwrap()
     };
     let names: Vec<String> = (0..40).map(|number| format!("{number}")).collect();
-    let make = |root: &Path, names: &mut dyn Iterator<Item = &String>| {
+    let write_files = |root: &Path, names: &mut dyn Iterator<Item = &String>| {
         fs::create_dir_all(root).unwrap();
         for name in names {
             let mut file = fs::File::create(root.join(name)).unwrap();
-            // large enough for several pieces
+            // large enough for several chunks
             let seed: u64 = name.parse::<u64>().unwrap() + 1;
             let block: Vec<u8> = (0..1u64 << 17).flat_map(|i| (i.wrapping_mul(seed * 0x9e37_79b9) >> 3).to_le_bytes()).collect();
             (0..4).for_each(|_| file.write_all(&block).unwrap());
@@ -126,36 +126,36 @@ fn bytes_depend_on_nothing_but_the_tree() {
             set_mtime(&root.join(name), 1_600_000_000);
         }
     };
-    make(&rig.path("one"), &mut names.iter());
-    make(&rig.path("other"), &mut names.iter().rev());
-    let one = pack_with(&rig.path("one"), 1);
+    write_files(&fixture.path("one"), &mut names.iter());
+    write_files(&fixture.path("other"), &mut names.iter().rev());
+    let one = pack_with(&fixture.path("one"), 1);
     assert!(one.len() > 1);
-    assert_eq!(pack_with(&rig.path("other"), 4), one);
-    rig.unpack(&one, &rig.path("copy"));
-    assert!(facts(&rig.path("copy")) == facts(&rig.path("one")));
+    assert_eq!(pack_with(&fixture.path("other"), 4), one);
+    fixture.unpack(&one, &fixture.path("copy"));
+    assert!(facts(&fixture.path("copy")) == facts(&fixture.path("one")));
 }
 
 #[test]
 fn times_are_clamped_and_owners_are_as_given() {
-    let rig = Rig::new();
+    let fixture = Fixture::new();
     let mut entry =
         Entry { source: Source::Bytes(b"x".to_vec()), mode: 0o600, uid: 3_000_000, gid: 7, mtime: 2_000_000_000, xattrs: BTreeMap::new() };
     let tree = Tree::from([("f".into(), entry.clone())]);
-    let layers = rig.pack(&tree, &PackOptions { newest_mtime: 1000, compression: Compression::None, ..OPTIONS });
-    let bytes = rig.store.read(&Blob::try_from(&layers[0].descriptor).unwrap()).unwrap();
+    let layers = fixture.pack(&tree, &PackOptions { newest_mtime: 1000, compression: Compression::None, ..OPTIONS });
+    let bytes = fixture.store.read(&Blob::try_from(&layers[0].descriptor).unwrap()).unwrap();
     let mut members = tar_reader::TarReader::new(&bytes[..]);
     let member = members.next().unwrap().unwrap();
     assert_eq!((member.mtime, member.uid, member.gid, member.mode), (1000, 3_000_000, 7, 0o600));
     entry.mtime = 1000;
-    assert_eq!(rig.pack(&Tree::from([("f".into(), entry)]), &PackOptions { compression: Compression::None, ..OPTIONS }), layers);
+    assert_eq!(fixture.pack(&Tree::from([("f".into(), entry)]), &PackOptions { compression: Compression::None, ..OPTIONS }), layers);
 }
 
 #[test]
 fn owners_and_capabilities_are_kept_for_root() {
-    if !as_root() {
+    if !is_root() {
         return;
     }
-    let rig = Rig::new();
+    let fixture = Fixture::new();
     // cap_net_raw+ep, version 2
     let value = vec![1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let xattrs = BTreeMap::from([(CAPABILITY.to_owned(), value)]);
@@ -163,10 +163,10 @@ fn owners_and_capabilities_are_kept_for_root() {
         "ping".into(),
         Entry { source: Source::Bytes(b"x".to_vec()), mode: 0o2755, uid: 12, gid: 34, mtime: 5, xattrs: xattrs.clone() },
     )]);
-    let layers = rig.pack(&tree, &OPTIONS);
+    let layers = fixture.pack(&tree, &OPTIONS);
     let options = UnpackOptions { owners: true, max_bytes: 0 };
-    unpack_blob(&rig.store, &layers[0].descriptor, &layers[0].diff_id, &rig.path("root"), &options).unwrap();
-    let entry = walk(&rig.path("root")).unwrap().remove(Path::new("ping")).unwrap();
+    unpack_blob(&fixture.store, &layers[0].descriptor, &layers[0].diff_id, &fixture.path("root"), &options).unwrap();
+    let entry = walk(&fixture.path("root")).unwrap().remove(Path::new("ping")).unwrap();
     assert_eq!((entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs), (0o2755, 12, 34, 5, xattrs));
 }
 
@@ -292,7 +292,7 @@ fn whiteouts_hide_older_layers_in_any_order() {
 }
 
 #[test]
-fn of_two_entries_with_one_name_the_last_counts() {
+fn the_last_of_two_entries_with_one_name_wins() {
     let root = tempfile::tempdir().unwrap();
     let members =
         [(FILE, "a", "first"), (HARD, "b", "a"), (FILE, "a", "second"), (DIR, "c/", ""), (FILE, "c/x", "1"), (FILE, "c", "now a file")];
@@ -358,18 +358,19 @@ fn a_decompression_bomb_stops_at_the_limit() {
 
 #[test]
 fn a_damaged_blob_is_named_when_it_is_unpacked() {
-    let rig = Rig::new();
-    make_nasty_tree(&rig.path("tree"));
-    let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &OPTIONS);
+    let fixture = Fixture::new();
+    create_nasty_tree(&fixture.path("tree"));
+    let layers = fixture.pack(&walk(&fixture.path("tree")).unwrap(), &OPTIONS);
     let blob = Blob::try_from(&layers[0].descriptor).unwrap();
-    let path = rig.store.blob_path(&blob.digest);
+    let path = fixture.store.blob_path(&blob.digest);
     let good = fs::read(&path).unwrap();
     for place in [0, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[place] ^= 0x10;
         fs::write(&path, bad).unwrap();
         let error =
-            unpack_blob(&rig.store, &layers[0].descriptor, &layers[0].diff_id, &rig.path("copy"), &UnpackOptions::default()).unwrap_err();
+            unpack_blob(&fixture.store, &layers[0].descriptor, &layers[0].diff_id, &fixture.path("copy"), &UnpackOptions::default())
+                .unwrap_err();
         assert_eq!(kind_of(&error), Kind::Verification, "{place}: {error:#}");
         assert!(format!("{error:#}").contains(&blob.digest.to_string()), "{place}: {error:#}");
     }
@@ -377,23 +378,23 @@ fn a_damaged_blob_is_named_when_it_is_unpacked() {
 
 #[test]
 fn a_file_that_changed_since_it_was_seen_is_an_error() {
-    let rig = Rig::new();
-    fs::create_dir(rig.path("tree")).unwrap();
-    fs::write(rig.path("tree/f"), "12345").unwrap();
-    let tree = walk(&rig.path("tree")).unwrap();
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("tree")).unwrap();
+    fs::write(fixture.path("tree/f"), "12345").unwrap();
+    let tree = walk(&fixture.path("tree")).unwrap();
     for content in ["1234", "123456"] {
-        fs::write(rig.path("tree/f"), content).unwrap();
-        let error = pack(&tree, &OPTIONS, &rig.store, &Context::silent()).unwrap_err();
+        fs::write(fixture.path("tree/f"), content).unwrap();
+        let error = pack(&tree, &OPTIONS, &fixture.store, &Context::silent()).unwrap_err();
         assert!(format!("{error:#}").contains("changed while it was packed"), "{error:#}");
     }
-    assert_eq!(rig.store.blobs().unwrap(), []);
+    assert_eq!(fixture.store.blobs().unwrap(), []);
 }
 
 #[test]
 fn files_are_read_as_they_are_after_all_layers() {
-    let rig = Rig::new();
+    let fixture = Fixture::new();
     let layer = |members: &[(EntryType, &str, &str)]| {
-        let blob = rig.store.put(&tar_of(members)).unwrap();
+        let blob = fixture.store.put(&tar_of(members)).unwrap();
         oci_spec::image::Descriptor::new(oci_spec::image::MediaType::ImageLayer, blob.size, blob.digest)
     };
     let layers = vec![
@@ -408,48 +409,48 @@ fn files_are_read_as_they_are_after_all_layers() {
     ];
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.digest().to_string()).collect();
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-    let blob = rig.store.put(config.to_string().as_bytes()).unwrap();
+    let blob = fixture.store.put(config.to_string().as_bytes()).unwrap();
     let config = oci_spec::image::Descriptor::new(oci_spec::image::MediaType::ImageConfig, blob.size, blob.digest);
     let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": layers});
     let manifest: oci_spec::image::ImageManifest = serde_json::from_value(manifest).unwrap();
-    let files = read_files(&rig.store, &manifest, |path| !path.starts_with("big")).unwrap();
+    let files = read_files(&fixture.store, &manifest, |path| !path.starts_with("big")).unwrap();
     let files: Vec<_> = files.iter().map(|(path, bytes)| (path.to_str().unwrap(), std::str::from_utf8(bytes).unwrap())).collect();
     assert_eq!(files, [("etc/a", "new"), ("etc/e", "new"), ("opt/d", "d")]);
-    unpack_image(&rig.store, &manifest, &rig.path("root"), &UnpackOptions::default(), &Context::silent()).unwrap();
-    assert_eq!(listing(&rig.path("root")), ["big", "etc", "etc/a", "etc/e", "opt", "opt/d"]);
+    unpack_image(&fixture.store, &manifest, &fixture.path("root"), &UnpackOptions::default(), &Context::silent()).unwrap();
+    assert_eq!(listing(&fixture.path("root")), ["big", "etc", "etc/a", "etc/e", "opt", "opt/d"]);
 }
 
 /// What a generated tree has under one name.
 #[derive(Debug, Clone)]
-enum Thing {
+enum Node {
     File(Vec<u8>, u32),
-    Directory(BTreeMap<String, Thing>),
+    Directory(BTreeMap<String, Node>),
     Link(String),
 }
 
-fn thing() -> impl Strategy<Value = Thing> {
+fn node() -> impl Strategy<Value = Node> {
     let leaf = prop_oneof![
-        (prop::collection::vec(any::<u8>(), 0..2000), 0u32..0o1000).prop_map(|(bytes, mode)| Thing::File(bytes, mode)),
-        "[a-z/.]{1,120}".prop_map(Thing::Link),
+        (prop::collection::vec(any::<u8>(), 0..2000), 0u32..0o1000).prop_map(|(bytes, mode)| Node::File(bytes, mode)),
+        "[a-z/.]{1,120}".prop_map(Node::Link),
     ];
-    leaf.prop_recursive(3, 24, 6, |inner| prop::collection::btree_map("[a-c.]{1,2}x|[a-d]", inner, 0..6).prop_map(Thing::Directory))
+    leaf.prop_recursive(3, 24, 6, |inner| prop::collection::btree_map("[a-c.]{1,2}x|[a-d]", inner, 0..6).prop_map(Node::Directory))
 }
 
-fn tree() -> impl Strategy<Value = BTreeMap<String, Thing>> {
-    prop::collection::btree_map("[a-d]", thing(), 0..5)
+fn tree() -> impl Strategy<Value = BTreeMap<String, Node>> {
+    prop::collection::btree_map("[a-d]", node(), 0..5)
 }
 
-fn make(root: &Path, things: &BTreeMap<String, Thing>, mtime: i64) {
+fn create_tree(root: &Path, nodes: &BTreeMap<String, Node>, mtime: i64) {
     fs::create_dir_all(root).unwrap();
-    for (name, thing) in things {
+    for (name, node) in nodes {
         let path = root.join(name);
-        match thing {
-            Thing::File(bytes, mode) => {
+        match node {
+            Node::File(bytes, mode) => {
                 fs::write(&path, bytes).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o400)).unwrap();
             }
-            Thing::Directory(inner) => make(&path, inner, mtime),
-            Thing::Link(target) => symlink(target, &path).unwrap(),
+            Node::Directory(inner) => create_tree(&path, inner, mtime),
+            Node::Link(target) => symlink(target, &path).unwrap(),
         }
         set_mtime(&path, mtime + name.len() as i64);
     }
@@ -473,46 +474,47 @@ fn a_snapshot_sees_writes_that_keep_size_and_time() {
     assert_eq!(paths, [("a", false), ("b", true), ("d", false)]);
 }
 
-/// What stands in a layer under one name; a directory has a level below.
+/// What a generated layer has under one name.
 #[derive(Debug, Clone)]
-enum Laid {
-    Gone,
+enum LayerNode {
+    Whiteout,
     File(u8),
     Link(u8),
-    Directory { opaque: bool, inner: BTreeMap<String, Laid> },
+    Directory { opaque: bool, inner: BTreeMap<String, LayerNode> },
 }
 
-fn laid() -> impl Strategy<Value = Laid> {
-    let leaf = prop_oneof![Just(Laid::Gone), (0u8..4).prop_map(Laid::File), (0u8..4).prop_map(Laid::Link)];
+fn layer_node() -> impl Strategy<Value = LayerNode> {
+    let leaf = prop_oneof![Just(LayerNode::Whiteout), (0u8..4).prop_map(LayerNode::File), (0u8..4).prop_map(LayerNode::Link)];
     leaf.prop_recursive(2, 12, 3, |inner| {
-        (any::<bool>(), prop::collection::btree_map("[a-c]", inner, 0..3)).prop_map(|(opaque, inner)| Laid::Directory { opaque, inner })
+        (any::<bool>(), prop::collection::btree_map("[a-c]", inner, 0..3))
+            .prop_map(|(opaque, inner)| LayerNode::Directory { opaque, inner })
     })
 }
 
-/// Several layers, and whether each has a second name for its file `a`, if it has one.
-fn stack() -> impl Strategy<Value = Vec<(BTreeMap<String, Laid>, bool)>> {
-    prop::collection::vec((prop::collection::btree_map("[a-c]", laid(), 1..4), any::<bool>()), 1..5)
+/// Several layers, and whether each has a hard link to its file `a`, if it has one.
+fn stack() -> impl Strategy<Value = Vec<(BTreeMap<String, LayerNode>, bool)>> {
+    prop::collection::vec((prop::collection::btree_map("[a-c]", layer_node(), 1..4), any::<bool>()), 1..5)
 }
 
-fn lay(below: &Path, things: &BTreeMap<String, Laid>, tree: &mut Tree) {
-    for (name, thing) in things {
+fn add_nodes(below: &Path, nodes: &BTreeMap<String, LayerNode>, tree: &mut Tree) {
+    for (name, node) in nodes {
         let path = below.join(name);
-        let source = match thing {
-            Laid::Gone => Source::Whiteout,
-            Laid::File(byte) => Source::Bytes(vec![*byte; 10]),
-            Laid::Link(number) => Source::Symlink(format!("nowhere-{number}").into()),
-            Laid::Directory { opaque: true, .. } => Source::OpaqueDirectory,
-            Laid::Directory { .. } => Source::Directory,
+        let source = match node {
+            LayerNode::Whiteout => Source::Whiteout,
+            LayerNode::File(byte) => Source::Bytes(vec![*byte; 10]),
+            LayerNode::Link(number) => Source::Symlink(format!("nowhere-{number}").into()),
+            LayerNode::Directory { opaque: true, .. } => Source::OpaqueDirectory,
+            LayerNode::Directory { .. } => Source::Directory,
         };
-        if let Laid::Directory { inner, .. } = thing {
-            lay(&path, inner, tree);
+        if let LayerNode::Directory { inner, .. } = node {
+            add_nodes(&path, inner, tree);
         }
         tree.insert(path, Entry { source, mode: 0o755, uid: 0, gid: 0, mtime: 1, xattrs: BTreeMap::new() });
     }
 }
 
-/// What a path is, whoever tells: the digest of a file's bytes, the target of a link.
-fn told(source: &Source, digest: Option<Digest>) -> String {
+/// A comparable description of a path: the digest of a file's bytes, the target of a link.
+fn describe(source: &Source, digest: Option<Digest>) -> String {
     match source {
         Source::Symlink(target) => format!("to {}", target.display()),
         _ => digest.map_or_else(|| "directory".to_owned(), |digest| digest.to_string()),
@@ -523,52 +525,52 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn unpacking_gives_what_was_packed(things in tree()) {
-        let rig = Rig::new();
-        make(&rig.path("tree"), &things, 1000);
-        let layers = rig.pack(&walk(&rig.path("tree")).unwrap(), &OPTIONS);
-        fs::create_dir(rig.path("copy")).unwrap();
-        rig.unpack(&layers, &rig.path("copy"));
-        prop_assert_eq!(facts(&rig.path("copy")), facts(&rig.path("tree")));
+    fn unpacking_gives_what_was_packed(nodes in tree()) {
+        let fixture = Fixture::new();
+        create_tree(&fixture.path("tree"), &nodes, 1000);
+        let layers = fixture.pack(&walk(&fixture.path("tree")).unwrap(), &OPTIONS);
+        fs::create_dir(fixture.path("copy")).unwrap();
+        fixture.unpack(&layers, &fixture.path("copy"));
+        prop_assert_eq!(facts(&fixture.path("copy")), facts(&fixture.path("tree")));
     }
 
     #[test]
-    fn applying_a_difference_gives_the_other_tree(before in tree(), after in tree()) {
-        let rig = Rig::new();
-        make(&rig.path("before"), &before, 1000);
-        make(&rig.path("after"), &after, 2000);
-        let changes = diff(&walk(&rig.path("before")).unwrap(), &walk(&rig.path("after")).unwrap());
-        let layers = rig.pack(&changes, &OPTIONS);
-        rig.unpack(&layers, &rig.path("before"));
-        prop_assert_eq!(facts(&rig.path("before")), facts(&rig.path("after")));
+    fn applying_a_diff_gives_the_other_tree(before in tree(), after in tree()) {
+        let fixture = Fixture::new();
+        create_tree(&fixture.path("before"), &before, 1000);
+        create_tree(&fixture.path("after"), &after, 2000);
+        let changes = diff(&walk(&fixture.path("before")).unwrap(), &walk(&fixture.path("after")).unwrap());
+        let layers = fixture.pack(&changes, &OPTIONS);
+        fixture.unpack(&layers, &fixture.path("before"));
+        prop_assert_eq!(facts(&fixture.path("before")), facts(&fixture.path("after")));
     }
 
-    /// Whiteouts, opaque directories, things that take the place of others, second names: who lists an image sees what who unpacks it has.
+    /// Also with whiteouts, opaque directories, entries that replace others, and hard links.
     #[test]
     fn layers_list_what_they_unpack_to(stack in stack()) {
-        let rig = Rig::new();
+        let fixture = Fixture::new();
         let mut layers = Vec::new();
-        for (things, twice) in &stack {
+        for (nodes, twice) in &stack {
             let mut tree = Tree::new();
-            lay(Path::new(""), things, &mut tree);
+            add_nodes(Path::new(""), nodes, &mut tree);
             if let Some(first) = tree.get(Path::new("a")).filter(|first| *twice && matches!(first.source, Source::Bytes(_))) {
                 let again = Entry { source: Source::Hardlink("a".into()), ..first.clone() };
                 tree.insert("d".into(), again);
             }
-            layers.extend(rig.pack(&tree, &OPTIONS));
+            layers.extend(fixture.pack(&tree, &OPTIONS));
         }
-        fs::create_dir(rig.path("root")).unwrap();
-        rig.unpack(&layers, &rig.path("root"));
+        fs::create_dir(fixture.path("root")).unwrap();
+        fixture.unpack(&layers, &fixture.path("root"));
         let is_file = |source: &Source| !matches!(source, Source::Directory | Source::Symlink(_));
-        let read = |path: &Path| Digest::of(&fs::read(rig.path("root").join(path)).unwrap());
+        let read = |path: &Path| Digest::of(&fs::read(fixture.path("root").join(path)).unwrap());
         let found = |(path, entry): (PathBuf, Entry)| {
             let digest = is_file(&entry.source).then(|| read(&path));
-            (path, told(&entry.source, digest))
+            (path, describe(&entry.source, digest))
         };
-        let unpacked: BTreeMap<PathBuf, String> = walk(&rig.path("root")).unwrap().into_iter().map(found).collect();
-        let list = super::list_files(&rig.store, &layers, &Context::silent()).unwrap();
+        let unpacked: BTreeMap<PathBuf, String> = walk(&fixture.path("root")).unwrap().into_iter().map(found).collect();
+        let list = super::list_files(&fixture.store, &layers, &Context::silent()).unwrap();
         let listed: BTreeMap<PathBuf, String> =
-            list.into_iter().map(|(path, one)| (path, told(&one.entry.source, one.digest))).collect();
+            list.into_iter().map(|(path, one)| (path, describe(&one.entry.source, one.digest))).collect();
         prop_assert_eq!(listed, unpacked);
     }
 

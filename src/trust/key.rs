@@ -176,7 +176,7 @@ mod tests {
         -----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n";
 
     #[test]
-    fn a_key_that_cosign_encrypted_opens_and_signs() {
+    fn a_key_encrypted_by_cosign_is_decrypted_and_signs() {
         let password = SecretString::from("");
         let key = PrivateKey::from_pem(OF_COSIGN, Some(&password)).unwrap();
         assert!(key.public().verifies(b"image", &key.sign(b"image")));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_signatures_of_openssl_are_taken() {
+    fn keys_and_signatures_of_openssl_are_accepted() {
         let public = PublicKey::from_pem(PUBLIC).unwrap();
         for pem in [EC, PKCS8] {
             assert_eq!(PrivateKey::from_pem(pem, None).unwrap().public(), public);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_key_opens_with_its_password_only() {
+    fn an_encrypted_key_needs_its_password() {
         let (key, password) = (PrivateKey::generate(), SecretString::from("correct horse"));
         let pem = key.to_encrypted_pem(&password).unwrap();
         assert!(PrivateKey::is_encrypted(&pem) && !PrivateKey::is_encrypted(PKCS8));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_by_what_it_is() {
+    fn other_pem_blocks_are_refused_with_a_reason() {
         for (pem, expected) in [
             ("", "no public key found: expected PEM"),
             (EC, "no public key found: expected PEM"),

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serial_numbers_have_the_shape_that_cyclonedx_asks_for() {
+    fn serial_numbers_have_the_format_of_cyclonedx() {
         let serial = serial(&Digest::of(b"image"));
         let shape = regex::Regex::new("^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$").unwrap();
         assert!(shape.is_match(&serial), "{serial}");

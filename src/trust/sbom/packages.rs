@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn the_system_is_what_os_release_says() {
+    fn the_system_comes_from_os_release() {
         let found = system(&files(&[("etc/os-release", "NAME=x\nID=\"alpine\"\nVERSION_ID=3.20.1\n")])).unwrap();
         assert_eq!((found.id.as_str(), found.version.as_deref()), ("alpine", Some("3.20.1")));
         assert_eq!(system(&files(&[("etc/os-release", "NAME=x")])), None);
     }
 
     #[test]
-    fn only_databases_are_looked_at() {
+    fn only_package_databases_are_read() {
         for (path, read) in [
             (DPKG, true),
             ("var/lib/dpkg/status.d/base", true),
