@@ -339,7 +339,9 @@ fn values_and_metadata_of_charts() {
         sealift::chart::values::from_yaml(&String::from_utf8_lossy(bytes)).ok();
         let mut given = serde_json::json!({});
         sealift::chart::values::set(&mut given, &String::from_utf8_lossy(bytes), false).ok();
-        for kind in [sealift::workloads::FileKind::Kustomization, sealift::workloads::FileKind::Manifests, sealift::workloads::FileKind::Template] {
+        for kind in
+            [sealift::workloads::FileKind::Kustomization, sealift::workloads::FileKind::Manifests, sealift::workloads::FileKind::Template]
+        {
             kind.read(bytes);
         }
     });

@@ -23,7 +23,10 @@ fn the_policy_stops_what_is_not_signed_before_anything_is_done() {
         std::fs::write(&policy, text).unwrap();
     };
     write("required");
-    assert_says(&there.fails(6, &["pull", &name, "--trust-policy", &policy]), &["is not trusted", "is not signed", "hint: the trust policy is"]);
+    assert_says(
+        &there.fails(6, &["pull", &name, "--trust-policy", &policy]),
+        &["is not trusted", "is not signed", "hint: the trust policy is"],
+    );
     assert!(there.store().refs().unwrap().is_empty());
     let run_it = ["run", &name, "-m", "127.0.0.9", "--trust-policy", &policy];
     assert_says(&there.fails(6, &run_it), &["is not trusted"]);

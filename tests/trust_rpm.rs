@@ -107,7 +107,11 @@ fn a_damaged_database_of_rpm_is_told() {
     fs::write(&database, b"SQLite format 3\0 and then nothing").unwrap();
     assert!(billed(&sealift, &database, "var/lib/rpm/rpmdb.sqlite").is_empty());
     let ended = sealift.run(&["sbom", "shop:1", "-o", "json"]);
-    assert!(ended.stderr.contains("shop:1: rpm packages are missing in the SBOM: cannot read var/lib/rpm/rpmdb.sqlite"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("shop:1: rpm packages are missing in the SBOM: cannot read var/lib/rpm/rpmdb.sqlite"),
+        "{}",
+        ended.stderr
+    );
     let bom: Value = serde_json::from_str(&ended.stdout).unwrap();
     let told = bom["components"].as_array().unwrap().iter().find(|component| component["type"] == "data").unwrap();
     assert_eq!(told["name"], "var/lib/rpm/rpmdb.sqlite");

@@ -196,7 +196,9 @@ impl ChartRenderer<'_> {
             match lines(&before, &source) {
                 None => SourceLocation::line(path(&value.file), value.line),
                 // the template added or removed lines, so they are those of the rendered text
-                count if count != lines(&files, &value.file) => SourceLocation { rendered: true, ..SourceLocation::line(path(&source), value.line) },
+                count if count != lines(&files, &value.file) => {
+                    SourceLocation { rendered: true, ..SourceLocation::line(path(&source), value.line) }
+                }
                 _ => SourceLocation::line(path(&source), value.line),
             }
         };

@@ -36,10 +36,10 @@ pub struct Record {
     /// The newest modification time among the files that went in, seconds since 1970.
     pub newest: i64,
     /// For RUN and COPY --from: what changed in the rootfs; `None` is a removal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "super::path_encoding::keys")]
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
     /// For RUN and COPY --from: files that may name container images, with the digests of their contents.
-    #[serde(rename = "named", default, skip_serializing_if = "BTreeMap::is_empty", with = "super::json_paths::keys")]
+    #[serde(rename = "named", default, skip_serializing_if = "BTreeMap::is_empty", with = "super::path_encoding::keys")]
     pub image_sources: BTreeMap<PathBuf, Digest>,
 }
 

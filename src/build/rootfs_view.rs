@@ -14,7 +14,7 @@ pub enum Entry {
     /// A directory.
     Dir,
     /// A symbolic link to this target.
-    Link(#[serde(with = "super::json_paths")] PathBuf),
+    Link(#[serde(with = "super::path_encoding")] PathBuf),
     /// A file.
     File,
 }
@@ -23,7 +23,7 @@ pub enum Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RootfsView {
-    #[serde(with = "super::json_paths::keys")]
+    #[serde(with = "super::path_encoding::keys")]
     items: BTreeMap<PathBuf, Entry>,
 }
 

@@ -21,13 +21,13 @@ mod lease;
 mod lease_guard;
 mod node_status;
 mod observed_state;
+pub mod os_settings;
 mod plan;
 pub mod preflight;
 mod registry_certificate;
 pub mod runtime;
 mod session;
 mod stage;
-pub mod tuning;
 
 pub use desired_state::{DesiredHost, DesiredState};
 pub use executor::execute;

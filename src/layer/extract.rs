@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::rootdir::{RootDir, kind_of, proc_path, remove, remove_inside};
+use super::confined_root::{RootDir, kind_of, proc_path, remove, remove_inside};
 use super::tar_reader::{Kind, TarEntry, TarReader, below, escape};
 use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
 

@@ -7,13 +7,13 @@
 
 mod chunking;
 mod compress;
+mod confined_root;
 mod decompress;
 mod diff;
 mod extract;
 mod file_reader;
 mod flatten;
 mod pack;
-mod rootdir;
 mod symlink_resolver;
 mod tar_reader;
 mod tar_writer;

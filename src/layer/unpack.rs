@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 
+use super::confined_root::RootDir;
 use super::decompress::Decompressed;
 use super::extract::extract;
-use super::rootdir::RootDir;
 use super::{Compression, Layer, compression_of};
 use crate::error::Failure;
 use crate::events::{Context, Unit};

@@ -25,7 +25,7 @@ mod partial;
 mod prune;
 mod referrers;
 mod refs;
-mod upload;
+mod upload_session;
 mod verification_cache;
 
 use std::io::Read;
@@ -46,7 +46,7 @@ pub use lock::SharedLock;
 pub use prune::Pruned;
 pub use referrers::is_referrer;
 pub use refs::ref_name;
-pub use upload::Upload;
+pub use upload_session::Upload;
 
 /// The limit for indexes, manifests and configs, in bytes: 4 MiB, as registries have it.
 pub const MAX_MANIFEST_SIZE: u64 = 4 << 20;

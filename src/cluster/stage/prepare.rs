@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{DesiredResource, Stage, on};
-use crate::cluster::{DesiredHost, DesiredState, api_server, tuning};
+use crate::cluster::{DesiredHost, DesiredState, api_server, os_settings};
 use crate::paths;
 use crate::resource::{Directory, HostsEntry, Resource};
 
@@ -17,7 +17,7 @@ fn host_resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     // first of all: by this directory a host is recognized as one of this cluster
     let mut resources = vec![Resource::Directory(Directory::new(format!("{}/{}", paths::CLUSTERS, desired.name()), 0o755))];
     if desired.is_kubernetes() {
-        resources.extend(tuning::kubernetes());
+        resources.extend(os_settings::kubernetes());
     }
     resources.extend(entries(desired, host).into_iter().map(Resource::HostsEntry));
     resources

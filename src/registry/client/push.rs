@@ -82,8 +82,9 @@ impl Push<'_> {
         // a referrer is always put again: an earlier push may have ended before it was listed
         if subject_of(&manifest.content)?.is_none() {
             let existing = manifest::head(self.session, version, self.ctx).await?;
-            let is_same =
-                |existing: Descriptor| Digest::try_from(existing.digest()).is_ok_and(|digest| digest.of_same_algorithm(&manifest.bytes) == digest);
+            let is_same = |existing: Descriptor| {
+                Digest::try_from(existing.digest()).is_ok_and(|digest| digest.of_same_algorithm(&manifest.bytes) == digest)
+            };
             if existing.is_some_and(is_same) {
                 return Ok(0);
             }
