@@ -353,7 +353,7 @@ fn a_decompression_bomb_stops_at_the_limit() {
     let root = tempfile::tempdir().unwrap();
     let options = UnpackOptions { owners: false, max_bytes: 10 << 20 };
     let error = unpack(&bomb[..], Compression::Zstd, &Digest::of(b""), root.path(), &options).unwrap_err();
-    assert!(format!("{error:#}").contains("more than 10485760 bytes"), "{error:#}");
+    assert!(format!("{error:#}").contains("more than the limit of 10485760 bytes"), "{error:#}");
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_file_that_changed_since_it_was_seen_is_an_error() {
     for content in ["1234", "123456"] {
         fs::write(fixture.path("tree/f"), content).unwrap();
         let error = pack(&tree, &OPTIONS, &fixture.store, &Context::silent()).unwrap_err();
-        assert!(format!("{error:#}").contains("changed while it was packed"), "{error:#}");
+        assert!(format!("{error:#}").contains("changed while it was being packed"), "{error:#}");
     }
     assert_eq!(fixture.store.blobs().unwrap(), []);
 }

@@ -217,7 +217,7 @@ mod tests {
         assert!(refused(&digest, &other).contains("it was made with another key"));
         assert!(refused(&Digest::of(b"x"), &own).ends_with("is not signed"));
         let says = SignatureRequirements { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
-        assert!(refused(&digest, &says).contains("does not say"));
+        assert!(refused(&digest, &says).contains("lacks the annotations"));
         let named = |pattern: &str| SignatureRequirements { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
         assert!(verify(&store, &digest, &named("docker.io/*/shop")).is_ok());
         assert!(refused(&digest, &named("quay.io/**")).contains("it was signed as docker.io/library/shop, not as quay.io/**"));
