@@ -83,8 +83,12 @@ impl Diagnostic {
 
     /// The diagnostic for JSON, its place as lines and columns of `text`.
     pub fn located(&self, text: &str) -> Located {
+        self.located_by(text, &line_starts(text))
+    }
+
+    fn located_by(&self, text: &str, lines: &[usize]) -> Located {
         let span = within(&self.span, text);
-        let ((line, column), (end_line, end_column)) = (position(text, span.start), position(text, span.end));
+        let ((line, column), (end_line, end_column)) = (position(text, lines, span.start), position(text, lines, span.end));
         Located {
             severity: self.severity,
             file: self.file.clone(),
@@ -152,9 +156,27 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
     if parts.is_empty() { "no errors".to_owned() } else { parts.join(", ") }
 }
 
-/// Draws several diagnostics of one text, with a blank line after each.
+/// How many diagnostics of one text are drawn: nobody reads more, and each costs a walk through the text.
+const MAX_DRAWN: usize = 100;
+
+/// Draws the diagnostics of one text, at most 100, errors before warnings; a blank line after each.
 pub fn render_all(diagnostics: &[Diagnostic], text: &str, color: bool) -> String {
-    diagnostics.iter().map(|diagnostic| diagnostic.render(text, color) + "\n\n").collect()
+    let mut drawn: Vec<&Diagnostic> = diagnostics.iter().collect();
+    if drawn.len() > MAX_DRAWN {
+        drawn.sort_by_key(|diagnostic| !diagnostic.is_error());
+        drawn.truncate(MAX_DRAWN);
+    }
+    let mut all: String = drawn.iter().map(|diagnostic| diagnostic.render(text, color) + "\n\n").collect();
+    if diagnostics.len() > MAX_DRAWN {
+        all += &format!("and {} more; `-o json` lists them all\n\n", diagnostics.len() - MAX_DRAWN);
+    }
+    all
+}
+
+/// The diagnostics of one text for JSON.
+pub fn located_all(diagnostics: &[Diagnostic], text: &str) -> Vec<Located> {
+    let lines = line_starts(text);
+    diagnostics.iter().map(|diagnostic| diagnostic.located_by(text, &lines)).collect()
 }
 
 /// The name among `known` that `word` may be a misspelling of: at most one edit for every four letters, and one more.
@@ -171,10 +193,15 @@ fn within(span: &Span, text: &str) -> Span {
     start..boundary(span.end).max(start)
 }
 
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+/// Where the lines of a text begin, in bytes.
+fn line_starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
+}
+
+/// Line and column of an offset, both from 1.
+fn position(text: &str, lines: &[usize], offset: usize) -> (usize, usize) {
+    let line = lines.partition_point(|start| *start <= offset);
+    (line, text[lines[line - 1]..offset].chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -183,6 +210,16 @@ mod tests {
     use crate::error::{Kind, kind_of};
 
     const TEXT: &str = "FROM scratch\nLANUCH [\"ä\"]\n";
+
+    #[test]
+    fn of_very_many_diagnostics_a_hundred_are_drawn_and_all_are_counted() {
+        let mut many = vec![Diagnostic::warning("K", 0..1, "w"); 300];
+        many.push(Diagnostic::error("K", 0..1, "the error"));
+        let drawn = render_all(&many, TEXT, false);
+        assert_eq!(drawn.matches("warning: w").count(), 99);
+        assert!(drawn.starts_with("error: the error") && drawn.ends_with("and 201 more; `-o json` lists them all\n\n"), "{drawn}");
+        assert_eq!(located_all(&many, TEXT).len(), 301);
+    }
 
     #[test]
     fn the_place_is_drawn_with_label_and_help() {

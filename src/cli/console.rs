@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Format;
 use super::progress::{Ended, Progress};
 use super::table::Table;
-use crate::diagnostic::{Invalid, render_all};
+use crate::diagnostic::{Invalid, located_all, render_all};
 use crate::error::{hints_of, kind_of};
 use crate::events::{Event, Events, Level};
 
@@ -89,7 +89,7 @@ impl Console {
 
     /// Prints a line on stderr, above the bars.
     pub fn line(&self, text: &str) {
-        self.beside_bars(|| eprintln!("{text}"));
+        self.beside_bars(|| to_stderr(&format!("{text}\n")));
     }
 
     /// Prints how the command ended and gives the exit code.
@@ -102,7 +102,7 @@ impl Console {
             return ExitCode::SUCCESS;
         };
         if self.is_json() {
-            eprintln!("{}", error_document(&error));
+            to_stderr(&format!("{}\n", error_document(&error)));
         } else {
             self.print_error(&error);
         }
@@ -112,13 +112,13 @@ impl Console {
     /// Prints an error and its hints for a person. What is wrong in an input file is drawn over its text.
     fn print_error(&self, error: &anyhow::Error) {
         if let Some(Invalid { text, diagnostics }) = error.downcast_ref() {
-            eprint!("{}", render_all(diagnostics, text, self.color));
-            eprintln!("{} {error}", self.paint("error:", RED));
+            to_stderr(&render_all(diagnostics, text, self.color));
+            to_stderr(&format!("{} {error}\n", self.paint("error:", RED)));
         } else {
-            eprintln!("{} {error:#}", self.paint("error:", RED));
+            to_stderr(&format!("{} {error:#}\n", self.paint("error:", RED)));
         }
         for hint in hints_of(error) {
-            eprintln!("{} {hint}", self.paint("hint:", CYAN));
+            to_stderr(&format!("{} {hint}\n", self.paint("hint:", CYAN)));
         }
     }
 
@@ -178,12 +178,17 @@ impl Console {
     }
 }
 
+/// Writes to stderr. Where nobody reads it any more, the command goes on and keeps its exit code.
+fn to_stderr(text: &str) {
+    io::stderr().write_all(text.as_bytes()).ok();
+}
+
 impl Events for Console {
     fn emit(&self, event: Event) {
         match event {
             event if self.is_json() => {
                 if !self.quiet {
-                    eprintln!("{}", serde_json::to_string(&event).unwrap_or_default());
+                    to_stderr(&format!("{}\n", serde_json::to_string(&event).unwrap_or_default()));
                 }
             }
             Event::Note { level: Level::Warning, text } => self.line(&format!("{} {text}", self.paint("warning:", YELLOW))),
@@ -210,7 +215,7 @@ pub fn error_document(error: &anyhow::Error) -> serde_json::Value {
     let mut document = json!({"kind": kind.name(), "message": format!("{error:#}"), "hints": hints, "code": kind.exit_code()});
     if let Some(Invalid { text, diagnostics }) = error.downcast_ref() {
         document["message"] = json!(error.to_string());
-        document["diagnostics"] = diagnostics.iter().map(|diagnostic| json!(diagnostic.located(text))).collect();
+        document["diagnostics"] = json!(located_all(diagnostics, text));
     }
     json!({ "error": document })
 }

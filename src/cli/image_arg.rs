@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::error::Failure;
 use crate::image::Reference;
@@ -57,6 +57,23 @@ impl ImageArg {
             .into())
     }
 
+    /// As [`ImageArg::in_store`], for commands that hand the name on: a digest must have one name in the store.
+    ///
+    /// # Errors
+    /// Of kind `Usage` also if the image has several names.
+    pub fn only_name_in_store(&self, store: &Store) -> Result<Reference> {
+        let name = self.in_store(store)?;
+        let Some(digest) = self.digits.as_ref().filter(|_| name != self.name) else { return Ok(name) };
+        let names = store.refs()?;
+        let Some(root) = names.iter().find(|(known, _)| *known == name).map(|(_, root)| root.digest()) else { return Ok(name) };
+        let all: Vec<String> = names.iter().filter(|(_, other)| other.digest() == root).map(|(known, _)| known.familiar()).collect();
+        ensure!(
+            all.len() == 1,
+            Failure::usage(format!("{digest} has several names: {}", all.join(", "))).hint("type the name that is meant")
+        );
+        Ok(name)
+    }
+
     /// The names by which a store knows the image of several arguments, in their order.
     pub fn all_in_store(args: &[ImageArg], store: &Store) -> Result<Vec<Reference>> {
         args.iter().map(|arg| arg.in_store(store)).collect()
@@ -100,6 +117,15 @@ mod tests {
         assert_eq!(found("web:1"), "web:1");
         assert_eq!(found("abcdef"), "abcdef:latest", "neither a name nor a digest: as it was typed");
         assert!("UPPER CASE".parse::<ImageArg>().is_err());
+    }
+
+    #[test]
+    fn a_digest_with_several_names_is_none_to_hand_on() {
+        let (_directory, store) = store_with(&[("shop:1", b"{}"), ("shop:2", b"{}")]);
+        let digest = crate::image::Digest::of(b"{}").to_string();
+        let error = digest[7..19].parse::<ImageArg>().unwrap().only_name_in_store(&store).unwrap_err().to_string();
+        assert!(error.contains("shop:1, shop:2"), "{error}");
+        assert_eq!("shop:2".parse::<ImageArg>().unwrap().only_name_in_store(&store).unwrap().familiar(), "shop:2");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let files = files.map(|(file, text)| (args.directory.join(file), text));
     for (path, _) in &files {
         ensure!(
-            args.force || !path.exists(),
+            args.force || path.symlink_metadata().is_err(),
             Failure::usage(format!("{} exists already", path.display())).hint("name another directory, or overwrite it with `--force`")
         );
     }

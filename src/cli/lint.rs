@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{CommandContext, count as count_of};
 use crate::clusterfile;
-use crate::diagnostic::{Diagnostic, Located, count, did_you_mean, render_all};
+use crate::diagnostic::{Diagnostic, Located, count, did_you_mean, located_all, render_all};
 use crate::error::Failure;
 use crate::kubefile;
 
@@ -55,7 +55,10 @@ pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let counts = |linted: &&Linted| linted.found.iter().any(|diagnostic| args.strict || diagnostic.is_error());
     match linted.iter().filter(counts).count() {
         0 => Ok(()),
-        bad => Err(Failure::usage(format!("{bad} of {} have errors", count_of(linted.len(), "file"))).into()),
+        bad => {
+            let have = if bad == 1 { "has" } else { "have" };
+            Err(Failure::usage(format!("{bad} of {} {have} errors", count_of(linted.len(), "file"))).into())
+        }
     }
 }
 
@@ -71,7 +74,7 @@ fn lint(file: String, text: String) -> Linted {
         FileKind::Kubefile => (kubefile::parse(&file, &text).diagnostics, text),
         FileKind::Clusterfile => (clusterfile::lint(&file, &text), clusterfile::masked(&text)),
     };
-    let diagnostics = found.iter().map(|diagnostic| diagnostic.located(&text)).collect();
+    let diagnostics = located_all(&found, &text);
     Linted { file, kind, diagnostics, text, found }
 }
 

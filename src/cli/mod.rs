@@ -369,8 +369,12 @@ impl RawOptions {
                 .position(|arg| arg == long || arg == short || [long, short].iter().any(|option| arg.starts_with(&format!("{option}="))))?;
             args[at].split_once('=').map_or_else(|| args.get(at + 1).map(String::as_str), |(_, value)| Some(value))
         };
+        // what follows `--` belongs to another command
+        let args = &args[..args.iter().position(|arg| arg == "--").unwrap_or(args.len())];
         // what these call their output is a file
-        let is_file = args.iter().any(|arg| arg == "save" || arg == "inventory");
+        let names: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let command = args.iter().find(|arg| names.contains(arg));
+        let is_file = command.is_some_and(|name| name == "save" || name == "inventory");
         let json = !is_file && (value("--output", "-o") == Some("json") || args.iter().any(|arg| arg == "-ojson"));
         let color = value("--color", "--color").and_then(|text| Color::from_str(text, false).ok());
         RawOptions { json, color: color.unwrap_or_default() }

@@ -30,7 +30,7 @@ pub struct Args {
 /// Pushes the image.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
-    let name = args.name.in_store(&store)?;
+    let name = if args.destination.is_some() { args.name.in_store(&store)? } else { args.name.only_name_in_store(&store)? };
     let descriptor = store.resolve(&name)?.with_context(|| {
         Failure::failed(format!("no such image: {} (not in the store)", name.familiar())).hint("`sealift images` lists the images")
     })?;

@@ -55,7 +55,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
     tokio::task::spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        let names = ImageArg::all_in_store(&args.names, &store)?;
+        let names = args.names.iter().map(|name| name.only_name_in_store(&store)).collect::<Result<Vec<_>>>()?;
         let base = ImageArg::all_in_store(&args.base, &store)?;
         let mut selection = select(&store, &names)?;
         let known = Baseline::gather(&store, &base, args.inventory.as_deref().map(read_inventory).transpose()?.as_ref())?;

@@ -51,7 +51,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let key = read_key(&args.key, &args.password).await?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
-    let name = args.name.in_store(&store)?;
+    let name = args.name.only_name_in_store(&store)?;
     let local = if args.place.remote { None } else { store.resolve(&name)? };
     let (image, signed) = match local {
         Some(image) => {
