@@ -47,14 +47,15 @@ fn a_digest_as_images_prints_it_names_an_image_everywhere() {
         &["diff", one, two],
         &["sbom", one],
         &["unpack", one, sealift.home().join("rootfs").to_str().unwrap()],
-        &["tag", one, "shop:stable"],
         &["save", "-o", archive.to_str().unwrap(), one],
+        &["tag", one, "shop:stable"],
         &["manifest", "create", "shop:list", two],
     ] {
         sealift.ok(args);
     }
     assert_eq!(sealift.json(&["inspect", one])["name"], "docker.io/library/shop:1");
     assert_says(&sealift.fails(2, &["rmi", one]), &["several names", "`shop:1`", "`shop:stable`"]);
+    assert_says(&sealift.fails(2, &["push", one]), &["several names", "shop:1", "shop:stable"]);
     sealift.ok(&["rmi", "shop:stable"]);
     assert_eq!(sealift.ok(&["rmi", one]), "shop:1\n");
     assert_says(&sealift.ok(&["load", "-i", archive.to_str().unwrap()]), &["shop:1"]);

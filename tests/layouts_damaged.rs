@@ -331,7 +331,7 @@ fn inconsistent_manifests_are_refused_on_arrival() {
     let more_diffs = |config: &mut Value| config["rootfs"]["diff_ids"].as_array_mut().unwrap().push(json!(sha(b"x")));
     let more_history = |config: &mut Value| config["history"].as_array_mut().unwrap().push(json!({"created_by": "extra"}));
     for (name, change, says) in
-        [("diffID count", &more_diffs as &dyn Fn(&mut Value), "has 2"), ("history count", &more_history, "history of its config")]
+        [("diffID count", &more_diffs as &dyn Fn(&mut Value), "lists 2"), ("history count", &more_history, "history of its config")]
     {
         let layout = layout(usual(), &Change { config: Some(change), ..Change::default() });
         let manifest = sha(layout.manifest.to_string().as_bytes());

@@ -111,7 +111,7 @@ fn wrong_hosts_are_reported_before_anything_is_changed() {
     let run = |masters: &str, more: &[&str]| etcd.sealift.run(&[&["run", "etcd:test", "--masters", masters], more].concat());
 
     let refused = run(&twice, &["--pk", &key]).expect_code(2);
-    assert_says(&refused.stderr, &["duplicated", &first]);
+    assert_says(&refused.stderr, &["listed twice", &first]);
     let refused = run(&first, &["--pk", "/no/such/key", "-p", "wrong"]).expect_code(1);
     assert_says(&refused.stderr, &[&first, "password"]);
     let refused = run(&first, &["--pk", &key, "--port", "23"]).expect_code(7);

@@ -195,8 +195,8 @@ mod tests {
             ("- 1\n", Strategy::Merge, &[], Some("a: 1\n"), "not a mapping"),
             ("a: 1\n", Strategy::Merge, &[], Some("- 1\n"), "a document of the file is not a mapping"),
             ("a: 1\n", Strategy::Merge, &[], Some("a: 1\nb: {{ .X }}\n c: [\n"), "line"),
-            ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], None, "needs the Secret's manifest"),
-            ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], Some("kind: ConfigMap\n"), "holds no Secret"),
+            ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], None, "needs a manifest of a Secret"),
+            ("a: 1\n", Strategy::Overwrite, &[Process::ToSecret], Some("kind: ConfigMap\n"), "is not a manifest of a Secret"),
             ("just text", Strategy::Overwrite, &[Process::Value], None, "not a mapping"),
         ];
         for (data, strategy, process, current, expected) in cases {

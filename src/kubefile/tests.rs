@@ -265,7 +265,7 @@ fn instructions_of_containers_are_refused_with_what_to_do_instead() {
         let text = format!("FROM scratch\n{line}\n");
         let [error] = parse("K", &text).diagnostics.try_into().unwrap();
         let help = error.help.clone().unwrap();
-        assert!(error.is_error() && help.contains("a cluster image is no container") && help.contains(instead), "{line}: {help}");
+        assert!(error.is_error() && help.contains("a cluster image is not a container") && help.contains(instead), "{line}: {help}");
     }
 }
 
