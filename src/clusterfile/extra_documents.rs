@@ -17,10 +17,11 @@ pub fn read_config(node: &Node, strict: bool, findings: &mut Findings) -> Config
     let spec = document.spec;
     let name = document.metadata.name;
     let place = |field: &str| place(node.get("spec").unwrap_or(node), field);
-    check_path(&format!("config {name}"), &spec.path, &place("path"), findings);
+    let owner = if name.is_empty() { "config".to_owned() } else { format!("config `{name}`") };
+    check_path(&owner, &spec.path, &place("path"), findings);
     let data = text_of(spec.data);
     if data.is_empty() {
-        findings.error(&place("data"), format!("config `{name}` has no `data`"));
+        findings.error(&place("data"), format!("{owner} has no `data`"));
     }
     Config {
         strategy: read_strategy(spec.strategy.as_deref(), &place("strategy"), findings),
@@ -153,7 +154,7 @@ fn read_app_config(node: &Node, document: AppConfigDocument, strict: bool, findi
 }
 
 fn read_app_file(node: &Node, document: AppFileDocument, app: &str, findings: &mut Findings) -> Config {
-    check_path(&format!("application config {app}"), &document.path, &place(node, "path"), findings);
+    check_path(&format!("settings of application `{app}`"), &document.path, &place(node, "path"), findings);
     let data = text_of(document.data);
     if data.is_empty() {
         findings.error(&place(node, "data"), format!("settings of application `{app}`: a file without `data`"));

@@ -152,8 +152,7 @@ pub fn check_family(hosts: &[HostSpec], span: &Span, findings: &mut Findings) {
     let four: Vec<String> = hosts.iter().filter(|host| host.address.is_ipv4()).map(|host| host.address.to_string()).collect();
     if !four.is_empty() && four.len() != hosts.len() {
         let all: Vec<String> = hosts.iter().map(|host| host.address.to_string()).collect();
-        let message =
-            format!("all hosts must be in same ip family, but the node list given are mixed with ipv4 and ipv6: {}", all.join(" "));
+        let message = format!("all hosts need addresses of one family, IPv4 or IPv6; there are {}", all.join(" "));
         findings.error(span, message);
     }
 }
