@@ -8,7 +8,7 @@ use super::{CommandContext, Console, ImageArg, Table, count};
 use crate::cluster::preflight::{self, Finding, Severity};
 use crate::error::Failure;
 
-/// Check whether hosts are ready for a cluster, and change nothing
+/// Check whether hosts are ready for a cluster
 ///
 /// Prints all findings of all hosts, the worst first, each with its remedy. Exits with code 3 if one stands in the way. Only the agent,
 /// which is this program, stays on the hosts, in /var/lib/sealift/bin, for the run that follows.

@@ -9,7 +9,7 @@ use super::{CommandContext, ImageArg, count};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
 
-/// Show what `run` or `apply` would change, and change nothing
+/// Show what `run` or `apply` would change
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sealift plan -f Clusterfile\n  sealift plan shop:1.1 --name shop\n  sealift plan -f Clusterfile --exit-code --out plan.json"
