@@ -67,10 +67,15 @@ impl FromStr for Reference {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let reference = text.parse::<OciReference>().map_err(|error| {
-            Failure::usage(format!("image name `{text}`: {error}"))
+        let refused = |reason: &dyn fmt::Display| {
+            Failure::usage(format!("image name `{text}`: {reason}"))
                 .hint("write it like `registry.example.com/team/shop:2.1` (lower-case repository)")
-        })?;
+        };
+        let reference = text.parse::<OciReference>().map_err(|error| refused(&error))?;
+        // the parser takes `A/shop`, where `A` could be a host, and completes it to `docker.io/A/shop`, which is no name
+        if reference.whole().parse::<OciReference>().is_err() {
+            return Err(refused(&"repository name must be lowercase").into());
+        }
         if let Some(digest) = reference.digest() {
             digest.parse::<Digest>()?;
         }
@@ -183,7 +188,7 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused() {
-        for bad in ["", "Shop", "a b", "shop:", "shop@sha256:12", "-x/y", "http://a/b"] {
+        for bad in ["", "Shop", "a b", "shop:", "shop@sha256:12", "-x/y", "http://a/b", "A/shop", "docker.io/A/shop"] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
     }

@@ -21,6 +21,8 @@ pub struct Fault {
 pub enum FaultResponse {
     /// A status and a header.
     Status(u16, &'static str, &'static str),
+    /// `DIGEST_INVALID`, though the digest is right.
+    DigestInvalid,
     /// All bytes, whatever range was requested.
     WholeInstead,
     /// Stores the first bytes of the body, drops the rest, and responds with this status.
@@ -137,6 +139,11 @@ fn reply(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Body>
     builder.body(Body::from(body)).unwrap()
 }
 
+fn digest_invalid() -> Response<Body> {
+    let body = br#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#;
+    reply(400, &[], body.to_vec())
+}
+
 impl State {
     fn issue_token(&mut self, method: &Method, headers: &HeaderMap, form: &str) -> Response<Body> {
         if *method == Method::POST {
@@ -175,6 +182,7 @@ impl State {
     ) -> Response<Body> {
         match &fault {
             Some(FaultResponse::Status(status, name, value)) => return reply(*status, &[(name, value)], Vec::new()),
+            Some(FaultResponse::DigestInvalid) => return digest_invalid(),
             Some(FaultResponse::HangUp) => return closed_connection(Vec::new()),
             Some(FaultResponse::At(host)) if *method == Method::GET => {
                 return reply(307, &[("location", &format!("http://{host}{path}"))], Vec::new());
@@ -247,11 +255,7 @@ impl State {
                 let bytes = self.uploads.remove(&id).unwrap();
                 let digest = Digest::of(&bytes).to_string();
                 if !query.contains(&digest.replace(':', "%3A")) {
-                    return reply(
-                        400,
-                        &[],
-                        br#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#.to_vec(),
-                    );
+                    return digest_invalid();
                 }
                 self.blobs.insert(digest, bytes);
                 reply(201, &[], Vec::new())

@@ -108,8 +108,12 @@ async fn put_once(session: &Session, version: &str, manifest: &Manifest, what: &
     let url = session.url(&format!("manifests/{version}"));
     let media_type = manifest.descriptor.media_type().to_string();
     let response = session.send(what, |http| http.put(&url).header(CONTENT_TYPE, &media_type).body(manifest.bytes.clone())).await?;
-    if !response.status().is_success() {
-        return Err(session.error_from(response, what).await);
+    let status = response.status();
+    if !status.is_success() {
+        let error = session.error_from(response, what).await;
+        // docker-registry reads its link files while another client's push rewrites them, and then calls the digest invalid
+        let transient = status == StatusCode::BAD_REQUEST && error.to_string().contains(": digest invalid");
+        return Err(if transient { Failure::network(error.to_string()).into() } else { error });
     }
     Ok(response.headers().contains_key("oci-subject"))
 }

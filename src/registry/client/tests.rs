@@ -88,6 +88,16 @@ async fn network_errors_are_retried() {
     }
 }
 
+/// docker-registry reads link files while another push rewrites them.
+#[tokio::test]
+async fn a_manifest_whose_digest_is_called_invalid_during_another_push_is_put_again() {
+    let registry = TestRegistry::new().await;
+    let root = image(&registry.store("here"));
+    registry.fault("PUT /v2/a/manifests", FaultResponse::DigestInvalid);
+    registry.push(&registry.store("here"), &root).await.unwrap();
+    assert_eq!(registry.fake.count("PUT /v2/a/manifests"), 2);
+}
+
 #[tokio::test]
 async fn other_errors_are_not_retried() {
     for (status, kind) in [(403, Kind::Failed), (418, Kind::Failed)] {
