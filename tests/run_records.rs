@@ -49,7 +49,10 @@ fn a_run_is_logged_reported_and_kept_as_a_revision_without_secrets() {
     let runs = etcd.sealift.json(&["logs"]);
     assert_eq!((runs.as_array().unwrap().len(), &runs[0]["command"], &runs[0]["result"]), (1, &"run".into(), &"done".into()), "{runs}");
     let changes = runs[0]["changes"].as_u64().unwrap();
-    assert_says(&etcd.sealift.ok(&["logs", "db", "last"]), &["run of cluster db", "h1: ", "h2: ", "plan: ", &format!("done, {changes} changes")]);
+    assert_says(
+        &etcd.sealift.ok(&["logs", "db", "last"]),
+        &["run of cluster db", "h1: ", "h2: ", "plan: ", &format!("done, {changes} changes")],
+    );
     let records = etcd.sealift.json(&["logs", "db", runs[0]["run"].as_str().unwrap()]);
     let finished = |record: &&Value| record["event"] == "finished" && record["host"] == "h1" && record["stage"].is_string();
     assert!(records.as_array().unwrap().iter().filter(finished).count() > 3, "{records}");
@@ -64,7 +67,9 @@ fn a_run_is_logged_reported_and_kept_as_a_revision_without_secrets() {
     assert_eq!(etcd.sealift.json(&run)["changes"], 0);
     etcd.hosts.run("h1", "rm /usr/bin/etcdctl");
     etcd.known(&["apply", "db"]).expect_code(0);
-    let history = |args: &[&str]| -> Value { serde_json::from_str(&etcd.known(&[&["history", "db", "-o", "json"], args].concat()).expect_code(0).stdout).unwrap() };
+    let history = |args: &[&str]| -> Value {
+        serde_json::from_str(&etcd.known(&[&["history", "db", "-o", "json"], args].concat()).expect_code(0).stdout).unwrap()
+    };
     let revisions = history(&[]);
     assert_eq!(revisions.as_array().unwrap().iter().map(|revision| revision["number"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
     assert_eq!((&revisions[0]["command"], &revisions[0]["result"]), (&"apply".into(), &"done".into()), "{revisions}");

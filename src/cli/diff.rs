@@ -6,8 +6,8 @@ use tokio::task::spawn_blocking;
 use super::cluster_args::AccessArgs;
 use super::{CommandContext, ImageArg, bytes};
 use crate::cluster::{Revision, RevisionDifference};
-use crate::error::Failure;
 use crate::diff::{Change, Difference, Kind, Side, compare};
+use crate::error::Failure;
 
 /// Show what changed between two images, or revisions of a cluster
 ///
@@ -76,7 +76,11 @@ fn find<'a>(revisions: &'a [Revision], cluster: &str, number: Option<u64>) -> Re
     found.ok_or_else(|| {
         let number = number.map_or_else(|| "last".to_owned(), |number| number.to_string());
         let known = revisions.iter().map(|revision| revision.number.to_string()).collect::<Vec<_>>().join(", ");
-        let hint = if known.is_empty() { "there is none yet: runs that change something make them".to_owned() } else { format!("there are {known}") };
+        let hint = if known.is_empty() {
+            "there is none yet: runs that change something make them".to_owned()
+        } else {
+            format!("there are {known}")
+        };
         Failure::usage(format!("no such revision: {cluster}@{number}")).hint(hint).into()
     })
 }
@@ -85,7 +89,9 @@ fn describe_revisions(difference: &RevisionDifference) -> String {
     if difference.is_empty() {
         return format!("no difference between revisions {} and {}\n", difference.before, difference.after);
     }
-    let short = |text: &Option<String>| text.as_ref().map(|text| text.strip_prefix("sha256:").map_or(text.as_str(), |hex| &hex[..hex.len().min(12)]).to_owned());
+    let short = |text: &Option<String>| {
+        text.as_ref().map(|text| text.strip_prefix("sha256:").map_or(text.as_str(), |hex| &hex[..hex.len().min(12)]).to_owned())
+    };
     let mut text = String::new();
     for (title, list) in [("Images", &difference.images), ("Hosts", &difference.hosts), ("Settings", &difference.settings)] {
         if !list.is_empty() {

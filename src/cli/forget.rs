@@ -25,9 +25,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let (records, name) = (records()?, args.cluster);
-    records.choose(Some(&name), &records.names_with_logs()).map_err(|error| {
-        Failure::over(&error, error.to_string()).hint("`sealift clusters` lists the known clusters")
-    })?;
+    records
+        .choose(Some(&name), &records.names_with_logs())
+        .map_err(|error| Failure::over(&error, error.to_string()).hint("`sealift clusters` lists the known clusters"))?;
     let hosts: Vec<String> = match records.load(Some(&name)) {
         Ok(file) => file.cluster.hosts.iter().map(|host| host.address.to_string()).collect(),
         Err(_) => Vec::new(),

@@ -16,9 +16,7 @@ use crate::store::InspectedImage;
 /// The newest comes first. A cluster that this machine knows goes before an image of the same name; with its tag, `shop:latest`, the
 /// image is meant. The revisions of a cluster are read from its control plane nodes; where none answers, those that this machine has made.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  sealift history shop\n  sealift history shop:1.0\n  sealift history shop:1.0 --platform linux/arm64"
-)]
+#[command(after_help = "Examples:\n  sealift history shop\n  sealift history shop:1.0\n  sealift history shop:1.0 --platform linux/arm64")]
 pub struct Args {
     /// The cluster, by name, or the image in the store: its name or digest
     #[arg(value_name = "CLUSTER|IMAGE", add = super::complete::clusters_and_images())]

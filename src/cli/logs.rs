@@ -18,7 +18,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 ///
 /// Without RUN, lists the runs, the newest first. `last` is the newest; the beginning of a name does as well.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sealift logs\n  sealift logs shop\n  sealift logs shop last\n  sealift logs shop 20261201T0912 -o json\n  sealift logs shop last --follow")]
+#[command(
+    after_help = "Examples:\n  sealift logs\n  sealift logs shop\n  sealift logs shop last\n  sealift logs shop 20261201T0912 -o json\n  sealift logs shop last --follow"
+)]
 pub struct Args {
     /// The cluster, by name; needed where this machine knows several
     #[arg(value_name = "CLUSTER", add = super::complete::clusters_with_logs())]
@@ -125,7 +127,14 @@ fn line(record: &Record) -> String {
     let text = match &record.entry {
         Entry::Begun(begun) => {
             let images = begun.images.join(", ");
-            format!("{} of cluster {} ({images}) on {} hosts by {}, sealift {}", begun.command, begun.cluster, begun.hosts.len(), begun.by, begun.sealift)
+            format!(
+                "{} of cluster {} ({images}) on {} hosts by {}, sealift {}",
+                begun.command,
+                begun.cluster,
+                begun.hosts.len(),
+                begun.by,
+                begun.sealift
+            )
         }
         Entry::Stage { name, number, total } => format!("== [{number}/{total}] {name}"),
         Entry::Started { step } => format!("> {}", named(step)),
@@ -176,7 +185,13 @@ mod tests {
             Entry::Started { step: step.clone() },
             Entry::Output { host: "h1".into(), line: "said".into() },
             Entry::Finished { step, outcome: "failed".into(), detail: String::new(), seconds: 0.25, bytes: Some(2048) },
-            Entry::Ended(Ended { result: "failed".into(), seconds: 2.0, error: Some("no".into()), hints: vec!["do".into()], ..Ended::default() }),
+            Entry::Ended(Ended {
+                result: "failed".into(),
+                seconds: 2.0,
+                error: Some("no".into()),
+                hints: vec!["do".into()],
+                ..Ended::default()
+            }),
             Entry::Other,
         ];
         let text: String = entries.into_iter().map(|entry| line(&Record { time: jiff::Timestamp::UNIX_EPOCH, entry })).collect();

@@ -109,7 +109,10 @@ pub async fn keep_revision<T>(session: &Session, plan: &Plan, result: &Result<T>
         let next = Revision::next(&before, &session.desired, applied)?;
         known.save_revision(&next)?;
         let mut errors = revision::write(&masters, &next, &ctx).await;
-        if session.desired.is_kubernetes() && result.is_ok() && let Some(master) = masters.first() {
+        if session.desired.is_kubernetes()
+            && result.is_ok()
+            && let Some(master) = masters.first()
+        {
             errors.extend(revision::write_in_cluster(master, &next, &ctx).await.err());
         }
         for error in errors {

@@ -10,10 +10,7 @@ const OTHER_WORDS: [(&[&str], &str); 27] = [
     (&["upgrade", "update"], "upgrading a cluster in place is not there yet; `sealift plan` shows what `apply` would change"),
     (&["join", "scale", "add", "delete-node", "drain"], "change the hosts in the Clusterfile, then `sealift apply -f Clusterfile`"),
     (&["ls", "list", "image"], "`sealift images` lists images, `sealift status` shows a cluster"),
-    (
-        &["ps", "get", "top", "nodes"],
-        "`sealift status` shows a cluster and its hosts; for more use kubectl with `sealift kubeconfig`",
-    ),
+    (&["ps", "get", "top", "nodes"], "`sealift status` shows a cluster and its hosts; for more use kubectl with `sealift kubeconfig`"),
     (&["describe", "show"], "`sealift inspect IMAGE` shows an image, `sealift status` a cluster"),
     (&["up", "create", "install", "start", "deploy", "bootstrap"], "`sealift run -f Clusterfile` brings up a cluster"),
     (&["down", "delete", "destroy", "uninstall", "stop", "teardown"], "`sealift reset` takes a cluster down"),

@@ -55,7 +55,8 @@ impl KnownClusters {
         let file = self.key_file.display();
         match std::fs::read_to_string(&self.key_file) {
             Ok(text) => Ok(Some(SecretsKey::parse(&text).with_context(|| {
-                Failure::usage(format!("{file}: not a key for secrets")).hint("restore it, or remove it: a new one is made, and secrets must be given again")
+                Failure::usage(format!("{file}: not a key for secrets"))
+                    .hint("restore it, or remove it: a new one is made, and secrets must be given again")
             })?)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && create => self.create_key().map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

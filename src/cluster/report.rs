@@ -26,7 +26,17 @@ pub fn html(run: &Run, records: &[Record]) -> String {
         <nav><label for=\"en\">English</label><label for=\"zh\">中文</label></nav>\n<main>\n",
         escaped(&title)
     );
-    for part in [page.head(), page.summary(), page.failure(), page.warnings(), page.timeline(), page.changes(), page.versions(), page.steps(), page.output()] {
+    for part in [
+        page.head(),
+        page.summary(),
+        page.failure(),
+        page.warnings(),
+        page.timeline(),
+        page.changes(),
+        page.versions(),
+        page.steps(),
+        page.output(),
+    ] {
         html += &part;
     }
     html + &format!("</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
@@ -64,14 +74,9 @@ impl<'a> Page<'a> {
         for record in records {
             match &record.entry {
                 Entry::Stage { name, .. } if !page.stages.contains(&name.as_str()) => page.stages.push(name),
-                Entry::Finished { step, outcome, detail, seconds, bytes } => page.steps.push(Done {
-                    step,
-                    outcome,
-                    detail,
-                    end: record.time,
-                    seconds: *seconds,
-                    bytes: bytes.unwrap_or(0),
-                }),
+                Entry::Finished { step, outcome, detail, seconds, bytes } => {
+                    page.steps.push(Done { step, outcome, detail, end: record.time, seconds: *seconds, bytes: bytes.unwrap_or(0) })
+                }
                 Entry::Warning { text } => page.warnings.push(text),
                 Entry::Output { host, line } => page.output.push((host, line)),
                 Entry::Plan { plan } => page.plan = Some(plan),
@@ -161,8 +166,12 @@ impl<'a> Page<'a> {
             let bars: String = steps.iter().map(|done| self.bar(done, whole)).collect();
             format!("<div class=\"lane\"><span>{host}</span><div class=\"track\">{bars}</div></div>\n")
         };
-        let legend: String =
-            self.stages.iter().enumerate().map(|(number, name)| format!("<i class=\"s{}\"></i>{} ", number % COLORS, escaped(name))).collect();
+        let legend: String = self
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(number, name)| format!("<i class=\"s{}\"></i>{} ", number % COLORS, escaped(name)))
+            .collect();
         format!(
             "<section>\n<h2>{}</h2>\n{}<div class=\"axis\"><span>0 s</span><span>{}</span></div>\n<p class=\"legend\">{legend}</p>\n</section>\n",
             both("Timeline", "时间线"),

@@ -410,7 +410,9 @@ mod tests {
     #[test]
     fn revisions_differ_by_images_hosts_lines_and_settings() {
         let clusterfile = |env: &str, last: u8| {
-            format!("apiVersion: sealift.io/v1\nkind: Cluster\nspec:\n  image: shop:1\n  env:\n  - {env}\n  hosts:\n  - ips: [10.0.0.1, 10.0.0.{last}]\n    roles: [master]\n")
+            format!(
+                "apiVersion: sealift.io/v1\nkind: Cluster\nspec:\n  image: shop:1\n  env:\n  - {env}\n  hosts:\n  - ips: [10.0.0.1, 10.0.0.{last}]\n    roles: [master]\n"
+            )
         };
         let image = |name: &str, digest: &str| vec![RevisionImage { name: name.into(), digest: digest.into() }];
         let settings = |of: &[(&str, &str)]| of.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).to_owned())).collect();

@@ -608,7 +608,9 @@ mod tests {
         let (dir, logs, _) = logs();
         std::fs::create_dir_all(dir.path().join("runs")).unwrap();
         let time = "2026-12-01T00:00:00Z";
-        let text = format!("{{\"time\":\"{time}\",\"event\":\"begun\",\"command\":\"run\"}}\n{{\"time\":\"{time}\",\"event\":\"what\"}}\n{{\"time\":");
+        let text = format!(
+            "{{\"time\":\"{time}\",\"event\":\"begun\",\"command\":\"run\"}}\n{{\"time\":\"{time}\",\"event\":\"what\"}}\n{{\"time\":"
+        );
         std::fs::write(dir.path().join("runs/x.jsonl"), text).unwrap();
         let records = logs.find("x").unwrap().records().unwrap();
         assert_eq!((records.len(), &records[1].entry), (2, &Entry::Other));

@@ -181,7 +181,9 @@ fn each_field(value: &mut Value, on: &mut dyn FnMut(&str, &mut String)) {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
                 match value {
-                    Value::String(text) if SECRET_FIELDS.contains(&name.to_lowercase().as_str()) => on(&format!("kubeadm's `{name}`"), text),
+                    Value::String(text) if SECRET_FIELDS.contains(&name.to_lowercase().as_str()) => {
+                        on(&format!("kubeadm's `{name}`"), text)
+                    }
                     _ => each_field(value, on),
                 }
             }
