@@ -68,13 +68,22 @@ impl Session {
     ///
     /// # Errors
     /// `Verification` if there is drift although every step succeeded.
-    pub async fn apply(&self, plan: &Plan, store: &Store, lease: &LeaseOptions, ctx: &Context) -> Result<usize> {
+    pub async fn apply(
+        &self,
+        plan: &Plan,
+        store: &Store,
+        lease: &LeaseOptions,
+        begin: impl FnOnce() -> Result<()>,
+        ctx: &Context,
+    ) -> Result<usize> {
         if plan.changes() == 0 {
+            begin()?;
             return Ok(0);
         }
         let master = self.hosts.host(self.desired.first_master().address())?;
         let lease = LeaseGuard::acquire(master, &lease.owner, lease.force, ctx).await?;
         let work = async {
+            begin()?;
             let changed = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
             Ok(changed)
