@@ -10,6 +10,7 @@
 
 mod api_server;
 mod desired_state;
+mod disk_requirements;
 mod etcd_member;
 mod executor;
 mod file_overrides;
