@@ -92,7 +92,8 @@ pub async fn bring_up(session: &Session, store: &Store, break_lease: bool, cmd: 
     crate::cluster::preflight::require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
     if let Some(log) = &cmd.log {
-        log.versions(versions(&session.desired)?);
+        let names = session.desired.hosts.iter().map(|host| (host.address().to_string(), host.name.clone()));
+        log.versions(versions(&session.desired)?, names.collect());
         log.plan(&plan);
     }
     let lease = LeaseOptions { owner: owner(), force: break_lease };
