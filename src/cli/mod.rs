@@ -1,5 +1,6 @@
 //! The command line: one file per command. The only place that prints.
 
+mod adopt;
 mod agent;
 mod apply;
 mod balance;
@@ -44,6 +45,7 @@ mod rmi;
 mod run;
 mod save;
 mod sbom;
+mod scale;
 mod schema;
 mod session;
 mod sign;
@@ -140,6 +142,7 @@ enum Color {
 /// The commands. Each is a file of this module with its `Args` and its `run`.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Adopt(adopt::Args),
     #[command(hide = true)]
     Agent(agent::Args),
     Apply(apply::Args),
@@ -179,6 +182,7 @@ enum Command {
     Run(run::Args),
     Save(save::Args),
     Sbom(sbom::Args),
+    Scale(scale::Args),
     Schema(schema::Args),
     Sign(sign::Args),
     Status(status::Args),
@@ -191,6 +195,7 @@ enum Command {
 impl Command {
     async fn run(self, cmd: &CommandContext) -> Result<()> {
         match self {
+            Command::Adopt(args) => adopt::run(args, cmd).await,
             Command::Agent(args) => agent::run(args).await,
             Command::Apply(args) => apply::run(args, cmd).await,
             Command::Balance(args) => balance::run(args, cmd).await,
@@ -226,6 +231,7 @@ impl Command {
             Command::Run(args) => run::run(args, cmd).await,
             Command::Save(args) => save::run(args, cmd).await,
             Command::Sbom(args) => sbom::run(args, cmd).await,
+            Command::Scale(args) => scale::run(args, cmd).await,
             Command::Schema(args) => schema::run(args, cmd),
             Command::Sign(args) => sign::run(args, cmd).await,
             Command::Status(args) => status::run(args, cmd).await,
@@ -439,6 +445,24 @@ pub fn command() -> clap::Command {
 /// The clap command as clap itself lists it, for man pages.
 fn plain_command() -> clap::Command {
     Cli::command()
+}
+
+/// Asks on the terminal before something is lost.
+///
+/// # Errors
+/// `Usage` with `hint` if the answer is not yes, or there is no terminal to ask on.
+fn confirm(what: &str, hint: &str) -> Result<()> {
+    use std::io::{IsTerminal as _, Write as _};
+    let refusal = || Failure::usage(what.to_owned()).hint(hint);
+    if !std::io::stdin().is_terminal() {
+        return Err(refusal().into());
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{what}. Continue? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
 }
 
 #[cfg(test)]

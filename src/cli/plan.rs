@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::session::SessionArgs;
+use super::session::{SessionArgs, require_reachable};
 use super::{CommandContext, ImageArg, count};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
@@ -43,6 +43,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
     }
     cmd.console.answer(&plan, || plan.text())?;
+    require_reachable(&plan.unreachable)?;
     match plan.changes() {
         changes if changes > 0 && args.exit_code => {
             Err(Failure::new(Kind::PlanHasChanges, format!("the plan has {}", count(changes, "change")))

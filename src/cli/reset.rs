@@ -1,7 +1,6 @@
 //! `sealift reset`
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -103,14 +102,5 @@ fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
     if yes {
         return Ok(());
     }
-    let refusal = || Failure::usage(format!("reset takes cluster {name} down on {hosts} hosts")).hint("confirm with `--yes`");
-    if !std::io::stdin().is_terminal() {
-        return Err(refusal().into());
-    }
-    let mut stderr = std::io::stderr();
-    write!(stderr, "Take cluster {name} down on {hosts} hosts, with all that is in it? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
+    super::confirm(&format!("reset takes cluster {name} down on {hosts} hosts, with all that is in it"), "confirm with `--yes`")
 }

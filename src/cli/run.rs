@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
-use super::session::{SessionArgs, bring_up};
+use super::session::{RunArgs, SessionArgs, bring_up, require_reachable};
 use super::{CommandContext, ImageArg, count};
 use crate::clusterfile::Clusterfile;
 
@@ -26,41 +26,39 @@ pub struct Args {
     /// Print the resulting Clusterfile, and do nothing else
     #[arg(long)]
     dry_run: bool,
-    /// Accepted for scripts: `run` asks no questions
-    #[arg(short, long)]
-    yes: bool,
-    /// Take over the lease of another run on this cluster
-    #[arg(long)]
-    break_lease: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
-    let _ = args.yes;
     let clusterfile = args.session.clusterfile(args.image.as_ref(), cmd)?;
     if args.dry_run {
         let text = clusterfile.to_yaml()?;
         return cmd.console.answer(&json!({ "clusterfile": text }), || text.clone());
     }
-    bring_up_and_report(&args.session, clusterfile, args.break_lease, cmd).await
+    bring_up_and_report(&args.session, clusterfile, &args.run, cmd).await
 }
 
 /// Brings up the cluster of a Clusterfile, and prints how many changes that took.
-pub async fn bring_up_and_report(args: &SessionArgs, clusterfile: Clusterfile, break_lease: bool, cmd: &CommandContext) -> Result<()> {
+pub async fn bring_up_and_report(args: &SessionArgs, clusterfile: Clusterfile, run: &RunArgs, cmd: &CommandContext) -> Result<()> {
     let began = Instant::now();
     clusterfile.require_runnable()?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
     let image = args.image(&clusterfile, &store, cmd).await?;
     let session = args.open(clusterfile, image, cmd).await?;
-    let result = bring_up(&session, &store, break_lease, cmd).await;
-    let (name, hosts) = (session.desired.name().to_owned(), session.desired.hosts.len());
+    let result = bring_up(&session, &store, run, cmd).await;
+    let (name, hosts) = (session.desired.name().to_owned(), session.desired.hosts.iter().filter(|host| host.reachable).count());
     session.hosts.close().await;
-    let (_, changed) = result?;
+    let (plan, done) = result?;
     let seconds = began.elapsed().as_secs_f64();
-    let answer = json!({ "cluster": name, "hosts": hosts, "changes": changed, "seconds": seconds });
+    let changed = done.len();
+    let answer = json!({
+        "cluster": name, "hosts": hosts, "changes": changed, "seconds": seconds, "steps": done, "unreachable": plan.unreachable,
+    });
     cmd.console.answer(&answer, || {
         format!("cluster {name} is up on {}: {} in {seconds:.1} s\n", count(hosts, "host"), count(changed, "change"))
     })?;
-    Ok(())
+    require_reachable(&plan.unreachable)
 }

@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use super::cluster_args::{ClusterArgs, records};
 use super::trust_args::PolicyArgs;
-use super::{CommandContext, ImageArg, RegistryArgs};
-use crate::cluster::{ImageContent, LeaseOptions, Plan, Session};
-use crate::clusterfile::Clusterfile;
-use crate::error::Failure;
+use super::{CommandContext, ImageArg, RegistryArgs, count};
+use crate::cluster::preflight::{Severity, require_passed};
+use crate::cluster::{ImageContent, Inputs, LeaseOptions, Plan, Session, SessionOptions, Unreachable};
+use crate::clusterfile::{Clusterfile, HostSpec};
+use crate::error::{Failure, Kind};
 use crate::host::AgentBinaries;
 use crate::image::Reference;
 use crate::store::Store;
@@ -21,6 +22,15 @@ pub struct SessionArgs {
     /// Preflight checks that may fail; `sealift check` names them
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     pub ignore: Vec<String>,
+    /// Fail if any host is not reachable; else the others are changed, and the exit code is 4
+    #[arg(long)]
+    require_all: bool,
+    /// Remove hosts that left the Clusterfile from the cluster even if they are not reachable
+    #[arg(long)]
+    forget: bool,
+    /// How long the pods of a node that leaves the cluster may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    drain_timeout: u64,
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -67,8 +77,18 @@ impl SessionArgs {
 
     /// Connects to all hosts and runs the preflight checks.
     pub async fn open(&self, clusterfile: Clusterfile, image: ImageContent, cmd: &CommandContext) -> Result<Session> {
-        let targets = self.cluster.access.targets(&clusterfile)?;
-        Session::open(clusterfile, image, &targets, &AgentBinaries::current_exe()?, &self.ignore, &cmd.ctx).await
+        let known = records()?.find(&clusterfile.cluster.name)?;
+        let ssh = clusterfile.cluster.hosts.first().map_or_else(|| clusterfile.cluster.ssh.clone(), |host| host.ssh.clone());
+        let target = |host: &HostSpec| self.cluster.access.target_of(host, &ssh);
+        let options = SessionOptions {
+            ignore: self.ignore.clone(),
+            require_all: self.require_all,
+            forget: self.forget,
+            drain_timeout: self.drain_timeout,
+            ..SessionOptions::default()
+        };
+        let inputs = Inputs { clusterfile, image, known, options };
+        Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await
     }
 }
 
@@ -79,19 +99,56 @@ fn not_pulled(error: anyhow::Error, name: &Reference) -> anyhow::Error {
     error.context(failure)
 }
 
-/// Brings a cluster up: refuses hosts that fail the preflight checks, plans, applies. Returns the plan and the number of changes.
-pub async fn bring_up(session: &Session, store: &Store, break_lease: bool, cmd: &CommandContext) -> Result<(Plan, usize)> {
-    for finding in
-        session.findings.iter().filter(|finding| finding.ignored || finding.severity == crate::cluster::preflight::Severity::Warn)
-    {
+/// Brings a cluster up: refuses hosts that fail the preflight checks, plans, asks before hosts leave the cluster, applies. Returns the
+/// plan and the identifiers of the steps that were carried out.
+pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &CommandContext) -> Result<(Plan, Vec<String>)> {
+    for finding in session.findings.iter().filter(|finding| finding.ignored || finding.severity == Severity::Warn) {
         cmd.ctx.warn(finding.to_string());
     }
-    crate::cluster::preflight::require_passed(&session.findings)?;
+    require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
-    records()?.save(&session.desired.clusterfile)?;
-    let lease = LeaseOptions { owner: owner(), force: break_lease };
-    let changed = session.apply(&plan, store, &lease, &cmd.ctx).await?;
-    Ok((plan, changed))
+    confirm_removals(session, run.yes)?;
+    let lease = LeaseOptions { owner: owner(), force: run.break_lease };
+    let record = || records()?.save(&session.desired.clusterfile);
+    let done = session.apply(&plan, store, &lease, record, &cmd.ctx).await?;
+    Ok((plan, done))
+}
+
+/// What `run`, `apply` and `scale` have in common besides a session.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RunArgs {
+    /// Do not ask before hosts leave the cluster; nothing else is asked
+    #[arg(short, long)]
+    yes: bool,
+    /// Take over the lease of another run on this cluster
+    #[arg(long)]
+    break_lease: bool,
+}
+
+/// Asks before hosts leave the cluster.
+fn confirm_removals(session: &Session, yes: bool) -> Result<()> {
+    let desired = &session.desired;
+    let removals = desired.removals();
+    if removals.is_empty() || yes {
+        return Ok(());
+    }
+    let list = removals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let question = format!("{list} {} cluster {}: pods are evicted, changes undone", if removals.len() == 1 { "leaves" } else { "leave" }, desired.name());
+    super::confirm(&question, "confirm with `--yes`; `sealift plan` shows every step")
+}
+
+/// Says which hosts were not reachable, after everything else is done.
+///
+/// # Errors
+/// Of kind `SomeHosts` if there are any.
+pub fn require_reachable(unreachable: &[Unreachable]) -> Result<()> {
+    if unreachable.is_empty() {
+        return Ok(());
+    }
+    let lines = unreachable.iter().map(|host| format!("{}: {}", host.host, host.why)).collect::<Vec<_>>();
+    Err(Failure::new(Kind::SomeHosts, format!("{} not changed:\n  {}", count(unreachable.len(), "host"), lines.join("\n  ")))
+        .hint("run the same command again when they are reachable")
+        .into())
 }
 
 /// Who holds the lease, for others who want to change the cluster meanwhile: `user@machine (process 1234)`.

@@ -7,18 +7,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::stage::{Action, DesiredResource, STAGES};
+use super::plan::Unreachable;
 use super::{DesiredState, Hosts};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::{Facts, FactsRequest};
 use crate::host::{Exec, Host};
 use crate::image::{Blob, Digest};
-use crate::resource::{Resource, State};
+use crate::resource::{AppliedResource, Resource, State};
 
 /// The observed state of everything that is desired, host by host.
 #[derive(Debug, Default)]
 pub struct ObservedState {
     hosts: BTreeMap<IpAddr, ObservedHost>,
+    unreachable: Vec<Unreachable>,
 }
 
 #[derive(Debug, Default)]
@@ -27,9 +29,21 @@ struct ObservedHost {
     states: HashMap<String, Result<State, String>>,
     /// The missing blobs, and how many bytes of each are missing.
     missing: HashMap<Digest, u64>,
+    /// The resources that were applied and not undone.
+    applied: Vec<AppliedResource>,
 }
 
 impl ObservedState {
+    /// The resources that were applied on each host and not undone.
+    pub fn applied(&self) -> impl Iterator<Item = (IpAddr, &AppliedResource)> {
+        self.hosts.iter().flat_map(|(address, host)| host.applied.iter().map(|applied| (*address, applied)))
+    }
+
+    /// The hosts that are not reachable.
+    pub fn unreachable(&self) -> &[Unreachable] {
+        &self.unreachable
+    }
+
     /// The state of a resource on a host; `None` if it was not checked.
     pub fn state(&self, host: IpAddr, resource: &Resource) -> Option<&Result<State, String>> {
         self.hosts.get(&host)?.states.get(&resource.title())
@@ -59,11 +73,14 @@ fn now() -> u64 {
 }
 
 /// Observes the state of everything that is desired: one request to each host for resources, one for blobs.
-pub async fn observe(desired: &DesiredState, hosts: &Hosts, ctx: &Context) -> Result<ObservedState> {
+///
+/// A host that does not answer any more is an error; those in `unreachable` are not asked.
+pub async fn observe(desired: &DesiredState, hosts: &Hosts, unreachable: &[Unreachable], ctx: &Context) -> Result<ObservedState> {
     let mut resources: BTreeMap<IpAddr, Vec<Resource>> = BTreeMap::new();
     let mut blobs: BTreeMap<IpAddr, Vec<Blob>> = BTreeMap::new();
-    for DesiredResource { host, action } in STAGES.iter().flat_map(|stage| (stage.desired_resources)(desired)) {
+    for DesiredResource { host, action, .. } in STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)) {
         match action {
+            Action::Revert(_) | Action::Undo | Action::Purge => {}
             Action::Distribute(list) => blobs.entry(host).or_default().extend(list),
             Action::Resource(resource) => resources.entry(host).or_default().push(resource),
         }
@@ -71,20 +88,21 @@ pub async fn observe(desired: &DesiredState, hosts: &Hosts, ctx: &Context) -> Re
     let (resources, blobs) = (&resources, &blobs);
     let hosts = hosts
         .on_all(|host| async move {
-            wait_for_kubeadm(host, ctx).await?;
             let resources = resources.get(&host.address()).map_or(&[][..], Vec::as_slice);
             let states = host.check(resources).await?;
             let states = resources.iter().map(Resource::title).zip(states).collect::<HashMap<_, _>>();
             let blobs = blobs.get(&host.address()).map_or(&[][..], Vec::as_slice);
             let mut missing: HashMap<Digest, u64> = missing_blobs(host, blobs).await?;
-            if is_unpacked(resources, &states) {
+            // what is undone first needs its blobs again
+            let rejoins = desired.hosts.iter().any(|desired| desired.address() == host.address() && desired.rejoins);
+            if is_unpacked(resources, &states) && !rejoins {
                 let workloads = workload_blobs_of(desired, host.address());
                 missing.retain(|digest, _| workloads.contains(digest));
             }
-            Ok(ObservedHost { states, missing })
+            Ok(ObservedHost { states, missing, applied: host.applied().await? })
         })
         .await?;
-    Ok(ObservedState { hosts })
+    Ok(ObservedState { hosts, unreachable: unreachable.to_vec() })
 }
 
 /// The blobs that are missing on a host, and how many bytes of each.
@@ -109,7 +127,10 @@ pub fn workload_blobs_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest>
 }
 
 /// Waits up to 15 minutes for a kubeadm that an interrupted run started: it continues in a systemd unit of its own.
-async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
+///
+/// # Errors
+/// Fails if it is still running then.
+pub async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
     let line = "for i in $(seq 1800); do systemctl is-active --quiet sealift-kubeadm.service || exit 0; \
         [ $i != 1 ] || echo 'waiting for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1";
     let output = ctx.or_cancelled(host.exec(&Exec::shell(line), ctx)).await?;

@@ -7,7 +7,7 @@ use crate::cluster::DesiredState;
 use crate::cluster::runtime::sealer;
 use crate::resource::{File, HostFiles, Resource, Rootfs};
 
-pub static STAGE: Stage = Stage { name: "distribute", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "distribute", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     let registries: Vec<_> = desired.registry_hosts().iter().map(|host| host.address()).collect();
@@ -18,7 +18,7 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
         if registries.contains(&host.address()) {
             blobs.extend(&part.workload_blobs);
         }
-        resources.push(DesiredResource { host: host.address(), action: Action::Distribute(blobs) });
+        resources.push(DesiredResource { host: host.address(), subject: host.address(), action: Action::Distribute(blobs) });
         let rootfs = Rootfs { manifest: part.rootfs };
         let files: Vec<Resource> =
             part.overridden.iter().map(|(path, content)| overridden_file(rootfs.path().join(path), content)).collect();

@@ -7,7 +7,7 @@ use crate::cluster::{DesiredHost, DesiredState, api_server, os_settings};
 use crate::paths;
 use crate::resource::{Directory, HostsEntry, Resource};
 
-pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "prepare", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     desired.hosts.iter().flat_map(|host| on(host, host_resources(desired, host))).collect()
@@ -31,7 +31,7 @@ fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
         entries.extend(alias.hostnames.iter().map(|name| entry(name, alias.ip)));
     }
     if desired.is_kubernetes() {
-        entries.extend(desired.hosts.iter().map(|other| entry(&other.name, other.address())));
+        entries.extend(desired.named_hosts().map(|other| entry(&other.name, other.address())));
         let api = if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() };
         entries.push(entry(api_server::NAME, api));
     }

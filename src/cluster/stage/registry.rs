@@ -9,7 +9,7 @@ use crate::image::UNKNOWN_REGISTRY;
 use crate::paths;
 use crate::resource::{File, Htpasswd, Resource, StoredImage, SystemdUnit};
 
-pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "registry", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 const UNIT: &str = "sealift-registry.service";
 
