@@ -70,7 +70,8 @@ fn nodes(hosts: &Hosts, on: &str) -> String {
 }
 
 fn etcd_members(hosts: &Hosts, on: &str) -> usize {
-    let certificates = "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt --key /etc/kubernetes/pki/etcd/server.key";
+    let certificates =
+        "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/server.crt --key /etc/kubernetes/pki/etcd/server.key";
     hosts.run(on, &format!("ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 {certificates} member list")).lines().count()
 }
 
@@ -143,7 +144,8 @@ fn a_kubernetes_cluster_keeps_its_identity_while_hosts_come_and_go() {
 
     operator.ended(&["reset", "--yes"]).expect_code(0);
     for host in ["h1", "h2", "h3", "h4"] {
-        let left = "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd /var/lib/sealift /usr/bin/kube* 2>/dev/null; true";
+        let left =
+            "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd /var/lib/sealift /usr/bin/kube* 2>/dev/null; true";
         assert_eq!(hosts.run(host, left), "", "{host} after the reset");
     }
 }

@@ -18,7 +18,9 @@ use crate::paths::CLUSTERS;
 /// Reads the Clusterfile that the control plane hosts of a cluster store, and records it on this machine: then `apply`, `status`, `scale`
 /// and `reset` work from here. Nothing is changed on the hosts. Passwords are stored nowhere: give them again.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sealift adopt --host 10.0.0.2\n  sealift adopt shop --host 10.0.0.2 --user ops --pk ~/.ssh/id_ed25519")]
+#[command(
+    after_help = "Examples:\n  sealift adopt --host 10.0.0.2\n  sealift adopt shop --host 10.0.0.2 --user ops --pk ~/.ssh/id_ed25519"
+)]
 pub struct Args {
     /// The cluster, by name; needed where the host belongs to several
     #[arg(value_name = "CLUSTER")]
@@ -57,7 +59,11 @@ async fn read(host: &Host, name: Option<&str>) -> Result<Clusterfile> {
         (Some(name), clusters) if clusters.iter().any(|known| known == name) => name.to_owned(),
         (Some(name), _) => {
             return Err(Failure::usage(format!("{} does not belong to the cluster {name}", host.address()))
-                .hint(if clusters.is_empty() { "name a host of the cluster".to_owned() } else { format!("it belongs to {}", clusters.join(", ")) })
+                .hint(if clusters.is_empty() {
+                    "name a host of the cluster".to_owned()
+                } else {
+                    format!("it belongs to {}", clusters.join(", "))
+                })
                 .into());
         }
         (None, [only]) => only.clone(),

@@ -29,7 +29,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let mut session = args.session.with_cluster(args.cluster);
     let (masters, nodes) = session.cluster.take_hosts();
     if masters.is_none() && nodes.is_none() {
-        return Err(Failure::usage("which hosts is the cluster to have?").hint("name them: `--masters ADDRESSES`, `--nodes ADDRESSES`").into());
+        return Err(Failure::usage("which hosts is the cluster to have?")
+            .hint("name them: `--masters ADDRESSES`, `--nodes ADDRESSES`")
+            .into());
     }
     let clusterfile = session.clusterfile(None, cmd)?.scaled(masters.as_deref(), nodes.as_deref())?;
     super::run::bring_up_and_report(&session, clusterfile, &args.run, cmd).await

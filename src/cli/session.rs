@@ -133,7 +133,11 @@ fn confirm_removals(session: &Session, yes: bool) -> Result<()> {
         return Ok(());
     }
     let list = removals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let question = format!("{list} {} cluster {}: pods are evicted, changes undone", if removals.len() == 1 { "leaves" } else { "leave" }, desired.name());
+    let question = format!(
+        "{list} {} cluster {}: pods are evicted, changes undone",
+        if removals.len() == 1 { "leaves" } else { "leave" },
+        desired.name()
+    );
     super::confirm(&question, "confirm with `--yes`; `sealift plan` shows every step")
 }
 

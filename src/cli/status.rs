@@ -220,7 +220,9 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
         problems.extend(host.failing.iter().map(|unit| format!("{name}: {unit} has failed")));
         match &host.node {
             Some(node) if !node.starts_with("Ready") => problems.push(format!("{name}: node {node}")),
-            None if membership.is_some_and(|membership| !membership.nodes.is_empty()) => problems.push(format!("{name}: no node of the cluster")),
+            None if membership.is_some_and(|membership| !membership.nodes.is_empty()) => {
+                problems.push(format!("{name}: no node of the cluster"))
+            }
             _ => {}
         }
     }
@@ -230,9 +232,13 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
     problems.extend(status.etcd.iter().filter(|member| !member.healthy).map(|member| {
         format!("etcd member {}: does not answer", if member.name.is_empty() { member.peers.join(", ") } else { member.name.clone() })
     }));
-    problems.extend(status.certificates.iter().filter(|certificate| certificate.days_left < CERTIFICATE_DAYS).map(|certificate| {
-        format!("{}: {} expires in {} days", certificate.host, certificate.file, certificate.days_left)
-    }));
+    problems.extend(
+        status
+            .certificates
+            .iter()
+            .filter(|certificate| certificate.days_left < CERTIFICATE_DAYS)
+            .map(|certificate| format!("{}: {} expires in {} days", certificate.host, certificate.file, certificate.days_left)),
+    );
     if let Some(steps) = status.drift.as_ref().filter(|steps| !steps.is_empty()) {
         problems.push(format!("drift: {} to make", count(steps.len(), "change")));
     }

@@ -172,8 +172,17 @@ impl DesiredState {
         hosts.iter_mut().filter(|host| host.machine.is_empty()).for_each(|host| host.machine.clone_from(&machine));
         let stored_clusterfile = stored(&clusterfile, &departing)?;
         let registry_certificates = BTreeMap::new();
-        let mut desired =
-            DesiredState { clusterfile, image, hosts, stored_clusterfile, registry_certificates, membership, departing, drain_timeout, leader };
+        let mut desired = DesiredState {
+            clusterfile,
+            image,
+            hosts,
+            stored_clusterfile,
+            registry_certificates,
+            membership,
+            departing,
+            drain_timeout,
+            leader,
+        };
         desired.check_membership()?;
         let env = desired.cluster_env();
         for part in &mut desired.image.parts {

@@ -210,7 +210,9 @@ fn with_title(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
 /// One error for all that failed, each with the name of its stage; errors of a stage that verifies are of kind `Verification`.
 fn combined(failed: Vec<(&Group<'_>, anyhow::Error)>, groups: &[Group<'_>]) -> Option<anyhow::Error> {
     let stages: Vec<&str> = failed.iter().map(|(group, _)| group.stage.name).collect();
-    let hosts = groups.iter().filter(|group| stages.contains(&group.stage.name) && (!group.stage.one_by_one || failed.iter().any(|(failed, _)| failed.subject == group.subject)));
+    let hosts = groups.iter().filter(|group| {
+        stages.contains(&group.stage.name) && (!group.stage.one_by_one || failed.iter().any(|(failed, _)| failed.subject == group.subject))
+    });
     let hosts = hosts.count();
     let errors: Vec<anyhow::Error> = failed
         .into_iter()

@@ -23,7 +23,7 @@ pub const API_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The members of a cluster that exists.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Membership {
     /// The host that answered: a control plane node whose API server is ready; without Kubernetes, a host of the cluster.
     pub leader: Option<IpAddr>,

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use super::stage::{Action, DesiredResource, STAGES};
 use super::plan::Unreachable;
+use super::stage::{Action, DesiredResource, STAGES};
 use super::{DesiredState, Hosts};
 use crate::error::Failure;
 use crate::events::Context;
@@ -75,7 +75,7 @@ fn now() -> u64 {
 /// Observes the state of everything that is desired: one request to each host for resources, one for blobs.
 ///
 /// A host that does not answer any more is an error; those in `unreachable` are not asked.
-pub async fn observe(desired: &DesiredState, hosts: &Hosts, unreachable: &[Unreachable], ctx: &Context) -> Result<ObservedState> {
+pub async fn observe(desired: &DesiredState, hosts: &Hosts, unreachable: &[Unreachable]) -> Result<ObservedState> {
     let mut resources: BTreeMap<IpAddr, Vec<Resource>> = BTreeMap::new();
     let mut blobs: BTreeMap<IpAddr, Vec<Blob>> = BTreeMap::new();
     for DesiredResource { host, action, .. } in STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)) {

@@ -185,12 +185,10 @@ fn unwanted(desired: &DesiredState, observed: &ObservedState) -> Vec<DesiredReso
     let wanted: HashSet<(IpAddr, String)> =
         STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)).map(|resource| (resource.host, resource.action.id())).collect();
     let stays = |host: IpAddr| desired.hosts.iter().any(|desired| desired.address() == host && !desired.rejoins);
-    let unwanted = observed.applied().filter(|(host, applied)| {
-        applied.revertible && stays(*host) && !wanted.contains(&(*host, applied.id.clone()))
-    });
-    let mut unwanted: Vec<DesiredResource> = unwanted
-        .map(|(host, applied)| DesiredResource { host, subject: host, action: Action::Revert(applied.clone()) })
-        .collect();
+    let unwanted =
+        observed.applied().filter(|(host, applied)| applied.revertible && stays(*host) && !wanted.contains(&(*host, applied.id.clone())));
+    let mut unwanted: Vec<DesiredResource> =
+        unwanted.map(|(host, applied)| DesiredResource { host, subject: host, action: Action::Revert(applied.clone()) }).collect();
     unwanted.reverse();
     unwanted
 }
@@ -351,7 +349,10 @@ mod tests {
         );
         assert_eq!(
             (json["stages"][1]["stage"].as_str(), steps(1)),
-            (Some("ship"), serde_json::json!([{"id": "stage/10.0.0.1/rootfs", "host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}]))
+            (
+                Some("ship"),
+                serde_json::json!([{"id": "stage/10.0.0.1/rootfs", "host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}])
+            )
         );
     }
 }

@@ -56,7 +56,8 @@ pub fn check(membership: &Membership, changes: &MemberChanges) -> Result<()> {
     let remove = |state: Voters, hosts: &[IpAddr]| -> Result<Voters> {
         let mut state = state;
         // the dead first: without them more votes count
-        let mut leaving: Vec<bool> = voters.iter().filter(|(host, _)| host.is_some_and(|host| hosts.contains(&host))).map(|(_, healthy)| *healthy).collect();
+        let mut leaving: Vec<bool> =
+            voters.iter().filter(|(host, _)| host.is_some_and(|host| hosts.contains(&host))).map(|(_, healthy)| *healthy).collect();
         leaving.sort_unstable();
         for healthy in leaving {
             let next = Voters { count: state.count - 1, healthy: state.healthy - usize::from(healthy) };

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_found_by_its_address() {
-        let pem = |names: &[&str]| RegistryCertificate::generate(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap().pem;
+        let pem =
+            |names: &[&str]| RegistryCertificate::generate(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap().pem;
         let (first, second) = (pem(&["sea.hub", "10.0.0.1"]), pem(&["sea.hub", "fd00::2"]));
         let bundle = format!("{first}{second}");
         let found = |address: &str| RegistryCertificate::find(&bundle, address.parse().unwrap()).map(|found| found.pem);

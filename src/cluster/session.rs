@@ -12,7 +12,8 @@ use super::plan::Unreachable;
 use super::preflight::{self, DiskRequirement, Finding, HostInput, Input};
 use super::runtime::{kubernetes, sealer};
 use super::{
-    DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership, observe,
+    DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership,
+    observe,
 };
 use crate::clusterfile::{Clusterfile, HostSpec};
 use crate::error::Failure;
@@ -95,7 +96,8 @@ impl Session {
             let mut gone = connect_departed(&mut hosts, &left, target, agents, ctx).await?;
             let mut observation = Observation::of(&inputs, &hosts, ctx).await?;
             let recorded = observation.membership.as_ref().and_then(|membership| membership.recorded.as_ref());
-            let more = departed(recorded, &inputs.clusterfile).into_iter().filter(|host| left.iter().all(|known| known.address != host.address));
+            let more =
+                departed(recorded, &inputs.clusterfile).into_iter().filter(|host| left.iter().all(|known| known.address != host.address));
             let more: Vec<HostSpec> = more.collect();
             if !more.is_empty() {
                 gone.extend(connect_departed(&mut hosts, &more, target, agents, ctx).await?);
@@ -130,7 +132,7 @@ impl Session {
 
     /// Observes the hosts and plans the changes to the desired state.
     pub async fn plan(&self, ctx: &Context) -> Result<Plan> {
-        let observed = observe(&self.desired, &self.hosts, &self.unreachable, ctx).await?;
+        let observed = ctx.or_cancelled(observe(&self.desired, &self.hosts, &self.unreachable)).await?;
         Ok(Plan::new(&self.desired, &observed))
     }
 
@@ -182,10 +184,10 @@ impl Session {
 
     /// Plans with the members and facts of now; the hosts that left are gone.
     async fn plan_again(&self, ctx: &Context) -> Result<Plan> {
-        let desired = Observation::of(&self.inputs, &self.hosts, ctx).await?.desired(&self.inputs, Vec::new())?;
+        let mut desired = Observation::of(&self.inputs, &self.hosts, ctx).await?.desired(&self.inputs, Vec::new())?;
         // the stored Clusterfile still names those that could not be removed
-        let desired = DesiredState { stored_clusterfile: self.desired.stored_clusterfile.clone(), ..desired };
-        let observed = observe(&desired, &self.hosts, &self.unreachable, ctx).await?;
+        desired.stored_clusterfile.clone_from(&self.desired.stored_clusterfile);
+        let observed = ctx.or_cancelled(observe(&desired, &self.hosts, &self.unreachable)).await?;
         Ok(Plan::new(&desired, &observed))
     }
 }
@@ -272,7 +274,9 @@ fn require_known(gone: &[(IpAddr, anyhow::Error)], inputs: &Inputs) -> Result<()
     let Some((_, error)) = gone.first().filter(|_| !inputs.options.forget) else { return Ok(()) };
     let list = gone.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
     let name = &inputs.clusterfile.cluster.name;
-    let message = format!("cluster {name} was brought up on {list}, which left the Clusterfile and cannot be reached: it may still run there\n  {error:#}");
+    let message = format!(
+        "cluster {name} was brought up on {list}, which left the Clusterfile and cannot be reached: it may still run there\n  {error:#}"
+    );
     Err(Failure::over(error, message)
         .hint("bring one of these hosts back; or, if they are gone for good, make a new cluster with `--forget`")
         .into())

@@ -63,9 +63,7 @@ impl Reconcile for DrainedNode {
         let help = system.output(&["kubectl", "drain", "--help"])?;
         let local_data = if help.contains("--delete-emptydir-data") { "--delete-emptydir-data" } else { "--delete-local-data" };
         let (config, timeout) = (system.path(kubectl::ADMIN).display().to_string(), format!("--timeout={}s", self.timeout_seconds));
-        let drain = [
-            "kubectl", "--kubeconfig", &config, "drain", &self.node, "--ignore-daemonsets", local_data, "--force", &timeout,
-        ];
+        let drain = ["kubectl", "--kubeconfig", &config, "drain", &self.node, "--ignore-daemonsets", local_data, "--force", &timeout];
         system.run(&drain, log).map_err(|error| {
             // the node stays in the cluster: it may take pods again
             kubectl::run(system, &["uncordon", &self.node]).ok();

@@ -72,7 +72,11 @@ impl KubeApp {
 /// How many nodes of a NodeList are not ready: no daemon runs on them.
 fn lost_nodes(list: &Value) -> u64 {
     let ready = |node: &&Value| {
-        node["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        node["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     };
     let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
     (nodes.len() - nodes.iter().filter(ready).count()) as u64

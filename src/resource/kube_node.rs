@@ -116,8 +116,11 @@ mod tests {
             node: "h1".into(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             taints: taints.iter().map(|taint| (*taint).to_owned()).collect(),
+            absent_labels: Vec::new(),
         };
-        let cases: [(KubeNode, &[&str], &[&str]); 5] = [
+        let unwanted = KubeNode { absent_labels: vec!["old".into(), "none".into()], ..node_with(&[], &[]) };
+        let cases: [(KubeNode, &[&str], &[&str]); 6] = [
+            (unwanted, &["old-"], &[]),
             (node_with(&[("disk", "ssd")], &["db=1:NoExecute"]), &[], &[]),
             (node_with(&[("disk", "hdd"), ("new", "")], &[]), &["disk=hdd", "new="], &[]),
             (node_with(&[], &["db=2:NoExecute", "gone:NoSchedule-"]), &[], &["db=2:NoExecute"]),

@@ -126,7 +126,8 @@ pub fn node_settings(desired: &DesiredState, host: &DesiredHost) -> Option<Resou
     let recorded = desired.membership.as_ref().and_then(|membership| membership.recorded.as_ref());
     let earlier = recorded.and_then(|recorded| recorded.cluster.host(host.address())).filter(|_| !host.rejoins);
     let absent_labels = earlier.map(node_labels).unwrap_or_default().into_keys().filter(|key| !labels.contains_key(key)).collect();
-    let unwanted = |taint: &&Taint| !taint.remove && !host.spec.taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect);
+    let unwanted =
+        |taint: &&Taint| !taint.remove && !host.spec.taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect);
     let removed = |taint: &Taint| Taint { remove: true, ..taint.clone() }.to_string();
     taints.extend(earlier.into_iter().flat_map(|earlier| &earlier.taints).filter(unwanted).map(removed));
     let node = KubeNode { node: host.name.clone(), labels, taints, absent_labels };

@@ -6,7 +6,13 @@ use crate::cluster::runtime::none;
 use crate::paths;
 use crate::resource::{File, KubeHealth, Resource};
 
-pub static STAGE: Stage = Stage { name: "verify", after: &["prepare", "distribute", "container runtime", "registry", "control plane", "workers", "network", "remove", "apps", "tidy"], one_by_one: false, verifies: true, desired_resources };
+pub static STAGE: Stage = Stage {
+    name: "verify",
+    after: &["prepare", "distribute", "container runtime", "registry", "control plane", "workers", "network", "remove", "apps", "tidy"],
+    one_by_one: false,
+    verifies: true,
+    desired_resources,
+};
 
 /// How long pods may take to pull and start on a slow disk, in seconds.
 const POD_TIMEOUT: u64 = 300;

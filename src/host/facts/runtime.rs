@@ -243,6 +243,25 @@ mod tests {
         std::fs::create_dir_all(registry.parent().unwrap()).unwrap();
         std::fs::write(&registry, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\ny\n").unwrap();
         let registry_certificate = Some("-----BEGIN CERTIFICATE-----\ny\n".to_owned());
-        assert_eq!(installed(&system), Installed { changed: true, clusters: vec!["shop".into()], registry_certificate });
+        write(root.path(), "var/lib/sealift/registry/ca.crt");
+        let expected =
+            Installed { changed: true, clusters: vec!["shop".into()], registry_certificate, registry_authorities: "x".into(), node: None };
+        assert_eq!(installed(&system), expected);
+    }
+
+    #[test]
+    fn a_host_is_a_member_once_kubeadm_has_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path());
+        let node = || installed(&system).node;
+        assert_eq!(node(), None);
+        write(root.path(), "etc/kubernetes/kubelet.conf");
+        write(root.path(), "etc/kubernetes/pki/ca.crt");
+        let authority = Some(Digest::of(b"x").to_string());
+        assert_eq!(node(), Some(NodeIdentity { control_plane: false, authority: authority.clone() }));
+        write(root.path(), "etc/kubernetes/manifests/kube-apiserver.yaml");
+        assert_eq!(node(), Some(NodeIdentity { control_plane: true, authority }));
+        write(root.path(), KUBEADM_BEGUN.trim_start_matches('/'));
+        assert_eq!(node(), None);
     }
 }
