@@ -95,6 +95,11 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// No flags but how hosts are reached.
+    pub fn new(access: AccessArgs) -> Self {
+        ClusterArgs { access, ..ClusterArgs::default() }
+    }
+
     /// Whether hosts are named, by a Clusterfile or by addresses.
     pub fn names_hosts(&self) -> bool {
         self.file.is_some() || self.masters.is_some() || self.nodes.is_some()

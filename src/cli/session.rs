@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::cluster_args::{ClusterArgs, records};
+use super::cluster_args::{AccessArgs, ClusterArgs, records};
 use super::trust_args::PolicyArgs;
 use super::{CommandContext, ImageArg, RegistryArgs, count};
 use crate::cluster::preflight::{Severity, require_passed};
@@ -13,6 +13,9 @@ use crate::host::AgentBinaries;
 use crate::image::Reference;
 use crate::store::Store;
 use crate::trust::{PullOptions, pull_verified};
+
+/// How long the pods of a node that leaves may take, in seconds.
+const DRAIN_TIMEOUT: u64 = 300;
 
 /// The options of commands that bring a cluster up or show what that would change.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -29,7 +32,7 @@ pub struct SessionArgs {
     #[arg(long)]
     forget: bool,
     /// How long the pods of a node that leaves the cluster may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT)]
     drain_timeout: u64,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -38,6 +41,11 @@ pub struct SessionArgs {
 }
 
 impl SessionArgs {
+    /// The defaults, for a Clusterfile that is known.
+    pub fn new(access: AccessArgs, forget: bool) -> Self {
+        SessionArgs { cluster: ClusterArgs::new(access), forget, drain_timeout: DRAIN_TIMEOUT, ..SessionArgs::default() }
+    }
+
     /// The same, for the cluster with this name.
     pub fn with_cluster(mut self, name: Option<String>) -> Self {
         self.cluster.name = name.or(self.cluster.name);
@@ -119,10 +127,10 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
 pub struct RunArgs {
     /// Do not ask before hosts leave the cluster; nothing else is asked
     #[arg(short, long)]
-    yes: bool,
+    pub yes: bool,
     /// Take over the lease of another run on this cluster
     #[arg(long)]
-    break_lease: bool,
+    pub break_lease: bool,
 }
 
 /// Asks before hosts leave the cluster.

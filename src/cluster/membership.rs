@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Hosts;
-use crate::clusterfile::{self, Clusterfile};
+use crate::clusterfile::{self, Clusterfile, HostSpec};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::Facts;
@@ -288,6 +288,22 @@ fn parse_networks(configuration: &str) -> Vec<IpNet> {
     let Ok(document) = serde_saphyr::from_str::<Value>(configuration) else { return Vec::new() };
     let networks = ["podSubnet", "serviceSubnet"].map(|key| document["networking"][key].as_str().unwrap_or_default().to_owned());
     networks.iter().flat_map(|list| list.split(',')).filter_map(|network| network.trim().parse().ok()).collect()
+}
+
+/// The hosts of a cluster that a Clusterfile does not name, as connected hosts have them in theirs: those that left it and could not be
+/// removed yet, or whose removal was cut off.
+///
+/// # Errors
+/// Fails if a host does not answer, or its Clusterfile is damaged.
+pub async fn departed_hosts(hosts: &Hosts, clusterfile: &Clusterfile) -> Result<Vec<HostSpec>> {
+    let cluster = &clusterfile.cluster;
+    let mut departed: Vec<HostSpec> = Vec::new();
+    for recorded in hosts.on_all(|host| recorded_clusterfile(host, &cluster.name)).await?.into_values().flatten() {
+        let unknown = |host: &HostSpec| cluster.host(host.address).is_none() && departed.iter().all(|known| known.address != host.address);
+        let unknown: Vec<HostSpec> = recorded.cluster.hosts.into_iter().filter(unknown).collect();
+        departed.extend(unknown);
+    }
+    Ok(departed)
 }
 
 /// The Clusterfile that a host of the cluster stores; `None` if it has none.

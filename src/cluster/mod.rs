@@ -39,7 +39,7 @@ pub use join_credentials::JoinCredentials;
 pub use known_clusters::KnownClusters;
 pub use lease::{Lease, Request as LeaseRequest};
 pub use lease_guard::LeaseGuard;
-pub use membership::{EtcdMember, Membership, Node, observe as observe_members};
+pub use membership::{EtcdMember, Membership, Node, departed_hosts, observe as observe_members};
 pub use observed_state::{ObservedState, gather_facts, observe};
 pub use plan::{Change, Plan, StagePlan, Step, Unreachable};
 pub use registry_certificate::RegistryCertificate;

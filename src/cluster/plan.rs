@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::stage::{Action, DesiredResource, PURGE, STAGES, Stage, TIDY};
 use super::{DesiredState, ObservedState};
+use crate::paths::REGISTRY_TLS;
 use crate::resource::{Resource, State};
 
 /// What a run would change. Its JSON is the output of `plan -o json`. What it lists is what a run carries out, no more and no less.
@@ -182,8 +183,11 @@ fn steps(stage: &Stage, desired: &DesiredState, observed: &ObservedState, earlie
 
 /// What was applied on a host and no stage wants there any more, the newest first.
 fn unwanted(desired: &DesiredState, observed: &ObservedState) -> Vec<DesiredResource> {
-    let wanted: HashSet<(IpAddr, String)> =
-        STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)).map(|resource| (resource.host, resource.action.id())).collect();
+    let resources =
+        STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)).map(|resource| (resource.host, resource.action.id()));
+    // a registry keeps the certificate that it has, which is no resource then
+    let certificates = desired.registry_certificates.keys().map(|host| (*host, format!("file/{REGISTRY_TLS}")));
+    let wanted: HashSet<(IpAddr, String)> = resources.chain(certificates).collect();
     let stays = |host: IpAddr| desired.hosts.iter().any(|desired| desired.address() == host && !desired.rejoins);
     let unwanted =
         observed.applied().filter(|(host, applied)| applied.revertible && stays(*host) && !wanted.contains(&(*host, applied.id.clone())));

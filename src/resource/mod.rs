@@ -27,6 +27,7 @@ mod ledger;
 mod limits;
 mod mounts;
 mod owned_directory;
+mod packet_rules;
 mod pod_network;
 mod registry_mirror;
 mod rootfs;
@@ -43,6 +44,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use crate::paths;
 
 pub use absent_etcd_member::AbsentEtcdMember;
 pub use absent_node::AbsentNode;
@@ -244,9 +247,23 @@ impl Resource {
         }
     }
 
+    /// Whether it lies in an unpacked image, or puts files of one on the host.
+    fn belongs_to_image(&self) -> bool {
+        match self {
+            Resource::Rootfs(_) | Resource::HostFiles(_) => true,
+            Resource::File(file) => file.path.starts_with(paths::ROOTFS),
+            _ => false,
+        }
+    }
+
     /// Whether it describes that something is absent, or about to be.
     pub fn is_removal(&self) -> bool {
         matches!(self, Resource::AbsentEtcdMember(_) | Resource::AbsentNode(_) | Resource::DrainedNode(_))
+    }
+
+    /// Whether its undo may need files of an unpacked image: scripts, programs, units.
+    fn uses_image(&self) -> bool {
+        matches!(self, Resource::Script(_) | Resource::KubeadmInit(_) | Resource::KubeadmJoin(_) | Resource::SystemdUnit(_))
     }
 
     /// The part that [`Reconcile::undo`] needs, without contents that may be secret: the undo ledger holds this.
