@@ -129,6 +129,11 @@ impl ClusterArgs {
         self.with_flags(clusterfile, image)
     }
 
+    /// The record of the cluster that `--name` means; `None` if this machine does not know it.
+    pub fn known_record(&self) -> Result<Option<Clusterfile>> {
+        self.name.as_ref().map_or(Ok(None), |name| records()?.find(name))
+    }
+
     fn with_flags(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
         let mut clusterfile = self.overrides(image)?.apply(clusterfile)?;
         self.access.resolve(&mut clusterfile)?;

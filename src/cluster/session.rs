@@ -41,8 +41,8 @@ pub struct Session {
 pub struct Inputs {
     /// The desired Clusterfile.
     pub clusterfile: Clusterfile,
-    /// The image, for the platforms of the hosts.
-    pub image: ImageContent,
+    /// The images: the first brings the cluster, the others more applications. Never empty.
+    pub images: Vec<ImageContent>,
     /// The Clusterfile of the last run from this machine, if there was one: its hosts may have left.
     pub known: Option<Clusterfile>,
     /// How it goes about hosts.
@@ -201,10 +201,10 @@ struct Observation {
 impl Observation {
     async fn of(inputs: &Inputs, hosts: &Hosts, ctx: &Context) -> Result<Observation> {
         hosts.on_all(|host| wait_for_kubeadm(host, ctx)).await?;
-        let facts = ctx.or_cancelled(gather_facts(hosts, &facts_request(&inputs.clusterfile, &inputs.image))).await?;
+        let facts = ctx.or_cancelled(gather_facts(hosts, &facts_request(&inputs.clusterfile, &inputs.images[0]))).await?;
         let cluster = &inputs.clusterfile.cluster;
         let plain: BTreeMap<IpAddr, Facts> = facts.iter().map(|(address, (facts, _))| (*address, facts.clone())).collect();
-        let kubernetes = inputs.image.config().runtime == RuntimeKind::Kubernetes;
+        let kubernetes = inputs.images[0].config().runtime == RuntimeKind::Kubernetes;
         // masters that stay are asked first, those that become workers last
         let masters = cluster.masters().map(|host| host.address);
         let leaving = facts.keys().copied().filter(|address| cluster.host(*address).is_none());
@@ -216,7 +216,7 @@ impl Observation {
     fn desired(self, inputs: &Inputs, departing: Vec<DepartingHost>) -> Result<DesiredState> {
         let facts = self.facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let observed = Observed { facts, membership: self.membership, departing, drain_timeout: inputs.options.drain_timeout };
-        let desired = DesiredState::new(inputs.clusterfile.clone(), inputs.image.clone(), observed)?;
+        let desired = DesiredState::new(inputs.clusterfile.clone(), inputs.images.clone(), observed)?;
         check_applications(&desired)?;
         for part in &desired.image.parts {
             sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
@@ -321,7 +321,7 @@ pub struct LeaseOptions {
 }
 
 fn check_applications(desired: &DesiredState) -> Result<()> {
-    let errors = desired.applications().unsupported();
+    let errors = desired.unsupported_applications();
     if errors.is_empty() {
         return Ok(());
     }
@@ -356,7 +356,7 @@ fn disk_requirements(image: &ImageContent, registry: bool) -> Vec<DiskRequiremen
 }
 
 fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
-    let (clusterfile, image) = (&inputs.clusterfile, &inputs.image);
+    let (clusterfile, image) = (&inputs.clusterfile, &inputs.images[0]);
     let median_offset = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;

@@ -523,7 +523,7 @@ mod tests {
     fn what_belongs_to_an_image_is_undone_after_all_that_uses_it() {
         let rootfs = |name: &str| {
             let manifest = crate::image::Blob { digest: crate::image::Digest::of(name.as_bytes()), size: 1 };
-            Resource::Rootfs(crate::resource::Rootfs { manifest })
+            Resource::Rootfs(crate::resource::Rootfs { manifest, current: true })
         };
         let file = |path: &str| Resource::File(super::super::File::new(path, "", 0o600));
         let inside = file("/var/lib/sealift/rootfs/b/scripts/x");
