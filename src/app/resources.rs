@@ -66,7 +66,8 @@ impl Applications<'_> {
         let with_role = self.config.apps.iter().filter(|app| app.role.is_some());
         let mut apps: Vec<&App> = with_role.collect();
         if let LaunchList::Apps(names) = self.launch_list() {
-            let unknown = names.iter().filter(|name| self.config.app(name).is_none() && others.iter().all(|other| other.app(name).is_none()));
+            let unknown =
+                names.iter().filter(|name| self.config.app(name).is_none() && others.iter().all(|other| other.app(name).is_none()));
             errors.extend(unknown.map(|name| no_such_app(self.config, name)));
             apps.extend(names.iter().filter_map(|name| self.config.app(name)));
         }
@@ -202,8 +203,15 @@ mod tests {
         let mut overrides = Application::default();
         change(&mut config, &mut overrides);
         let files = BTreeMap::from([(PathBuf::from("application/apps/job/it's.sh"), vec![])]);
-        let applications =
-            Applications { config: &config, overrides: &overrides, files: &files, env: &Env::new(), rootfs: Digest::of(b"rootfs"), directory: Path::new("/var/lib/sealift/rootfs/current"), image: None };
+        let applications = Applications {
+            config: &config,
+            overrides: &overrides,
+            files: &files,
+            env: &Env::new(),
+            rootfs: Digest::of(b"rootfs"),
+            directory: Path::new("/var/lib/sealift/rootfs/current"),
+            image: None,
+        };
         (applications.launch().iter().map(Resource::title).collect(), applications.unsupported(&[]))
     }
 

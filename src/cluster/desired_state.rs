@@ -205,6 +205,7 @@ impl DesiredState {
         let mut desired = DesiredState {
             clusterfile,
             image,
+            app_images,
             hosts,
             stored_clusterfile,
             registry_certificates,
@@ -219,8 +220,7 @@ impl DesiredState {
             file_overrides::apply(&desired.clusterfile, part)?;
             file_overrides::render(part, &env)?;
         }
-        let envs: Vec<Env> =
-            desired.app_images.iter().map(|image| merged(&image.config().env, &env)).collect();
+        let envs: Vec<Env> = desired.app_images.iter().map(|image| merged(&image.config().env, &env)).collect();
         for (image, env) in desired.app_images.iter_mut().zip(envs) {
             image.parts.iter_mut().try_for_each(|part| file_overrides::render(part, &env))?;
         }
@@ -330,7 +330,15 @@ impl DesiredState {
         let part = self.part(leader);
         let overrides = &self.clusterfile.application;
         let directory = Path::new(paths::ROOTFS_CURRENT);
-        Applications { config: self.config(), overrides, files: &part.files, env: &leader.env, rootfs: part.rootfs.digest, directory, image: None }
+        Applications {
+            config: self.config(),
+            overrides,
+            files: &part.files,
+            env: &leader.env,
+            rootfs: part.rootfs.digest,
+            directory,
+            image: None,
+        }
     }
 
     /// The resources that launch the applications of the other images, in the order of the images.

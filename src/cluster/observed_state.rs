@@ -126,7 +126,8 @@ fn unneeded_blobs(
         let part = parts.clone().find(|part| part.rootfs == *rootfs);
         part.into_iter().flat_map(|part| &part.rootfs_blobs).map(|blob| blob.digest).collect::<Vec<_>>()
     };
-    let (mut unneeded, mut needed) = (HashSet::new(), HashSet::from_iter(workload_blobs_of(desired, address)));
+    let mut unneeded: HashSet<Digest> = HashSet::new();
+    let mut needed: HashSet<Digest> = workload_blobs_of(desired, address).into_iter().collect();
     for resource in resources {
         let Resource::Rootfs(rootfs) = resource else { continue };
         let unpacked = matches!(states.get(&resource.title()), Some(Ok(State::Present)));
