@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
+use super::recorded::{ReportArgs, recorded};
 use super::session::{RunArgs, SessionArgs, bring_up, require_reachable};
 use super::{CommandContext, ImageArg, count};
 use crate::clusterfile::Clusterfile;
@@ -29,6 +30,8 @@ pub struct Args {
     dry_run: bool,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -38,7 +41,10 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         let text = clusterfile.to_yaml()?;
         return cmd.console.answer(&json!({ "clusterfile": text }), || text.clone());
     }
-    bring_up_and_report(&args.session, clusterfile, &args.run, cmd).await
+    recorded("run", &clusterfile, &args.report, cmd, async |cmd| {
+        bring_up_and_report(&args.session, clusterfile.clone(), &args.run, cmd).await
+    })
+    .await
 }
 
 /// Brings up the cluster of a Clusterfile, and prints how many changes that took.
@@ -53,6 +59,9 @@ pub async fn bring_up_and_report(args: &SessionArgs, clusterfile: Clusterfile, r
     let (name, hosts) = (session.desired.name().to_owned(), session.desired.hosts.iter().filter(|host| host.reachable).count());
     session.hosts.close().await;
     let (plan, done) = result?;
+    if let Some(log) = &cmd.log {
+        log.changed(done.len());
+    }
     let seconds = began.elapsed().as_secs_f64();
     let changed = done.len();
     let answer = json!({

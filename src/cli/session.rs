@@ -1,8 +1,11 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a session with all hosts.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 
 use super::cluster_args::{AccessArgs, ClusterArgs, records};
+use super::recorded::{keep_revision, versions};
 use super::trust_args::PolicyArgs;
 use super::{CommandContext, ImageArg, RegistryArgs, count};
 use crate::cluster::preflight::{Severity, require_passed};
@@ -144,10 +147,21 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
     require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
     confirm_removals(session, run.yes)?;
+    if let Some(log) = &cmd.log {
+        log.versions(versions(&session.desired)?);
+        log.plan(&plan);
+    }
     let lease = LeaseOptions { owner: owner(), force: run.break_lease };
-    let record = || records()?.save(&session.desired.clusterfile);
-    let done = session.apply(&plan, store, &lease, record, &cmd.ctx).await?;
-    Ok((plan, done))
+    let begun = Cell::new(false);
+    let begin = || {
+        begun.set(true);
+        records()?.save(&session.desired.clusterfile)
+    };
+    let done = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
+    if begun.get() && plan.changes() > 0 {
+        keep_revision(session, &plan, &done, cmd).await;
+    }
+    Ok((plan, done?))
 }
 
 /// What `run`, `apply` and `scale` have in common besides a session.

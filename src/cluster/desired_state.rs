@@ -28,7 +28,7 @@ pub struct DesiredState {
     pub app_images: Vec<ImageContent>,
     /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<DesiredHost>,
-    /// The Clusterfile as masters store it: YAML, without secrets.
+    /// The Clusterfile as masters store it: YAML, its secrets sealed.
     pub stored_clusterfile: String,
     /// The certificates of the local registries, by host; empty if they serve plain HTTP.
     pub registry_certificates: BTreeMap<IpAddr, RegistryCertificate>,
@@ -172,7 +172,7 @@ fn check_app_images(first: &ImageContent, others: &[ImageContent]) -> Result<()>
 fn stored(clusterfile: &Clusterfile, departing: &[DepartingHost]) -> Result<String> {
     let mut stored = clusterfile.clone();
     stored.cluster.hosts.extend(departing.iter().filter(|host| !host.is_removed()).map(|host| host.spec.clone()));
-    stored.to_yaml()
+    stored.to_kept_yaml()
 }
 
 impl DesiredState {
