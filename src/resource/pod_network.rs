@@ -45,6 +45,9 @@ pub struct Network {
     /// As [`packet_rules::of`] names them.
     #[serde(default)]
     rules: BTreeSet<String>,
+    /// As [`packet_rules::tables`] names them; earlier versions did not record them.
+    #[serde(default)]
+    tables: Option<BTreeSet<String>>,
 }
 
 impl Network {
@@ -55,6 +58,7 @@ impl Network {
             links: entry_names(system, LINK_DIR),
             routes: routes.lines().map(|line| line.trim().to_owned()).collect(),
             cni_files: entry_names(system, CNI_DIR),
+            tables: Some(packet_rules::tables(system)), // before reading rules, which makes tables
             rules: packet_rules::of(system),
         }
     }
@@ -66,6 +70,9 @@ impl Network {
     /// Fails if rules cannot be removed.
     pub fn restore(&self, system: &System, cidrs: &[IpNet], log: &mut dyn FnMut(&str)) -> Result<()> {
         packet_rules::remove(system, &self.rules, cidrs, log)?; // before the links, by whose addresses some are recognised
+        if let Some(tables) = &self.tables {
+            packet_rules::remove_empty_tables(system, tables);
+        }
         let current = Network::of(system);
         for route in current.routes.difference(&self.routes).filter(|route| is_pod_route(route, cidrs)) {
             let words = ["ip", "route", "del"].into_iter().chain(route.split_whitespace().filter(|word| *word != "linkdown"));
