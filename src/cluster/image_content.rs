@@ -9,11 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::runtime::sealer;
+use super::stage::CONTAINERD_FILES;
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{
-    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Part, Reference, children, content_of, host_platform,
-    oci_arch, platform_string,
+    ANNOTATION_REF_NAME, Blob, ClusterConfig, ClusterImage, Content, Digest, Part, Reference, RuntimeKind, children, content_of,
+    host_platform, oci_arch, platform_string,
 };
 use crate::layer;
 use crate::store::Store;
@@ -49,6 +50,8 @@ pub struct ImagePart {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// The paths below `bin/`, for images in Sealer's layout; else empty.
     pub programs: BTreeSet<String>,
+    /// The digests of the files that units of the host read, by path.
+    pub unit_files: BTreeMap<PathBuf, Digest>,
     /// The files that the Clusterfile or a template overrides, by path.
     pub overridden: BTreeMap<PathBuf, Vec<u8>>,
 }
@@ -181,10 +184,13 @@ impl ImagePart {
             workloads,
             files,
             programs: BTreeSet::new(),
+            unit_files: BTreeMap::new(),
             overridden: BTreeMap::new(),
         };
         if sealer::is_sealer_layout(&part) {
             part.programs = programs(store, &manifest, &rootfs, ctx)?;
+        } else if part.config.runtime == RuntimeKind::Kubernetes {
+            part.unit_files = unit_files(store, &manifest, &rootfs)?;
         }
         Ok(part)
     }
@@ -239,6 +245,12 @@ fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result
     cached(store, &format!("files-{}", rootfs.digest.hex()), |_| true, || layer::read_files(store, manifest, is_small_file))
 }
 
+/// The digests of the files that containerd's unit reads.
+fn unit_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result<BTreeMap<PathBuf, Digest>> {
+    let is_read = |path: &Path| path.strip_prefix("host").is_ok_and(|path| CONTAINERD_FILES.iter().any(|file| Path::new(&file[1..]) == path));
+    cached(store, &format!("units-{}", rootfs.digest.hex()), |_| true, || layer::digest_files(store, manifest, is_read))
+}
+
 /// The paths below `bin/` in the rootfs.
 fn programs(store: &Store, manifest: &ImageManifest, rootfs: &Blob, ctx: &Context) -> Result<BTreeSet<String>> {
     let list = || {
@@ -287,6 +299,7 @@ pub mod tests {
             workloads: Vec::new(),
             files: files.into_iter().map(|(path, text)| (path.into(), text.into())).collect(),
             programs: BTreeSet::new(),
+            unit_files: BTreeMap::new(),
             overridden: BTreeMap::new(),
         }
     }

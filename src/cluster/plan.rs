@@ -285,13 +285,14 @@ fn change(resource: &DesiredResource, desired: &DesiredState, observed: &Observe
     }
 }
 
-/// A unit without drift is restarted if a file that it reads will change.
+/// A unit without drift is restarted if a file that it reads will change by a step of its own. What an image's files change, the unit's
+/// own check knows: see [`SystemdUnit::contents`](crate::resource::SystemdUnit::contents).
 fn restart<'a>(desired: &DesiredResource, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
     let Action::Resource(Resource::SystemdUnit(unit)) = &desired.action else { return None };
     let inputs: Vec<String> = unit.inputs.iter().map(|path| path.display().to_string()).collect();
     let touched = earlier.any(|step| {
         step.host == desired.host
-            && (step.what.starts_with("host files ") || inputs.iter().any(|input| step.what.ends_with(input.as_str())))
+            && inputs.iter().any(|input| step.what.ends_with(input.as_str()))
     });
     (touched && !inputs.is_empty())
         .then(|| Change::Update { actual: "running".into(), desired: "restarted: files that it reads change".into() })

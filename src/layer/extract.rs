@@ -13,29 +13,53 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::confined_root::{RootDir, kind_of, proc_path, remove, remove_inside};
+use super::older_tree::{OlderLayer, UnpackedMember};
 use super::tar_reader::{Kind, TarEntry, TarReader, below, escape};
 use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
 
-/// Applies the members of one layer to a root.
-pub(super) fn extract(archive: impl Read, root: &RootDir, options: &UnpackOptions) -> Result<()> {
+/// Applies the members of one layer to a root. Files that `older` has unchanged become hard links to those. Returns the members.
+pub(super) fn extract(
+    archive: impl Read,
+    root: &RootDir,
+    older: Option<&OlderLayer<'_>>,
+    options: &UnpackOptions,
+) -> Result<Vec<UnpackedMember>> {
     let mut members = TarReader::new(archive);
-    let mut extraction = Extraction {
-        root,
-        owners: options.owners,
-        parent: None,
-        written: HashSet::new(),
-        directories: BTreeMap::new(),
-        touched: BTreeMap::new(),
-        buffer: vec![0; 256 << 10],
-    };
+    let mut extraction = Extraction::new(root, older, options);
+    let mut unpacked = Vec::new();
     while let Some(member) = members.next()? {
-        extraction.apply(&member, &mut members).with_context(|| format!("unpack {}", member.path.display()))?;
+        let made = extraction.apply(unpacked.len(), &member, &mut members).with_context(|| format!("unpack {}", member.path.display()))?;
+        unpacked.push(UnpackedMember { entry: member, inode: made.0, linked: made.1 });
+    }
+    extraction.finish()?;
+    Ok(unpacked)
+}
+
+/// Applies a layer to a root without reading it: all its files become hard links to those of an older tree.
+///
+/// # Errors
+/// Fails if a file cannot be linked; then the root has a part of the layer.
+pub(super) fn link(older: &OlderLayer<'_>, root: &RootDir, options: &UnpackOptions) -> Result<()> {
+    let mut extraction = Extraction::new(root, Some(older), options);
+    for (number, member) in older.members.iter().enumerate() {
+        let entry = &member.entry;
+        extraction.apply(number, entry, &mut NoContent).with_context(|| format!("unpack {}", entry.path.display()))?;
     }
     extraction.finish()
 }
 
+/// The content of files of a layer that is not read.
+struct NoContent;
+
+impl Read for NoContent {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("changed while it was linked"))
+    }
+}
+
 struct Extraction<'a> {
     root: &'a RootDir,
+    older: Option<&'a OlderLayer<'a>>,
     owners: bool,
     /// The directory of the last member: the next one is there most of the time.
     parent: Option<(PathBuf, OwnedFd)>,
@@ -56,17 +80,35 @@ struct Attributes {
     times: Timestamps,
 }
 
-impl Extraction<'_> {
-    fn apply(&mut self, member: &TarEntry, content: &mut impl Read) -> Result<()> {
+impl<'a> Extraction<'a> {
+    fn new(root: &'a RootDir, older: Option<&'a OlderLayer<'a>>, options: &UnpackOptions) -> Self {
+        Extraction {
+            root,
+            older,
+            owners: options.owners,
+            parent: None,
+            written: HashSet::new(),
+            directories: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            buffer: vec![0; 256 << 10],
+        }
+    }
+
+    /// Applies the member with this number in the layer. Returns the inode of a file, else 0; and whether it is one of the older tree.
+    fn apply(&mut self, number: usize, member: &TarEntry, content: &mut impl Read) -> Result<(u64, bool)> {
         // the root itself is whatever the caller made it
-        let Some(name) = member.path.file_name() else { return Ok(()) };
+        let Some(name) = member.path.file_name() else { return Ok((0, false)) };
         let parent = member.path.parent().unwrap_or(Path::new(""));
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
-            return self.whiteout(parent, name, OsStr::from_bytes(hidden));
+            return self.whiteout(parent, name, OsStr::from_bytes(hidden)).map(|()| (0, false));
         }
         let dir = self.enter(parent)?;
+        let mut made = (0, false);
         match member.kind {
-            Kind::File => self.file(&dir, name, member, content)?,
+            Kind::File => match self.link_older(number, &dir, name, member) {
+                Some(inode) => made = (inode, true),
+                None => made.0 = self.file(&dir, name, member, content)?,
+            },
             Kind::Directory => self.directory(&dir, name, member)?,
             Kind::Symlink => self.symlink(&dir, name, member)?,
             Kind::Hardlink => self.hardlink(&dir, name, member)?,
@@ -74,7 +116,15 @@ impl Extraction<'_> {
         }
         self.leave(parent, dir);
         self.mark_written(&member.path);
-        Ok(())
+        Ok(made)
+    }
+
+    /// Links the file that the older tree has of this member; `None` if it has none, or it cannot be linked.
+    fn link_older(&mut self, number: usize, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Option<u64> {
+        let (older, inode) = self.older?.unchanged(number, member, self.owners)?;
+        let linked = self.create(dir, name, &member.path, || rustix::fs::linkat(&older, name, dir, name, AtFlags::empty()));
+        // another file system, or a file that has as many names as it can have
+        linked.is_ok().then_some(inode)
     }
 
     /// Opens a directory, creating it if it is missing; reuses the descriptor of the last member's directory.
@@ -115,7 +165,7 @@ impl Extraction<'_> {
         }
     }
 
-    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<()> {
+    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<u64> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(self.create(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
         loop {
@@ -129,7 +179,7 @@ impl Extraction<'_> {
             // after the owner: changing it clears capabilities
             rustix::fs::fsetxattr(&file, CAPABILITY, value, XattrFlags::empty())?;
         }
-        Ok(())
+        Ok(rustix::fs::fstat(&file)?.st_ino)
     }
 
     fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {

@@ -12,7 +12,7 @@ use super::decompress::Decompressed;
 use super::tar_reader::{Kind, TarEntry, TarReader, below};
 use super::{OPAQUE, WHITEOUT, compression_of, diff_ids};
 use crate::error::Failure;
-use crate::image::{Blob, Digest};
+use crate::image::{Blob, Digest, Hasher};
 use crate::store::Store;
 
 /// Files that are read whole are at most this many bytes.
@@ -21,16 +21,42 @@ const MAX_FILE: u64 = 16 << 20;
 /// The content of the files for which `select` is true, after all layers: what upper layers replace or remove is gone.
 /// Every layer is verified on the way. Files of more than 16 MiB are refused; links are not followed.
 pub fn read_files(store: &Store, manifest: &ImageManifest, select: impl Fn(&Path) -> bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    select_files(store, manifest, select, content)
+}
+
+/// The digests of the files for which `select` is true, after all layers; otherwise as [`read_files`], for files of any size.
+pub fn digest_files(store: &Store, manifest: &ImageManifest, select: impl Fn(&Path) -> bool) -> Result<BTreeMap<PathBuf, Digest>> {
+    select_files(store, manifest, select, |_, content| {
+        let mut hasher = Hasher::new(std::io::sink());
+        std::io::copy(content, &mut hasher)?;
+        Ok(hasher.finish().0.digest)
+    })
+}
+
+/// The files for which `select` is true, after all layers, each as `read` makes it of its content.
+fn select_files<T: Clone>(
+    store: &Store,
+    manifest: &ImageManifest,
+    select: impl Fn(&Path) -> bool,
+    read: impl Fn(&TarEntry, &mut dyn Read) -> Result<T>,
+) -> Result<BTreeMap<PathBuf, T>> {
     let mut files = BTreeMap::new();
     for (layer, diff_id) in manifest.layers().iter().zip(diff_ids(store, manifest)?) {
-        apply(store, layer, &diff_id, &select, &mut files).with_context(|| format!("layer {}", layer.digest()))?;
+        apply(store, layer, &diff_id, &select, &read, &mut files).with_context(|| format!("layer {}", layer.digest()))?;
     }
     Ok(files)
 }
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+type Files<T> = BTreeMap<PathBuf, T>;
 
-fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, select: &impl Fn(&Path) -> bool, files: &mut Files) -> Result<()> {
+fn apply<T: Clone>(
+    store: &Store,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    select: &impl Fn(&Path) -> bool,
+    read: &impl Fn(&TarEntry, &mut dyn Read) -> Result<T>,
+    files: &mut Files<T>,
+) -> Result<()> {
     let reader = store.reader(&Blob::try_from(layer)?)?;
     let mut decoded = Decompressed::new(reader, compression_of(layer.media_type())?, 0)?;
     let mut members = TarReader::new(&mut decoded);
@@ -43,7 +69,7 @@ fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, select: &impl Fn(&
         remove_entry(&member, &mut written);
         remove_entry(&member, files);
         let content = match member.kind {
-            Kind::File if select(&member.path) => content(&member, &mut members)?,
+            Kind::File if select(&member.path) => read(&member, &mut members)?,
             Kind::Hardlink if select(&member.path) => {
                 let target = below(&member.link)?;
                 match written.get(&target).or_else(|| files.get(&target)) {
@@ -61,7 +87,7 @@ fn apply(store: &Store, layer: &Descriptor, diff_id: &Digest, select: &impl Fn(&
     Ok(())
 }
 
-fn content(member: &TarEntry, members: &mut impl Read) -> Result<Vec<u8>> {
+fn content(member: &TarEntry, members: &mut dyn Read) -> Result<Vec<u8>> {
     ensure!(member.size <= MAX_FILE, Failure::failed(format!("{} is larger than the limit of 16 MiB", member.path.display())));
     let mut content = Vec::new();
     members.read_to_end(&mut content)?;
@@ -69,7 +95,7 @@ fn content(member: &TarEntry, members: &mut impl Read) -> Result<Vec<u8>> {
 }
 
 /// Drops what a member replaces: the path itself, and what lies below unless a directory stays one.
-fn remove_entry(member: &TarEntry, files: &mut Files) {
+fn remove_entry<T>(member: &TarEntry, files: &mut Files<T>) {
     if member.kind == Kind::Directory {
         files.remove(&member.path);
     } else {

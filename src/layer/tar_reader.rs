@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
 use crate::error::Failure;
@@ -16,7 +17,8 @@ const BLOCK: u64 = 512;
 const MAX_EXTENSION: u64 = 1 << 20;
 
 /// What a member is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     File,
     Directory,
@@ -28,12 +30,13 @@ pub(crate) enum Kind {
 }
 
 /// One member of an archive; its content is read through [`TarReader::read`].
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TarEntry {
     pub kind: Kind,
     /// Below the root, without `.` and `..`; empty for the root itself.
     pub path: PathBuf,
     /// The target of a link, as written.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub link: PathBuf,
     pub size: u64,
     pub mode: u32,
@@ -41,8 +44,14 @@ pub(crate) struct TarEntry {
     pub gid: u64,
     pub mtime: i64,
     /// Major and minor numbers.
+    #[serde(default)]
     pub device: (u32, u32),
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// The members of a tar archive.

@@ -574,6 +574,26 @@ proptest! {
         prop_assert_eq!(listed, unpacked);
     }
 
+    /// Whatever the layers do to each other, a tree that is linked is the one that is unpacked.
+    #[test]
+    fn a_linked_tree_is_the_one_that_is_unpacked(older in stack(), newer in stack(), shared in 0usize..5) {
+        let fixture = Fixture::new();
+        let pack_all = |stack: &[(BTreeMap<String, LayerNode>, bool)]| -> Vec<Layer> {
+            let packed = stack.iter().flat_map(|(nodes, _)| {
+                let mut tree = Tree::new();
+                add_nodes(Path::new(""), nodes, &mut tree);
+                fixture.pack(&tree, &OPTIONS)
+            });
+            packed.collect()
+        };
+        let (old, own) = (pack_all(&older), pack_all(&newer));
+        let new: Vec<Layer> = old.iter().take(shared).cloned().chain(own).chain(old.iter().skip(shared).cloned()).collect();
+        let older = unpack_over(&fixture, "old", &old, &[], &mut Vec::new());
+        let linked = unpack_over(&fixture, "linked", &new, &[older], &mut Vec::new());
+        let plain = unpack_over(&fixture, "plain", &new, &[], &mut Vec::new());
+        prop_assert_eq!(facts(&linked.root), facts(&plain.root));
+    }
+
     #[test]
     fn damaged_archives_are_errors_not_panics(place in 0usize..5000, value in any::<u8>()) {
         let mut tar = tar_of(&[(DIR, "d/", ""), (FILE, "d/a", &"x".repeat(1000)), (LINK, "l", "d"), (HARD, "h", "d/a")]);
@@ -581,6 +601,89 @@ proptest! {
         tar[place] = value;
         let root = tempfile::tempdir().unwrap();
         unpack_tar(&tar, root.path()).ok();
+    }
+}
+
+/// Packs a tree for each of `layers`, unpacks them onto `name` beside the older trees, and returns it as an older tree.
+fn unpack_over(fixture: &Fixture, name: &str, layers: &[Layer], older: &[OlderTree], log: &mut Vec<String>) -> OlderTree {
+    let manifest = manifest_of(&fixture.store, layers);
+    let root = fixture.path(name);
+    let options = UnpackOptions { owners: is_root(), max_bytes: 0 };
+    let record = unpack_with(&fixture.store, &manifest, &root, older, &options, &mut |line| log.push(line.to_owned())).unwrap();
+    OlderTree { root, layers: serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap() }
+}
+
+fn manifest_of(store: &Store, layers: &[Layer]) -> oci_spec::image::ImageManifest {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let config = store.put_json(oci_spec::image::MediaType::ImageConfig, &config).unwrap();
+    let layers: Vec<_> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    oci_spec::image::ImageManifestBuilder::default().schema_version(2u32).config(config).layers(layers).build().unwrap()
+}
+
+fn tree_with(files: &[(&str, &str)]) -> Tree {
+    let entry = |source, mode| Entry { source, mode, uid: 0, gid: 0, mtime: 7, xattrs: BTreeMap::new() };
+    let mut tree = Tree::new();
+    for (path, text) in files {
+        for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            tree.insert(parent.to_owned(), entry(Source::Directory, 0o755));
+        }
+        tree.insert(path.into(), entry(Source::Bytes(text.as_bytes().to_vec()), 0o644));
+    }
+    tree
+}
+
+fn inode(root: &Path, path: &str) -> u64 {
+    fs::metadata(root.join(path)).unwrap().ino()
+}
+
+#[test]
+fn what_an_older_tree_has_is_linked_and_what_was_changed_there_is_unpacked_again() {
+    let fixture = Fixture::new();
+    let [base, one, two] = [
+        &[("bin/big", "program"), ("etc/conf", "a"), ("etc/own", "b")][..],
+        &[("app/file", "1"), ("etc/own", "B")],
+        &[("app/file", "2")],
+    ]
+    .map(|files| fixture.pack(&tree_with(files), &OPTIONS).remove(0));
+    let mut log = Vec::new();
+    let first = unpack_over(&fixture, "first", &[base.clone(), one], &[], &mut log);
+    assert!(log.iter().all(|line| line.starts_with("unpack layer ")), "{log:?}");
+    log.clear();
+    let second = unpack_over(&fixture, "second", &[base.clone(), two.clone()], &[first], &mut log);
+    assert!(log[0].starts_with("unpack layer 1 of 2") && log[1].starts_with("unpack layer 2 of 2"), "{log:?}");
+    let (a, b) = (fixture.path("first"), fixture.path("second"));
+    assert_eq!(inode(&a, "bin/big"), inode(&b, "bin/big"));
+    assert_eq!((fs::read(b.join("etc/own")).unwrap(), fs::read(a.join("etc/own")).unwrap()), (b"b".to_vec(), b"B".to_vec()));
+
+    // nothing of the base was replaced in the second tree: its blob is not read
+    fs::remove_file(fixture.store.blob_path(&Blob::try_from(&base.descriptor).unwrap().digest)).unwrap();
+    log.clear();
+    let third = unpack_over(&fixture, "third", &[base.clone()], &[second], &mut log);
+    assert!(log[0].starts_with("link layer 1 of 1"), "{log:?}");
+    assert_eq!(listing(&fixture.path("third")), ["bin", "bin/big", "etc", "etc/conf", "etc/own"]);
+    assert_eq!(fs::metadata(fixture.path("third").join("etc")).unwrap().mtime(), 7);
+    fixture.pack(&tree_with(&[("bin/big", "program"), ("etc/conf", "a"), ("etc/own", "b")]), &OPTIONS);
+
+    // written in place, replaced, another mode, removed: none of it is in the next tree
+    let change: [&dyn Fn(&Path); 4] = [
+        &|root| fs::write(root.join("etc/conf"), "x").unwrap(),
+        &|root| {
+            fs::remove_file(root.join("etc/conf")).unwrap();
+            fs::write(root.join("etc/conf"), "x").unwrap();
+            set_mtime(&root.join("etc/conf"), 7);
+        },
+        &|root| fs::set_permissions(root.join("etc/conf"), fs::Permissions::from_mode(0o600)).unwrap(),
+        &|root| fs::remove_file(root.join("etc/conf")).unwrap(),
+    ];
+    let mut older = third;
+    for (number, change) in change.iter().enumerate() {
+        change(&older.root);
+        let big = inode(&older.root, "bin/big");
+        older = unpack_over(&fixture, &format!("changed-{number}"), &[base.clone()], &[older], &mut log);
+        let conf = older.root.join("etc/conf");
+        assert_eq!((fs::read(&conf).unwrap(), fs::metadata(&conf).unwrap().mode() & 0o777), (b"a".to_vec(), 0o644), "{number}");
+        assert_eq!(inode(&older.root, "bin/big"), big, "{number}");
     }
 }
 

@@ -10,11 +10,12 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use super::confined_root::RootDir;
 use super::decompress::Decompressed;
 use super::extract::extract;
+use super::older_tree::{OlderLayer, UnpackedMember};
 use super::{Compression, Layer, compression_of};
 use crate::error::Failure;
 use crate::events::{Context, Unit};
 use crate::image::{Algorithm, Blob, Digest};
-use crate::store::Store;
+use crate::store::{BlobReader, Store};
 
 /// How to unpack.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +33,7 @@ pub struct UnpackOptions {
 pub fn unpack(layer: impl Read, compression: Compression, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<()> {
     let root = RootDir::open(root)?;
     let mut decoded = Decompressed::new(layer, compression, options.max_bytes)?;
-    extract(&mut decoded, &root, options)?;
+    extract(&mut decoded, &root, None, options)?;
     decoded.verify(diff_id)
 }
 
@@ -40,24 +41,43 @@ pub fn unpack(layer: impl Read, compression: Compression, diff_id: &Digest, root
 ///
 /// Gives the number of uncompressed bytes.
 pub fn unpack_blob(store: &Store, layer: &Descriptor, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<u64> {
-    let blob = Blob::try_from(layer)?;
-    apply(store, layer, &blob, diff_id, root, options).with_context(|| format!("layer {}", blob.digest))
+    unpack_recorded(store, layer, diff_id, root, None, options).map(|(count, _)| count)
 }
 
-fn apply(store: &Store, layer: &Descriptor, blob: &Blob, diff_id: &Digest, root: &Path, options: &UnpackOptions) -> Result<u64> {
+/// As [`unpack_blob`], with files that an older tree has unchanged as hard links to those. Gives the layer's members too.
+pub(super) fn unpack_recorded(
+    store: &Store,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    root: &Path,
+    older: Option<&OlderLayer<'_>>,
+    options: &UnpackOptions,
+) -> Result<(u64, Vec<UnpackedMember>)> {
+    let blob = Blob::try_from(layer)?;
     let root = RootDir::open(root)?;
-    let mut reader = store.reader(blob)?;
-    let decoded = Decompressed::new(&mut reader, compression_of(layer.media_type())?, options.max_bytes)?;
-    let applied = ahead(decoded, |tar| extract(tar, &root, options)).and_then(|decoded| {
-        let count = decoded.count();
-        decoded.verify(diff_id).map(|()| count)
-    });
-    // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
-    applied.or_else(|error| io::copy(&mut reader, &mut io::sink()).map_or_else(|damaged| Err(damaged.into()), |_| Err(error)))
+    let mut reader = store.reader(&blob)?;
+    apply(&mut reader, layer, diff_id, |tar| extract(tar, &root, older, options), options.max_bytes)
+        // bytes that are damaged fail somewhere in the decoder; that the blob is damaged is the better answer
+        .or_else(|error| io::copy(&mut reader, &mut io::sink()).map_or_else(|damaged| Err(damaged.into()), |_| Err(error)))
+        .with_context(|| format!("layer {}", blob.digest))
+}
+
+fn apply<T>(
+    reader: &mut BlobReader,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    extract: impl FnOnce(&mut Chunks) -> Result<T>,
+    max_bytes: u64,
+) -> Result<(u64, T)> {
+    let decoded = Decompressed::new(reader, compression_of(layer.media_type())?, max_bytes)?;
+    let (decoded, extracted) = ahead(decoded, extract)?;
+    let count = decoded.count();
+    decoded.verify(diff_id)?;
+    Ok((count, extracted))
 }
 
 /// Reads on one thread, ahead of `work` on this one. Gives the reader back, read as far as `work` read.
-fn ahead<R: Read + Send>(mut reader: R, work: impl FnOnce(&mut Chunks) -> Result<()>) -> Result<R> {
+fn ahead<R: Read + Send, T>(mut reader: R, work: impl FnOnce(&mut Chunks) -> Result<T>) -> Result<(R, T)> {
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(8);
         let thread = scope.spawn(move || {
@@ -77,7 +97,7 @@ fn ahead<R: Read + Send>(mut reader: R, work: impl FnOnce(&mut Chunks) -> Result
         let result = work(&mut chunks);
         drop(chunks);
         let reader = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        result.map(|()| reader)
+        result.map(|worked| (reader, worked))
     })
 }
 

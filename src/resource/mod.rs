@@ -26,6 +26,7 @@ mod kubectl;
 mod ledger;
 mod limits;
 mod mounts;
+mod old_rootfs;
 mod owned_directory;
 mod packet_rules;
 mod pod_network;
@@ -66,6 +67,7 @@ pub use kubeadm_join::KubeadmJoin;
 pub use ledger::{AppliedResource, Ledger};
 pub use limits::Limit;
 pub use mounts::remove_all;
+pub use old_rootfs::OldRootfs;
 pub use owned_directory::OwnedDirectory;
 pub use registry_mirror::{Endpoint, RegistryMirror};
 pub use rootfs::Rootfs;
@@ -151,6 +153,7 @@ pub enum Resource {
     RegistryMirror(RegistryMirror),
     #[serde(rename = "module")]
     KernelModule(KernelModule),
+    OldRootfs(OldRootfs),
     #[serde(rename = "owned-tree")]
     OwnedDirectory(OwnedDirectory),
     Rootfs(Rootfs),
@@ -184,6 +187,7 @@ impl Resource {
             Resource::Symlink(it) => it,
             Resource::RegistryMirror(it) => it,
             Resource::KernelModule(it) => it,
+            Resource::OldRootfs(it) => it,
             Resource::OwnedDirectory(it) => it,
             Resource::Rootfs(it) => it,
             Resource::Script(it) => it,
@@ -221,6 +225,7 @@ impl Resource {
             Resource::Symlink(it) => path("symlink", &it.path),
             Resource::RegistryMirror(it) => format!("registry-mirror/{}", it.registry),
             Resource::KernelModule(it) => format!("kernel-module/{}", it.name),
+            Resource::OldRootfs(_) => "old-rootfs".to_owned(),
             Resource::OwnedDirectory(it) => path("owned-directory", &it.path),
             Resource::Rootfs(_) => "rootfs".to_owned(),
             Resource::Script(it) => format!("script/{}", it.name),

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::backup::{self, Backup, FileMode};
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
-use crate::image::Hasher;
-use crate::paths::ROOTFS;
+use crate::image::{Digest, Hasher};
 
 /// The environment variable with the digest of the inputs that a process was started with.
 const INPUTS: &str = "SEALIFT_INPUTS";
@@ -30,6 +29,10 @@ pub struct SystemdUnit {
     /// Files that it must be restarted after a change of: the unit file, its configuration, its program.
     #[serde(default)]
     pub inputs: Vec<PathBuf>,
+    /// The digests that inputs shall have, where the operator's machine knows them: those of files that an image brings. With them a
+    /// check says whether the unit will be restarted before the files are on the host, so that a plan is exact.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contents: BTreeMap<PathBuf, Digest>,
 }
 
 /// Properties of a unit, as `systemctl show` reports them.
@@ -46,12 +49,12 @@ struct PreviousState {
 impl SystemdUnit {
     /// A unit that is enabled and runs, and is restarted after a change of `inputs`.
     pub fn running(name: impl Into<String>, inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        SystemdUnit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect() }
+        SystemdUnit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect(), contents: BTreeMap::new() }
     }
 
     /// A unit that is enabled, whether it runs or not.
     pub fn enabled(name: impl Into<String>) -> Self {
-        SystemdUnit { name: name.into(), enabled: true, running: false, inputs: Vec::new() }
+        SystemdUnit { name: name.into(), enabled: true, running: false, inputs: Vec::new(), contents: BTreeMap::new() }
     }
 
     fn drop_in(&self) -> PathBuf {
@@ -65,17 +68,15 @@ impl SystemdUnit {
         Ok(Some(format!("# written by sealift\n[Service]\nEnvironment={INPUTS}={}\n", self.digest(system)?)))
     }
 
-    /// A digest of the present inputs. Files of an unpacked root file system never change: their paths are enough.
+    /// A digest of the inputs: what each shall be where that is known, else what it is.
     fn digest(&self, system: &System) -> Result<String> {
         let mut hasher = Hasher::new(std::io::sink());
         for input in &self.inputs {
-            let path = system.path(input);
             hasher.update(input.as_os_str().as_bytes());
-            let real = std::fs::canonicalize(&path).unwrap_or(path);
-            match std::fs::File::open(&real) {
-                _ if real.starts_with(system.path(ROOTFS)) => hasher.update(real.as_os_str().as_bytes()),
-                Ok(mut file) => drop(std::io::copy(&mut file, &mut hasher).with_context(|| input.display().to_string())?),
-                Err(_) => hasher.update(b"absent"),
+            match (self.contents.get(input), std::fs::File::open(system.path(input))) {
+                (Some(digest), _) => hasher.update(digest.to_string().as_bytes()),
+                (None, Ok(mut file)) => drop(std::io::copy(&mut file, &mut hasher).with_context(|| input.display().to_string())?),
+                (None, Err(_)) => hasher.update(b"absent"),
             }
         }
         Ok(hasher.finish().0.digest.short())

@@ -5,6 +5,7 @@ use std::fs::DirEntry;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::{DescriptorBuilder, MediaType};
 use serde::Serialize;
 
 use super::Store;
@@ -54,6 +55,27 @@ impl Store {
             pruned.delete(&entry, dry_run)?;
         }
         Ok(pruned)
+    }
+
+    /// Deletes the blobs that neither an image nor one of these manifests reaches, and returns how many; none if another process uses
+    /// the store.
+    pub fn prune_but(&self, manifests: &[Digest]) -> Result<u64> {
+        let Some(_alone) = self.try_lock_exclusive()? else { return Ok(0) };
+        let mut kept = self.reachable(&self.roots()?)?;
+        for digest in manifests {
+            let Some(size) = self.size_of(digest) else { continue };
+            let manifest = DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(*digest).size(size).build()?;
+            kept.extend(self.reachable([&manifest])?);
+        }
+        let mut pruned = Pruned::default();
+        for algorithm in Algorithm::ALL {
+            for entry in entries(&self.blobs_dir(algorithm))? {
+                if digest_of(&entry, algorithm).is_some_and(|digest| !kept.contains(&digest)) {
+                    pruned.blobs += pruned.delete(&entry, false)?;
+                }
+            }
+        }
+        Ok(pruned.blobs)
     }
 
     /// Deletes one blob unless an image reaches it; returns whether it is gone. A store that another process uses is an error of kind

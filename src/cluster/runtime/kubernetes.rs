@@ -20,7 +20,7 @@ const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
 /// The desired resources of a host as a member of the cluster: `kubeadm init` or `join`, and a running kubelet.
 pub fn resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let Some(config) = &host.kubeadm else { return Vec::new() };
-    let kubelet = SystemdUnit { name: "kubelet.service".into(), enabled: true, running: true, inputs: Vec::new() };
+    let kubelet = SystemdUnit { running: true, ..SystemdUnit::enabled("kubelet.service") };
     vec![member(desired, host, config.clone()), Resource::SystemdUnit(kubelet)]
 }
 

@@ -1,12 +1,15 @@
 //! Sets up containerd and its registry mirrors.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::runtime::sealer;
 use crate::cluster::{DesiredHost, DesiredState};
+use crate::image::Digest;
 use crate::paths;
 use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
+use crate::template;
 
 pub static STAGE: Stage = Stage { name: "container runtime", after: &[], one_by_one: false, verifies: false, desired_resources };
 
@@ -23,7 +26,7 @@ const DIRECTORIES: [&str; 9] = [
     "/var/log/pods",
 ];
 /// The files that containerd reads: it is restarted when one changes.
-const CONTAINERD_FILES: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
+pub const CONTAINERD_FILES: [&str; 3] = ["/etc/systemd/system/containerd.service", "/etc/containerd/config.toml", "/usr/bin/containerd"];
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
@@ -41,10 +44,27 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
             let config_path = sealer::registry_config_path(desired.part(host)).unwrap_or_else(|| mirror.config_path.clone());
             resources.push(Resource::RegistryMirror(RegistryMirror { config_path, ..mirror.clone() }));
         }
-        resources.push(Resource::SystemdUnit(SystemdUnit::running("containerd.service", CONTAINERD_FILES)));
+        resources.push(Resource::SystemdUnit(containerd(desired, host)));
         on(host, resources)
     };
     desired.hosts.iter().flat_map(host_resources).collect()
+}
+
+/// Its unit, with the digests that its files shall have as far as the image brings them.
+fn containerd(desired: &DesiredState, host: &DesiredHost) -> SystemdUnit {
+    let part = desired.part(host);
+    let digest = |path: &&str| {
+        let file = format!("host{path}");
+        if let Some(bytes) = part.files.get(Path::new(&file)) {
+            return Some(Digest::of(bytes));
+        }
+        if let Some(text) = part.text(&format!("{file}.tmpl")) {
+            return template::render(&file, text, &host.env).ok().map(|text| Digest::of(text.as_bytes()));
+        }
+        part.unit_files.get(Path::new(&file)).copied()
+    };
+    let contents = CONTAINERD_FILES.iter().filter_map(|path| Some((PathBuf::from(path), digest(path)?))).collect();
+    SystemdUnit { contents, ..SystemdUnit::running("containerd.service", CONTAINERD_FILES) }
 }
 
 /// The local registries, by address, so that no name needs to resolve; then the external one.

@@ -3,6 +3,7 @@
 //! Before them, hosts are connected ([`super::Hosts`]) and checked ([`super::preflight`]).
 
 mod apps;
+mod clean_up;
 mod container_runtime;
 mod control_plane;
 mod distribute;
@@ -15,6 +16,8 @@ mod verify;
 mod workers;
 
 use std::net::IpAddr;
+
+pub use container_runtime::CONTAINERD_FILES;
 
 use super::{DesiredHost, DesiredState};
 use crate::image::Blob;
@@ -96,7 +99,7 @@ impl Action {
 }
 
 /// All stages, in the order they run.
-pub static STAGES: [&Stage; 12] = [
+pub static STAGES: [&Stage; 13] = [
     &leave::STAGE,
     &prepare::STAGE,
     &distribute::STAGE,
@@ -109,6 +112,7 @@ pub static STAGES: [&Stage; 12] = [
     &apps::STAGE,
     &TIDY,
     &verify::STAGE,
+    &clean_up::STAGE,
 ];
 
 /// Resources for one host.
