@@ -101,6 +101,46 @@ fn drift_is_planned_and_repaired() {
     assert_eq!(etcd.run(), 0);
 }
 
+/// What stays as it is on a host when one file of an image changes: processes, unpacked files, installed files.
+const UNCHANGED: &str = "systemctl show -P MainPID etcd; cd /var/lib/sealift/rootfs/current && find host scripts -type f -printf '%p %i %T@ %m %U\\n' | sort; \
+    stat -c '%n %i %Y %Z' /etc/systemd/system/etcd.service /usr/bin/etcd /usr/bin/etcdctl";
+
+#[test]
+fn a_changed_file_of_an_image_moves_and_changes_nothing_else() {
+    let etcd = Etcd::on(2);
+    let hosts = ["h1", "h2"];
+    let before: Vec<String> = hosts.iter().map(|host| etcd.snapshot(host)).collect();
+    etcd.run();
+    let unchanged = |host: &str| etcd.hosts.run(host, UNCHANGED);
+    let received = |host: &str| -> u64 { etcd.hosts.run(host, "cat /sys/class/net/eth0/statistics/rx_bytes").trim().parse().unwrap() };
+    let on_disk = |host: &str| -> u64 { etcd.hosts.run(host, "du -sk /var/lib/sealift/rootfs | cut -f1").trim().parse().unwrap() };
+    let state: Vec<String> = hosts.iter().map(|host| unchanged(host)).collect();
+    let (bytes, disk) = (hosts.map(received), hosts.map(on_disk));
+    let content = |number: u8| format!("{number}\n").repeat(5 << 10);
+    for number in 1..=4 {
+        assert!(etcd.run_with_file(&format!("v{number}"), &content(number)) > 0);
+        for (host, state) in hosts.iter().zip(&state) {
+            assert_eq!(unchanged(host), *state, "{host} after change {number}");
+            assert_eq!(etcd.hosts.run(host, "cat /var/lib/sealift/rootfs/current/application/file"), content(number));
+            assert_eq!(etcd.hosts.run(host, "ls /var/lib/sealift/rootfs").lines().count(), 3, "the old one, the new one, the link");
+        }
+    }
+    for ((host, bytes), disk) in hosts.iter().zip(bytes).zip(disk) {
+        let (bytes, disk) = (received(host) - bytes, on_disk(host) - disk);
+        assert!(bytes < 4 << 20, "{host} received {bytes} bytes in four runs");
+        assert!(disk < 1 << 10, "{host} has {disk} KiB more of root file systems");
+    }
+    // and back, with nothing sent: the one before is there
+    let plan = etcd.known(&["plan", "--exit-code"]).expect_code(0);
+    assert_says(&plan.stdout, &["0 changes to db"]);
+    assert!(etcd.run_with_file("v3", &content(3)) > 0);
+    etcd.assert_healthy();
+    etcd.known(&["reset", "--yes"]).expect_code(0);
+    for (host, before) in hosts.iter().zip(&before) {
+        assert_same_snapshot(before, &etcd.snapshot(host), host);
+    }
+}
+
 #[test]
 fn wrong_hosts_are_reported_before_anything_is_changed() {
     let etcd = Etcd::on(2);

@@ -247,7 +247,8 @@ fn small_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result
 
 /// The digests of the files that containerd's unit reads.
 fn unit_files(store: &Store, manifest: &ImageManifest, rootfs: &Blob) -> Result<BTreeMap<PathBuf, Digest>> {
-    let is_read = |path: &Path| path.strip_prefix("host").is_ok_and(|path| CONTAINERD_FILES.iter().any(|file| Path::new(&file[1..]) == path));
+    let is_read =
+        |path: &Path| path.strip_prefix("host").is_ok_and(|path| CONTAINERD_FILES.iter().any(|file| Path::new(&file[1..]) == path));
     cached(store, &format!("units-{}", rootfs.digest.hex()), |_| true, || layer::digest_files(store, manifest, is_read))
 }
 

@@ -290,10 +290,7 @@ fn change(resource: &DesiredResource, desired: &DesiredState, observed: &Observe
 fn restart<'a>(desired: &DesiredResource, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
     let Action::Resource(Resource::SystemdUnit(unit)) = &desired.action else { return None };
     let inputs: Vec<String> = unit.inputs.iter().map(|path| path.display().to_string()).collect();
-    let touched = earlier.any(|step| {
-        step.host == desired.host
-            && inputs.iter().any(|input| step.what.ends_with(input.as_str()))
-    });
+    let touched = earlier.any(|step| step.host == desired.host && inputs.iter().any(|input| step.what.ends_with(input.as_str())));
     (touched && !inputs.is_empty())
         .then(|| Change::Update { actual: "running".into(), desired: "restarted: files that it reads change".into() })
 }

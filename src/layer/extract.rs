@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::confined_root::{RootDir, kind_of, proc_path, remove, remove_inside};
-use super::older_tree::{OlderLayer, UnpackedMember};
+use super::older_tree::{OlderLayer, UnpackedMember, born};
 use super::tar_reader::{Kind, TarEntry, TarReader, below, escape};
 use super::{CAPABILITY, OPAQUE, UnpackOptions, WHITEOUT};
 
@@ -29,7 +29,8 @@ pub(super) fn extract(
     let mut unpacked = Vec::new();
     while let Some(member) = members.next()? {
         let made = extraction.apply(unpacked.len(), &member, &mut members).with_context(|| format!("unpack {}", member.path.display()))?;
-        unpacked.push(UnpackedMember { entry: member, inode: made.0, linked: made.1 });
+        let MadeFile { inode, born, linked } = made.unwrap_or_default();
+        unpacked.push(UnpackedMember { entry: member, inode, born, linked });
     }
     extraction.finish()?;
     Ok(unpacked)
@@ -46,6 +47,16 @@ pub(super) fn link(older: &OlderLayer<'_>, root: &RootDir, options: &UnpackOptio
         extraction.apply(number, entry, &mut NoContent).with_context(|| format!("unpack {}", entry.path.display()))?;
     }
     extraction.finish()
+}
+
+/// A file that was made of a member.
+#[derive(Default)]
+struct MadeFile {
+    inode: u64,
+    /// See [`UnpackedMember::born`].
+    born: i64,
+    /// Whether it is one of the older tree.
+    linked: bool,
 }
 
 /// The content of files of a layer that is not read.
@@ -94,20 +105,20 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    /// Applies the member with this number in the layer. Returns the inode of a file, else 0; and whether it is one of the older tree.
-    fn apply(&mut self, number: usize, member: &TarEntry, content: &mut impl Read) -> Result<(u64, bool)> {
+    /// Applies the member with this number in the layer. Returns the file that was made, if it is one.
+    fn apply(&mut self, number: usize, member: &TarEntry, content: &mut impl Read) -> Result<Option<MadeFile>> {
         // the root itself is whatever the caller made it
-        let Some(name) = member.path.file_name() else { return Ok((0, false)) };
+        let Some(name) = member.path.file_name() else { return Ok(None) };
         let parent = member.path.parent().unwrap_or(Path::new(""));
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
-            return self.whiteout(parent, name, OsStr::from_bytes(hidden)).map(|()| (0, false));
+            return self.whiteout(parent, name, OsStr::from_bytes(hidden)).map(|()| None);
         }
         let dir = self.enter(parent)?;
-        let mut made = (0, false);
+        let mut made = None;
         match member.kind {
             Kind::File => match self.link_older(number, &dir, name, member) {
-                Some(inode) => made = (inode, true),
-                None => made.0 = self.file(&dir, name, member, content)?,
+                Some(linked) => made = Some(linked),
+                None => made = Some(self.file(&dir, name, member, content)?),
             },
             Kind::Directory => self.directory(&dir, name, member)?,
             Kind::Symlink => self.symlink(&dir, name, member)?,
@@ -120,11 +131,11 @@ impl<'a> Extraction<'a> {
     }
 
     /// Links the file that the older tree has of this member; `None` if it has none, or it cannot be linked.
-    fn link_older(&mut self, number: usize, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Option<u64> {
-        let (older, inode) = self.older?.unchanged(number, member, self.owners)?;
+    fn link_older(&mut self, number: usize, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Option<MadeFile> {
+        let (older, known) = self.older?.unchanged(number, member, self.owners)?;
         let linked = self.create(dir, name, &member.path, || rustix::fs::linkat(&older, name, dir, name, AtFlags::empty()));
         // another file system, or a file that has as many names as it can have
-        linked.is_ok().then_some(inode)
+        linked.is_ok().then_some(MadeFile { inode: known.inode, born: known.born, linked: true })
     }
 
     /// Opens a directory, creating it if it is missing; reuses the descriptor of the last member's directory.
@@ -165,7 +176,7 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<u64> {
+    fn file(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry, content: &mut impl Read) -> Result<MadeFile> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(self.create(dir, name, &member.path, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))?);
         loop {
@@ -179,7 +190,7 @@ impl<'a> Extraction<'a> {
             // after the owner: changing it clears capabilities
             rustix::fs::fsetxattr(&file, CAPABILITY, value, XattrFlags::empty())?;
         }
-        Ok(rustix::fs::fstat(&file)?.st_ino)
+        Ok(MadeFile { inode: rustix::fs::fstat(&file)?.st_ino, born: born(&file, ""), linked: false })
     }
 
     fn directory(&mut self, dir: &OwnedFd, name: &OsStr, member: &TarEntry) -> Result<()> {

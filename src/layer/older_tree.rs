@@ -2,18 +2,18 @@
 //!
 //! While a tree is unpacked the members of each layer are recorded, each file with its inode. Another tree that has a layer in common
 //! gets the same members in the same way, but its files are hard links to those of the older tree. A file counts as unchanged if
-//! inode, size, time, mode and owner are still those of the member, as `rsync` and `make` judge: what another layer, an override or
+//! inode, birth, size, time, mode and owner are still those of the member, as `rsync` and `make` judge: what another layer, an override or
 //! a script replaced or wrote to is taken from the layer again.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, ImageManifest};
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::confined_root::{RootDir, proc_path};
@@ -37,6 +37,18 @@ struct UnpackedLayer {
     members: Vec<UnpackedMember>,
 }
 
+impl UnpackedLayers {
+    /// Forgets the inodes of files that later members replaced: a later file may have got the same one.
+    fn forget_replaced(&mut self) {
+        let mut seen = HashSet::new();
+        for member in self.layers.iter_mut().rev().flat_map(|layer| layer.members.iter_mut().rev()) {
+            if member.inode != 0 && !seen.insert(member.inode) {
+                member.inode = 0;
+            }
+        }
+    }
+}
+
 /// A member of a layer, and the inode of the file that was made of it (0 for anything else).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UnpackedMember {
@@ -44,6 +56,9 @@ pub(super) struct UnpackedMember {
     pub entry: TarEntry,
     #[serde(default)]
     pub inode: u64,
+    /// When that file was made, in nanoseconds since 1970; 0 if the file system does not say. Numbers of inodes are used again.
+    #[serde(default)]
+    pub born: i64,
     /// Whether that file is one of an older tree.
     #[serde(skip)]
     pub linked: bool,
@@ -65,25 +80,36 @@ pub(super) struct OlderLayer<'a> {
 }
 
 impl OlderLayer<'_> {
-    /// The directory and the inode of the file of a member, if it is still as it was unpacked.
-    pub fn unchanged(&self, number: usize, member: &TarEntry, owners: bool) -> Option<(OwnedFd, u64)> {
+    /// The directory of the file of a member and what is known of it, if it is still as it was unpacked.
+    pub fn unchanged(&self, number: usize, member: &TarEntry, owners: bool) -> Option<(OwnedFd, &UnpackedMember)> {
         let known = self.members.get(number).filter(|known| known.inode != 0 && known.entry.path == member.path)?;
         let (parent, name) = (member.path.parent()?, member.path.file_name()?);
         let dir = self.root.enter(parent).ok().flatten()?;
         let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_ino == known.inode
+            && born(&dir, name) == known.born
             && u64::try_from(stat.st_size) == Ok(member.size)
             && (stat.st_mtime, stat.st_mtime_nsec) == (member.mtime, 0)
             && stat.st_mode & 0o7777 == member.mode
             && (!owners || (u64::from(stat.st_uid), u64::from(stat.st_gid)) == (member.uid, member.gid))
             && (!owners || has_capability(&dir, name, member));
-        same.then_some((dir, known.inode))
+        same.then_some((dir, known))
     }
 
     fn is_unchanged(&self, owners: bool) -> bool {
         let files = self.members.iter().enumerate().filter(|(_, member)| member.entry.kind == Kind::File);
         files.into_iter().all(|(number, member)| self.unchanged(number, &member.entry, owners).is_some())
+    }
+}
+
+/// When a file was made, in nanoseconds since 1970; 0 if the kernel or the file system does not say.
+pub(super) fn born(dir: impl AsFd, name: impl rustix::path::Arg) -> i64 {
+    match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
+        Ok(stat) if stat.stx_mask & StatxFlags::BTIME.bits() != 0 => {
+            stat.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(stat.stx_btime.tv_nsec))
+        }
+        _ => 0,
     }
 }
 
@@ -133,6 +159,7 @@ pub fn unpack_with(
         };
         unpacked.layers.push(UnpackedLayer { diff_id, members });
     }
+    unpacked.forget_replaced();
     if any_linked {
         let members = unpacked.layers.iter().flat_map(|layer| &layer.members);
         sync_new(root, &members.filter(|member| member.linked).map(|member| member.inode).collect())?;

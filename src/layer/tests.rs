@@ -640,12 +640,9 @@ fn inode(root: &Path, path: &str) -> u64 {
 #[test]
 fn what_an_older_tree_has_is_linked_and_what_was_changed_there_is_unpacked_again() {
     let fixture = Fixture::new();
-    let [base, one, two] = [
-        &[("bin/big", "program"), ("etc/conf", "a"), ("etc/own", "b")][..],
-        &[("app/file", "1"), ("etc/own", "B")],
-        &[("app/file", "2")],
-    ]
-    .map(|files| fixture.pack(&tree_with(files), &OPTIONS).remove(0));
+    let [base, one, two] =
+        [&[("bin/big", "program"), ("etc/conf", "a"), ("etc/own", "b")][..], &[("app/file", "1"), ("etc/own", "B")], &[("app/file", "2")]]
+            .map(|files| fixture.pack(&tree_with(files), &OPTIONS).remove(0));
     let mut log = Vec::new();
     let first = unpack_over(&fixture, "first", &[base.clone(), one], &[], &mut log);
     assert!(log.iter().all(|line| line.starts_with("unpack layer ")), "{log:?}");

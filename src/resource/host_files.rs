@@ -122,7 +122,11 @@ impl HostFiles {
             }
             Item::Symlink(target) => backup::replace_symlink(&full_path, target),
             Item::Program(source, target) => {
-                fs_err::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+                let mode = FileMode::of(&fs_err::metadata(source)?);
+                if mode.mode & 0o111 == 0 {
+                    // another root file system may have the same file: it is replaced, not changed
+                    backup::write_file(source, &fs_err::read(source)?, FileMode { mode: 0o755, ..mode })?;
+                }
                 backup::replace_symlink(&full_path, target)
             }
             Item::Copy(source, mode) => backup::write_file(&full_path, &fs_err::read(source)?, *mode),

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn trees_of_applications_and_of_older_versions_are_kept_by_their_age() {
         let trees = Trees(FakeHost::new());
-        ["r0", "r1", "r2"].map(|name| trees.unpack(name));
+        ["r0", "r1", "r2"].iter().for_each(|name| trees.unpack(name));
         assert_eq!(trees.run(&["r2"]), (false, vec!["r1", "r2"]));
         trees.unpack("app1");
         assert_eq!(trees.run(&["r2", "app1"]), (true, vec!["r1", "r2", "app1"]));

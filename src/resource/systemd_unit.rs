@@ -49,7 +49,13 @@ struct PreviousState {
 impl SystemdUnit {
     /// A unit that is enabled and runs, and is restarted after a change of `inputs`.
     pub fn running(name: impl Into<String>, inputs: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
-        SystemdUnit { name: name.into(), enabled: true, running: true, inputs: inputs.into_iter().map(Into::into).collect(), contents: BTreeMap::new() }
+        SystemdUnit {
+            name: name.into(),
+            enabled: true,
+            running: true,
+            inputs: inputs.into_iter().map(Into::into).collect(),
+            contents: BTreeMap::new(),
+        }
     }
 
     /// A unit that is enabled, whether it runs or not.

@@ -37,6 +37,17 @@ impl Etcd {
         answer["changes"].as_u64().expect("a number of changes")
     }
 
+    /// Brings up another image with one more file, `name`; it must succeed. How many things changed.
+    pub fn run_with_file(&self, name: &str, content: &str) -> u64 {
+        let (context, tag) = (self.sealift.home().join(name), format!("etcd:{name}"));
+        std::fs::create_dir_all(&context).expect("a directory");
+        std::fs::write(context.join("file"), content).expect("the file is written");
+        std::fs::write(context.join("Kubefile"), format!("FROM {ETCD}\nCOPY file application/file\n")).expect("a Kubefile");
+        self.sealift.ok(&["build", "-t", &tag, &context.display().to_string()]);
+        let answer = self.sealift.json(&["run", &tag, "--name", "db", "--masters", &self.masters, "--pk", &self.key]);
+        answer["changes"].as_u64().expect("a number of changes")
+    }
+
     /// Runs a command on the cluster that this sealift knows.
     pub fn known(&self, command: &[&str]) -> Ended {
         self.sealift.run(&[&command[..1], &["--pk", &self.key], &command[1..]].concat())
