@@ -74,6 +74,7 @@ impl Session {
         }
         let master = self.hosts.host(self.desired.first_master().address())?;
         let lease = LeaseGuard::acquire(master, &lease.owner, lease.force, ctx).await?;
+        lease.fence(master, self.desired.name(), self.hosts.hosts()).await?;
         let work = async {
             let changed = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Resource, Snapshot, State, System};
+use super::{Resource, Snapshot, State, System, interrupted};
 use crate::atomic_file;
 use crate::error::Failure;
 use crate::paths::UNDO_LEDGER;
@@ -93,6 +93,9 @@ impl<'a> Ledger<'a> {
     pub fn undo(&mut self, log: &mut dyn FnMut(&str)) -> Result<usize> {
         let (mut count, mut failed) = (0, Vec::new());
         for number in (0..self.entries.len()).rev().filter(|&number| !self.entries[number].undone).collect::<Vec<_>>() {
+            if self.system.stop().is_cancelled() {
+                return Err(interrupted(format!("interrupted: {count} changes undone, {} left", self.pending())).into());
+            }
             let entry = &self.entries[number];
             log(&format!("undo {}", entry.title));
             match entry.resource.reconciler().undo(self.system, &entry.snapshot, log) {
@@ -210,6 +213,21 @@ mod tests {
         assert_eq!(host.read("/proc/sys/vm/x"), "0\n");
         drop(ledger);
         assert_eq!(Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_undo_that_is_stopped_ends_between_two_changes() {
+        let host = FakeHost::new();
+        host.write("/proc/sys/vm/x", "0\n");
+        for value in [1, 2, 3] {
+            Ledger::open(&host.system).unwrap().apply(&sysctl(value), &mut |_| ()).unwrap();
+        }
+        let stop = tokio_util::sync::CancellationToken::new();
+        let system = host.system.clone().with_stop(stop.clone());
+        let error = Ledger::open(&system).unwrap().undo(&mut |_| stop.cancel()).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), crate::error::Kind::Interrupted);
+        assert!(error.to_string().contains("1 changes undone, 2 left"), "{error}");
+        assert_eq!(Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap(), 2);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::paths::{CLUSTERS, HOME, REGISTRY_TLS, UNDO_LEDGER};
+use crate::host::{Claim, claim};
+use crate::paths::{HOME, REGISTRY_TLS, UNDO_LEDGER};
 use crate::resource::System;
 
 /// Programs that conflict with those of sealift over sockets, cgroups and iptables.
@@ -143,9 +144,10 @@ pub fn leftovers(system: &System) -> Vec<String> {
 /// Finds what sealift has installed on this host.
 pub fn installed(system: &System) -> Installed {
     let ledger = std::fs::metadata(system.path(UNDO_LEDGER));
-    let clusters = std::fs::read_dir(system.path(CLUSTERS)).into_iter().flatten().flatten();
-    let mut clusters: Vec<String> = clusters.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut clusters = claim::clusters(system);
+    clusters.extend(Claim::read(system).ok().flatten().map(|claim| claim.cluster));
     clusters.sort();
+    clusters.dedup();
     let registry_certificate = std::fs::read_to_string(system.path(REGISTRY_TLS)).ok().and_then(certificate_of);
     Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters, registry_certificate }
 }
