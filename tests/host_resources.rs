@@ -83,7 +83,7 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1)),
         Resource::KernelModule(KernelModule::new("overlay")),
         Resource::Limit(Limit::new("nofile", 1_048_576)),
-        Resource::HostsEntry(HostsEntry { name: "apiserver.cluster.local".into(), address: [10, 0, 0, 1].into() }),
+        Resource::HostsEntry(HostsEntry::new("apiserver.cluster.local", [10, 0, 0, 1])),
         Resource::Directory(Directory::new("/opt/demo/deep", 0o700)),
         Resource::File(File::new("/etc/motd", "welcome\n", 0o644)),
         Resource::Symlink(Symlink::new("/opt/demo/link", "deep")),

@@ -62,7 +62,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         None => Ok(()),
         Some(error) => {
             let failure = Failure::over(&error, format!("cluster {name} is not reset on all hosts"));
-            Err(error.context(failure.hint("run the same command again when they are reachable")))
+            Err(error.context(failure.hint("run the same command again once that is fixed: it goes on where it stopped")))
         }
     }
 }

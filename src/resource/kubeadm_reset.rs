@@ -1,7 +1,7 @@
 //! Removes Kubernetes from a host: what kubeadm, the kubelet, kube-proxy and network plugins leave behind.
 //!
 //! `kubeadm reset` leaves network links, routes, iptables rules and mounts (its last message says so), and needs an API server
-//! that may be gone; this needs none.
+//! that may be gone; this needs none. Links, routes and rules of others stay.
 
 use std::path::Path;
 
@@ -27,16 +27,16 @@ const REMOVED: [&str; 9] = [
 /// Removes Kubernetes from this host; `baseline` is the network before kubeadm ran. Twice is the same as once.
 pub fn reset_node(system: &System, baseline: &Network, log: &mut dyn FnMut(&str)) -> Result<()> {
     system.run(&["systemctl", "stop", "kubelet.service"], &mut |_| ()).ok();
-    let cidrs = pod_network::cidrs(system)?; // read before their files are removed
+    let cidrs = pod_network::cidrs(system)?;
     stop_containers(system, log);
     for directory in EMPTIED {
         mounts::remove_contents(system, Path::new(directory))?;
     }
+    // the networks are known from files that are removed afterwards: what is interrupted here starts again with them
+    baseline.restore(system, &cidrs, log)?;
     for path in REMOVED {
         mounts::remove_all(system, Path::new(path))?;
     }
-    baseline.restore(system, &cidrs, log);
-    remove_rules(system, log);
     super::kubeadm_unit::clear_unfinished(system)
 }
 
@@ -54,20 +54,6 @@ fn stop_containers(system: &System, log: &mut dyn FnMut(&str)) {
     }
     for container in list("containers").split_whitespace() {
         system.run(&["ctr", "-n", "k8s.io", "containers", "delete", container], &mut |_| ()).ok();
-    }
-}
-
-/// Removes the iptables chains of kube-proxy, the kubelet and CNI plugins, the rules that jump to them, and all IPVS rules.
-fn remove_rules(system: &System, log: &mut dyn FnMut(&str)) {
-    let script = r#"
-        for kind in iptables ip6tables; do
-            command -v $kind-save >/dev/null && command -v $kind-restore >/dev/null || continue
-            $kind-save 2>/dev/null | grep -q -e KUBE- -e CNI- || continue
-            $kind-save | grep -v -e KUBE- -e CNI- | $kind-restore
-        done
-        ! command -v ipvsadm >/dev/null || ipvsadm --clear"#;
-    if system.path("/bin/sh").exists() {
-        system.run(&["sh", "-c", script], log).ok();
     }
 }
 

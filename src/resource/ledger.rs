@@ -1,7 +1,8 @@
 //! The undo ledger: a snapshot of each resource before its first change, so that all changes can be undone.
 //!
 //! `/var/lib/sealift/undo/ledger.jsonl` is append-only: a line is the CRC-32 of the rest (8 hex digits), a space, and a JSON
-//! object. A line is on disk before its change is made. A last line that was cut off by a crash is dropped.
+//! object. A line is on disk before its change is made. A last line that was cut off by a crash, which its CRC shows, is dropped; a
+//! whole line that this version cannot read was written by a newer one: it is kept, and the ledger is refused.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -14,11 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Resource, Snapshot, State, System, interrupted};
 use crate::atomic_file;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::paths::UNDO_LEDGER;
 
 /// How long to wait for another process that has the ledger locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The version of the entries that this sealift writes, and the newest that it reads. Entries of the first releases have none: 0.
+const VERSION: u32 = 1;
 
 /// The undo ledger of this host, locked by this process while it is open.
 pub struct Ledger<'a> {
@@ -41,6 +44,8 @@ enum Record {
 /// A resource and its snapshot from before its first change.
 #[derive(Serialize, Deserialize)]
 struct Entry {
+    #[serde(default)]
+    version: u32,
     title: String,
     resource: Resource,
     #[serde(rename = "before")]
@@ -53,14 +58,21 @@ impl<'a> Ledger<'a> {
     /// Opens and locks the ledger, and creates it if there is none.
     ///
     /// # Errors
-    /// Fails if another process has it locked for 60 seconds; of kind `Verification` if a line is damaged.
+    /// Fails if another process has it locked for 60 seconds, or if a line was written by a newer sealift; of kind `Verification` if a
+    /// line is damaged.
     pub fn open(system: &'a System) -> Result<Self> {
         let path = system.path(UNDO_LEDGER);
         let parent = path.parent().unwrap_or(Path::new("/"));
-        fs_err::create_dir_all(parent)?;
-        let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path).context("undo ledger")?;
+        let mut file = loop {
+            fs_err::create_dir_all(parent)?;
+            let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path).context("undo ledger")?;
+            lock(&file)?;
+            if is_at(&file, &path) {
+                break file;
+            }
+            // the process that had it locked removed it
+        };
         atomic_file::sync_dir(parent)?;
-        lock(&file)?;
         let bytes = fs_err::read(&path)?;
         let (entries, valid_bytes) = read(&bytes)?;
         file.set_len(valid_bytes as u64)?;
@@ -88,34 +100,54 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Undoes all changes, the newest first, and returns how many there were. A change whose undo fails is skipped, named in the
-    /// error, and tried again the next time.
+    /// Undoes all changes, the newest first, and returns how many there were. It stops at the first one whose undo fails, since older
+    /// changes are what newer ones build on; the next time it goes on there.
+    ///
+    /// # Errors
+    /// Names that change.
     pub fn undo(&mut self, log: &mut dyn FnMut(&str)) -> Result<usize> {
-        let (mut count, mut failed) = (0, Vec::new());
-        for number in (0..self.entries.len()).rev().filter(|&number| !self.entries[number].undone).collect::<Vec<_>>() {
+        let mut count = 0;
+        for number in undo_order(&self.entries) {
+            if self.entries[number].undone {
+                continue;
+            }
             if self.system.stop().is_cancelled() {
                 return Err(interrupted(format!("interrupted: {count} changes undone, {} left", self.pending())).into());
             }
             let entry = &self.entries[number];
             log(&format!("undo {}", entry.title));
-            match entry.resource.reconciler().undo(self.system, &entry.snapshot, log) {
-                Ok(()) => {
-                    self.append(&Record::Undone(number))?;
-                    self.entries[number].undone = true;
-                    count += 1;
-                }
-                Err(error) => failed.push(format!("{}: {error:#}", entry.title)),
+            entry.resource.reconciler().undo(self.system, &entry.snapshot, log).map_err(|error| self.not_undone(number, error))?;
+            count += 1;
+            for number in self.replaced_by(number) {
+                self.append(&Record::Undone(number))?;
+                self.entries[number].undone = true;
             }
-        }
-        if !failed.is_empty() {
-            return Err(Failure::failed(format!("not undone: {}", failed.join("; ")))
-                .hint("fix the cause, then run the same command again")
-                .into());
         }
         self.entries.clear();
         self.file.set_len(0)?;
         self.file.sync_all()?;
         Ok(count)
+    }
+
+    fn not_undone(&self, number: usize, error: anyhow::Error) -> anyhow::Error {
+        let title = &self.entries[number].title;
+        let others = match self.pending() - 1 {
+            0 => String::new(),
+            1 => ", and an older change waits for it".to_owned(),
+            count => format!(", and {count} older changes wait for it"),
+        };
+        let failure = Failure::over(&error, format!("not undone: {title}{others}"));
+        if failure.kind == Kind::Interrupted {
+            return error.context(failure);
+        }
+        error.context(failure.hint("fix the cause, then run the same command again: it goes on there"))
+    }
+
+    /// An entry, and those of the same script in its earlier forms: one run of the newest undo script counts for all.
+    fn replaced_by(&self, number: usize) -> Vec<usize> {
+        let of = &self.entries[number];
+        let is_replaced = |entry: &Entry| matches!(entry.resource, Resource::Script(_)) && entry.title == of.title && !entry.undone;
+        (0..=number).rev().filter(|&other| other == number || is_replaced(&self.entries[other])).collect()
     }
 
     /// The number of changes that are not undone yet.
@@ -124,12 +156,16 @@ impl<'a> Ledger<'a> {
     }
 
     fn record(&mut self, resource: &Resource) -> Result<()> {
-        let title = resource.title();
-        if self.entries.iter().any(|entry| entry.title == title && !entry.undone) {
-            return Ok(());
+        let (title, resource_for_undo) = (resource.title(), resource.for_undo());
+        let known = self.entries.iter().rev().find(|entry| entry.title == title && !entry.undone);
+        match known.map(|entry| &entry.resource) {
+            // of a script the newest form is undone: an older undo script may be gone with its image
+            Some(Resource::Script(known)) if matches!(&resource_for_undo, Resource::Script(new) if new != known) => {}
+            Some(_) => return Ok(()),
+            None => {}
         }
         let snapshot = resource.reconciler().snapshot(self.system)?;
-        let line = Record::Snapshot(Box::new(Entry { title, resource: resource.for_undo(), snapshot, undone: false }));
+        let line = Record::Snapshot(Box::new(Entry { version: VERSION, title, resource: resource_for_undo, snapshot, undone: false }));
         self.append(&line)?;
         if let Record::Snapshot(entry) = line {
             self.entries.push(*entry);
@@ -144,32 +180,78 @@ impl<'a> Ledger<'a> {
     }
 }
 
+/// The numbers of the entries that are not undone, in the order to undo them: the newest first. What belongs to an unpacked image comes
+/// after everything that was set up with it, also where a newer image was unpacked since.
+fn undo_order(entries: &[Entry]) -> Vec<usize> {
+    let pending: Vec<usize> = (0..entries.len()).rev().filter(|&number| !entries[number].undone).collect();
+    let Some(oldest_user) = pending.iter().rev().copied().find(|&number| entries[number].resource.uses_image()) else { return pending };
+    let is_deferred = |number: usize| number > oldest_user && entries[number].resource.belongs_to_image();
+    let (newer, older): (Vec<usize>, Vec<usize>) = pending.into_iter().partition(|&number| number >= oldest_user);
+    let (deferred, first): (Vec<usize>, Vec<usize>) = newer.into_iter().partition(|&number| is_deferred(number));
+    [first, deferred, older].concat()
+}
+
+/// What a line turned out to be.
+enum Line {
+    Record(Record),
+    /// Its CRC does not match.
+    Damaged,
+    /// Written by a newer sealift: why it cannot be read.
+    Newer(String),
+}
+
 /// The entries in `bytes`, and the length in bytes of its whole lines.
 fn read(bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut valid_bytes = 0;
-    for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        let Some(parsed) = parse(line) else {
-            if valid_bytes + line.len() == bytes.len() {
-                break;
+    for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {
+        match parse(line) {
+            Line::Record(Record::Snapshot(entry)) => entries.push(*entry),
+            Line::Record(Record::Undone(number)) => entries.get_mut(number).into_iter().for_each(|entry| entry.undone = true),
+            Line::Damaged if valid_bytes + line.len() == bytes.len() => break,
+            Line::Damaged => {
+                return Err(Failure::verification(format!("undo ledger: line {number} is damaged"))
+                    .hint(format!("inspect {UNDO_LEDGER} on the host; remove that line to undo the other changes"))
+                    .into());
             }
-            return Err(Failure::verification(format!("undo ledger: line {} is damaged", number + 1))
-                .hint(format!("inspect {UNDO_LEDGER} on the host; remove that line to undo the other changes"))
+            Line::Newer(why) => {
+                return Err(Failure::failed(format!(
+                    "undo ledger: line {number} was written by a newer sealift ({why}): nothing was changed"
+                ))
+                .hint("use the sealift that changed this host last, or a newer one")
                 .into());
-        };
-        match parsed {
-            Record::Snapshot(entry) => entries.push(*entry),
-            Record::Undone(number) => entries.get_mut(number).into_iter().for_each(|entry| entry.undone = true),
+            }
         }
         valid_bytes += line.len();
     }
     Ok((entries, valid_bytes))
 }
 
-fn parse(line: &[u8]) -> Option<Record> {
-    let (crc, text) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
-    let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
-    (crc == crc32fast::hash(text)).then(|| serde_json::from_slice(text).ok())?
+fn parse(line: &[u8]) -> Line {
+    let checked = || {
+        let (crc, text) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
+        let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
+        (crc == crc32fast::hash(text)).then_some(text)
+    };
+    let Some(text) = checked() else { return Line::Damaged };
+    match serde_json::from_slice::<Record>(text) {
+        Ok(Record::Snapshot(entry)) if entry.version > VERSION => Line::Newer(format!("version {}", entry.version)),
+        Ok(record) => Line::Record(record),
+        Err(error) => Line::Newer(newer_version(text).unwrap_or_else(|| error.to_string())),
+    }
+}
+
+/// The version of an entry that cannot be read otherwise, if it is newer.
+fn newer_version(text: &[u8]) -> Option<String> {
+    let entry: serde_json::Value = serde_json::from_slice(text).ok()?;
+    entry["before"]["version"].as_u64().filter(|version| *version > u64::from(VERSION)).map(|version| format!("version {version}"))
+}
+
+/// Whether `path` still names this open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().is_ok_and(|own| std::fs::metadata(path).is_ok_and(|there| same(own, there)))
 }
 
 fn lock(file: &File) -> Result<()> {
@@ -262,23 +344,152 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_undo_is_tried_again() {
+    fn lines_of_a_newer_version_are_kept_and_refused() {
         let host = FakeHost::new();
-        host.write("/etc/a", "old a");
-        host.write("/etc/b", "old b");
+        host.write("/proc/sys/vm/x", "0\n");
+        Ledger::open(&host.system).unwrap().apply(&sysctl(1), &mut |_| ()).unwrap();
+        let whole = host.read(UNDO_LEDGER);
+        assert!(whole.contains(&format!(r#""version":{VERSION}"#)), "{whole}");
+        for (newer, why) in [
+            (r#"{"before":{"version":9,"title":"x","resource":{"resource":"swap-off"},"before":{}}}"#, "version 9"),
+            (r#"{"before":{"version":9,"title":"x","resource":{"resource":"quantum"},"snapshot":{}}}"#, "version 9"),
+            (r#"{"before":{"title":"x","resource":{"resource":"quantum"},"before":{}}}"#, "unknown variant `quantum`"),
+            (r#"{"after":{}}"#, "unknown variant `after`"),
+        ] {
+            let line = format!("{:08x} {newer}\n", crc32fast::hash(newer.as_bytes()));
+            for text in [format!("{whole}{line}"), format!("{line}{whole}"), line.clone()] {
+                host.write(UNDO_LEDGER, &text);
+                let error = Ledger::open(&host.system).err().unwrap();
+                assert!(error.to_string().contains("newer sealift") && error.to_string().contains(why), "{error}");
+                assert!(crate::error::hints_of(&error)[0].contains("use the sealift"), "{error}");
+                assert_eq!(host.read(UNDO_LEDGER), text, "nothing is cut off");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_was_removed_while_waiting_for_it_is_opened_anew() {
+        let host = FakeHost::new();
+        let ledger = Ledger::open(&host.system).unwrap();
+        let system = host.system.clone();
+        let waiting = std::thread::spawn(move || {
+            let mut ledger = Ledger::open(&system).unwrap();
+            std::fs::create_dir_all(system.path("/proc/sys/vm")).unwrap();
+            std::fs::write(system.path("/proc/sys/vm/x"), "0\n").unwrap();
+            ledger.apply(&sysctl(1), &mut |_| ()).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::remove_file(host.system.path(UNDO_LEDGER)).unwrap();
+        drop(ledger);
+        waiting.join().unwrap();
+        assert_eq!(Ledger::open(&host.system).unwrap().pending(), 1);
+    }
+
+    #[test]
+    fn undo_stops_at_the_first_failure_and_goes_on_there() {
+        let host = FakeHost::new();
+        let files = ["/etc/a", "/etc/b", "/etc/c"];
         let mut ledger = Ledger::open(&host.system).unwrap();
-        for path in ["/etc/a", "/etc/b"] {
+        for path in files {
+            host.write(path, &format!("old {path}"));
             ledger.apply(&Resource::File(host.owned_file(super::super::File::new(path, "new", 0o644))), &mut |_| ()).unwrap();
         }
         std::fs::remove_file(host.system.path("/etc/b")).unwrap();
-        std::fs::create_dir(host.system.path("/etc/b")).unwrap();
         host.write("/etc/b/in-the-way", "");
-        let error = ledger.undo(&mut |_| ()).unwrap_err().to_string();
-        assert!(error.contains("file /etc/b"), "{error}");
-        drop(ledger);
+        for undone in [files[2], "nothing"] {
+            let mut output = Vec::new();
+            let error = Ledger::undo(&mut ledger, &mut |line| output.push(line.to_owned())).unwrap_err();
+            assert!(error.to_string().contains("file /etc/b, and an older change waits"), "{error}");
+            assert_eq!(output.iter().any(|line| line.contains(files[2])), undone == files[2], "{output:?}");
+            assert_eq!((host.read("/etc/a").as_str(), host.read("/etc/c").as_str()), ("new", "old /etc/c"));
+            drop(ledger);
+            ledger = Ledger::open(&host.system).unwrap();
+        }
         std::fs::remove_file(host.system.path("/etc/b/in-the-way")).unwrap();
-        assert_eq!(Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap(), 1);
-        assert_eq!((host.read("/etc/a").as_str(), host.read("/etc/b").as_str()), ("old a", "old b"));
+        assert_eq!(ledger.undo(&mut |_| ()).unwrap(), 2);
+        assert_eq!(files.map(|path| host.read(path)), files.map(|path| format!("old {path}")));
+    }
+
+    fn script(image: &str, env: &str) -> Resource {
+        Resource::Script(crate::resource::Script {
+            name: "install".into(),
+            directory: format!("/var/lib/sealift/rootfs/{image}").into(),
+            apply: "install.sh".into(),
+            check: None,
+            undo: Some("uninstall.sh".into()),
+            env: [("IMAGE".to_owned(), env.to_owned())].into(),
+            public: ["IMAGE".to_owned()].into(),
+        })
+    }
+
+    fn scripts(host: &FakeHost, image: &str, uninstall: &str) {
+        host.write(&format!("/var/lib/sealift/rootfs/{image}/install.sh"), &format!("touch ../../installed # by {image}"));
+        host.write(&format!("/var/lib/sealift/rootfs/{image}/uninstall.sh"), uninstall);
+    }
+
+    #[test]
+    fn an_undo_script_that_fails_or_is_missing_is_run_again_until_it_succeeds() {
+        let host = FakeHost::real_programs();
+        scripts(&host, "a", "test -e ../../repaired; rm -f ../../installed");
+        host.write("/etc/a", "old");
+        let mut ledger = Ledger::open(&host.system).unwrap();
+        let file = Resource::File(host.owned_file(super::super::File::new("/etc/a", "new", 0o644)));
+        for resource in [file, script("a", "1")] {
+            ledger.apply(&resource, &mut |_| ()).unwrap();
+        }
+        let path = "/var/lib/sealift/rootfs/a/uninstall.sh";
+        for (uninstall, says) in
+            [(Some("echo busy; exit 1"), "busy"), (None, "uninstall.sh: not on the host"), (Some("exit 7"), "exit status: 7")]
+        {
+            match uninstall {
+                Some(text) => host.write(path, text),
+                None => std::fs::remove_file(host.system.path(path)).unwrap(),
+            }
+            let error = format!("{:#}", ledger.undo(&mut |_| ()).unwrap_err());
+            assert!(error.contains("not undone: script install") && error.contains(says), "{error}");
+            assert_eq!((host.read("/etc/a").as_str(), ledger.pending()), ("new", 2), "what is older waits");
+        }
+        host.write(path, "rm -f ../../installed");
+        assert_eq!(ledger.undo(&mut |_| ()).unwrap(), 2);
+        assert!(!host.system.path("/var/lib/sealift/installed").exists() && host.read("/etc/a") == "old");
+    }
+
+    #[test]
+    fn the_newest_form_of_an_undo_script_runs_and_once() {
+        let host = FakeHost::real_programs();
+        scripts(&host, "a", "echo a $IMAGE >>../../output");
+        scripts(&host, "b", "echo b $IMAGE >>../../output");
+        let mut ledger = Ledger::open(&host.system).unwrap();
+        for (image, env) in [("a", "1"), ("a", "1"), ("a", "2"), ("b", "2")] {
+            ledger.apply(&script(image, env), &mut |_| ()).unwrap();
+        }
+        drop(ledger);
+        std::fs::remove_dir_all(host.system.path("/var/lib/sealift/rootfs/a")).unwrap();
+        let mut ledger = Ledger::open(&host.system).unwrap();
+        ledger.undo(&mut |_| ()).unwrap();
+        assert_eq!((host.read("/var/lib/sealift/output").as_str(), ledger.pending()), ("b 2\n", 0));
+    }
+
+    #[test]
+    fn what_belongs_to_an_image_is_undone_after_all_that_uses_it() {
+        let rootfs = |name: &str| {
+            let manifest = crate::image::Blob { digest: crate::image::Digest::of(name.as_bytes()), size: 1 };
+            Resource::Rootfs(crate::resource::Rootfs { manifest })
+        };
+        let file = |path: &str| Resource::File(super::super::File::new(path, "", 0o600));
+        let inside = file("/var/lib/sealift/rootfs/b/scripts/x");
+        let entry =
+            |resource: Resource| Entry { version: VERSION, title: resource.title(), resource, snapshot: Snapshot::Null, undone: false };
+        let order = |resources: &[&Resource]| undo_order(&resources.iter().map(|it| entry((*it).clone())).collect::<Vec<_>>());
+        let (first, second, other, user) = (rootfs("a"), rootfs("b"), file("/etc/x"), script("current", "1"));
+        for (name, resources, expected) in [
+            ("as installed", &[&other, &first, &user, &other][..], &[3, 2, 1, 0][..]),
+            ("after an upgrade", &[&other, &first, &user, &second, &inside, &other], &[5, 2, 4, 3, 1, 0]),
+            ("after a reset that was interrupted", &[&user, &first], &[0, 1]),
+            ("no script", &[&first, &other, &second], &[2, 1, 0]),
+        ] {
+            assert_eq!(order(resources), expected, "{name}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod ledger;
 mod limits;
 mod mounts;
 mod owned_directory;
+mod packet_rules;
 mod pod_network;
 mod registry_mirror;
 mod rootfs;
@@ -41,6 +42,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use crate::paths;
 
 pub use backup::{Backup, FileMode};
 pub use command::Command;
@@ -184,6 +187,20 @@ impl Resource {
     /// A short text that is unique on its host; see [`Reconcile::title`].
     pub fn title(&self) -> String {
         self.reconciler().title()
+    }
+
+    /// Whether it lies in an unpacked image, or puts files of one on the host.
+    fn belongs_to_image(&self) -> bool {
+        match self {
+            Resource::Rootfs(_) | Resource::HostFiles(_) => true,
+            Resource::File(file) => file.path.starts_with(paths::ROOTFS),
+            _ => false,
+        }
+    }
+
+    /// Whether its undo may need files of an unpacked image: scripts, programs, units.
+    fn uses_image(&self) -> bool {
+        matches!(self, Resource::Script(_) | Resource::KubeadmInit(_) | Resource::KubeadmJoin(_) | Resource::SystemdUnit(_))
     }
 
     /// The part that [`Reconcile::undo`] needs, without contents that may be secret: the undo ledger holds this.

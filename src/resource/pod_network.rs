@@ -1,4 +1,5 @@
-//! The pod network of a host, as CNI plugins set it up: its links, routes and configuration, and how to remove only these.
+//! The pod network of a host, as CNI plugins and kube-proxy set it up: its links, routes, rules and configuration, and how to remove only
+//! these.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::System;
+use super::{System, packet_rules};
 
 const CNI_DIR: &str = "/etc/cni/net.d";
 const LINK_DIR: &str = "/sys/class/net";
@@ -34,13 +35,16 @@ const POD_DIGITS: usize = 11;
 /// Route protocols of BIRD (12), which Calico uses, Calico itself (80), and sealift's own cni-routes (90).
 const PROTOCOLS: [&str; 4] = ["90", "bird", "12", "80"];
 
-/// The links, routes and CNI configuration files of a host at one time.
+/// The links, routes, rules and CNI configuration files of a host at one time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Network {
     links: BTreeSet<String>,
     routes: BTreeSet<String>,
     #[serde(rename = "cni")]
     cni_files: BTreeSet<String>,
+    /// As [`packet_rules::of`] names them.
+    #[serde(default)]
+    rules: BTreeSet<String>,
 }
 
 impl Network {
@@ -51,12 +55,17 @@ impl Network {
             links: entry_names(system, LINK_DIR),
             routes: routes.lines().map(|line| line.trim().to_owned()).collect(),
             cni_files: entry_names(system, CNI_DIR),
+            rules: packet_rules::of(system),
         }
     }
 
     /// Removes what is new since this one was read and certainly a CNI plugin's: links by their names, routes by their links, by
-    /// their protocol, or because they lead into the networks of pods and services.
-    pub fn restore(&self, system: &System, cidrs: &[IpNet], log: &mut dyn FnMut(&str)) {
+    /// their protocol, or because they lead into the networks of pods and services; rules by their names and addresses.
+    ///
+    /// # Errors
+    /// Fails if rules cannot be removed.
+    pub fn restore(&self, system: &System, cidrs: &[IpNet], log: &mut dyn FnMut(&str)) -> Result<()> {
+        packet_rules::remove(system, &self.rules, cidrs, log)?; // before the links, by whose addresses some are recognised
         let current = Network::of(system);
         for route in current.routes.difference(&self.routes).filter(|route| is_pod_route(route, cidrs)) {
             let words = ["ip", "route", "del"].into_iter().chain(route.split_whitespace().filter(|word| *word != "linkdown"));
@@ -70,6 +79,7 @@ impl Network {
         for file in current.cni_files.difference(&self.cni_files) {
             std::fs::remove_file(system.path(CNI_DIR).join(file)).ok();
         }
+        Ok(())
     }
 }
 
@@ -173,8 +183,8 @@ mod tests {
             std::os::unix::fs::symlink(format!("../{master}"), host.system.path(LINK_DIR).join(link).join("master")).unwrap();
         }
         let routes = "default via 10.0.0.9 dev bond0\n10.9.0.0/24 dev cni0 linkdown\n";
-        host.program("ip", &format!("[ \"$2\" = show ] && printf '{routes}' || echo \"$@\" >>$ROOT/done"));
-        baseline.restore(&host.system, &[], &mut |_| ());
+        host.program("ip", &format!("case \"$*\" in 'route show') printf '{routes}' ;; *addr*) ;; *) echo \"$@\" >>$ROOT/done ;; esac"));
+        baseline.restore(&host.system, &[], &mut |_| ()).unwrap();
         let mut done: Vec<String> = host.read("/done").lines().map(str::to_owned).collect();
         assert_eq!(done.remove(0), "route del 10.9.0.0/24 dev cni0");
         let mut expected: Vec<String> = of_plugins.iter().map(|link| format!("link delete {link}")).collect();

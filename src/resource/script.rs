@@ -26,7 +26,7 @@ pub struct Script {
     /// A script that exits with 0 if nothing has to be done.
     #[serde(default)]
     pub check: Option<PathBuf>,
-    /// A script that undoes it.
+    /// A script that undoes it. It also runs where the script itself was interrupted or failed, and again until it succeeds.
     #[serde(default)]
     pub undo: Option<PathBuf>,
     /// The environment variables of all three. May hold secrets.
@@ -74,6 +74,14 @@ impl Script {
     }
 }
 
+fn missing_undo(path: &Path) -> anyhow::Error {
+    let path = path.display();
+    Failure::failed(format!("{path}: not on the host: what the image installed cannot be undone without it"))
+        .hint("put the image's files on the host again: `sealift run`, then reset")
+        .hint(format!("if you have removed by hand what the image installed, put an empty file at {path}"))
+        .into()
+}
+
 impl Reconcile for Script {
     fn title(&self) -> String {
         format!("script {}", self.name)
@@ -101,10 +109,10 @@ impl Reconcile for Script {
 
     fn undo(&self, system: &System, _: &Snapshot, log: &mut dyn FnMut(&str)) -> Result<()> {
         if let Some(script) = &self.undo {
-            // without the files of the image the script never ran, or cannot run any more
-            if self.full_path(system, script).is_file() {
-                self.run(system, script, log)?;
+            if !self.full_path(system, script).is_file() {
+                return Err(missing_undo(&self.directory.join(script)));
             }
+            self.run(system, script, log)?;
         }
         system.write_text(self.stamp(), "")
     }

@@ -1,6 +1,6 @@
 //! Prepares the hosts: marks them as hosts of the cluster, tunes the operating system, fills `/etc/hosts`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::{DesiredHost, DesiredState, api_server, os_settings};
@@ -23,22 +23,45 @@ fn host_resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     resources
 }
 
-/// Names in `/etc/hosts`: aliases of the Clusterfile, the hosts themselves, the API server, the registry.
+/// Names in `/etc/hosts`: the hosts themselves, the API server, the registry, aliases of the Clusterfile.
 fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
-    let entry = |name: &str, address| HostsEntry { name: name.to_owned(), address };
-    let mut entries = Vec::new();
-    for alias in &desired.clusterfile.cluster.host_aliases {
-        entries.extend(alias.hostnames.iter().map(|name| entry(name, alias.ip)));
-    }
+    let mut names: Vec<(&str, IpAddr)> = Vec::new();
     if desired.is_kubernetes() {
-        entries.extend(desired.hosts.iter().map(|other| entry(&other.name, other.address())));
-        let api = if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() };
-        entries.push(entry(api_server::NAME, api));
+        names.extend(desired.hosts.iter().map(|other| (other.name.as_str(), other.address())));
+        names.push((api_server::NAME, if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() }));
     }
     let registries = desired.registry_hosts();
     if let (Some(first), Some(local)) = (registries.first(), &desired.clusterfile.cluster.registry.local) {
         let local_registry = registries.iter().find(|registry| registry.address() == host.address());
-        entries.push(entry(&local.domain, local_registry.unwrap_or(first).address()));
+        names.push((&local.domain, local_registry.unwrap_or(first).address()));
+    }
+    for alias in &desired.clusterfile.cluster.host_aliases {
+        names.extend(alias.hostnames.iter().map(|name| (name.as_str(), alias.ip)));
+    }
+    by_name(names)
+}
+
+/// One entry for each name, with all of its addresses. The first one is what most programs use.
+fn by_name(names: Vec<(&str, IpAddr)>) -> Vec<HostsEntry> {
+    let mut entries: Vec<HostsEntry> = Vec::new();
+    for (name, address) in names {
+        match entries.iter_mut().find(|entry| entry.name == name) {
+            None => entries.push(HostsEntry::new(name, address)),
+            Some(entry) if entry.address == address || entry.more.contains(&address) => {}
+            Some(entry) => entry.more.push(address),
+        }
     }
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_entry_with_all_its_addresses() {
+        let [one, two]: [IpAddr; 2] = ["10.0.0.1", "fd00::1"].map(|address| address.parse().unwrap());
+        let entries = by_name(vec![("h1", one), ("db", one), ("db", two), ("h1", one), ("db", two)]);
+        assert_eq!(entries, [HostsEntry::new("h1", one), HostsEntry { more: vec![two], ..HostsEntry::new("db", one) }]);
+    }
 }

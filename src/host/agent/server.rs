@@ -25,7 +25,7 @@ use crate::error::Failure;
 use crate::host::lease::Lease;
 use crate::host::{Claim, Fence, facts};
 use crate::image::Blob;
-use crate::paths::{HOME, LEASE, STORE};
+use crate::paths::{HOME, LEASE, STORE, UNDO_LEDGER};
 use crate::resource::{Ledger, Resource, State, System};
 use crate::store::Store;
 
@@ -333,11 +333,20 @@ fn reachable_blobs(system: &System) -> Result<Vec<Blob>> {
     if root.exists() { Store::open(&root)?.blobs() } else { Ok(Vec::new()) }
 }
 
-/// Removes sealift's own files, the lock that is held meanwhile last.
+/// Removes sealift's own files, the lock that is held meanwhile last. The undo ledger stays locked until it is removed.
+///
+/// # Errors
+/// Fails if there are changes that are not undone: without the ledger nothing could undo them.
 fn purge(system: &System, keep_store: bool) -> Result<()> {
     let home = system.path(HOME);
     if !home.exists() {
         return Ok(());
+    }
+    let ledger = if system.path(UNDO_LEDGER).exists() { Some(Ledger::open(system)?) } else { None };
+    if let Some(count) = ledger.as_ref().map(Ledger::pending).filter(|&count| count > 0) {
+        return Err(Failure::failed(format!("changes that are not undone: {count}; sealift's files on the host stay"))
+            .hint("undo them first: `sealift reset`")
+            .into());
     }
     for name in PURGED.into_iter().filter(|name| !(keep_store && system.path(STORE).ends_with(name))) {
         let path = Path::new(HOME).join(name);
@@ -393,5 +402,21 @@ mod tests {
             }
             assert_eq!(system.path(HOME).exists(), !expected.is_empty());
         }
+    }
+
+    #[test]
+    fn purge_keeps_the_ledger_of_changes_that_are_not_undone() {
+        let (root, system) = host(&["store/x"]);
+        let file = crate::resource::File {
+            permissions: crate::resource::FileMode::of_current_user(0o644),
+            ..crate::resource::File::new("/etc/x", "x", 0o644)
+        };
+        Ledger::open(&system).unwrap().apply(&Resource::File(file), &mut |_| ()).unwrap();
+        let error = purge(&system, false).unwrap_err().to_string();
+        assert!(error.contains("not undone: 1;") && system.path(UNDO_LEDGER).exists(), "{error}");
+        assert_eq!(remaining(&system, ""), ["store", "undo"]);
+        Ledger::open(&system).unwrap().undo(&mut |_| ()).unwrap();
+        purge(&system, false).unwrap();
+        assert!(!system.path(HOME).exists() && !root.path().join("etc").exists());
     }
 }
