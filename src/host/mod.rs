@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
 pub use claim::{Claim, Fence};
@@ -28,13 +29,23 @@ use crate::resource::{Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
 
-use agent::{Call, Client, ExitStatus, Request};
+use agent::{Call, Client, ExitStatus, Request, SILENCE_NOTICE};
 
 /// How often a connection that fails is tried.
 const RETRY: Policy = Policy { attempts: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
 
 /// The sshd of a jump host drops some of many new connections (sshd_config(5), MaxStartups).
 const RETRY_THROUGH_JUMP: Policy = Policy { attempts: 6, ..RETRY };
+
+/// Waits for a connection, and tells the user when it takes long.
+async fn noticed<T>(address: IpAddr, ctx: &Context, connecting: impl Future<Output = T>) -> T {
+    tokio::pin!(connecting);
+    if let Ok(connected) = timeout(SILENCE_NOTICE, &mut connecting).await {
+        return connected;
+    }
+    ctx.warn(format!("no answer from {address} for {} s, still connecting", SILENCE_NOTICE.as_secs()));
+    connecting.await
+}
 
 /// A connected host with its agent running. All calls share one SSH connection, and run in parallel.
 pub struct Host {
@@ -53,7 +64,8 @@ impl Host {
     pub async fn connect(target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<Host> {
         let what = format!("connect to {}", target.address);
         let policy = if target.jump.is_some() { RETRY_THROUGH_JUMP } else { RETRY };
-        let session = retry(policy, ctx, &what, |_| ssh::Session::connect(target)).await?;
+        let connecting = retry(policy, ctx, &what, |_| ssh::Session::connect(target));
+        let session = noticed(target.address, ctx, connecting).await?;
         let agent = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
         let (client, handshake) = agent.with_context(|| format!("host {}", target.address))?;
         Ok(Host { address: target.address, name: handshake.hostname, client, session, claim: handshake.claim })

@@ -21,7 +21,7 @@ use crate::host::Fence;
 /// How often a ping is sent.
 const HEARTBEAT: Duration = Duration::from_secs(4);
 /// A peer that sends nothing for this long is silent: the user is told.
-pub(super) const SILENCE_NOTICE: Duration = Duration::from_secs(10);
+pub const SILENCE_NOTICE: Duration = Duration::from_secs(10);
 /// A peer that sends nothing for this long counts as gone.
 pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for the first frame: over a slow line the end of the uploaded agent may still be on its way.

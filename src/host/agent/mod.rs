@@ -22,7 +22,7 @@ pub use exec::{Exec, Output};
 pub use stdio::serve_stdio;
 
 pub(super) use bootstrap::start;
-pub(super) use client::{Call, Client};
+pub(super) use client::{Call, Client, SILENCE_NOTICE};
 pub(super) use protocol::{ExitStatus, Request};
 pub(super) use send_blob::send;
 
