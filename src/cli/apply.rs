@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::CommandContext;
+use super::recorded::{ReportArgs, recorded};
 use super::session::SessionArgs;
 
 /// Make a cluster what its Clusterfile describes
@@ -25,6 +26,8 @@ pub struct Args {
     /// Take over the lease of another run on this cluster
     #[arg(long)]
     break_lease: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -32,5 +35,8 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let _ = args.yes;
     let session = args.session.with_cluster(args.cluster);
     let clusterfile = session.clusterfile(None, cmd)?;
-    super::run::bring_up_and_report(&session, clusterfile, args.break_lease, cmd).await
+    recorded("apply", &clusterfile, &args.report, cmd, async |cmd| {
+        super::run::bring_up_and_report(&session, clusterfile.clone(), args.break_lease, cmd).await
+    })
+    .await
 }

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
+use super::recorded::{ReportArgs, recorded};
 use crate::cluster::{Hosts, LeaseGuard};
 use crate::clusterfile::Clusterfile;
 use crate::error::Failure;
 use crate::events::Unit;
-use crate::host::{AgentBinaries, Fence, Host, combine};
+use crate::host::{AgentBinaries, Fence, Host, Target, combine};
 
 /// Take a cluster down and undo all changes on its hosts
 ///
@@ -31,6 +32,8 @@ pub struct Args {
     /// Take over the lease of another run on this cluster
     #[arg(long)]
     break_lease: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -39,9 +42,15 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let name = clusterfile.cluster.name.clone();
     let targets = args.cluster.access.targets(&clusterfile)?;
     confirm(args.yes, &name, targets.len())?;
-    let (connected, mut failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
+    recorded("reset", &clusterfile, &args.report, cmd, async |cmd| reset(&clusterfile, &targets, &args, cmd).await).await
+}
+
+/// Takes a cluster down, and prints how many changes were undone.
+async fn reset(clusterfile: &Clusterfile, targets: &[Target], args: &Args, cmd: &CommandContext) -> Result<()> {
+    let name = clusterfile.cluster.name.clone();
+    let (connected, mut failed) = Hosts::connect_reachable(targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
     cmd.ctx.check()?;
-    let results = take_down(&connected, &clusterfile, &args, cmd).await;
+    let results = take_down(&connected, clusterfile, args, cmd).await;
     connected.close().await;
     let results = results?;
     let mut undone = 0;
@@ -50,6 +59,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             Ok(count) => undone += count,
             Err(error) => failed.push((address, error)),
         }
+    }
+    if let Some(log) = &cmd.log {
+        log.changed(undone);
     }
     if failed.is_empty() {
         records()?.remove(&name)?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::json;
 
+use super::recorded::{ReportArgs, recorded};
 use super::session::{SessionArgs, bring_up};
 use super::{CommandContext, ImageArg, count};
 use crate::clusterfile::Clusterfile;
@@ -32,6 +33,8 @@ pub struct Args {
     /// Take over the lease of another run on this cluster
     #[arg(long)]
     break_lease: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -42,7 +45,10 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         let text = clusterfile.to_yaml()?;
         return cmd.console.answer(&json!({ "clusterfile": text }), || text.clone());
     }
-    bring_up_and_report(&args.session, clusterfile, args.break_lease, cmd).await
+    recorded("run", &clusterfile, &args.report, cmd, async |cmd| {
+        bring_up_and_report(&args.session, clusterfile.clone(), args.break_lease, cmd).await
+    })
+    .await
 }
 
 /// Brings up the cluster of a Clusterfile, and prints how many changes that took.
@@ -57,6 +63,9 @@ pub async fn bring_up_and_report(args: &SessionArgs, clusterfile: Clusterfile, b
     let (name, hosts) = (session.desired.name().to_owned(), session.desired.hosts.len());
     session.hosts.close().await;
     let (_, changed) = result?;
+    if let Some(log) = &cmd.log {
+        log.changed(changed);
+    }
     let seconds = began.elapsed().as_secs_f64();
     let answer = json!({ "cluster": name, "hosts": hosts, "changes": changed, "seconds": seconds });
     cmd.console.answer(&answer, || {

@@ -1,8 +1,11 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a session with all hosts.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 
 use super::cluster_args::{ClusterArgs, records};
+use super::recorded::{keep_revision, versions};
 use super::trust_args::PolicyArgs;
 use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::cluster::{ImageContent, LeaseOptions, Plan, Session};
@@ -88,10 +91,21 @@ pub async fn bring_up(session: &Session, store: &Store, break_lease: bool, cmd: 
     }
     crate::cluster::preflight::require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
-    records()?.save(&session.desired.clusterfile)?;
+    if let Some(log) = &cmd.log {
+        log.versions(versions(&session.desired)?);
+        log.plan(&plan);
+    }
     let lease = LeaseOptions { owner: owner(), force: break_lease };
-    let changed = session.apply(&plan, store, &lease, &cmd.ctx).await?;
-    Ok((plan, changed))
+    let begun = Cell::new(false);
+    let begin = || {
+        begun.set(true);
+        records()?.save(&session.desired.clusterfile)
+    };
+    let changed = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
+    if begun.get() && plan.changes() > 0 {
+        keep_revision(session, &plan, &changed, cmd).await;
+    }
+    Ok((plan, changed?))
 }
 
 /// Who holds the lease, for others who want to change the cluster meanwhile: `user@machine (process 1234)`.

@@ -23,7 +23,7 @@ pub struct DesiredState {
     pub image: ImageContent,
     /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<DesiredHost>,
-    /// The Clusterfile as masters store it: YAML, without secrets.
+    /// The Clusterfile as masters store it: YAML, its secrets sealed.
     pub stored_clusterfile: String,
     /// The certificates of the local registries, by host; empty if they serve plain HTTP.
     pub registry_certificates: BTreeMap<IpAddr, RegistryCertificate>,
@@ -64,7 +64,7 @@ impl DesiredState {
             let name = facts.hostname.to_lowercase();
             hosts.push(DesiredHost { spec: spec.clone(), name, machine: facts.machine.clone(), env: Env::new(), kubeadm: None });
         }
-        let stored_clusterfile = clusterfile.to_yaml()?;
+        let stored_clusterfile = clusterfile.to_kept_yaml()?;
         let mut desired = DesiredState { clusterfile, image, hosts, stored_clusterfile, registry_certificates: BTreeMap::new() };
         if desired.masters().next().is_none() {
             return Err(Failure::usage("the cluster has no master")

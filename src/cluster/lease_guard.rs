@@ -239,7 +239,8 @@ mod tests {
         }
         use Keeper::*;
         // what the host does at each renewal, the last one for ever; when the run ends at the earliest and the latest
-        let cases: [(&str, &[Keeper], Option<(u64, u64)>); 5] = [
+        type Case<'a> = (&'a str, &'a [Keeper], Option<(u64, u64)>);
+        let cases: [Case; 5] = [
             ("all are renewed", &[Answers], None),
             ("one is missed", &[Answers, Fails, Answers], None),
             ("many are missed, within the term", &[Fails, Fails, Fails, Fails, Fails, Answers], None),

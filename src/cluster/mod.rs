@@ -10,6 +10,7 @@
 
 mod api_server;
 mod desired_state;
+mod disk_requirements;
 mod etcd_member;
 mod executor;
 mod file_overrides;
@@ -23,7 +24,11 @@ mod observed_state;
 pub mod os_settings;
 mod plan;
 pub mod preflight;
+mod redactor;
 mod registry_certificate;
+pub mod report;
+pub mod revision;
+mod run_log;
 pub mod runtime;
 mod session;
 mod stage;
@@ -38,5 +43,8 @@ pub use lease_guard::LeaseGuard;
 pub use node_status::{NodeStatus, node_statuses};
 pub use observed_state::{ObservedState, gather_facts, observe};
 pub use plan::{Change, Plan, StagePlan, Step};
+pub use redactor::Redactor;
 pub use registry_certificate::RegistryCertificate;
+pub use revision::{Applied, Revision, RevisionDifference};
+pub use run_log::{Begun, Ended, Entry, Record, Run, RunLog, RunLogs, Step as RunStep, telling};
 pub use session::{LeaseOptions, Session};

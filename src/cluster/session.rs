@@ -5,18 +5,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ipnet::IpNet;
 
-use super::preflight::{self, DiskRequirement, Finding, HostInput, Input};
+use super::disk_requirements::{self, PresentContent};
+use super::preflight::{self, Finding, HostInput, Input};
 use super::runtime::{kubernetes, sealer};
 use super::{DesiredState, Hosts, ImageContent, LeaseGuard, ObservedState, Plan, execute, gather_facts, observe};
-use crate::clusterfile::Clusterfile;
+use crate::clusterfile::{Clusterfile, Networks};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{AgentBinaries, Target};
 use crate::image::RuntimeKind;
-use crate::paths::HOME;
 use crate::store::Store;
 
 /// A session with a cluster: its hosts are connected and checked, nothing is changed yet.
@@ -47,7 +46,8 @@ impl Session {
         clusterfile.require_runnable()?;
         let hosts = Hosts::connect(targets, agents, ctx).await?;
         let facts = ctx.or_cancelled(gather_facts(&hosts, &facts_request(&clusterfile, &image))).await?;
-        let findings = preflight::run_checks(&input(&clusterfile, &image, &facts)?, ignore);
+        let present = ctx.or_cancelled(disk_requirements::present_content(&hosts, &image, &facts, ctx)).await?;
+        let findings = preflight::run_checks(&input(&clusterfile, &image, &facts, &present)?, ignore);
         let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let desired = DesiredState::new(clusterfile, image, &facts)?;
         check_applications(&desired)?;
@@ -68,14 +68,23 @@ impl Session {
     ///
     /// # Errors
     /// `Verification` if there is drift although every step succeeded.
-    pub async fn apply(&self, plan: &Plan, store: &Store, lease: &LeaseOptions, ctx: &Context) -> Result<usize> {
+    pub async fn apply(
+        &self,
+        plan: &Plan,
+        store: &Store,
+        lease: &LeaseOptions,
+        begin: impl FnOnce() -> Result<()>,
+        ctx: &Context,
+    ) -> Result<usize> {
         if plan.changes() == 0 {
+            begin()?;
             return Ok(0);
         }
         let master = self.hosts.host(self.desired.first_master().address())?;
         let lease = LeaseGuard::acquire(master, &lease.owner, lease.force, ctx).await?;
         lease.fence(master, self.desired.name(), self.hosts.hosts()).await?;
         let work = async {
+            begin()?;
             let changed = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
             Ok(changed)
@@ -137,25 +146,19 @@ fn facts_request(clusterfile: &Clusterfile, image: &ImageContent) -> crate::host
     }
     ports.sort_unstable();
     ports.dedup();
-    preflight::facts_request(&ports, &disk_requirements(image, true))
+    preflight::facts_request(&ports, disk_requirements::directories(image))
 }
 
 fn registry_port(clusterfile: &Clusterfile) -> Option<u16> {
     clusterfile.cluster.registry.local.as_ref().map(|local| local.port)
 }
 
-/// The disk space that a run needs on a host: for blobs and the unpacked root file system, on registry hosts for the blobs of container
-/// images, and on every Kubernetes host for unpacking these. Compressed bytes count four times.
-fn disk_requirements(image: &ImageContent, registry: bool) -> Vec<DiskRequirement> {
-    let (rootfs, workloads) = image.parts.iter().map(super::ImagePart::bytes).max().unwrap_or_default();
-    let mut requirements = vec![DiskRequirement { path: HOME.to_owned(), bytes: rootfs * 4 + if registry { workloads } else { 0 } }];
-    if image.config().runtime == RuntimeKind::Kubernetes {
-        requirements.push(DiskRequirement { path: "/var/lib/containerd".to_owned(), bytes: workloads * 4 });
-    }
-    requirements
-}
-
-fn input(clusterfile: &Clusterfile, image: &ImageContent, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
+fn input(
+    clusterfile: &Clusterfile,
+    image: &ImageContent,
+    facts: &BTreeMap<IpAddr, (Facts, i64)>,
+    present: &BTreeMap<IpAddr, PresentContent>,
+) -> Result<Input> {
     let median_offset = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;
@@ -167,26 +170,34 @@ fn input(clusterfile: &Clusterfile, image: &ImageContent, facts: &BTreeMap<IpAdd
             address: host.address,
             master: host.is_master(),
             ports: preflight::required_ports(image.config().runtime, host.is_master(), registry),
-            disk_requirements: disk_requirements(image, host.is_master()),
+            disk_requirements: match image.part(&facts.machine) {
+                Ok(part) => {
+                    let has_registry = registry.is_some() && !part.workloads.is_empty();
+                    disk_requirements::of_host(part, image.config().runtime, has_registry, present.get(&host.address)?)
+                }
+                Err(_) => Vec::new(), // the check of architectures refuses the host
+            },
             clock_offset: Some(offset.saturating_sub(median_offset)),
             facts,
         })
     });
+    let networks = networks(clusterfile, image)?;
     Ok(Input {
         cluster: clusterfile.cluster.name.clone(),
         runtime: image.config().runtime,
         platforms: image.parts.iter().map(|part| part.platform.clone()).collect(),
-        networks: networks(clusterfile, image)?,
+        networks: networks.pods.into_iter().chain(networks.services.iter().copied()).collect(),
+        services: networks.services,
+        services_have_link: image.config().runtime == RuntimeKind::Kubernetes && kubernetes::uses_ipvs(clusterfile, &image.parts[0])?,
         hosts: hosts.collect(),
     })
 }
 
-fn networks(clusterfile: &Clusterfile, image: &ImageContent) -> Result<Vec<IpNet>> {
+fn networks(clusterfile: &Clusterfile, image: &ImageContent) -> Result<Networks> {
     if image.config().runtime != RuntimeKind::Kubernetes {
-        return Ok(Vec::new());
+        return Ok(Networks::default());
     }
-    let networks = kubernetes::networks(clusterfile, &image.parts[0])?;
-    Ok(networks.pods.into_iter().chain(networks.services).collect())
+    kubernetes::networks(clusterfile, &image.parts[0])
 }
 
 fn median(mut offsets: Vec<i64>) -> i64 {

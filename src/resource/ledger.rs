@@ -336,7 +336,7 @@ mod tests {
             drop(ledger);
             assert_eq!(Ledger::open(&host.system).unwrap().pending(), 2, "{torn}");
             host.write("/proc/sys/vm/x", "1\n");
-            host.write("/etc/sysctl.d/95-sealift.conf", "");
+            host.write("/etc/sysctl.d/99-zz-sealift.conf", "");
         }
         host.write(path, &format!("{}{whole}", whole.replace("vm.x", "vm.y")));
         let error = Ledger::open(&host.system).err().unwrap().to_string();

@@ -47,9 +47,17 @@ fn unit(port: u16, options: &str) -> String {
     format!(
         "# written by sealift\n\
         [Unit]\nDescription=container images of the cluster\nAfter=network-online.target\nWants=network-online.target\n\n\
-        [Service]\nExecStart={sealift} --store {store} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
+        [Service]\nExecStart={sealift} --store {store} registry serve --listen :{port}{options}\nRestart=always\nRestartSec=2\n\n\
         [Install]\nWantedBy=multi-user.target\n",
         sealift = paths::EXECUTABLE,
         store = paths::STORE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_registry_listens_on_all_addresses_of_both_families() {
+        assert!(super::unit(5000, " --name x").contains("registry serve --listen :5000 --name x\n"));
+    }
 }
