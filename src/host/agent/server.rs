@@ -36,7 +36,8 @@ const EVENT_QUEUE: usize = 64;
 /// How long the agent waits for its calls after the client is gone: longer than kubeadm takes, which is never cut off.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What sealift creates in its directory, and purge removes; everything else there is the user's (such as `dataRoot`).
-const PURGED: [&str; 12] = [
+const PURGED: [&str; 13] = [
+    ".removed",
     "bin",
     "clusters",
     "kubeadm",
@@ -348,6 +349,12 @@ fn purge(system: &System, keep_store: bool) -> Result<()> {
             .hint("undo them first: `sealift reset`")
             .into());
     }
+    if !keep_store {
+        // another command may be reading it: half a store is none, and an error
+        let removed = Path::new(HOME).join(PURGED[0]);
+        crate::resource::remove_all(system, &removed)?;
+        std::fs::rename(system.path(STORE), system.path(removed)).ok(); // it may be a mount point
+    }
     for name in PURGED.into_iter().filter(|name| !(keep_store && system.path(STORE).ends_with(name))) {
         let path = Path::new(HOME).join(name);
         // another command may be starting its agent in `bin`
@@ -391,7 +398,7 @@ mod tests {
     #[test]
     fn purge_removes_only_files_of_sealift() {
         for (files, keep_store, expected) in [
-            (&["bin/x", "undo/saved/x", "store/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
+            (&["bin/x", "undo/saved/x", "store/x", ".removed/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
             (&["bin/x", "store/x", "rootfs/x/y"], true, &["store"]),
             (&["clusters/x", "kubeadm/begun", "stamps/x", "lease.json"], false, &[]),
         ] {
