@@ -9,9 +9,9 @@
 //! was killed continues where it stopped, and a second run changes nothing.
 
 mod api_server;
+mod certificates;
 mod desired_state;
 mod disk_requirements;
-mod etcd_member;
 mod executor;
 mod file_overrides;
 mod hosts;
@@ -19,11 +19,12 @@ mod image_content;
 mod join_credentials;
 mod known_clusters;
 mod lease_guard;
-mod node_status;
+mod membership;
 mod observed_state;
 pub mod os_settings;
 mod plan;
 pub mod preflight;
+mod quorum;
 mod redactor;
 mod registry_certificate;
 pub mod report;
@@ -33,18 +34,19 @@ pub mod runtime;
 mod session;
 mod stage;
 
-pub use desired_state::{DesiredHost, DesiredState};
+pub use certificates::{Certificate, certificates};
+pub use desired_state::{DepartingHost, DesiredHost, DesiredState, Observed};
 pub use executor::execute;
 pub use hosts::Hosts;
 pub use image_content::{ImageContent, ImagePart};
 pub use join_credentials::JoinCredentials;
 pub use known_clusters::KnownClusters;
 pub use lease_guard::LeaseGuard;
-pub use node_status::{NodeStatus, node_statuses};
+pub use membership::{EtcdMember, Membership, Node, departed_hosts, observe as observe_members};
 pub use observed_state::{ObservedState, gather_facts, observe};
-pub use plan::{Change, Plan, StagePlan, Step};
+pub use plan::{Change, Plan, StagePlan, Step, Unreachable};
 pub use redactor::Redactor;
 pub use registry_certificate::RegistryCertificate;
 pub use revision::{Applied, Revision, RevisionDifference};
 pub use run_log::{Begun, Ended, Entry, Record, Run, RunLog, RunLogs, Step as RunStep, telling};
-pub use session::{LeaseOptions, Session};
+pub use session::{Inputs, LeaseOptions, Session, SessionOptions};

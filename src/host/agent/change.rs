@@ -43,7 +43,7 @@ impl Change<'_> {
     /// # Errors
     /// Refuses as [`Claim::admit`] does; of kind `Interrupted` if the call is cancelled while it waits.
     pub fn begin(&self, log: &mut dyn FnMut(&str)) -> Result<Admitted> {
-        let mut lock = self.lock(log)?;
+        let mut lock = lock(self.system, log)?;
         let before = Claim::read(self.system)?;
         let claim = Claim::admit(before.as_ref(), self.fence)?;
         lock.set_len(0).and_then(|()| lock.write_all(self.title.as_bytes())).context(CHANGE_LOCK)?;
@@ -53,26 +53,31 @@ impl Change<'_> {
         }
         Ok(admitted)
     }
+}
 
-    fn lock(&self, log: &mut dyn FnMut(&str)) -> Result<File> {
-        let path = self.system.path(CHANGE_LOCK);
-        let mut told = false;
-        host_lock::lock(&path, |waited| {
-            let other = || std::fs::read_to_string(&path).unwrap_or_default();
-            if self.system.stop().is_cancelled() {
-                return Err(interrupted(format!("stopped waiting for another sealift, which is at `{}`", other())).into());
-            }
-            if waited > TIMEOUT {
-                let message = format!("another sealift has been at `{}` on this host for {} minutes", other(), waited.as_secs() / 60);
-                return Err(Failure::failed(message).hint("see `ps -ef | grep sealift` on the host").into());
-            }
-            if waited > NOTICE && !told {
-                told = true;
-                log(&format!("waiting for another sealift on this host, which finishes `{}`", other()));
-            }
-            Ok(())
-        })
-    }
+/// Waits until no other agent changes the host.
+pub fn wait_until_idle(system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
+    if system.path(CHANGE_LOCK).exists() { lock(system, log).map(drop) } else { Ok(()) }
+}
+
+fn lock(system: &System, log: &mut dyn FnMut(&str)) -> Result<File> {
+    let path = system.path(CHANGE_LOCK);
+    let mut told = false;
+    host_lock::lock(&path, |waited| {
+        let other = || std::fs::read_to_string(&path).unwrap_or_default();
+        if system.stop().is_cancelled() {
+            return Err(interrupted(format!("stopped waiting for another sealift, which is at `{}`", other())).into());
+        }
+        if waited > TIMEOUT {
+            let message = format!("another sealift has been at `{}` on this host for {} minutes", other(), waited.as_secs() / 60);
+            return Err(Failure::failed(message).hint("see `ps -ef | grep sealift` on the host").into());
+        }
+        if waited > NOTICE && !told {
+            told = true;
+            log(&format!("waiting for another sealift on this host, which finishes `{}`", other()));
+        }
+        Ok(())
+    })
 }
 
 impl Admitted {

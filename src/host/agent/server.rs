@@ -223,6 +223,27 @@ impl Server {
                 let changed = apply(system, &resource, fence.as_ref(), line).with_context(|| resource.title())?;
                 Ok((changed, Vec::new()))
             }),
+            Request::ApplyAnyway(resource) => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let title = resource.title();
+                let mut apply = || {
+                    let _change = begin(system, &title, fence.as_ref(), line)?;
+                    Ledger::open(system)?.apply_anyway(&resource, line)
+                };
+                apply().with_context(|| title.clone())?;
+                Ok((true, Vec::new()))
+            }),
+            Request::Applied => self.spawn_blocking_call(id, Access::Read, move |system, line| {
+                if !system.path(UNDO_LEDGER).exists() {
+                    return Ok((Vec::new(), Vec::new()));
+                }
+                change::wait_until_idle(system, line)?;
+                Ok((Ledger::open(system)?.applied(), Vec::new()))
+            }),
+            Request::Revert(resource) => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let _change = Change { system, fence: fence.as_ref(), title: &resource }.begin(line)?;
+                Ledger::open(system)?.revert(&resource, line)?;
+                Ok((true, Vec::new()))
+            }),
             Request::Undo => self.spawn_blocking_call(id, Access::Change, move |system, line| {
                 let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin(line)?;
                 Ok((Ledger::open(system)?.undo(line)?, Vec::new()))
@@ -299,10 +320,16 @@ impl Server {
     }
 }
 
-fn apply(system: &System, resource: &Resource, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<bool> {
-    let change = Change { system, fence, title: &resource.title() }.begin(log)?;
+/// Begins a change that claims the host for the cluster of the run.
+fn begin(system: &System, title: &str, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<change::Admitted> {
+    let change = Change { system, fence, title }.begin(log)?;
     change::ensure_installed(system)?;
     change.claim(system)?;
+    Ok(change)
+}
+
+fn apply(system: &System, resource: &Resource, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<bool> {
+    let _change = begin(system, &resource.title(), fence, log)?;
     Ledger::open(system)?.apply(resource, log)
 }
 
