@@ -212,3 +212,56 @@ impl Reconcile for SystemdUnit {
         system.run(&["systemctl", "daemon-reload"], log)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::tests::FakeHost;
+
+    /// A unit whose process was started with what is on the host now.
+    fn started(host: &FakeHost, unit: &SystemdUnit) {
+        host.program("systemctl", "printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=enabled\\nMainPID=7\\n'");
+        let text = unit.drop_in_text(&host.system).unwrap().unwrap();
+        host.write(&unit.drop_in().display().to_string(), &text);
+        host.write("/proc/7/environ", &format!("A=b\0{INPUTS}={}\0", unit.digest(&host.system).unwrap()));
+    }
+
+    #[test]
+    fn a_unit_is_out_of_date_when_what_it_reads_changes_and_only_then() {
+        let host = FakeHost::new();
+        host.write("/etc/a.conf", "a");
+        let unit = SystemdUnit::running("a.service", ["/etc/a.conf", "/usr/bin/a", "/etc/absent"]);
+        let with = |program: &str| {
+            let contents = [(PathBuf::from("/usr/bin/a"), Digest::of(program.as_bytes()))].into();
+            SystemdUnit { contents, ..unit.clone() }
+        };
+        started(&host, &with("program"));
+        let present = |unit: &SystemdUnit| unit.check(&host.system).unwrap() == State::Present;
+        assert!(present(&with("program")), "with the program's file not even there yet");
+        host.write("/usr/bin/a", "whatever is installed before");
+        assert!(present(&with("program")));
+        assert!(!present(&with("next program")), "known before it is installed");
+        host.write("/etc/a.conf", "b");
+        assert!(!present(&with("program")));
+    }
+
+    #[test]
+    fn a_file_of_another_root_file_system_with_the_same_content_is_no_change() {
+        let host = FakeHost::new();
+        let unit = SystemdUnit::running("a.service", ["/usr/bin/a"]);
+        for tree in ["one", "two"] {
+            host.write(&format!("/var/lib/sealift/rootfs/{tree}/a"), "program");
+        }
+        host.write("/usr/bin/b", "");
+        let link = |tree: &str| {
+            backup::replace_symlink(&host.system.path("/usr/bin/a"), &host.system.path(format!("/var/lib/sealift/rootfs/{tree}/a")))
+                .unwrap()
+        };
+        link("one");
+        started(&host, &unit);
+        link("two");
+        assert_eq!(unit.check(&host.system).unwrap(), State::Present);
+        host.write("/var/lib/sealift/rootfs/two/a", "other program");
+        assert_ne!(unit.check(&host.system).unwrap(), State::Present);
+    }
+}
