@@ -656,7 +656,7 @@ fn what_an_older_tree_has_is_linked_and_what_was_changed_there_is_unpacked_again
     // nothing of the base was replaced in the second tree: its blob is not read
     fs::remove_file(fixture.store.blob_path(&Blob::try_from(&base.descriptor).unwrap().digest)).unwrap();
     log.clear();
-    let third = unpack_over(&fixture, "third", &[base.clone()], &[second], &mut log);
+    let third = unpack_over(&fixture, "third", std::slice::from_ref(&base), &[second], &mut log);
     assert!(log[0].starts_with("link layer 1 of 1"), "{log:?}");
     assert_eq!(listing(&fixture.path("third")), ["bin", "bin/big", "etc", "etc/conf", "etc/own"]);
     assert_eq!(fs::metadata(fixture.path("third").join("etc")).unwrap().mtime(), 7);
@@ -677,7 +677,7 @@ fn what_an_older_tree_has_is_linked_and_what_was_changed_there_is_unpacked_again
     for (number, change) in change.iter().enumerate() {
         change(&older.root);
         let big = inode(&older.root, "bin/big");
-        older = unpack_over(&fixture, &format!("changed-{number}"), &[base.clone()], &[older], &mut log);
+        older = unpack_over(&fixture, &format!("changed-{number}"), std::slice::from_ref(&base), &[older], &mut log);
         let conf = older.root.join("etc/conf");
         assert_eq!((fs::read(&conf).unwrap(), fs::metadata(&conf).unwrap().mode() & 0o777), (b"a".to_vec(), 0o644), "{number}");
         assert_eq!(inode(&older.root, "bin/big"), big, "{number}");
