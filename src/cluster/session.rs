@@ -157,6 +157,7 @@ impl Session {
         }
         let contact = self.hosts.host(self.desired.contact())?;
         let lease = LeaseGuard::acquire(contact, &lease.owner, lease.force, ctx).await?;
+        lease.fence(contact, self.desired.name(), self.hosts.hosts()).await?;
         let work = async {
             begin()?;
             let done = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
