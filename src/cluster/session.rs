@@ -222,6 +222,7 @@ impl Observation {
             sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
         }
         kubernetes::check_kube_version(&desired)?;
+        kubernetes::check_running_version(&desired)?;
         check_networks(&desired)?;
         Ok(desired)
     }
@@ -376,6 +377,7 @@ fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Inpu
     Ok(Input {
         cluster: clusterfile.cluster.name.clone(),
         runtime: image.config().runtime,
+        release: kubernetes::release(&image.parts[0]),
         platforms: image.parts.iter().map(|part| part.platform.clone()).collect(),
         networks: networks(clusterfile, image)?,
         hosts: hosts.collect(),

@@ -1,9 +1,9 @@
-//! Sets up containerd and its registry mirrors.
+//! Sets up containerd and its registry mirrors, and enables the kubelet, which starts once kubeadm has configured it.
 
 use std::net::SocketAddr;
 
 use super::{DesiredResource, Stage, on};
-use crate::cluster::runtime::sealer;
+use crate::cluster::runtime::{kubernetes, sealer};
 use crate::cluster::{DesiredHost, DesiredState};
 use crate::paths;
 use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
@@ -42,6 +42,7 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
             resources.push(Resource::RegistryMirror(RegistryMirror { config_path, ..mirror.clone() }));
         }
         resources.push(Resource::SystemdUnit(SystemdUnit::running("containerd.service", CONTAINERD_FILES)));
+        resources.push(kubernetes::enabled_kubelet());
         on(host, resources)
     };
     desired.hosts.iter().flat_map(host_resources).collect()
