@@ -117,6 +117,16 @@ impl Events for Silent {
     fn emit(&self, _: Event) {}
 }
 
+/// Passes all events to both.
+struct Both(Arc<dyn Events>, Arc<dyn Events>);
+
+impl Events for Both {
+    fn emit(&self, event: Event) {
+        self.1.emit(event.clone());
+        self.0.emit(event);
+    }
+}
+
 /// Passed to all long work: where to report progress, whether to stop, how much to do at once.
 #[derive(Clone)]
 pub struct Context {
@@ -138,6 +148,16 @@ impl Context {
     /// A context that reports to nobody; for tests and small work.
     pub fn silent() -> Self {
         Context::new(Arc::new(Silent), CancellationToken::new(), std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// The same, but reporting to `log` too.
+    pub fn logged_to(&self, log: Arc<dyn Events>) -> Self {
+        Context { events: Arc::new(Both(self.events.clone(), log)), ..self.clone() }
+    }
+
+    /// The same, but not stopped when the user interrupts: for what must be done in the end.
+    pub fn uninterrupted(&self) -> Self {
+        Context { cancel: CancellationToken::new(), ..self.clone() }
     }
 
     /// The same, but never doing more than `jobs` things at once.

@@ -140,6 +140,11 @@ fn a_host_without_disk_space_is_refused_by_the_preflight_checks() {
     let refused = etcd.sealift.fails(3, &etcd.run_args());
     assert_says(&refused, &["DiskSpace", "MiB free below /var/lib/sealift", "--ignore DiskSpace"]);
     assert_says(&etcd.sealift.run(&check).expect_code(3).stdout, &["DiskSpace", "fail"]);
+    // what a host has already needs no space again
+    etcd.hosts.run("h1", &format!("rm {full}"));
+    etcd.run();
+    etcd.hosts.run("h1", &format!("head -c 10G /dev/zero > {full} 2>/dev/null; truncate -s -4M {full}"));
+    assert_eq!(etcd.run(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::CommandContext;
+use super::recorded::{ReportArgs, recorded};
 use super::session::{RunArgs, SessionArgs};
 
 /// Make a cluster what its Clusterfile describes
@@ -22,11 +23,16 @@ pub struct Args {
     session: SessionArgs,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let session = args.session.with_cluster(args.cluster);
     let clusterfile = session.clusterfile(None, cmd)?;
-    super::run::bring_up_and_report(&session, clusterfile, &args.run, cmd).await
+    recorded("apply", &clusterfile, &args.report, cmd, async |cmd| {
+        super::run::bring_up_and_report(&session, clusterfile.clone(), &args.run, cmd).await
+    })
+    .await
 }

@@ -129,9 +129,15 @@ impl ClusterArgs {
         self.with_flags(clusterfile, image)
     }
 
+    /// The record of the cluster that `--name` means; `None` if this machine does not know it.
+    pub fn known_record(&self) -> Result<Option<Clusterfile>> {
+        self.name.as_ref().map_or(Ok(None), |name| records()?.find(name))
+    }
+
     fn with_flags(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
         let mut clusterfile = self.overrides(image)?.apply(clusterfile)?;
         self.access.resolve(&mut clusterfile)?;
+        records()?.unseal(&mut clusterfile)?;
         Ok(clusterfile)
     }
 
@@ -168,6 +174,11 @@ pub struct KnownArgs {
 }
 
 impl KnownArgs {
+    /// A cluster that this machine knows, by name.
+    pub fn named(name: &str, access: &AccessArgs) -> Self {
+        KnownArgs { cluster: Some(name.to_owned()), access: access.clone(), ..KnownArgs::default() }
+    }
+
     /// Whether a cluster is named.
     pub fn is_given(&self) -> bool {
         self.name().is_some() || self.file.is_some()
@@ -189,7 +200,8 @@ impl KnownArgs {
 
 /// The clusters that this machine knows.
 pub fn records() -> Result<KnownClusters> {
-    Ok(KnownClusters::new(&state_root()?))
+    let key_file = std::env::var_os("SEALIFT_SECRETS_KEY").filter(|file| !file.is_empty()).map(PathBuf::from);
+    Ok(KnownClusters::new(&state_root()?).with_key_file(key_file))
 }
 
 fn read(file: &Path, cmd: &CommandContext) -> Result<Clusterfile> {

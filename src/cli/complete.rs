@@ -22,6 +22,21 @@ pub fn clusters() -> ArgValueCompleter {
     })
 }
 
+/// Completes names of clusters that this machine knows or has logs of.
+pub fn clusters_with_logs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        starting_with(current, cluster_args::records().map(|records| records.names_with_logs()).unwrap_or_default())
+    })
+}
+
+/// Completes names of clusters that this machine knows, and of images in the store.
+pub fn clusters_and_images() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let clusters = cluster_args::records().map(|records| records.names()).unwrap_or_default();
+        starting_with(current, clusters.into_iter().chain(image_names()).collect())
+    })
+}
+
 /// Reads the store only if it exists: pressing Tab changes nothing.
 fn image_names() -> Vec<String> {
     let root = super::store_from_env().or_else(|| Some(state_root().ok()?.join("store")));

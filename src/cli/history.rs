@@ -4,19 +4,29 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
+use super::cluster_args::{AccessArgs, KnownArgs, records};
 use super::{CommandContext, ImageArg, Table, bytes};
+use crate::cluster::{Hosts, Revision, revision};
+use crate::clusterfile::HostSpec;
+use crate::host::AgentBinaries;
 use crate::store::InspectedImage;
 
-/// Show the build steps of an image, the newest first
+/// Show what was applied to a cluster, or how an image was built
+///
+/// The newest comes first. A cluster that this machine knows goes before an image of the same name; with its tag, `shop:latest`, the
+/// image is meant. The revisions of a cluster are read from its control plane nodes; where none answers, those that this machine has made.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sealift history shop:1.0\n  sealift history shop:1.0 --platform linux/arm64")]
+#[command(after_help = "Examples:\n  sealift history shop\n  sealift history shop:1.0\n  sealift history shop:1.0 --platform linux/arm64")]
 pub struct Args {
-    /// The image in the store: its name or digest
-    #[arg(add = super::complete::images())]
-    name: ImageArg,
+    /// The cluster, by name, or the image in the store: its name or digest
+    #[arg(value_name = "CLUSTER|IMAGE", add = super::complete::clusters_and_images())]
+    name: String,
     /// The platform, of an image for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
+    /// How the hosts are reached.
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// A build step.
@@ -34,10 +44,73 @@ struct Step {
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
+    if !records()?.names().contains(&args.name) {
+        return of_image(args.name.parse()?, args.platform, cmd).await;
+    }
+    if let Ok(image) = args.name.parse::<ImageArg>()
+        && let Ok(store) = cmd.store()
+        && let Ok(name) = image.in_store(&store)
+        && store.resolve(&name).is_ok_and(|found| found.is_some())
+    {
+        let familiar = name.familiar();
+        cmd.ctx.note(format!("`{}` is a cluster and an image: `sealift history {familiar}` shows the image", args.name));
+    }
+    let mut revisions = revisions_of(&args.name, &args.access, cmd).await?;
+    revisions.reverse();
+    cmd.console.answer(&revisions, || {
+        let table = Table::new(&["REVISION", "TIME", "COMMAND", "RESULT", "CHANGES", "IMAGE", "BY"], revisions.iter().map(row));
+        cmd.console.table(&table.optional(&["COMMAND", "BY"]))
+    })
+}
+
+fn row(revision: &Revision) -> Vec<String> {
+    let short = |digest: &str| digest.get(7..19).unwrap_or(digest).to_owned();
+    let images = revision.images.iter().map(|image| format!("{} ({})", image.name, short(&image.digest)));
+    vec![
+        revision.number.to_string(),
+        revision.time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        revision.command.clone(),
+        revision.result.clone(),
+        revision.changes.to_string(),
+        images.collect::<Vec<_>>().join(", "),
+        revision.by.clone(),
+    ]
+}
+
+/// The revisions of a known cluster, the newest last: from every control plane node that answers, else those made by this machine.
+pub async fn revisions_of(name: &str, access: &AccessArgs, cmd: &CommandContext) -> Result<Vec<Revision>> {
+    let mut clusterfile = KnownArgs::named(name, access).clusterfile(cmd)?;
+    clusterfile.cluster.hosts.retain(HostSpec::is_master);
+    let targets = access.targets(&clusterfile)?;
+    let (hosts, failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
+    cmd.ctx.check()?;
+    let read = hosts.on_each(|host| revision::read(host, name, &cmd.ctx)).await;
+    hosts.close().await;
+    let mut errors: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect();
+    let mut answered = false;
+    let mut revisions = records()?.revisions_of(name);
+    for (_, result) in read {
+        match result {
+            Ok(found) => {
+                answered = true;
+                revisions.extend(found);
+            }
+            Err(error) => errors.push(format!("{error:#}")),
+        }
+    }
+    if !answered {
+        cmd.ctx.warn(format!("no control plane node answers, these are the revisions that this machine has made: {}", errors.join("; ")));
+    }
+    revisions.sort_by_key(|revision| revision.number);
+    revisions.dedup_by_key(|revision| revision.number);
+    Ok(revisions)
+}
+
+async fn of_image(name: ImageArg, platform: Option<String>, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let part = spawn_blocking(move || {
         let _in_use = store.lock_shared()?;
-        store.inspect_platform(&args.name.in_store(&store)?, args.platform.as_deref())
+        store.inspect_platform(&name.in_store(&store)?, platform.as_deref())
     })
     .await??;
     let steps = steps(&part);

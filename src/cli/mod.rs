@@ -9,12 +9,14 @@ mod byte_size;
 mod chart;
 mod check;
 pub mod cluster_args;
+mod clusters;
 mod complete;
 mod completion;
 mod console;
 mod diff;
 pub mod engine_args;
 mod exec;
+mod forget;
 mod fsck;
 mod help;
 mod history;
@@ -30,6 +32,7 @@ mod lint;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod merge;
@@ -38,6 +41,7 @@ mod progress;
 mod prune;
 mod pull;
 mod push;
+mod recorded;
 mod registry;
 pub mod registry_args;
 mod reset;
@@ -67,6 +71,7 @@ use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::RunLog;
 use crate::error::Failure;
 use crate::events::Context;
 use crate::store::Store;
@@ -151,9 +156,11 @@ enum Command {
     Build(Box<build::Args>),
     Chart(chart::Args),
     Check(check::Args),
+    Clusters(clusters::Args),
     Completion(completion::Args),
     Diff(diff::Args),
     Exec(exec::Args),
+    Forget(forget::Args),
     Fsck(fsck::Args),
     History(history::Args),
     Images(images::Args),
@@ -168,6 +175,7 @@ enum Command {
     Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Logs(logs::Args),
     #[command(hide = true)]
     Man(man::Args),
     Manifest(manifest::Args),
@@ -202,9 +210,11 @@ impl Command {
             Command::Build(args) => build::run(*args, cmd).await,
             Command::Chart(args) => chart::run(args, cmd).await,
             Command::Check(args) => check::run(args, cmd).await,
+            Command::Clusters(args) => clusters::run(args, cmd),
             Command::Completion(args) => completion::run(args, cmd),
             Command::Diff(args) => diff::run(args, cmd).await,
             Command::Exec(args) => exec::run(args, cmd).await,
+            Command::Forget(args) => forget::run(args, cmd),
             Command::Fsck(args) => fsck::run(args, cmd).await,
             Command::History(args) => history::run(args, cmd).await,
             Command::Images(args) => images::run(args, cmd).await,
@@ -218,6 +228,7 @@ impl Command {
             Command::Load(args) => load::run(args, cmd).await,
             Command::Login(args) => login::run(args, cmd).await,
             Command::Logout(args) => logout::run(args, cmd).await,
+            Command::Logs(args) => logs::run(args, cmd).await,
             Command::Man(args) => man::run(args, cmd),
             Command::Manifest(args) => manifest::run(args, cmd).await,
             Command::Merge(args) => merge::run(args, cmd).await,
@@ -249,10 +260,18 @@ pub struct CommandContext {
     pub console: Arc<Console>,
     /// Passed to long work.
     pub ctx: Context,
+    /// The log of the run, where it is recorded.
+    pub log: Option<Arc<RunLog>>,
     store: Option<PathBuf>,
 }
 
 impl CommandContext {
+    /// The same, with all events written to a log too.
+    pub fn logged_to(&self, log: Arc<RunLog>) -> CommandContext {
+        let ctx = self.ctx.logged_to(log.clone());
+        CommandContext { console: self.console.clone(), ctx, log: Some(log), store: self.store.clone() }
+    }
+
     /// Opens the local store.
     pub fn store(&self) -> Result<Store> {
         Store::open(&self.store_root()?)
@@ -343,7 +362,7 @@ fn start(cli: Cli, secrets: &[String]) -> ExitCode {
         for option in secrets {
             ctx.warn(format!("`--{option}` is visible to all users of this machine in the process list; `--help` has safer options"));
         }
-        let cmd = CommandContext { console: console.clone(), ctx, store: cli.global.store };
+        let cmd = CommandContext { console: console.clone(), ctx, log: None, store: cli.global.store };
         let result = runtime.block_on(cli.command.run(&cmd));
         runtime.shutdown_background();
         result

@@ -30,12 +30,12 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
-    let clusterfile = args.session.clusterfile(args.image.as_ref(), cmd)?;
-    clusterfile.require_runnable()?;
     let store = cmd.store()?;
+    let clusterfile = args.session.clusterfile_with(args.image.as_ref(), &store, cmd).await?;
+    clusterfile.require_runnable()?;
     let _in_use = store.lock_shared()?;
-    let image = args.session.image(&clusterfile, &store, cmd).await?;
-    let session = args.session.open(clusterfile, image, cmd).await?;
+    let images = args.session.images(&clusterfile, &store, cmd).await?;
+    let session = args.session.open(clusterfile, images, cmd).await?;
     let plan = session.plan(&cmd.ctx).await;
     session.hosts.close().await;
     let plan = plan?;

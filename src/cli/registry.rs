@@ -29,7 +29,7 @@ enum Verb {
     after_help = "Examples:\n  sealift registry serve\n  sealift registry serve --listen :5000 --tls-cert tls.crt --tls-key tls.key\n  sealift registry serve --writable --htpasswd users"
 )]
 struct Serve {
-    /// The address to listen on
+    /// The address to listen on; `:PORT` for all addresses, IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     listen: String,
     /// Serve HTTPS with this certificate chain, in PEM
@@ -61,9 +61,8 @@ struct Serve {
 /// Runs it.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let Verb::Serve(args) = args.verb;
-    let listen = if args.listen.starts_with(':') { format!("0.0.0.0{}", args.listen) } else { args.listen };
     let settings = Settings {
-        listen,
+        listen: args.listen,
         tls: args.tls_cert.zip(args.tls_key),
         htpasswd: args.htpasswd,
         anonymous_pull: args.anonymous_pull,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
+use super::recorded::{ReportArgs, recorded};
 use super::run::bring_up_and_report;
 use super::session::{RunArgs, SessionArgs};
 use crate::cluster::{Hosts, LeaseGuard, departed_hosts};
@@ -43,6 +44,8 @@ pub struct Args {
     /// Take over the lease of another run on this cluster
     #[arg(long)]
     break_lease: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -52,21 +55,26 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         return one_host(host, clusterfile, &args, cmd).await;
     }
     let name = clusterfile.cluster.name.clone();
-    let mut targets = args.cluster.access.targets(&clusterfile)?;
+    let targets = args.cluster.access.targets(&clusterfile)?;
     confirm(args.yes, &name, targets.len())?;
+    recorded("reset", &clusterfile, &args.report, cmd, async |cmd| reset(&clusterfile, targets, &args, cmd).await).await
+}
+
+/// Takes a cluster down, and prints how many changes were undone.
+async fn reset(clusterfile: &Clusterfile, mut targets: Vec<Target>, args: &Args, cmd: &CommandContext) -> Result<()> {
+    let name = clusterfile.cluster.name.clone();
     let agents = AgentBinaries::current_exe()?;
     let (mut connected, mut failed) = Hosts::connect_reachable(&targets, &agents, &cmd.ctx).await;
     cmd.ctx.check()?;
-    let departed = departed_hosts(&connected, &clusterfile).await?;
+    let departed = departed_hosts(&connected, clusterfile).await?;
     if !departed.is_empty() {
-        let more: Vec<Target> =
-            departed.iter().map(|host| args.cluster.access.target_of(host, ssh(&clusterfile))).collect::<Result<_>>()?;
+        let more: Vec<Target> = departed.iter().map(|host| args.cluster.access.target_of(host, ssh(clusterfile))).collect::<Result<_>>()?;
         let (others, unreachable) = Hosts::connect_reachable(&more, &agents, &cmd.ctx).await;
         connected.extend(others);
         failed.extend(unreachable);
         targets.extend(more);
     }
-    let results = take_down(&connected, &clusterfile, &args, cmd).await;
+    let results = take_down(&connected, clusterfile, args, cmd).await;
     connected.close().await;
     let results = results?;
     let mut undone = 0;
@@ -75,6 +83,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             Ok(count) => undone += count,
             Err(error) => failed.push((address, error)),
         }
+    }
+    if let Some(log) = &cmd.log {
+        log.changed(undone);
     }
     if failed.is_empty() || args.forget {
         records()?.remove(&name)?;
@@ -113,7 +124,10 @@ async fn one_host(host: IpAddr, mut clusterfile: Clusterfile, args: &Args, cmd: 
         }
         let session = SessionArgs::new(args.cluster.access.clone(), args.forget);
         let run = RunArgs { yes: args.yes, break_lease: args.break_lease };
-        return bring_up_and_report(&session, clusterfile, &run, cmd).await;
+        return recorded("reset", &clusterfile, &args.report, cmd, async |cmd| {
+            bring_up_and_report(&session, clusterfile.clone(), &run, cmd).await
+        })
+        .await;
     }
     let name = clusterfile.cluster.name.clone();
     let target = args.cluster.access.target_of(&HostSpec::at(host, ssh(&clusterfile).clone()), ssh(&clusterfile))?;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::CommandContext;
+use super::recorded::{ReportArgs, recorded};
 use super::session::{RunArgs, SessionArgs};
 use crate::error::Failure;
 
@@ -22,6 +23,8 @@ pub struct Args {
     session: SessionArgs,
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -34,5 +37,8 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             .into());
     }
     let clusterfile = session.clusterfile(None, cmd)?.scaled(masters.as_deref(), nodes.as_deref())?;
-    super::run::bring_up_and_report(&session, clusterfile, &args.run, cmd).await
+    recorded("scale", &clusterfile, &args.report, cmd, async |cmd| {
+        super::run::bring_up_and_report(&session, clusterfile.clone(), &args.run, cmd).await
+    })
+    .await
 }

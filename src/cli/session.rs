@@ -1,8 +1,11 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a session with all hosts.
 
+use std::cell::Cell;
+
 use anyhow::Result;
 
 use super::cluster_args::{AccessArgs, ClusterArgs, records};
+use super::recorded::{keep_revision, versions};
 use super::trust_args::PolicyArgs;
 use super::{CommandContext, ImageArg, RegistryArgs, count};
 use crate::cluster::preflight::{Severity, require_passed};
@@ -10,7 +13,7 @@ use crate::cluster::{ImageContent, Inputs, LeaseOptions, Plan, Session, SessionO
 use crate::clusterfile::{Clusterfile, HostSpec};
 use crate::error::{Failure, Kind};
 use crate::host::AgentBinaries;
-use crate::image::Reference;
+use crate::image::{ClusterKind, Reference};
 use crate::store::Store;
 use crate::trust::{PullOptions, pull_verified};
 
@@ -61,14 +64,42 @@ impl SessionArgs {
         }
     }
 
-    /// The image from the store, pulled first if it is not there.
-    pub async fn image(&self, clusterfile: &Clusterfile, store: &Store, cmd: &CommandContext) -> Result<ImageContent> {
-        let text = match clusterfile.cluster.images.as_slice() {
-            [image] => image,
-            [] => return Err(Failure::usage("no image").hint("name one: `sealift run IMAGE`, or `image:` in the Clusterfile").into()),
-            _ => return Err(Failure::usage("running several images is not supported yet").hint("build one image FROM the other").into()),
+    /// As [`Self::clusterfile`]. An application image named for a cluster that this machine knows is added to the images of that cluster,
+    /// or replaces its earlier version.
+    pub async fn clusterfile_with(&self, image: Option<&ImageArg>, store: &Store, cmd: &CommandContext) -> Result<Clusterfile> {
+        let Some(arg) = image.filter(|_| !self.cluster.names_hosts()) else { return self.clusterfile(image, cmd) };
+        let Some(known) = self.cluster.known_record()? else { return self.clusterfile(image, cmd) };
+        let name = arg.in_store(store)?;
+        let same = |text: &String| {
+            text.parse::<Reference>().is_ok_and(|other| (other.registry(), other.repository()) == (name.registry(), name.repository()))
         };
-        let name: Reference = text.parse()?;
+        let replaces_first = known.cluster.images.first().is_none_or(same);
+        if replaces_first || self.image(name.clone(), store, cmd).await?.config().kind != ClusterKind::AppInstaller {
+            return self.clusterfile(image, cmd);
+        }
+        let mut clusterfile = self.cluster.known(None)?;
+        let images = &mut clusterfile.cluster.images;
+        match images.iter_mut().find(|text| same(text)) {
+            Some(earlier) => *earlier = name.familiar(),
+            None => images.push(name.familiar()),
+        }
+        Ok(clusterfile)
+    }
+
+    /// The images from the store, pulled first if they are not there: the first brings the cluster, the others more applications.
+    pub async fn images(&self, clusterfile: &Clusterfile, store: &Store, cmd: &CommandContext) -> Result<Vec<ImageContent>> {
+        if clusterfile.cluster.images.is_empty() {
+            return Err(Failure::usage("no image").hint("name one: `sealift run IMAGE`, or `image:` in the Clusterfile").into());
+        }
+        let mut images = Vec::new();
+        for text in &clusterfile.cluster.images {
+            images.push(self.image(text.parse()?, store, cmd).await?);
+        }
+        Ok(images)
+    }
+
+    /// One image from the store, pulled first if it is not there.
+    pub async fn image(&self, name: Reference, store: &Store, cmd: &CommandContext) -> Result<ImageContent> {
         match store.resolve(&name)? {
             Some(image) => self.policy.check(store, &name, &image, cmd).await?,
             None => self.pull(&name, store, cmd).await.map_err(|error| not_pulled(error, &name))?,
@@ -84,7 +115,7 @@ impl SessionArgs {
     }
 
     /// Connects to all hosts and runs the preflight checks.
-    pub async fn open(&self, clusterfile: Clusterfile, image: ImageContent, cmd: &CommandContext) -> Result<Session> {
+    pub async fn open(&self, clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
         let known = records()?.find(&clusterfile.cluster.name)?;
         let ssh = clusterfile.cluster.hosts.first().map_or_else(|| clusterfile.cluster.ssh.clone(), |host| host.ssh.clone());
         let target = |host: &HostSpec| self.cluster.access.target_of(host, &ssh);
@@ -95,7 +126,7 @@ impl SessionArgs {
             drain_timeout: self.drain_timeout,
             ..SessionOptions::default()
         };
-        let inputs = Inputs { clusterfile, image, known, options };
+        let inputs = Inputs { clusterfile, images, known, options };
         Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await
     }
 }
@@ -116,10 +147,21 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
     require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
     confirm_removals(session, run.yes)?;
+    if let Some(log) = &cmd.log {
+        log.versions(versions(&session.desired)?);
+        log.plan(&plan);
+    }
     let lease = LeaseOptions { owner: owner(), force: run.break_lease };
-    let record = || records()?.save(&session.desired.clusterfile);
-    let done = session.apply(&plan, store, &lease, record, &cmd.ctx).await?;
-    Ok((plan, done))
+    let begun = Cell::new(false);
+    let begin = || {
+        begun.set(true);
+        records()?.save(&session.desired.clusterfile)
+    };
+    let done = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
+    if begun.get() && plan.changes() > 0 {
+        keep_revision(session, &plan, &done, cmd).await;
+    }
+    Ok((plan, done?))
 }
 
 /// What `run`, `apply` and `scale` have in common besides a session.

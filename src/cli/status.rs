@@ -153,8 +153,8 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
 /// Connects to the hosts and finds the members; plans too, if the image is in the local store.
 async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Found> {
     let mut problems = Vec::new();
-    if let Some(image) = local_image(clusterfile, cmd).await {
-        match session(clusterfile, image, args, cmd).await {
+    if let Some(images) = local_images(clusterfile, cmd).await {
+        match session(clusterfile, images, args, cmd).await {
             Ok((session, plan)) => {
                 return Ok(Found {
                     hosts: session.hosts,
@@ -187,18 +187,18 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
     Ok(Found { hosts, unreachable, membership, plan: None, problems })
 }
 
-async fn local_image(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<ImageContent> {
-    let name: Reference = clusterfile.cluster.images.first()?.parse().ok()?;
-    let store = cmd.store().ok()?;
-    store.resolve(&name).ok()??;
+async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<Vec<ImageContent>> {
+    let names: Vec<Reference> = clusterfile.cluster.images.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    let store = cmd.store().ok().filter(|_| !names.is_empty())?;
     let ctx = cmd.ctx.clone();
-    tokio::task::spawn_blocking(move || ImageContent::open(&store, &name, &ctx)).await.ok()?.ok()
+    let open = move || names.iter().map(|name| ImageContent::open(&store, name, &ctx).ok()).collect();
+    tokio::task::spawn_blocking(open).await.ok()?
 }
 
-async fn session(clusterfile: &Clusterfile, image: ImageContent, args: &Args, cmd: &CommandContext) -> Result<(Session, Plan)> {
+async fn session(clusterfile: &Clusterfile, images: Vec<ImageContent>, args: &Args, cmd: &CommandContext) -> Result<(Session, Plan)> {
     let target = |host: &HostSpec| args.cluster.access.target_of(host, &host.ssh);
     let options = SessionOptions { api_timeout: Duration::ZERO, ..SessionOptions::default() };
-    let inputs = Inputs { clusterfile: clusterfile.clone(), image, known: None, options };
+    let inputs = Inputs { clusterfile: clusterfile.clone(), images, known: None, options };
     let session = Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await?;
     match session.plan(&cmd.ctx).await {
         Ok(plan) => Ok((session, plan)),

@@ -8,17 +8,17 @@ use crate::diagnostic::did_you_mean;
 /// What other tools call things, and what that is here.
 const OTHER_WORDS: [(&[&str], &str); 27] = [
     (&["upgrade", "update"], "upgrading a cluster in place is not there yet; `sealift plan` shows what `apply` would change"),
-    (&["join", "scale", "add", "delete-node", "drain"], "change the hosts in the Clusterfile, then `sealift apply -f Clusterfile`"),
-    (&["ls", "list", "image"], "`sealift images` lists images, `sealift status` shows a cluster"),
     (
-        &["ps", "get", "top", "nodes", "clusters"],
-        "`sealift status` shows a cluster and its hosts; for more use kubectl with `sealift kubeconfig`",
+        &["join", "add", "delete-node", "drain"],
+        "`sealift scale --nodes ADDRESSES`, or change the hosts in the Clusterfile and `sealift apply -f Clusterfile`",
     ),
+    (&["ls", "list", "image"], "`sealift images` lists images, `sealift status` shows a cluster"),
+    (&["ps", "get", "top", "nodes"], "`sealift status` shows a cluster and its hosts; for more use kubectl with `sealift kubeconfig`"),
     (&["describe", "show"], "`sealift inspect IMAGE` shows an image, `sealift status` a cluster"),
     (&["up", "create", "install", "start", "deploy", "bootstrap"], "`sealift run -f Clusterfile` brings up a cluster"),
     (&["down", "delete", "destroy", "uninstall", "stop", "teardown"], "`sealift reset` takes a cluster down"),
     (&["rm", "remove", "untag"], "`sealift rmi NAME` removes an image's name, `sealift reset` takes a cluster down"),
-    (&["logs", "log", "events"], "sealift keeps no logs; `sealift exec -- journalctl -u kubelet` reads those of the hosts"),
+    (&["log", "events"], "`sealift logs` shows the logs of runs; `sealift exec -- journalctl -u kubelet` reads those of the hosts"),
     (&["export"], "`sealift save -o FILE NAME` writes an archive, `sealift unpack NAME DIR` the files of an image"),
     (&["import"], "`sealift load -i FILE` reads an archive"),
     (&["cp", "copy"], "`sealift pull` and `sealift push` copy images through registries, `save` and `load` through archives"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -12,19 +13,22 @@ use crate::app::Applications;
 use crate::clusterfile::{Clusterfile, Env, HostSpec, merged};
 use crate::error::{Failure, Kind};
 use crate::host::facts::Facts;
-use crate::image::{ClusterConfig, RuntimeKind};
-use crate::resource::Content;
+use crate::image::{ClusterConfig, ClusterKind, RuntimeKind};
+use crate::paths;
+use crate::resource::{Content, Resource, Rootfs};
 
 /// The desired state of a cluster. Stages read it and nothing else.
 #[derive(Debug, Clone)]
 pub struct DesiredState {
     /// The Clusterfile, checked and defaulted.
     pub clusterfile: Clusterfile,
-    /// The image, with the files that the Clusterfile overrides and its templates rendered.
+    /// The image that brings the cluster, with the files that the Clusterfile overrides and its templates rendered.
     pub image: ImageContent,
+    /// The images with more applications, with their templates rendered.
+    pub app_images: Vec<ImageContent>,
     /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<DesiredHost>,
-    /// The Clusterfile as masters store it: YAML, without secrets.
+    /// The Clusterfile as masters store it: YAML, its secrets sealed.
     pub stored_clusterfile: String,
     /// The certificates of the local registries, by host; empty if they serve plain HTTP.
     pub registry_certificates: BTreeMap<IpAddr, RegistryCertificate>,
@@ -143,11 +147,32 @@ fn leader(hosts: &[DesiredHost], membership: Option<&Membership>) -> Result<IpAd
         })
 }
 
+/// Refuses images after the first that bring a cluster of their own, and applications with one name.
+fn check_app_images(first: &ImageContent, others: &[ImageContent]) -> Result<()> {
+    let mut seen: BTreeMap<&str, &ImageContent> = first.config().apps.iter().map(|app| (app.name.as_str(), first)).collect();
+    for image in others {
+        let name = image.name.familiar();
+        if image.config().kind == ClusterKind::KubeInstaller {
+            return Err(Failure::usage(format!("{name} is a cluster image: of several images only the first brings the cluster"))
+                .hint("name the cluster image first, and after it application images (`sealift build --type app-installer`)")
+                .into());
+        }
+        for app in &image.config().apps {
+            if let Some(other) = seen.insert(&app.name, image) {
+                return Err(Failure::usage(format!("{name} and {} have an application `{}` each", other.name.familiar(), app.name))
+                    .hint("give one of them another name with `APP` in its Kubefile")
+                    .into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The Clusterfile that hosts store: without secrets, and with the hosts that left it but could not be removed yet.
 fn stored(clusterfile: &Clusterfile, departing: &[DepartingHost]) -> Result<String> {
     let mut stored = clusterfile.clone();
     stored.cluster.hosts.extend(departing.iter().filter(|host| !host.is_removed()).map(|host| host.spec.clone()));
-    stored.to_yaml()
+    stored.to_kept_yaml()
 }
 
 impl DesiredState {
@@ -156,8 +181,12 @@ impl DesiredState {
     /// # Errors
     /// `Usage` if the image is not built for the platform of a host, no host is a master, or an override or a template does not fit the
     /// image; `Preflight` if etcd would lose its quorum.
-    pub fn new(clusterfile: Clusterfile, image: ImageContent, observed: Observed) -> Result<DesiredState> {
+    pub fn new(clusterfile: Clusterfile, images: Vec<ImageContent>, observed: Observed) -> Result<DesiredState> {
         let Observed { facts, membership, departing, drain_timeout } = observed;
+        let mut images = images.into_iter();
+        let image = images.next().ok_or_else(|| Failure::usage("no image"))?;
+        let app_images: Vec<ImageContent> = images.collect();
+        check_app_images(&image, &app_images)?;
         let kubernetes = image.config().runtime == RuntimeKind::Kubernetes;
         let mut hosts = Vec::new();
         for spec in &clusterfile.cluster.hosts {
@@ -169,12 +198,14 @@ impl DesiredState {
         }
         let leader = leader(&hosts, membership.as_ref())?;
         let machine = hosts.iter().find(|host| host.address() == leader).map(|host| host.machine.clone()).unwrap_or_default();
+        app_images.iter().try_for_each(|image| image.part(&machine).map(drop))?;
         hosts.iter_mut().filter(|host| host.machine.is_empty()).for_each(|host| host.machine.clone_from(&machine));
         let stored_clusterfile = stored(&clusterfile, &departing)?;
         let registry_certificates = BTreeMap::new();
         let mut desired = DesiredState {
             clusterfile,
             image,
+            app_images,
             hosts,
             stored_clusterfile,
             registry_certificates,
@@ -188,6 +219,10 @@ impl DesiredState {
         for part in &mut desired.image.parts {
             file_overrides::apply(&desired.clusterfile, part)?;
             file_overrides::render(part, &env)?;
+        }
+        let envs: Vec<Env> = desired.app_images.iter().map(|image| merged(&image.config().env, &env)).collect();
+        for (image, env) in desired.app_images.iter_mut().zip(envs) {
+            image.parts.iter_mut().try_for_each(|part| file_overrides::render(part, &env))?;
         }
         let envs: Vec<Env> = desired.hosts.iter().map(|host| desired.host_env(host)).collect();
         desired.hosts.iter_mut().zip(envs).for_each(|(host, env)| host.env = env);
@@ -289,22 +324,68 @@ impl DesiredState {
         self.image.part(&host.machine).expect("`new` refuses hosts that the image is not built for")
     }
 
-    /// The applications, with the environment and files of the first master, which launches them.
+    /// The applications of the image that brings the cluster, with the environment and files of the leader, which launches them.
     pub fn applications(&self) -> Applications<'_> {
-        let master = self.leader();
-        let part = self.part(master);
+        let leader = self.leader();
+        let part = self.part(leader);
         let overrides = &self.clusterfile.application;
-        Applications { config: self.config(), overrides, files: &part.files, env: &master.env, rootfs: part.rootfs.digest }
+        let directory = Path::new(paths::ROOTFS_CURRENT);
+        Applications {
+            config: self.config(),
+            overrides,
+            files: &part.files,
+            env: &leader.env,
+            rootfs: part.rootfs.digest,
+            directory,
+            image: None,
+        }
+    }
+
+    /// The resources that launch the applications of the other images, in the order of the images.
+    pub fn launch_app_images(&self) -> Vec<Resource> {
+        self.app_images.iter().flat_map(|image| self.of_app_image(image, |applications| applications.launch())).collect()
+    }
+
+    /// An error for each application that no image has, or whose kind is not supported yet.
+    pub fn unsupported_applications(&self) -> Vec<String> {
+        let configs: Vec<&ClusterConfig> = self.app_images.iter().map(ImageContent::config).chain([self.config()]).collect();
+        let mut errors = self.applications().unsupported(&configs);
+        for image in &self.app_images {
+            errors.extend(self.of_app_image(image, |applications| applications.unsupported(&configs)));
+        }
+        errors.dedup();
+        errors
+    }
+
+    fn of_app_image<T>(&self, image: &ImageContent, with: impl FnOnce(Applications<'_>) -> T) -> T {
+        let leader = self.leader();
+        let part = image.part(&leader.machine).expect("`new` refuses app images that are not built for the leader");
+        let rootfs = Rootfs { manifest: part.rootfs, current: false }.path();
+        let env = merged(&image.config().env, &leader.env);
+        let name = image.name.familiar();
+        with(Applications {
+            config: image.config(),
+            overrides: &self.clusterfile.application,
+            files: &part.files,
+            env: &env,
+            rootfs: part.rootfs.digest,
+            directory: &rootfs,
+            image: Some(&name),
+        })
     }
 
     /// The hosts that run the local registry: none if the registry is external, or if the image contains no container images.
     pub fn registry_hosts(&self) -> Vec<&DesiredHost> {
         match &self.clusterfile.cluster.registry.local {
-            Some(_) if self.part(self.leader()).workloads.is_empty() => Vec::new(),
+            Some(_) if self.part(self.leader()).workloads.is_empty() && !self.app_images_have_workloads() => Vec::new(),
             Some(local) if local.ha => self.masters().collect(),
             Some(_) => vec![self.leader()],
             None => Vec::new(),
         }
+    }
+
+    fn app_images_have_workloads(&self) -> bool {
+        self.app_images.iter().flat_map(|image| &image.parts).any(|part| !part.workloads.is_empty())
     }
 
     /// The certificate of each local registry: the one that its host has already, or a new one.

@@ -204,12 +204,6 @@ impl ImagePart {
     pub fn has(&self, path: &str) -> bool {
         self.files.contains_key(Path::new(path))
     }
-
-    /// The sizes of its rootfs blobs and of its workload blobs, in bytes, compressed as they are.
-    pub fn bytes(&self) -> (u64, u64) {
-        let sum = |blobs: &[Blob]| blobs.iter().map(|blob| blob.size).sum();
-        (sum(&self.rootfs_blobs), sum(&self.workload_blobs))
-    }
 }
 
 /// The blobs that the registry serves, and the names of the container images.

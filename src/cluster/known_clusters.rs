@@ -1,34 +1,103 @@
-//! The clusters that the operator's machine has brought up: their Clusterfiles, without secrets.
+//! The clusters that the operator's machine has brought up: their Clusterfiles, with secrets sealed.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::{Revision, RunLogs};
 use crate::atomic_file;
-use crate::clusterfile::{self, Clusterfile};
+use crate::clusterfile::{self, Clusterfile, SecretsKey};
 use crate::error::Failure;
 
-/// The clusters that this machine has brought up: `<state root>/clusters/<name>/Clusterfile`.
+/// The clusters that this machine has brought up: `<state root>/clusters/<name>/Clusterfile`, and what was done to each.
 #[derive(Debug, Clone)]
 pub struct KnownClusters {
     root: PathBuf,
+    key_file: PathBuf,
 }
 
 impl KnownClusters {
-    /// The clusters recorded below `state_root`, sealift's directory on this machine.
+    /// The clusters recorded below `state_root`, sealift's directory on this machine. Secrets are sealed with the key in
+    /// `secrets.key` there.
     pub fn new(state_root: &Path) -> Self {
-        KnownClusters { root: state_root.join("clusters") }
+        KnownClusters { root: state_root.join("clusters"), key_file: state_root.join("secrets.key") }
     }
 
-    /// Records a cluster. Call it before its hosts are changed, so that `reset` works after a run that was killed.
+    /// The same, with the key for secrets in another file.
+    pub fn with_key_file(self, key_file: Option<PathBuf>) -> Self {
+        KnownClusters { key_file: key_file.unwrap_or(self.key_file), ..self }
+    }
+
+    /// Records a cluster. Call it while holding the lease, before its hosts are changed: `reset` then works after a run that was
+    /// killed, and a run that is refused leaves the record as it was.
     pub fn save(&self, clusterfile: &Clusterfile) -> Result<()> {
-        atomic_file::write(&self.file(&clusterfile.cluster.name), clusterfile.to_yaml()?.as_bytes(), 0o600)
+        let mut kept = clusterfile.clone();
+        self.unseal(&mut kept)?;
+        atomic_file::write(&self.file(&kept.cluster.name), kept.to_kept_yaml()?.as_bytes(), 0o600)
     }
 
-    /// Removes the record of a cluster. Returns whether there was one.
+    /// Gives a Clusterfile the key of this machine, and opens what is sealed with it. The first one with secrets makes the key.
+    ///
+    /// # Errors
+    /// Fails if the file of the key holds none, or cannot be written.
+    pub fn unseal(&self, clusterfile: &mut Clusterfile) -> Result<()> {
+        if clusterfile.secrets_key.is_none()
+            && clusterfile.has_secrets()
+            && let Some(key) = self.key(clusterfile.sealed_places().is_empty())?
+        {
+            clusterfile.unseal(key);
+        }
+        Ok(())
+    }
+
+    /// The key for secrets. Where there is none, a new one is made only if `create`.
+    fn key(&self, create: bool) -> Result<Option<SecretsKey>> {
+        let file = self.key_file.display();
+        match std::fs::read_to_string(&self.key_file) {
+            Ok(text) => Ok(Some(SecretsKey::parse(&text).with_context(|| {
+                Failure::usage(format!("{file}: not a key for secrets"))
+                    .hint("restore it, or remove it: a new one is made, and secrets must be given again")
+            })?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && create => self.create_key().map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("key for secrets {file}")),
+        }
+    }
+
+    /// Makes a key; that of another process that was faster counts.
+    fn create_key(&self) -> Result<SecretsKey> {
+        let key = SecretsKey::generate();
+        let draft = self.key_file.with_extension(format!("new-{}", std::process::id()));
+        atomic_file::write(&draft, key.to_text().as_bytes(), 0o600)?;
+        let linked = std::fs::hard_link(&draft, &self.key_file);
+        fs_err::remove_file(&draft)?;
+        match linked {
+            Ok(()) => Ok(key),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.key(false)?.with_context(|| format!("key for secrets {}", self.key_file.display()))
+            }
+            Err(error) => Err(error).with_context(|| format!("key for secrets {}", self.key_file.display())),
+        }
+    }
+
+    /// Removes the record of a cluster, but not the logs of its runs. Returns whether there was one.
     pub fn remove(&self, name: &str) -> Result<bool> {
+        let was_known = self.file(name).is_file();
+        if was_known {
+            fs_err::remove_file(self.file(name))?;
+        }
+        if self.revisions(name).is_dir() {
+            fs_err::remove_dir_all(self.revisions(name))?;
+        }
+        // only if nothing else is in it
+        std::fs::remove_dir(self.root.join(name)).ok();
+        Ok(was_known)
+    }
+
+    /// Removes all that is kept of a cluster, the logs of its runs too. Returns whether there was anything.
+    pub fn forget(&self, name: &str) -> Result<bool> {
         let directory = self.root.join(name);
-        if !directory.is_dir() {
+        if !is_name(name) || !directory.is_dir() {
             return Ok(false);
         }
         fs_err::remove_dir_all(directory)?;
@@ -37,9 +106,21 @@ impl KnownClusters {
 
     /// The names of all clusters, sorted.
     pub fn names(&self) -> Vec<String> {
+        let mut names = self.directories();
+        names.retain(|name| self.file(name).is_file());
+        names
+    }
+
+    /// The names of all clusters, also of those that were reset, of which there are only logs; sorted.
+    pub fn names_with_logs(&self) -> Vec<String> {
+        let mut names = self.directories();
+        names.retain(|name| self.file(name).is_file() || !self.logs(name).runs().is_empty());
+        names
+    }
+
+    fn directories(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| self.file(name).is_file());
         names.sort();
         names
     }
@@ -49,26 +130,52 @@ impl KnownClusters {
     /// # Errors
     /// `Usage` if there is no such cluster, or several and no name.
     pub fn load(&self, name: Option<&str>) -> Result<Clusterfile> {
-        let name = match (name, self.names().as_slice()) {
-            (Some(name), _) => name.to_owned(),
-            (None, [only]) => only.clone(),
-            (None, []) => {
-                return Err(Failure::usage("no cluster is known on this machine").hint("name its Clusterfile: `-f Clusterfile`").into());
-            }
+        let name = self.choose(name, &self.names())?;
+        let file = self.file(&name);
+        let text = std::fs::read_to_string(&file).map_err(|_| self.unknown(&name, &self.names()))?;
+        let mut clusterfile = clusterfile::load(&file.display().to_string(), &text).with_context(|| format!("cluster {name}"))?;
+        self.unseal(&mut clusterfile)?;
+        Ok(clusterfile)
+    }
+
+    /// The cluster with this name among `names`; without a name, the only one.
+    ///
+    /// # Errors
+    /// `Usage` if there is no such cluster, or several and no name.
+    pub fn choose(&self, name: Option<&str>, names: &[String]) -> Result<String> {
+        match (name, names) {
+            (Some(name), _) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
+            (Some(name), _) => Err(self.unknown(name, names).into()),
+            (None, [only]) => Ok(only.clone()),
+            (None, []) => Err(Failure::usage("no cluster is known on this machine").hint("name its Clusterfile: `-f Clusterfile`").into()),
             (None, names) => {
                 let names = names.join(", ");
-                return Err(Failure::usage(format!("several clusters are known on this machine: {names}")).hint("name one of them").into());
+                Err(Failure::usage(format!("several clusters are known on this machine: {names}")).hint("name one of them").into())
             }
+        }
+    }
+
+    fn unknown(&self, name: &str, names: &[String]) -> Failure {
+        let hint = match names {
+            [] => "name its Clusterfile: `-f Clusterfile`".to_owned(),
+            names => format!("known clusters: {}", names.join(", ")),
         };
-        let file = self.file(&name);
-        let text = std::fs::read_to_string(&file).map_err(|_| {
-            let hint = match self.names().as_slice() {
-                [] => "name its Clusterfile: `-f Clusterfile`".to_owned(),
-                names => format!("known clusters: {}", names.join(", ")),
-            };
-            Failure::usage(format!("no such cluster: {name} (not known on this machine)")).hint(hint)
-        })?;
-        clusterfile::load(&file.display().to_string(), &text).with_context(|| format!("cluster {name}"))
+        Failure::usage(format!("no such cluster: {name} (not known on this machine)")).hint(hint)
+    }
+
+    /// The logs of the runs on a cluster.
+    pub fn logs(&self, name: &str) -> RunLogs {
+        RunLogs::new(self.root.join(name).join("runs"))
+    }
+
+    /// Keeps a revision of a cluster here too, for when none of its hosts can be asked.
+    pub fn save_revision(&self, revision: &Revision) -> Result<()> {
+        revision.save(&self.revisions(&revision.cluster))
+    }
+
+    /// The revisions of a cluster that this machine has made, the newest last.
+    pub fn revisions_of(&self, name: &str) -> Vec<Revision> {
+        Revision::load_all(&self.revisions(name))
     }
 
     /// The Clusterfile of the cluster with this name; `None` if this machine does not know it.
@@ -82,25 +189,82 @@ impl KnownClusters {
     fn file(&self, name: &str) -> PathBuf {
         self.root.join(name).join("Clusterfile")
     }
+
+    fn revisions(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("revisions")
+    }
+}
+
+/// Whether it names one directory, and no other place.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != "." && name != ".."
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const TEXT: &str = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', env: [A=geheim], hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
 
     #[test]
     fn the_only_cluster_needs_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let clusters = KnownClusters::new(dir.path());
         assert!(clusters.load(None).unwrap_err().to_string().contains("no cluster is known"));
-        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
-        let mut clusterfile = clusterfile::load("Clusterfile", text).unwrap();
+        let mut clusterfile = clusterfile::load("Clusterfile", TEXT).unwrap();
         clusters.save(&clusterfile).unwrap();
         assert_eq!(clusters.load(None).unwrap().cluster.name, "shop");
         clusterfile.cluster.name = "other".into();
         clusters.save(&clusterfile).unwrap();
         assert!(clusters.load(None).unwrap_err().to_string().contains("other, shop"));
+        assert!(clusters.load(Some("nope")).unwrap_err().to_string().contains("no such cluster: nope"));
         assert!(clusters.remove("other").unwrap() && !clusters.remove("other").unwrap());
         assert_eq!(clusters.load(Some("shop")).unwrap().cluster.hosts.len(), 1);
+    }
+
+    #[test]
+    fn secrets_are_kept_sealed_and_read_with_the_key_of_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let clusters = KnownClusters::new(dir.path());
+        clusters.save(&clusterfile::load("Clusterfile", TEXT).unwrap()).unwrap();
+        let kept = std::fs::read_to_string(clusters.file("shop")).unwrap();
+        assert!(!kept.contains("geheim"), "{kept}");
+        assert_eq!(clusters.load(None).unwrap().cluster.env["A"], "geheim");
+        let key = dir.path().join("secrets.key");
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        // elsewhere the cluster is known, but not its secrets
+        std::fs::rename(&key, dir.path().join("moved")).unwrap();
+        let unknown = clusters.load(None).unwrap();
+        assert_eq!(unknown.sealed_places(), ["env `A`"]);
+        assert!(!key.exists(), "a key that opens nothing is not made");
+        let moved = clusters.with_key_file(Some(dir.path().join("moved")));
+        assert_eq!(moved.load(None).unwrap().cluster.env["A"], "geheim");
+    }
+
+    #[test]
+    fn records_of_older_versions_with_values_in_clear_are_read_and_sealed_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let clusters = KnownClusters::new(dir.path());
+        std::fs::create_dir_all(dir.path().join("clusters/shop")).unwrap();
+        std::fs::write(clusters.file("shop"), TEXT).unwrap();
+        let loaded = clusters.load(None).unwrap();
+        assert_eq!(loaded.cluster.env["A"], "geheim");
+        clusters.save(&loaded).unwrap();
+        assert!(!std::fs::read_to_string(clusters.file("shop")).unwrap().contains("geheim"));
+    }
+
+    #[test]
+    fn removing_keeps_the_logs_and_forgetting_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let clusters = KnownClusters::new(dir.path());
+        clusters.save(&clusterfile::load("Clusterfile", TEXT).unwrap()).unwrap();
+        let runs = dir.path().join("clusters/shop/runs");
+        std::fs::create_dir(&runs).unwrap();
+        std::fs::write(runs.join("20261201T000000.000Z-run.jsonl"), "").unwrap();
+        assert!(clusters.remove("shop").unwrap());
+        assert_eq!((clusters.names().len(), clusters.names_with_logs()), (0, vec!["shop".to_owned()]));
+        assert!(clusters.forget("shop").unwrap() && !clusters.forget("shop").unwrap());
+        assert!(!clusters.forget("..").unwrap() && !clusters.forget("").unwrap() && dir.path().join("clusters").is_dir());
     }
 }

@@ -1,6 +1,6 @@
 //! The observed state: facts about hosts, the state of their resources, the blobs that they lack.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -95,9 +95,9 @@ pub async fn observe(desired: &DesiredState, hosts: &Hosts, unreachable: &[Unrea
             let mut missing: HashMap<Digest, u64> = missing_blobs(host, blobs).await?;
             // what is undone first needs its blobs again
             let rejoins = desired.hosts.iter().any(|desired| desired.address() == host.address() && desired.rejoins);
-            if is_unpacked(resources, &states) && !rejoins {
-                let workloads = workload_blobs_of(desired, host.address());
-                missing.retain(|digest, _| workloads.contains(digest));
+            if !rejoins {
+                let unneeded = unneeded_blobs(desired, host.address(), resources, &states);
+                missing.retain(|digest, _| !unneeded.contains(digest));
             }
             Ok(ObservedHost { states, missing, applied: host.applied().await? })
         })
@@ -114,16 +114,34 @@ async fn missing_blobs(host: &Host, blobs: &[Blob]) -> Result<HashMap<Digest, u6
     Ok(missing.into_iter().map(|(blob, offset)| (blob.digest, blob.size.saturating_sub(offset))).collect())
 }
 
-/// Whether the root file system is unpacked: then its blobs are not needed.
-fn is_unpacked(resources: &[Resource], states: &HashMap<String, Result<State, String>>) -> bool {
-    let rootfs = resources.iter().find(|resource| matches!(resource, Resource::Rootfs(_)));
-    rootfs.is_some_and(|rootfs| matches!(states.get(&rootfs.title()), Some(Ok(State::Present))))
+/// The blobs of the root file systems that are unpacked, but for those that other things on the host need.
+fn unneeded_blobs(
+    desired: &DesiredState,
+    address: IpAddr,
+    resources: &[Resource],
+    states: &HashMap<String, Result<State, String>>,
+) -> HashSet<Digest> {
+    let parts = desired.image.parts.iter().chain(desired.app_images.iter().flat_map(|image| &image.parts));
+    let blobs_of = |rootfs: &Blob| {
+        let part = parts.clone().find(|part| part.rootfs == *rootfs);
+        part.into_iter().flat_map(|part| &part.rootfs_blobs).map(|blob| blob.digest).collect::<Vec<_>>()
+    };
+    let mut unneeded: HashSet<Digest> = HashSet::new();
+    let mut needed: HashSet<Digest> = workload_blobs_of(desired, address).into_iter().collect();
+    for resource in resources {
+        let Resource::Rootfs(rootfs) = resource else { continue };
+        let unpacked = matches!(states.get(&resource.title()), Some(Ok(State::Present)));
+        if unpacked { unneeded.extend(blobs_of(&rootfs.manifest)) } else { needed.extend(blobs_of(&rootfs.manifest)) }
+    }
+    unneeded.retain(|digest| !needed.contains(digest));
+    unneeded
 }
 
 /// The blobs that the local registry on this host serves; empty if the host runs none.
-pub fn workload_blobs_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
-    let host = desired.registry_hosts().into_iter().find(|host| host.address() == address);
-    host.map(|host| desired.part(host).workload_blobs.iter().map(|blob| blob.digest).collect()).unwrap_or_default()
+fn workload_blobs_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
+    let Some(host) = desired.registry_hosts().into_iter().find(|host| host.address() == address) else { return Vec::new() };
+    let apps = desired.app_images.iter().filter_map(|image| image.part(&host.machine).ok());
+    apps.chain([desired.part(host)]).flat_map(|part| &part.workload_blobs).map(|blob| blob.digest).collect()
 }
 
 /// Waits up to [`KUBEADM_TIMEOUT`] for a kubeadm that an interrupted run started: it continues in a systemd unit of its own.

@@ -103,6 +103,6 @@ mod tests {
             resource.reconciler().undo(&system, before, &mut |_| ()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(root.path().join("proc/sys/net/ipv4/ip_forward")).unwrap().trim(), "3");
-        assert!(!root.path().join("etc/sysctl.d/95-sealift.conf").exists());
+        assert!(!root.path().join("etc/sysctl.d/99-zz-sealift.conf").exists());
     }
 }

@@ -1,5 +1,8 @@
 //! The self-signed certificates of the local registries. Every host of the cluster trusts them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -35,16 +38,16 @@ impl RegistryCertificate {
     /// # Errors
     /// As [`RegistryCertificate::generate`].
     pub fn reuse_or_generate(existing: Option<&str>, names: &[String]) -> Result<RegistryCertificate> {
-        match existing.filter(|pem| names_of(pem).is_some_and(|own| own == sorted(names.to_vec()))) {
+        match existing.filter(|pem| names_of(pem).is_some_and(|own| own == names.iter().map(|name| Name::of(name)).collect())) {
             Some(pem) => Ok(RegistryCertificate { pem: pem.to_owned(), key: None }),
             None => RegistryCertificate::generate(names),
         }
     }
 
     /// The certificate of the registry at this address in a bundle in PEM, as hosts trust it; for a registry that is not reachable.
-    pub fn find(bundle: &str, address: std::net::IpAddr) -> Option<RegistryCertificate> {
+    pub fn find(bundle: &str, address: IpAddr) -> Option<RegistryCertificate> {
         const END: &str = "-----END CERTIFICATE-----\n";
-        let address = address.to_string();
+        let address = Name::Address(address);
         let mut certificates = bundle.split_inclusive(END);
         let pem = certificates.find(|pem| names_of(pem).is_some_and(|names| names.contains(&address)))?;
         Some(RegistryCertificate { pem: pem.to_owned(), key: None })
@@ -56,29 +59,35 @@ impl RegistryCertificate {
     }
 }
 
-/// The subject alternative names of a certificate, sorted.
-fn names_of(pem: &str) -> Option<Vec<String>> {
-    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
-    let certificate = pem.parse_x509().ok()?;
-    let names = certificate.subject_alternative_name().ok()??.value.general_names.iter().filter_map(text).collect();
-    Some(sorted(names))
+/// A subject alternative name. The same address has many spellings, and names of hosts have no case.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Address(IpAddr),
+    Host(String),
 }
 
-fn text(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => Some(std::net::Ipv4Addr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
-            _ => Some(std::net::Ipv6Addr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
-        },
-        _ => None,
+impl Name {
+    fn of(text: &str) -> Name {
+        text.parse().map_or_else(|_| Name::Host(text.to_lowercase()), Name::Address)
     }
 }
 
-fn sorted(mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names.dedup();
-    names
+/// The subject alternative names of a certificate.
+fn names_of(pem: &str) -> Option<BTreeSet<Name>> {
+    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    Some(certificate.subject_alternative_name().ok()??.value.general_names.iter().filter_map(name).collect())
+}
+
+fn name(name: &GeneralName<'_>) -> Option<Name> {
+    match name {
+        GeneralName::DNSName(name) => Some(Name::of(name)),
+        GeneralName::IPAddress(bytes) => Some(Name::Address(match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok()?.into(),
+            _ => <[u8; 16]>::try_from(*bytes).ok()?.into(),
+        })),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -109,5 +118,21 @@ mod tests {
             assert!(RegistryCertificate::reuse_or_generate(Some(damaged), &names).unwrap().key.is_some(), "{damaged}");
         }
         assert!(!format!("{first:?}").contains("PRIVATE KEY"));
+    }
+
+    #[test]
+    fn names_are_compared_by_what_they_mean() {
+        let names = ["Sea.Hub", "10.0.0.1", "fd00:0:0::1", "sea.hub"].map(str::to_owned);
+        let first = RegistryCertificate::generate(&names).unwrap();
+        for (spelling, same) in [
+            (&["Sea.Hub", "10.0.0.1", "fd00:0:0::1", "sea.hub"][..], true),
+            (&["FD00::0001", "sea.hub", "10.0.0.1"], true),
+            (&["fd00::2", "sea.hub", "10.0.0.1"], false),
+            (&["fd00::1", "sea.hub"], false),
+        ] {
+            let spelling: Vec<String> = spelling.iter().map(|name| (*name).to_owned()).collect();
+            let other = RegistryCertificate::reuse_or_generate(Some(&first.pem), &spelling).unwrap();
+            assert_eq!(other.pem == first.pem, same, "{spelling:?}");
+        }
     }
 }

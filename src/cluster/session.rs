@@ -7,21 +7,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
+use super::disk_requirements::{self, PresentContent};
 use super::observed_state::wait_for_kubeadm;
 use super::plan::Unreachable;
-use super::preflight::{self, DiskRequirement, Finding, HostInput, Input};
+use super::preflight::{self, Finding, HostInput, Input};
 use super::runtime::{kubernetes, sealer};
 use super::{
     DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership,
     observe,
 };
-use crate::clusterfile::{Clusterfile, HostSpec};
+use crate::clusterfile::{Clusterfile, HostSpec, Networks};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{AgentBinaries, Target, combine};
 use crate::image::RuntimeKind;
-use crate::paths::HOME;
 use crate::store::Store;
 
 /// A session with a cluster: its hosts are connected and observed, nothing is changed yet.
@@ -41,8 +41,8 @@ pub struct Session {
 pub struct Inputs {
     /// The desired Clusterfile.
     pub clusterfile: Clusterfile,
-    /// The image, for the platforms of the hosts.
-    pub image: ImageContent,
+    /// The images: the first brings the cluster, the others more applications. Never empty.
+    pub images: Vec<ImageContent>,
     /// The Clusterfile of the last run from this machine, if there was one: its hosts may have left.
     pub known: Option<Clusterfile>,
     /// How it goes about hosts.
@@ -109,7 +109,9 @@ impl Session {
                 require_known(&gone, &inputs)?;
             }
             let departing = departing(left, &observation.facts, &inputs);
-            let findings = preflight::run_checks(&input(&inputs, &observation.facts)?, &inputs.options.ignore);
+            let present = disk_requirements::present_content(&hosts, &inputs.images[0], &observation.facts, ctx);
+            let present = ctx.or_cancelled(present).await?;
+            let findings = preflight::run_checks(&input(&inputs, &observation.facts, &present)?, &inputs.options.ignore);
             let desired = observation.desired(&inputs, departing)?;
             anyhow::Ok((findings, desired, gone))
         };
@@ -201,10 +203,10 @@ struct Observation {
 impl Observation {
     async fn of(inputs: &Inputs, hosts: &Hosts, ctx: &Context) -> Result<Observation> {
         hosts.on_all(|host| wait_for_kubeadm(host, ctx)).await?;
-        let facts = ctx.or_cancelled(gather_facts(hosts, &facts_request(&inputs.clusterfile, &inputs.image))).await?;
+        let facts = ctx.or_cancelled(gather_facts(hosts, &facts_request(&inputs.clusterfile, &inputs.images[0]))).await?;
         let cluster = &inputs.clusterfile.cluster;
         let plain: BTreeMap<IpAddr, Facts> = facts.iter().map(|(address, (facts, _))| (*address, facts.clone())).collect();
-        let kubernetes = inputs.image.config().runtime == RuntimeKind::Kubernetes;
+        let kubernetes = inputs.images[0].config().runtime == RuntimeKind::Kubernetes;
         // masters that stay are asked first, those that become workers last
         let masters = cluster.masters().map(|host| host.address);
         let leaving = facts.keys().copied().filter(|address| cluster.host(*address).is_none());
@@ -216,7 +218,7 @@ impl Observation {
     fn desired(self, inputs: &Inputs, departing: Vec<DepartingHost>) -> Result<DesiredState> {
         let facts = self.facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
         let observed = Observed { facts, membership: self.membership, departing, drain_timeout: inputs.options.drain_timeout };
-        let desired = DesiredState::new(inputs.clusterfile.clone(), inputs.image.clone(), observed)?;
+        let desired = DesiredState::new(inputs.clusterfile.clone(), inputs.images.clone(), observed)?;
         check_applications(&desired)?;
         for part in &desired.image.parts {
             sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
@@ -322,7 +324,7 @@ pub struct LeaseOptions {
 }
 
 fn check_applications(desired: &DesiredState) -> Result<()> {
-    let errors = desired.applications().unsupported();
+    let errors = desired.unsupported_applications();
     if errors.is_empty() {
         return Ok(());
     }
@@ -338,26 +340,15 @@ fn facts_request(clusterfile: &Clusterfile, image: &ImageContent) -> crate::host
     }
     ports.sort_unstable();
     ports.dedup();
-    preflight::facts_request(&ports, &disk_requirements(image, true))
+    preflight::facts_request(&ports, disk_requirements::directories(image))
 }
 
 fn registry_port(clusterfile: &Clusterfile) -> Option<u16> {
     clusterfile.cluster.registry.local.as_ref().map(|local| local.port)
 }
 
-/// The disk space that a run needs on a host: for blobs and the unpacked root file system, on registry hosts for the blobs of container
-/// images, and on every Kubernetes host for unpacking these. Compressed bytes count four times.
-fn disk_requirements(image: &ImageContent, registry: bool) -> Vec<DiskRequirement> {
-    let (rootfs, workloads) = image.parts.iter().map(super::ImagePart::bytes).max().unwrap_or_default();
-    let mut requirements = vec![DiskRequirement { path: HOME.to_owned(), bytes: rootfs * 4 + if registry { workloads } else { 0 } }];
-    if image.config().runtime == RuntimeKind::Kubernetes {
-        requirements.push(DiskRequirement { path: "/var/lib/containerd".to_owned(), bytes: workloads * 4 });
-    }
-    requirements
-}
-
-fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Input> {
-    let (clusterfile, image) = (&inputs.clusterfile, &inputs.image);
+fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>, present: &BTreeMap<IpAddr, PresentContent>) -> Result<Input> {
+    let (clusterfile, image) = (&inputs.clusterfile, &inputs.images[0]);
     let median_offset = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;
@@ -369,27 +360,35 @@ fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>) -> Result<Inpu
             address: host.address,
             master: host.is_master(),
             ports: preflight::required_ports(image.config().runtime, host.is_master(), registry),
-            disk_requirements: disk_requirements(image, host.is_master()),
+            disk_requirements: match image.part(&facts.machine) {
+                Ok(part) => {
+                    let has_registry = registry.is_some() && !part.workloads.is_empty();
+                    disk_requirements::of_host(part, image.config().runtime, has_registry, present.get(&host.address)?)
+                }
+                Err(_) => Vec::new(), // the check of architectures refuses the host
+            },
             clock_offset: Some(offset.saturating_sub(median_offset)),
             facts,
         })
     });
+    let networks = networks(clusterfile, image)?;
     Ok(Input {
         cluster: clusterfile.cluster.name.clone(),
         runtime: image.config().runtime,
         release: kubernetes::release(&image.parts[0]),
         platforms: image.parts.iter().map(|part| part.platform.clone()).collect(),
-        networks: networks(clusterfile, image)?,
+        networks: networks.pods.into_iter().chain(networks.services.iter().copied()).collect(),
+        services: networks.services,
+        services_have_link: image.config().runtime == RuntimeKind::Kubernetes && kubernetes::uses_ipvs(clusterfile, &image.parts[0])?,
         hosts: hosts.collect(),
     })
 }
 
-fn networks(clusterfile: &Clusterfile, image: &ImageContent) -> Result<Vec<IpNet>> {
+fn networks(clusterfile: &Clusterfile, image: &ImageContent) -> Result<Networks> {
     if image.config().runtime != RuntimeKind::Kubernetes {
-        return Ok(Vec::new());
+        return Ok(Networks::default());
     }
-    let networks = kubernetes::networks(clusterfile, &image.parts[0])?;
-    Ok(networks.pods.into_iter().chain(networks.services).collect())
+    kubernetes::networks(clusterfile, &image.parts[0])
 }
 
 fn median(mut offsets: Vec<i64>) -> i64 {

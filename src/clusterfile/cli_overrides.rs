@@ -11,6 +11,7 @@ use crate::image::Reference;
 use super::finding::Findings;
 use super::hosts::{check_family, check_masters};
 use super::model::{Clusterfile, Env, HostSpec, MASTER, NODE, Ssh, merged};
+use super::sealed::is_sealed;
 use super::{address, env};
 
 /// What flags say. What they leave out stays as the Clusterfile has it.
@@ -95,8 +96,9 @@ impl Overrides {
         }
         let cluster = &mut clusterfile.cluster;
         for host in &mut cluster.hosts {
-            // a value that is not the cluster's is the host's own, and stays
-            let follows = |name: &String| host.env.get(name) == cluster.env.get(name);
+            // a value that is not the cluster's is the host's own, and stays where it is known
+            let unknown = |name: &String| host.env.get(name).is_some_and(|value| is_sealed(value));
+            let follows = |name: &String| host.env.get(name) == cluster.env.get(name) || unknown(name);
             let taken: Env = own.iter().filter(|(name, _)| follows(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
             host.env.extend(taken);
         }
@@ -213,11 +215,22 @@ impl Clusterfile {
 }
 
 impl Clusterfile {
+    fn require_unsealed(&self) -> Result<()> {
+        let places = self.sealed_places();
+        let Some(first) = places.first() else { return Ok(()) };
+        let variable = first.split('`').nth(1).filter(|_| first.starts_with("env ")).unwrap_or("NAME");
+        Err(Failure::usage(format!("cluster {}: not known on this machine: {}", self.cluster.name, places.join(", ")))
+            .hint(format!("give the Clusterfile that says them, `-f Clusterfile`, or single variables, `--env {variable}=VALUE`"))
+            .hint("or bring the key that they are sealed with: `secrets.key` in sealift's directory, or the file that $SEALIFT_SECRETS_KEY names")
+            .into())
+    }
+
     /// Refuses what cannot be run: no image, no hosts, documents that are not carried out yet.
     ///
     /// # Errors
     /// Fails with [`crate::error::Kind::Usage`], naming all of it.
     pub fn require_runnable(&self) -> Result<()> {
+        self.require_unsealed()?;
         let mut wrong: Vec<String> = self.unsupported().iter().map(|what| format!("{what} is not carried out yet")).collect();
         if self.cluster.images.is_empty() {
             wrong.push("you must input image name Or use Clusterfile".to_owned());

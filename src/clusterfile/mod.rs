@@ -18,6 +18,7 @@ mod model;
 mod network;
 mod redact;
 mod schema;
+mod sealed;
 mod sealer_v1;
 mod secret;
 mod ssh;
@@ -31,6 +32,7 @@ pub use model::*;
 pub use network::{of_cluster_configuration as networks_of, overlaps};
 pub use redact::masked;
 pub use schema::{SCHEMAS, schema};
+pub use sealed::SecretsKey;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use super::sealed::SecretsKey;
 use crate::diagnostic::Diagnostic;
 
 /// An environment: names to values, as scripts and templates see them.
@@ -35,6 +36,8 @@ pub struct Clusterfile {
     pub others: Vec<OtherDocument>,
     /// What is worth a look in the file that it was loaded from.
     pub warnings: Vec<Diagnostic>,
+    /// What its secrets are sealed with where it is kept; see [`Clusterfile::to_kept_yaml`].
+    pub secrets_key: Option<SecretsKey>,
 }
 
 impl Clusterfile {

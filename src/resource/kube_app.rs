@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::kube_health::{findings_or_error, pods_not_ready, wait_until_healthy};
 use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
+use crate::image::{Digest, Hasher};
+use crate::paths::STAMPS;
 
 /// Manifests that are applied to a cluster and whose workloads must become ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,52 @@ impl KubeApp {
     fn kubectl(&self, system: &System, verb: &[&str]) -> Result<std::process::Output> {
         let arguments = self.arguments(system, verb);
         kubectl::run(system, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Compares its manifests with the cluster. An API server that is away is asked again.
+    ///
+    /// # Errors
+    /// Fails if the API server stays away.
+    fn diff(&self, system: &System) -> Result<Diff> {
+        for attempt in 1.. {
+            let output = self.kubectl(system, &["diff"])?;
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                Some(0) => return Ok(Diff::Same),
+                Some(1) if !output.stdout.is_empty() => return Ok(Diff::Drift),
+                _ if is_not_there_yet(&stderr) => return Ok(Diff::Absent),
+                _ => {}
+            }
+            match permanent_error(&stderr) {
+                Some(why) => return Ok(Diff::Impossible(why)),
+                None if attempt < DIFF_ATTEMPTS => std::thread::sleep(DIFF_PAUSE),
+                None => {
+                    return Err(Failure::failed(format!("kubectl diff: {}", kubectl::last_stderr_lines(&output)))
+                        .hint("see `sealift status`; run the same command again when the API server answers")
+                        .into());
+                }
+            }
+        }
+        Ok(Diff::Absent)
+    }
+
+    /// Whether these very manifests were applied, and all of their objects are there.
+    fn was_applied(&self, system: &System) -> Result<bool> {
+        let applied = system.read_text(self.stamp())? == self.digest(system)?;
+        Ok(applied && self.kubectl(system, &["get", "-o", "name"])?.status.success())
+    }
+
+    fn stamp(&self) -> PathBuf {
+        Path::new(STAMPS).join(Digest::of(self.title().as_bytes()).short())
+    }
+
+    /// The content of the stamp: a digest of the manifests as they are on the host.
+    fn digest(&self, system: &System) -> Result<String> {
+        let mut hasher = Hasher::new(std::io::sink());
+        for file in &self.files {
+            hasher.update(&fs_err::read(system.path(self.directory.join(file)))?);
+        }
+        Ok(format!("{}\n", hasher.finish().0.digest))
     }
 
     /// Which of its workloads are not ready, and why.
@@ -103,6 +151,12 @@ fn unready(object: &Value, lost: u64) -> Option<String> {
     (!current || ready < desired).then(|| format!("{} {name}: {ready} of {desired} ready", kind.to_lowercase()))
 }
 
+/// How often an API server that is away is asked for differences, and the time between.
+const DIFF_ATTEMPTS: usize = 5;
+const DIFF_PAUSE: Duration = Duration::from_secs(3);
+/// Parts of kubectl's errors about objects whose kind or namespace comes with the application itself.
+const NOT_THERE_YET: [&str; 3] = ["no matches for kind", "namespaces \"", "the server could not find the requested resource"];
+
 /// Parts of kubectl's errors that go away by themselves: the API server is busy, the application's own CRDs and namespaces are
 /// not known yet, or its own webhooks do not answer yet.
 const TRANSIENT: [&str; 14] = [
@@ -122,6 +176,25 @@ const TRANSIENT: [&str; 14] = [
     "(Conflict)",
 ];
 
+/// What `kubectl diff` found.
+#[derive(Debug, PartialEq, Eq)]
+enum Diff {
+    Same,
+    Drift,
+    /// Its namespace or its CRDs do not exist yet.
+    Absent,
+    /// An error that stays: a webhook that knows no dry run, a field that cannot be changed. Why.
+    Impossible(String),
+}
+
+/// Whether kubectl's stderr says that the namespace or the kind of an object is not there yet, and nothing worse.
+fn is_not_there_yet(stderr: &str) -> bool {
+    let missing = |line: &str| NOT_THERE_YET.iter().any(|part| line.contains(part));
+    let is_error = |line: &&str| line.to_lowercase().starts_with("error") || line.starts_with("Unable") || line.contains(" is invalid: ");
+    let mut errors = stderr.lines().map(str::trim).filter(is_error).peekable();
+    errors.peek().is_some() && errors.all(missing)
+}
+
 /// The errors in kubectl's stderr that a retry cannot fix.
 fn permanent_error(stderr: &str) -> Option<String> {
     let is_error = |line: &str| line.to_lowercase().starts_with("error") || line.contains(" is invalid: ");
@@ -139,11 +212,12 @@ impl Reconcile for KubeApp {
         if !kubectl::is_configured(system) || !self.files.iter().all(|file| system.path(self.directory.join(file)).exists()) {
             return Ok(State::Absent);
         }
-        let diff = self.kubectl(system, &["diff"])?;
-        match diff.status.code() {
-            Some(0) => (),
-            Some(1) if !diff.stdout.is_empty() => return Ok(State::differs("missing objects or drift", "as in the image")),
-            _ => return Ok(State::Absent), // its namespace or CRDs do not exist yet
+        match self.diff(system)? {
+            Diff::Same => (),
+            Diff::Drift => return Ok(State::differs("missing objects or drift", "as in the image")),
+            Diff::Absent => return Ok(State::Absent),
+            Diff::Impossible(_) if self.was_applied(system)? => (),
+            Diff::Impossible(why) => return Ok(State::differs(format!("cannot be compared: {why}"), "as in the image")),
         }
         let findings = if self.wait { self.findings(system)? } else { Vec::new() };
         Ok(findings.first().map_or(State::Present, |first| State::differs(first, "ready")))
@@ -158,7 +232,7 @@ impl Reconcile for KubeApp {
         wait_until_healthy(&subject, Duration::from_secs(60), log, || {
             let output = self.kubectl(system, &["apply"])?;
             match (output.status.success(), permanent_error(&String::from_utf8_lossy(&output.stderr))) {
-                (true, _) => Ok(Vec::new()),
+                (true, _) => system.write_text(self.stamp(), &self.digest(system)?).map(|()| Vec::new()),
                 (false, None) => Ok(vec![kubectl::last_stderr_lines(&output)]),
                 (false, Some(why)) => Err(Failure::failed(format!("{subject}: kubectl apply: {why}"))
                     .hint("fix the manifest, build the image again, then run the same command again")
@@ -171,9 +245,9 @@ impl Reconcile for KubeApp {
         wait_until_healthy(&subject, Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
     }
 
-    /// Nothing to do: the application is removed with the cluster.
-    fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
-        Ok(())
+    /// The application itself is removed with the cluster.
+    fn undo(&self, system: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
+        system.write_text(self.stamp(), "")
     }
 }
 
@@ -185,6 +259,7 @@ pub fn is_manifest(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::tests::FakeHost;
 
     #[test]
     fn only_transient_errors_are_tried_again() {
@@ -207,6 +282,65 @@ mod tests {
         for (name, stderr, expected) in cases {
             assert_eq!(permanent_error(&stderr), expected, "{name}");
         }
+    }
+
+    /// A control plane node whose kubectl answers `diff` with `script`, and takes everything else.
+    fn control_plane(diff: &str) -> (FakeHost, KubeApp) {
+        let host = FakeHost::new();
+        host.write(kubectl::ADMIN, "x");
+        host.write("/app/a.yaml", "kind: Pod");
+        host.program(
+            "kubectl",
+            &format!("case \"$*\" in *' diff '*) {diff} ;; *' get '*) exit $(cat $ROOT/get 2>/dev/null || echo 0) ;; esac"),
+        );
+        let app = KubeApp { name: "shop".into(), directory: "/app".into(), files: vec!["a.yaml".into()], timeout_seconds: 1, wait: false };
+        (host, app)
+    }
+
+    #[test]
+    fn an_app_is_absent_only_if_its_kinds_or_namespaces_are() {
+        let absent = "Error from server (NotFound): namespaces \\\"shop\\\" not found";
+        let webhook = "Error from server (BadRequest): admission webhook \\\"x\\\" does not support dry run";
+        for (name, diff, expected) in [
+            ("same", "exit 0".to_owned(), State::Present),
+            ("drift", "echo +x; exit 1".to_owned(), State::differs("missing objects or drift", "as in the image")),
+            ("no namespace", format!("echo \"{absent}\" >&2; exit 2"), State::Absent),
+            ("no namespace, kubectl of 1.17", format!("echo \"{absent}\" >&2; exit 1"), State::Absent),
+            (
+                "no dry run",
+                format!("echo \"{webhook}\" >&2; exit 2"),
+                State::differs(format!("cannot be compared: {}", webhook.replace('\\', "")), "as in the image"),
+            ),
+            (
+                "no namespace and no dry run",
+                format!("printf '%s\\n' \"{absent}\" \"{webhook}\" >&2; exit 2"),
+                State::differs(format!("cannot be compared: {}", webhook.replace('\\', "")), "as in the image"),
+            ),
+        ] {
+            let (host, app) = control_plane(&diff);
+            assert_eq!(app.check(&host.system).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_app_that_cannot_be_compared_is_present_once_it_was_applied() {
+        let (host, app) = control_plane("echo 'Error from server: admission webhook does not support dry run' >&2; exit 2");
+        assert!(matches!(app.check(&host.system).unwrap(), State::Differs { .. }));
+        app.apply(&host.system, &mut |_| ()).unwrap();
+        assert_eq!(app.check(&host.system).unwrap(), State::Present);
+        host.write("/get", "1");
+        assert!(matches!(app.check(&host.system).unwrap(), State::Differs { .. }), "an object is gone");
+        host.write("/get", "0");
+        host.write("/app/a.yaml", "kind: Pod # of another image");
+        assert!(matches!(app.check(&host.system).unwrap(), State::Differs { .. }), "another image");
+    }
+
+    #[test]
+    fn an_api_server_that_is_away_for_a_moment_is_asked_again() {
+        let (host, app) = control_plane(
+            "[ -e $ROOT/asked ] && exit 0; touch $ROOT/asked; echo 'The connection to the server 10.0.0.1:6443 was refused' >&2; exit 2",
+        );
+        assert_eq!(app.check(&host.system).unwrap(), State::Present);
     }
 
     #[test]

@@ -385,7 +385,7 @@ mod tests {
             drop(ledger);
             assert_eq!(Ledger::open(&host.system).unwrap().pending(), 2, "{torn}");
             host.write("/proc/sys/vm/x", "1\n");
-            host.write("/etc/sysctl.d/95-sealift.conf", "");
+            host.write("/etc/sysctl.d/99-zz-sealift.conf", "");
         }
         host.write(path, &format!("{}{whole}", whole.replace("vm.x", "vm.y")));
         let error = Ledger::open(&host.system).err().unwrap().to_string();
@@ -523,7 +523,7 @@ mod tests {
     fn what_belongs_to_an_image_is_undone_after_all_that_uses_it() {
         let rootfs = |name: &str| {
             let manifest = crate::image::Blob { digest: crate::image::Digest::of(name.as_bytes()), size: 1 };
-            Resource::Rootfs(crate::resource::Rootfs { manifest })
+            Resource::Rootfs(crate::resource::Rootfs { manifest, current: true })
         };
         let file = |path: &str| Resource::File(super::super::File::new(path, "", 0o600));
         let inside = file("/var/lib/sealift/rootfs/b/scripts/x");

@@ -9,7 +9,10 @@ use super::text_lines::{self, Position};
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 
-const FILE: &str = "/etc/sysctl.d/95-sealift.conf";
+/// Read after `99-sysctl.conf`, which is `/etc/sysctl.conf`: the last value of a parameter counts.
+const FILE: &str = "/etc/sysctl.d/99-zz-sealift.conf";
+/// The file of earlier versions, which `99-sysctl.conf` overrides. Lines move from it to the other.
+const OLD_FILE: &str = "/etc/sysctl.d/95-sealift.conf";
 
 /// How the actual value must compare with the desired one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +24,7 @@ pub enum Rule {
     AtLeast,
 }
 
-/// A kernel parameter, set now, and at boot by `/etc/sysctl.d/95-sealift.conf`.
+/// A kernel parameter, set now, and at boot by `/etc/sysctl.d/99-zz-sealift.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
     /// Its name, as `sysctl(8)` writes it: `net.ipv4.ip_forward`.
@@ -98,7 +101,19 @@ impl Sysctl {
     }
 
     fn set_line(&self, system: &System, line: Option<&str>) -> Result<()> {
-        system.write_text(FILE, &text_lines::set(&system.read_text(FILE)?, |line| self.is_for_key(line), line, Position::Last))
+        for (file, line) in [(FILE, line), (OLD_FILE, None)] {
+            let text = system.read_text(file)?;
+            let new = text_lines::set(&text, |line| self.is_for_key(line), line, Position::Last);
+            if new != text {
+                system.write_text(file, &new)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its line in one of the files.
+    fn line_in(&self, system: &System, file: &str) -> Result<Option<String>> {
+        Ok(text_lines::find(&system.read_text(file)?, |line| self.is_for_key(line)).map(str::to_owned))
     }
 
     fn set_runtime_value(&self, system: &System, value: &str) -> Result<()> {
@@ -120,8 +135,10 @@ impl Reconcile for Sysctl {
     }
 
     fn check(&self, system: &System) -> Result<State> {
-        let text = system.read_text(FILE)?;
-        let listed = text_lines::find(&text, |line| self.is_for_key(line)) == Some(&self.line());
+        let listed = self.line_in(system, FILE)? == Some(self.line());
+        if self.line_in(system, OLD_FILE)?.is_some() {
+            return Ok(State::differs(format!("set at boot by {OLD_FILE}"), format!("set at boot by {FILE}")));
+        }
         Ok(match self.runtime_value(system)? {
             Some(actual) if self.satisfies(&actual) && (listed || self.rule == Rule::AtLeast) => State::Present,
             Some(actual) if self.satisfies(&actual) => State::differs("not set at boot", "set at boot"),
@@ -132,8 +149,7 @@ impl Reconcile for Sysctl {
     }
 
     fn snapshot(&self, system: &System) -> Result<Snapshot> {
-        let text = system.read_text(FILE)?;
-        let line = text_lines::find(&text, |line| self.is_for_key(line)).map(str::to_owned);
+        let line = self.line_in(system, FILE)?;
         Ok(serde_json::to_value(PreviousState { line, runtime_value: self.runtime_value(system)? })?)
     }
 
@@ -210,6 +226,33 @@ mod tests {
         assert_round_trip(&host, &Sysctl::exactly("net.ipv4.ip_forward", 1));
         assert_eq!(host.read("/proc/sys/net/ipv4/ip_forward"), "0\n");
         assert!(!host.system.path(FILE).exists());
+    }
+
+    #[test]
+    fn the_file_is_read_after_that_of_the_administrator() {
+        let name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
+        assert!(name(FILE) > name("/etc/sysctl.d/99-sysctl.conf") && name(OLD_FILE) < name("/etc/sysctl.d/99-sysctl.conf"));
+    }
+
+    #[test]
+    fn lines_of_earlier_versions_move_and_are_undone() {
+        let host = FakeHost::new();
+        host.write("/proc/sys/vm/x", "1\n");
+        host.write("/proc/sys/vm/y", "500\n");
+        host.write(OLD_FILE, "vm.x = 1\nvm.y = 100\n");
+        for sysctl in [Sysctl::exactly("vm.x", 1), Sysctl::at_least("vm.y", 100)] {
+            assert!(matches!(sysctl.check(&host.system).unwrap(), State::Differs { .. }), "{}", sysctl.title());
+            sysctl.apply(&host.system, &mut |_| ()).unwrap();
+            assert_eq!(sysctl.check(&host.system).unwrap(), State::Present);
+        }
+        assert!(!host.system.path(OLD_FILE).exists());
+        assert_eq!(host.read(FILE), "vm.x = 1\nvm.y = 100\n");
+        let of_earlier_version = serde_json::json!({"line": null, "live": "0"});
+        Sysctl::exactly("vm.x", 1).undo(&host.system, &of_earlier_version, &mut |_| ()).unwrap();
+        assert_eq!((host.read(FILE).as_str(), host.read("/proc/sys/vm/x").as_str()), ("vm.y = 100\n", "0\n"));
+        host.write(OLD_FILE, "vm.y = 100\n");
+        Sysctl::at_least("vm.y", 100).undo(&host.system, &of_earlier_version, &mut |_| ()).unwrap();
+        assert!(!host.system.path(OLD_FILE).exists() && !host.system.path(FILE).exists());
     }
 
     #[test]

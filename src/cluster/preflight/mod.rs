@@ -9,6 +9,7 @@ mod cgroups;
 mod clock;
 mod conflicting_runtime;
 mod cpu;
+mod default_route;
 mod disk_space;
 mod hostname;
 mod kernel;
@@ -47,6 +48,10 @@ pub struct Input {
     pub platforms: Vec<Platform>,
     /// The pod and service networks.
     pub networks: Vec<IpNet>,
+    /// Those of services alone.
+    pub services: Vec<IpNet>,
+    /// Whether kube-proxy gives the addresses of services to a link, as in its mode `ipvs`.
+    pub services_have_link: bool,
     /// The hosts, in the order of the Clusterfile.
     pub hosts: Vec<HostInput>,
 }
@@ -123,13 +128,14 @@ pub struct Check {
 }
 
 /// All checks, by file name.
-pub static CHECKS: [&Check; 17] = [
+pub static CHECKS: [&Check; 18] = [
     &address::CHECK,
     &arch::CHECK,
     &cgroups::CHECK,
     &clock::CHECK,
     &conflicting_runtime::CHECK,
     &cpu::CHECK,
+    &default_route::CHECK,
     &disk_space::CHECK,
     &hostname::CHECK,
     &kernel::CHECK,
@@ -224,8 +230,8 @@ pub fn check_ids(ignore: &[String]) -> Result<(), Failure> {
 }
 
 /// The facts to request from a host for the checks.
-pub fn facts_request(ports: &[u16], disk_requirements: &[DiskRequirement]) -> FactsRequest {
-    FactsRequest { ports: ports.to_vec(), paths: disk_requirements.iter().map(|required| required.path.clone()).collect() }
+pub fn facts_request(ports: &[u16], directories: Vec<String>) -> FactsRequest {
+    FactsRequest { ports: ports.to_vec(), paths: directories }
 }
 
 #[cfg(test)]
@@ -244,6 +250,8 @@ pub(crate) mod fixture {
             release: Release::parse("v1.20.2").ok(),
             platforms: vec![parse_platform("linux/amd64").unwrap()],
             networks: vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/22".parse().unwrap()],
+            services: vec!["10.96.0.0/22".parse().unwrap()],
+            services_have_link: false,
             hosts: vec![host(11, true), host(12, false)],
         }
     }

@@ -199,12 +199,26 @@ fn check_version_range(range: &str, version: &str) -> Result<()> {
 /// # Errors
 /// Fails if an override does not apply, or the kubeadm defaults are not valid YAML.
 pub fn networks(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Networks> {
+    Ok(config::networks(&early_defaults(clusterfile, part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
+}
+
+/// Whether kube-proxy runs in the mode `ipvs`, before facts about the hosts are known.
+///
+/// # Errors
+/// As [`networks`].
+pub fn uses_ipvs(clusterfile: &Clusterfile, part: &ImagePart) -> Result<bool> {
+    let defaults = early_defaults(clusterfile, part)?;
+    let mode = |documents: &KubeadmDocuments| documents.kube_proxy.as_ref()?.get("mode")?.as_str().map(str::to_owned);
+    Ok(mode(&clusterfile.kubeadm).or_else(|| mode(&defaults)).is_some_and(|mode| mode == "ipvs"))
+}
+
+/// The image's defaults as far as they are known before facts about the hosts: templates that need variables of hosts stay unrendered.
+fn early_defaults(clusterfile: &Clusterfile, part: &ImagePart) -> Result<KubeadmDocuments> {
     let mut part = part.clone();
     file_overrides::apply(clusterfile, &mut part)?;
-    // templates may need variables of hosts, which are not known yet: those templates stay unrendered
     let env = clusterfile.cluster.merge_image_env(&part.config.env);
     file_overrides::render(&mut part, &env).ok();
-    Ok(config::networks(&defaults(&part)?, &clusterfile.kubeadm, &clusterfile.cluster.networks))
+    defaults(&part)
 }
 
 fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {

@@ -3,7 +3,7 @@
 use super::{DesiredResource, Stage, on};
 use secrecy::ExposeSecret as _;
 
-use crate::cluster::{DesiredHost, DesiredState};
+use crate::cluster::{DesiredHost, DesiredState, ImageContent};
 use crate::clusterfile::LocalRegistry;
 use crate::image::UNKNOWN_REGISTRY;
 use crate::paths;
@@ -20,8 +20,10 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
 }
 
 fn host_resources(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
-    let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
-    let mut resources = vec![Resource::StoredImage(Box::new(image))];
+    let stored = |image: &ImageContent| {
+        Resource::StoredImage(Box::new(StoredImage { name: image.name.clone(), descriptor: image.descriptor.clone() }))
+    };
+    let mut resources: Vec<Resource> = [&desired.image].into_iter().chain(&desired.app_images).map(stored).collect();
     let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
     if let Some(certificate) = desired.registry_certificates.get(&host.address()) {
         options += &format!(" --tls-cert {0} --tls-key {0}", paths::REGISTRY_TLS);
@@ -47,9 +49,17 @@ fn unit(port: u16, options: &str) -> String {
     format!(
         "# written by sealift\n\
         [Unit]\nDescription=container images of the cluster\nAfter=network-online.target\nWants=network-online.target\n\n\
-        [Service]\nExecStart={sealift} --store {store} registry serve --listen 0.0.0.0:{port}{options}\nRestart=always\nRestartSec=2\n\n\
+        [Service]\nExecStart={sealift} --store {store} registry serve --listen :{port}{options}\nRestart=always\nRestartSec=2\n\n\
         [Install]\nWantedBy=multi-user.target\n",
         sealift = paths::EXECUTABLE,
         store = paths::STORE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_registry_listens_on_all_addresses_of_both_families() {
+        assert!(super::unit(5000, " --name x").contains("registry serve --listen :5000 --name x\n"));
+    }
 }

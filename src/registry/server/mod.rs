@@ -6,6 +6,7 @@
 
 mod auth;
 mod discovery;
+mod listen;
 mod manifest_put;
 mod pull;
 mod repositories;
@@ -24,7 +25,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
-use tokio::net::TcpListener;
 
 use self::auth::Auth;
 use self::state::State;
@@ -42,7 +42,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// The settings of the registry server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The `ADDRESS:PORT` to listen on.
+    /// The `ADDRESS:PORT` to listen on; `:PORT` for all addresses.
     pub listen: String,
     /// The files of certificate chain and key for HTTPS, PEM; HTTP if `None`.
     pub tls: Option<(PathBuf, PathBuf)>,
@@ -68,7 +68,7 @@ pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<(
         auth.tokens = settings.tokens.then(Tokens::default);
     }
     let acceptor = settings.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
-    let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
+    let listener = listen::listen(&settings.listen).await.with_context(|| {
         Failure::failed(format!("cannot listen on {}", settings.listen)).hint("`ss -ltnp` shows which process uses the port")
     })?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
