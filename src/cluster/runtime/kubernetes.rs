@@ -1,19 +1,16 @@
 //! Kubernetes clusters: the desired resources of their hosts, and the kubeadm configuration.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::kubeadm::Release;
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
+use super::kubernetes_version::{numbers, release, version};
 use super::sealer;
-use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, Membership, api_server, file_overrides};
+use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, api_server, file_overrides};
 use crate::clusterfile::{self, Clusterfile, HostSpec, KubeadmDocuments, MASTER, NODE, Networks, Taint};
-use crate::error::Failure;
-use crate::image::ClusterConfig;
-use crate::kubefile::VersionRange;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, SystemdUnit};
 
 /// The image's defaults for the kubeadm configuration.
@@ -84,116 +81,6 @@ pub fn documents(desired: &DesiredState, host: &DesiredHost) -> Result<Content> 
     Ok(Content::from(text.expose_secret()))
 }
 
-/// The Kubernetes version that the image contains, such as `v1.20.2`.
-///
-/// # Errors
-/// `Usage` if neither the image's configuration, nor its labels, nor its kubeadm defaults name it.
-pub fn version(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<String> {
-    version_of(desired.config(), defaults).ok_or_else(|| {
-        Failure::usage(format!("image {} does not name its Kubernetes version", desired.image.name.familiar()))
-            .hint("build it with `LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.2.3`")
-            .into()
-    })
-}
-
-fn version_of(config: &ClusterConfig, defaults: &KubeadmDocuments) -> Option<String> {
-    let from_label = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
-    let from_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
-    config.runtime_version.clone().or_else(from_label).or_else(from_defaults)
-}
-
-/// The release of Kubernetes in an image; `None` if it names none.
-pub fn release(part: &ImagePart) -> Option<Release> {
-    Release::parse(&version_of(&part.config, &defaults(part).unwrap_or_default())?).ok()
-}
-
-/// Refuses an image with another version of Kubernetes than the running cluster has.
-///
-/// # Errors
-/// `Usage` that names both versions.
-pub fn check_running_version(desired: &DesiredState) -> Result<()> {
-    let Some(membership) = desired.membership.as_ref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
-    let image = version(desired, &defaults(desired.part(desired.leader()))?)?;
-    let stays: Vec<IpAddr> = desired.hosts.iter().filter(|host| !host.rejoins).map(DesiredHost::address).collect();
-    check_version_change(&RunningVersions::of(membership, &stays), &image)
-        .with_context(|| format!("image {}", desired.image.name.familiar()))
-}
-
-/// The versions of Kubernetes in a running cluster.
-#[derive(Debug, Default)]
-struct RunningVersions<'a> {
-    /// That of the control plane; `None` if kubeadm's record of it is gone.
-    control_plane: Option<&'a str>,
-    /// The nodes that stay, and the versions of their kubelets.
-    kubelets: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> RunningVersions<'a> {
-    fn of(membership: &'a Membership, stays: &[IpAddr]) -> Self {
-        let nodes = membership.nodes.iter().filter(|node| node.addresses.iter().any(|address| stays.contains(address)));
-        let kubelets = nodes.map(|node| (node.name.as_str(), node.version.as_str()));
-        RunningVersions { control_plane: membership.version.as_deref(), kubelets: kubelets.collect() }
-    }
-}
-
-/// Refuses another version of Kubernetes than the control plane has, also another patch of the same minor: the programs on the hosts
-/// would change, while the control plane, which only `kubeadm upgrade` changes, would go on with its old containers. Its images, which
-/// hosts that join and kube-proxy still need, would be gone from the registry; a security fix would look applied and not be.
-///
-/// Where the control plane has the version of the image, kubelets of an older minor are refused: they would skip `kubeadm upgrade node`.
-/// Newer ones are not: they have no right to be newer than the API servers, and the image sets that right.
-fn check_version_change(running: &RunningVersions<'_>, image: &str) -> Result<()> {
-    let refuse = |what: &str, is: &str, hint: String| -> Result<()> {
-        let message = format!("it has Kubernetes {image}, but {what} {is}: the version of a running cluster cannot be changed");
-        Err(Failure::usage(message).hint(hint).hint("nothing was changed").into())
-    };
-    let same_version = |is: &str| format!("use an image with Kubernetes {is}: build the application FROM a cluster image of that version");
-    if let Some(is) = running.control_plane.filter(|is| plain(is) != plain(image)) {
-        return refuse("the cluster runs", is, same_version(is));
-    }
-    let release = Release::parse(image)?;
-    for (node, is) in &running.kubelets {
-        let Ok(kubelet) = Release::parse(is) else { continue };
-        match running.control_plane {
-            None if numbers(is) != numbers(image) => return refuse(&format!("the kubelet of {node} is"), is, same_version(is)),
-            Some(_) if kubelet < release => {
-                let hint = format!("upgrade the node {node} first, as the control plane was: by kubeadm's own `kubeadm upgrade node`");
-                return refuse(&format!("the kubelet of {node} is still"), is, hint);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn plain(version: &str) -> &str {
-    version.trim().trim_start_matches('v')
-}
-
-/// The numbers of a version. Kubelets do not always report what comes after.
-fn numbers(version: &str) -> &str {
-    plain(version).split(['-', '+']).next().unwrap_or_default()
-}
-
-/// Checks the Kubernetes version of the image against the range that its applications need (KUBEVERSION).
-///
-/// # Errors
-/// `Usage` if the version is out of the range, or the range is not valid.
-pub fn check_kube_version(desired: &DesiredState) -> Result<()> {
-    let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
-    let version = version(desired, &defaults(desired.part(desired.leader()))?)?;
-    check_version_range(range, &version).with_context(|| format!("image {}", desired.image.name.familiar()))
-}
-
-fn check_version_range(range: &str, version: &str) -> Result<()> {
-    if range.parse::<VersionRange>()?.matches(version)? {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("its applications need Kubernetes {range} (KUBEVERSION), but it contains {version}"))
-        .hint("build the image FROM a cluster image with a Kubernetes version in that range, or use another release of the application")
-        .into())
-}
-
 /// The pod and service networks of a cluster, before facts about its hosts are known.
 ///
 /// # Errors
@@ -221,7 +108,8 @@ fn early_defaults(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Kubeadm
     defaults(&part)
 }
 
-fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
+/// The kubeadm documents in the image.
+pub(super) fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
     match part.text(DEFAULTS) {
         Some(text) => Ok(clusterfile::load(DEFAULTS, text).context("kubeadm defaults of the image")?.kubeadm),
         None => Ok(KubeadmDocuments::default()),
@@ -307,61 +195,92 @@ fn node_values(host: &DesiredHost) -> NodeValues {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::cluster::image_content::tests::part;
+    use crate::cluster::stage::{Action, STAGES};
+    use crate::cluster::{ImageContent, Membership, Node, Observed};
+    use crate::host::facts::Facts;
+    use crate::image::Blob;
+    use oci_spec::image::{Descriptor, MediaType};
+    use std::net::IpAddr;
 
-    #[test]
-    fn another_version_than_that_of_the_running_cluster_is_refused() {
-        let cases: [(&str, Option<&str>, &[(&str, &str)], &str, &[&str]); 14] = [
-            ("the same", Some("v1.20.2"), &[("h1", "v1.20.2")], "v1.20.2", &[]),
-            ("the same, without v", Some("v1.20.2"), &[("h1", "v1.20.2")], "1.20.2", &[]),
-            (
-                "the next minor",
-                Some("v1.20.2"),
-                &[("h1", "v1.20.2")],
-                "v1.21.0",
-                &["v1.21.0", "the cluster runs v1.20.2", "image with Kubernetes v1.20.2"],
-            ),
-            ("an older minor", Some("v1.24.1"), &[("h1", "v1.24.1")], "v1.23.9", &["v1.23.9", "the cluster runs v1.24.1"]),
-            ("another patch", Some("v1.20.2"), &[("h1", "v1.20.2")], "v1.20.15", &["v1.20.15", "the cluster runs v1.20.2"]),
-            ("another vendor's", Some("v1.20.4-a.1"), &[("h1", "v1.20.4-a.1")], "v1.20.4-a.2", &["v1.20.4-a.2", "v1.20.4-a.1"]),
-            ("a vendor's whose kubelet says less", Some("v1.20.4-a.1"), &[("h1", "v1.20.4")], "v1.20.4-a.1", &[]),
-            ("a node of another patch", Some("v1.20.5"), &[("h1", "v1.20.5"), ("h2", "v1.20.2")], "v1.20.5", &[]),
-            (
-                "a node behind",
-                Some("v1.21.0"),
-                &[("h1", "v1.21.0"), ("h2", "v1.20.2")],
-                "v1.21.0",
-                &["kubelet of h2 is still v1.20.2", "kubeadm upgrade node"],
-            ),
-            ("a node ahead, which goes back", Some("v1.20.2"), &[("h1", "v1.21.0"), ("h2", "v1.20.2")], "v1.20.2", &[]),
-            ("a node that says nothing", Some("v1.20.2"), &[("h1", "")], "v1.20.2", &[]),
-            ("no record, the same", None, &[("h1", "v1.20.2+local")], "v1.20.2", &[]),
-            ("no record, another", None, &[("h1", "v1.20.2")], "v1.20.3", &["kubelet of h1 is v1.20.2"]),
-            ("no record and no node", None, &[], "v1.20.3", &[]),
-        ];
-        for (name, control_plane, kubelets, image, expected) in cases {
-            let running = RunningVersions { control_plane, kubelets: kubelets.to_vec() };
-            let error = check_version_change(&running, image).err();
-            let text = error.as_ref().map(|error| format!("{error:#} {:?}", crate::error::hints_of(error))).unwrap_or_default();
-            assert_eq!(text.is_empty(), expected.is_empty(), "{name}: {text}");
-            assert!(expected.iter().all(|words| text.contains(words)), "{name}: {text}");
-            assert!(error.is_none_or(|error| crate::error::kind_of(&error) == crate::error::Kind::Usage), "{name}");
+    /// The hosts of that cluster.
+    pub const HOSTS: [(&str, [u8; 4]); 3] = [("h1", [10, 0, 0, 1]), ("h2", [10, 0, 0, 2]), ("h3", [10, 0, 0, 3])];
+
+    /// A cluster of two masters and a worker, with an image of this version that contains these container images.
+    pub fn desired(version: &str, workloads: &[&str], membership: Option<Membership>) -> DesiredState {
+        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec:\n  image: shop:2\n  hosts:\n  \
+            - {ips: [10.0.0.1, 10.0.0.2], roles: [master]}\n  - {ips: [10.0.0.3], roles: [node]}\n";
+        let mut part = part([]);
+        part.config.runtime_version = Some(version.to_owned());
+        part.workloads = workloads.iter().map(|name| (*name).to_owned()).collect();
+        let blob = Blob::of(b"index");
+        let descriptor =
+            Descriptor::new(MediaType::ImageIndex, blob.size, blob.digest.to_string().parse::<oci_spec::image::Digest>().unwrap());
+        let image = ImageContent { name: "shop:2".parse().unwrap(), descriptor, parts: vec![part] };
+        let facts = HOSTS.map(|(name, address)| {
+            let facts = Facts { hostname: name.to_owned(), machine: std::env::consts::ARCH.to_owned(), ..Facts::default() };
+            (IpAddr::from(address), facts)
+        });
+        let observed = Observed { facts: facts.into(), membership, ..Observed::default() };
+        DesiredState::new(clusterfile::load("Clusterfile", text).unwrap(), vec![image], observed).unwrap()
+    }
+
+    /// The members of that cluster, all of this version.
+    pub fn membership(version: &str) -> Membership {
+        let node = |(name, address): (&str, [u8; 4])| Node {
+            name: name.to_owned(),
+            addresses: vec![address.into()],
+            version: version.to_owned(),
+            ..Node::default()
+        };
+        Membership {
+            leader: Some(IpAddr::from(HOSTS[0].1)),
+            members: HOSTS.map(|(name, address)| (IpAddr::from(address), name != "h3")).into(),
+            nodes: HOSTS.map(node).into(),
+            version: Some(version.to_owned()),
+            ..Membership::default()
         }
     }
 
     #[test]
-    fn applications_that_need_another_kubernetes_are_refused() {
-        for (range, version, fits) in [
-            (">=1.19.0 <1.23.0", "v1.20.2", true),
-            (">=1.21", "v1.20.2", false),
-            ("1.20.x || ^1.22", "v1.21.0", false),
-            ("1.20.x", "v1.20.4-vendor.1", true),
-        ] {
-            assert_eq!(check_version_range(range, version).is_ok(), fits, "{range} {version}");
+    fn kubeadm_is_told_what_the_image_does_not_contain() {
+        let cases: [(&str, &[&str], &str, &str, &str, bool); 4] = [
+            ("v1.20.2", &["registry.k8s.io/coredns:1.7.0"], "", "", "", false),
+            ("v1.31.0", &["registry.k8s.io/coredns/coredns:v1.11.1"], "", "", "", false),
+            ("v1.20.2", &["registry.k8s.io/pause:3.2"], "addon/coredns", "ImagePull", "ImagePull", false),
+            ("v1.31.0", &["registry.k8s.io/pause:3.10"], "", "", "ImagePull", true),
+        ];
+        for (version, workloads, skipped, init_ignores, join_ignores, disabled) in cases {
+            let desired = desired(version, workloads, None);
+            let members: Vec<Resource> = desired.hosts.iter().map(|host| resources(&desired, host).remove(0)).collect();
+            let [Resource::KubeadmInit(init), Resource::KubeadmJoin(master), Resource::KubeadmJoin(worker)] = members.as_slice() else {
+                panic!("{members:?}")
+            };
+            assert_eq!(init.skip_phases.join(","), skipped, "{version} {workloads:?}");
+            assert_eq!(init.ignore_preflight_errors.join(","), init_ignores, "{version} {workloads:?}");
+            assert_eq!(master.ignore_preflight_errors.join(","), join_ignores, "{version} {workloads:?}");
+            assert!(worker.ignore_preflight_errors.is_empty(), "{version} {workloads:?}");
+            let config = String::from_utf8_lossy(init.config.bytes()).into_owned();
+            assert_eq!(config.contains("dns:\n  disabled: true\n"), disabled, "{version} {workloads:?}: {config}");
         }
-        let error = check_version_range(">=1.21", "v1.20.2").unwrap_err().to_string();
-        assert!(error.contains(">=1.21") && error.contains("v1.20.2"), "{error}");
-        assert!(check_version_range(">=1.21", "latest").is_err());
+    }
+
+    #[test]
+    fn the_kubelet_is_enabled_before_kubeadm_runs_and_started_by_it() {
+        let desired = desired("v1.20.2", &[], None);
+        let stages = STAGES.iter().flat_map(|stage| (stage.desired_resources)(&desired));
+        let of_h1 = stages.filter(|resource| resource.host == IpAddr::from(HOSTS[0].1));
+        let found: Vec<String> = of_h1
+            .filter_map(|resource| match resource.action {
+                Action::Resource(Resource::SystemdUnit(unit)) if unit.name == KUBELET => {
+                    Some(format!("enabled {}, running {}", unit.enabled, unit.running))
+                }
+                Action::Resource(Resource::KubeadmInit(_)) => Some("kubeadm".to_owned()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found, ["enabled true, running false", "kubeadm", "enabled true, running true"]);
     }
 }
