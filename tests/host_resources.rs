@@ -16,7 +16,7 @@ use sealift::image::Blob;
 use sealift::layer::{Compression, Entry, PackOptions, Source, Tree, pack};
 use sealift::resource::{
     Directory, Endpoint, File, HostFiles, HostsEntry, KernelModule, Limit, PathMapping, RegistryMirror, Resource, Rootfs, Script, State,
-    Symlink, Sysctl, SystemdUnit,
+    SwapOff, Symlink, Sysctl, SystemdUnit,
 };
 use sealift::store::Store;
 
@@ -204,4 +204,67 @@ async fn a_unit_that_does_not_start_says_why() {
     let absent = Resource::SystemdUnit(SystemdUnit::enabled("no-such.service"));
     let error = format!("{:#}", lab.host.apply(&absent, &lab.ctx).await.unwrap_err());
     assert!(error.contains("no such unit file"), "{error}");
+}
+
+/// What is in the packet filters, without counters and comments.
+const RULES: &str =
+    "iptables-save | grep -v '^#' | sed 's/\\[[0-9:]*\\]//'; ip6tables-save | grep -v '^#' | sed 's/\\[[0-9:]*\\]//'; nft list tables";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undoing_a_node_removes_its_rules_and_leaves_those_of_others() {
+    let lab = Lab::new().await;
+    for line in [
+        "iptables -N theirs",
+        "iptables -A theirs -s 10.9.0.0/16 -m comment --comment 'not for \"KUBE-SERVICES\"' -j ACCEPT",
+        "iptables -A INPUT -j theirs",
+        "iptables -t nat -N CNI-of-podman",
+        "iptables -t nat -A POSTROUTING -s 10.88.0.0/16 -m comment --comment 'name: \"podman\"' -j CNI-of-podman",
+        "ip6tables -A FORWARD -s fd00:9::/64 -j DROP",
+        "nft add table ip theirs",
+    ] {
+        lab.hosts.run("h1", line);
+    }
+    let before = lab.hosts.run("h1", RULES);
+    let snapshot = serde_json::json!({"links": [], "routes": [], "cni": [], "rules": ["iptables nat CNI-of-podman"],
+        "tables": ["ip filter", "ip nat", "ip6 filter"]});
+    let resource = serde_json::json!({"resource": "kubeadm-init", "node": "h1", "config": {"text": ""}});
+    let entry =
+        serde_json::json!({"before": {"version": 1, "title": "first master h1", "resource": resource, "before": snapshot}}).to_string();
+    let line = format!("{:08x} {entry}", crc32fast::hash(entry.as_bytes()));
+    lab.hosts.run("h1", &format!("mkdir -p /var/lib/sealift/undo; echo '{line}' >/var/lib/sealift/undo/ledger.jsonl"));
+    for line in [
+        "iptables -t nat -N KUBE-SERVICES; iptables -t nat -N KUBE-SVC-A; iptables -t nat -A KUBE-SERVICES -d 10.96.0.1/32 -j KUBE-SVC-A",
+        "iptables -t nat -I PREROUTING -m comment --comment 'kubernetes service portals' -j KUBE-SERVICES",
+        "iptables -t mangle -N KUBE-KUBELET-CANARY",
+        "iptables -N KUBE-FORWARD; iptables -I FORWARD -m comment --comment 'kubernetes forwarding rules' -j KUBE-FORWARD",
+        "iptables -t nat -N CNI-5d2a; iptables -t nat -A POSTROUTING -s 10.244.0.7/32 -m comment --comment 'name: \"cbr0\" id: \"x\"' -j CNI-5d2a",
+        "ip6tables -t nat -N KUBE-POSTROUTING; ip6tables -t nat -A POSTROUTING -j KUBE-POSTROUTING",
+        "nft add table ip kube-proxy; nft add table ip6 kube-proxy; nft add chain ip kube-proxy services",
+    ] {
+        lab.hosts.run("h1", line);
+    }
+    assert_ne!(lab.hosts.run("h1", RULES), before);
+    assert_eq!(lab.host.undo(&lab.ctx).await.unwrap_or_else(|error| panic!("{error:#}")), 1);
+    assert_eq!(lab.hosts.run("h1", RULES), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_and_swap_stay_as_they_are_after_a_reboot() {
+    let lab = Lab::new().await;
+    lab.hosts.run("h1", "echo net.ipv4.ip_forward = 0 >/etc/sysctl.conf; ln -sf ../sysctl.conf /etc/sysctl.d/99-sysctl.conf");
+    lab.hosts.run("h1", "printf '[Swap]\\nWhat=/no/such\\n[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/no-such.swap");
+    lab.hosts.run("h1", "systemctl daemon-reload; systemctl enable --quiet no-such.swap");
+    let resources = [Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1)), Resource::SwapOff(SwapOff {})];
+    let swap = lab.states(&resources).await.remove(1);
+    assert_eq!(swap, State::differs("on at boot: no-such.swap", "off at boot"));
+    lab.apply_all(&resources).await;
+    lab.assert_present(&resources).await;
+    lab.hosts.run("h1", "echo 0 >/proc/sys/net/ipv4/ip_forward; systemctl restart systemd-sysctl");
+    assert_eq!(lab.hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
+    // the condition keeps it off: starting it is no error
+    lab.hosts.run("h1", "systemctl start no-such.swap");
+    assert_eq!(lab.hosts.run("h1", "systemctl show -P ConditionResult no-such.swap").trim(), "no");
+    lab.host.undo(&lab.ctx).await.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(!lab.hosts.succeeds("h1", "ls -d /etc/systemd/system/no-such.swap.d || ls /etc/sysctl.d/*sealift*"));
+    assert!(lab.hosts.succeeds("h1", "systemctl is-enabled --quiet no-such.swap"));
 }

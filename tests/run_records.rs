@@ -63,6 +63,10 @@ fn a_run_is_logged_reported_and_kept_as_a_revision_without_secrets() {
     assert_says(&html, &["<html", "时间线", "Timeline", "h1", "h2", "etcd:test@sha256:", "MiB"]);
     assert!(!html.contains(SECRET));
 
+    let later = etcd.sealift.home().join("later.html").display().to_string();
+    etcd.sealift.ok(&["logs", "db", "last", "--report", &later]);
+    assert_eq!(std::fs::read_to_string(&later).unwrap(), html, "the same can be had of the log");
+
     // nothing changes, nothing is kept; a drift is repaired: revision 2
     assert_eq!(etcd.sealift.json(&run)["changes"], 0);
     etcd.hosts.run("h1", "rm /usr/bin/etcdctl");

@@ -1,14 +1,17 @@
 //! `sealift logs`
 
 use std::io::{Read as _, Seek as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::json;
 
 use super::cluster_args::records;
 use super::{CommandContext, Table, bytes};
-use crate::cluster::{Entry, Record, Run, RunStep};
+use crate::atomic_file;
+use crate::cluster::{Entry, Record, Run, RunStep, report};
 use crate::events::Context;
 
 /// How often a log that is followed is read.
@@ -19,7 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 /// Without RUN, lists the runs, the newest first. `last` is the newest; the beginning of a name does as well.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sealift logs\n  sealift logs shop\n  sealift logs shop last\n  sealift logs shop 20261201T0912 -o json\n  sealift logs shop last --follow"
+    after_help = "Examples:\n  sealift logs shop\n  sealift logs shop last\n  sealift logs shop 20261201T0912 -o json\n  sealift logs shop last --follow\n  sealift logs shop last --report report.html"
 )]
 pub struct Args {
     /// The cluster, by name; needed where this machine knows several
@@ -31,6 +34,9 @@ pub struct Args {
     /// Go on until the run has ended
     #[arg(short, long)]
     follow: bool,
+    /// Write a report of the run: one HTML file, in English and Chinese
+    #[arg(long, value_name = "FILE", conflicts_with = "follow")]
+    report: Option<PathBuf>,
 }
 
 /// A run in the list.
@@ -46,7 +52,7 @@ struct Listed {
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
     by: String,
-    file: std::path::PathBuf,
+    file: PathBuf,
 }
 
 /// Runs the command.
@@ -54,13 +60,17 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let records = records()?;
     let cluster = records.choose(args.cluster.as_deref(), &records.names_with_logs())?;
     let logs = records.logs(&cluster);
-    let id = args.run.or(args.follow.then(|| "last".to_owned()));
+    let id = args.run.or((args.follow || args.report.is_some()).then(|| "last".to_owned()));
     let Some(id) = id else { return list(logs.runs(), cmd) };
     let run = logs.find(&id)?;
     if args.follow {
         return follow(&run, cmd).await;
     }
     let records = run.records()?;
+    if let Some(file) = &args.report {
+        atomic_file::write(file, report::html(&run, &records).as_bytes(), 0o644)?;
+        return cmd.console.answer(&json!({ "run": run.id, "report": file }), || format!("{}\n", file.display()));
+    }
     cmd.console.answer(&records, || records.iter().map(line).collect())
 }
 
@@ -147,7 +157,9 @@ fn line(record: &Record) -> String {
         Entry::Warning { text } => format!("warning: {text}"),
         Entry::Note { text } => text.clone(),
         Entry::Output { host, line } => format!("  {host} | {line}"),
-        Entry::Versions { versions } => versions.iter().map(|(what, version)| format!("{what} {version}")).collect::<Vec<_>>().join(", "),
+        Entry::Versions { versions, .. } => {
+            versions.iter().map(|(what, version)| format!("{what} {version}")).collect::<Vec<_>>().join(", ")
+        }
         Entry::Plan { plan } => format!("plan: {} steps", steps(plan)),
         Entry::Ended(ended) => {
             let changes = ended.changes.map(|changes| format!(", {changes} changes")).unwrap_or_default();

@@ -148,7 +148,8 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
     let plan = session.plan(&cmd.ctx).await?;
     confirm_removals(session, run.yes)?;
     if let Some(log) = &cmd.log {
-        log.versions(versions(&session.desired)?);
+        let names = session.desired.hosts.iter().map(|host| (host.address().to_string(), host.name.clone()));
+        log.versions(versions(&session.desired)?, names.collect());
         log.plan(&plan);
     }
     let lease = LeaseOptions { owner: owner(), force: run.break_lease };

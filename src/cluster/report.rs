@@ -53,6 +53,8 @@ struct Page<'a> {
     output: Vec<(&'a str, &'a str)>,
     plan: Option<&'a Value>,
     versions: BTreeMap<&'a str, &'a str>,
+    /// The names of hosts, by address.
+    names: BTreeMap<&'a str, &'a str>,
 }
 
 /// A step that ended.
@@ -70,7 +72,7 @@ impl<'a> Page<'a> {
         let (begin, end) = (run.time, records.last().map_or(run.time, |record| record.time));
         let versions = BTreeMap::from([("sealift", run.begun.sealift.as_str())]);
         let (stages, steps, warnings, output) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut page = Page { run, begin, end, stages, steps, warnings, output, plan: None, versions };
+        let mut page = Page { run, begin, end, stages, steps, warnings, output, plan: None, versions, names: BTreeMap::new() };
         for record in records {
             match &record.entry {
                 Entry::Stage { name, .. } if !page.stages.contains(&name.as_str()) => page.stages.push(name),
@@ -80,7 +82,8 @@ impl<'a> Page<'a> {
                 Entry::Warning { text } => page.warnings.push(text),
                 Entry::Output { host, line } => page.output.push((host, line)),
                 Entry::Plan { plan } => page.plan = Some(plan),
-                Entry::Versions { versions } => {
+                Entry::Versions { versions, hosts } => {
+                    page.names.extend(hosts.iter().map(|(address, name)| (address.as_str(), name.as_str())));
                     page.versions.extend(versions.iter().map(|(what, version)| (what.as_str(), version.as_str())));
                 }
                 _ => {}
@@ -110,6 +113,18 @@ impl<'a> Page<'a> {
         )
     }
 
+    /// The name of a host that is known by its address, with that address.
+    fn host(&self, host: &str) -> String {
+        match self.names.iter().find(|(address, name)| **address == host || **name == host) {
+            Some((address, name)) => format!("{} <small>{}</small>", escaped(name), escaped(address)),
+            None => escaped(host),
+        }
+    }
+
+    fn host_of(&self, step: &Step) -> String {
+        step.host.as_deref().map_or_else(|| both("this machine", "本机"), |host| self.host(host))
+    }
+
     fn summary(&self) -> String {
         let seconds = self.run.ended.as_ref().map_or_else(|| seconds_between(self.begin, self.end), |ended| ended.seconds);
         let changes = self.run.ended.as_ref().and_then(|ended| ended.changes).map_or_else(|| "–".to_owned(), |changes| changes.to_string());
@@ -132,7 +147,7 @@ impl<'a> Page<'a> {
         let Some(ended) = self.run.ended.as_ref().filter(|ended| ended.error.is_some()) else { return String::new() };
         let mut html = format!("<section class=\"failure\">\n<h2>{}</h2>\n", both("What failed", "失败原因"));
         if let Some(step) = &ended.failed {
-            let _ = writeln!(html, "<p>{} · {}</p>", host_name(step), escaped(&step.step));
+            let _ = writeln!(html, "<p>{} · {}</p>", self.host_of(step), escaped(&step.step));
         }
         let _ = writeln!(html, "<pre>{}</pre>", escaped(ended.error.as_deref().unwrap_or_default()));
         if !ended.output.is_empty() {
@@ -152,7 +167,7 @@ impl<'a> Page<'a> {
     fn timeline(&self) -> String {
         let mut lanes: Vec<(String, Vec<&Done<'_>>)> = Vec::new();
         for done in &self.steps {
-            let host = host_name(done.step);
+            let host = self.host_of(done.step);
             match lanes.iter_mut().find(|(name, _)| *name == host) {
                 Some((_, steps)) => steps.push(done),
                 None => lanes.push((host, vec![done])),
@@ -170,10 +185,12 @@ impl<'a> Page<'a> {
             .stages
             .iter()
             .enumerate()
-            .map(|(number, name)| format!("<i class=\"s{}\"></i>{} ", number % COLORS, escaped(name)))
+            .map(|(number, name)| format!("<span><i class=\"s{}\"></i>{}</span> ", number % COLORS, escaped(name)))
             .collect();
+        let failed = self.steps.iter().any(|step| step.outcome == "failed");
+        let failed = if failed { format!("<span><i class=\"failed\"></i>{}</span>", both("failed", "失败")) } else { String::new() };
         format!(
-            "<section>\n<h2>{}</h2>\n{}<div class=\"axis\"><span>0 s</span><span>{}</span></div>\n<p class=\"legend\">{legend}</p>\n</section>\n",
+            "<section>\n<h2>{}</h2>\n{}<div class=\"axis\"><span>0 s</span><span>{}</span></div>\n<p class=\"legend\">{legend}{failed}</p>\n</section>\n",
             both("Timeline", "时间线"),
             lanes.iter().map(lane).collect::<String>(),
             duration(whole)
@@ -213,8 +230,8 @@ impl<'a> Page<'a> {
                 let _ = writeln!(
                     rows,
                     "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{how}</td></tr>",
-                    escaped(name),
-                    text("host"),
+                    escaped(if name == "ship" { "distribute" } else { name }),
+                    self.host(step["host"].as_str().unwrap_or_default()),
                     text("what"),
                     change_name(step["change"].as_str().unwrap_or_default()),
                 );
@@ -243,7 +260,7 @@ impl<'a> Page<'a> {
                 "<tr class=\"{}\"><td>{:.1} s</td><td>{}</td><td>{}</td><td>{}</td><td>{outcome} {}</td><td>{}</td><td>{bytes}</td></tr>\n",
                 escaped(done.outcome),
                 at.max(0.0),
-                host_name(done.step),
+                self.host_of(done.step),
                 escaped(done.step.stage.as_deref().unwrap_or_default()),
                 escaped(&done.step.step),
                 escaped(done.detail),
@@ -274,10 +291,6 @@ impl<'a> Page<'a> {
 /// A text in both languages, of which one is shown.
 fn both(en: &str, zh: &str) -> String {
     format!("<span lang=\"en\">{en}</span><span lang=\"zh\">{zh}</span>")
-}
-
-fn host_name(step: &Step) -> String {
-    step.host.as_deref().map_or_else(|| both("this machine", "本机"), escaped)
 }
 
 /// What the plan calls a change, in both languages.
@@ -384,8 +397,15 @@ mod tests {
             (0, Entry::Begun(begun.clone())),
             (5, Entry::Warning { text: "swap is on".into() }),
             (6, Entry::Plan { plan }),
-            (6, Entry::Versions { versions: BTreeMap::from([("kubernetes".to_owned(), "v1.31.0".to_owned())]) }),
+            (
+                6,
+                Entry::Versions {
+                    versions: BTreeMap::from([("kubernetes".to_owned(), "v1.31.0".to_owned())]),
+                    hosts: BTreeMap::from([("10.0.0.1".to_owned(), "h1".to_owned()), ("10.0.0.2".to_owned(), "h2".to_owned())]),
+                },
+            ),
             (10, Entry::Stage { name: "prepare".into(), number: 1, total: 2 }),
+            (12, finished(step(Some("10.0.0.1"), "agent", None), "done", 1.0, Some(1 << 20))),
             (20, finished(step(None, "pull shop:1", None), "done", 4.0, None)),
             (30, finished(step(Some("h1"), "distribute blobs", Some("prepare")), "done", 10.0, Some(3 << 20))),
             (40, Entry::Output { host: "h2".into(), line: "<script>".into() }),
@@ -405,6 +425,8 @@ mod tests {
             "class=\"failed\" style=\"left:40.00%;width:50.00%\"",
             "0 → 1",
             "3.00 MiB",
+            "<b>4.00 MiB</b>",
+            "h1 <small>10.0.0.1</small>",
             "v1.31.0",
             "9.8.7",
             "swap is on",
@@ -415,6 +437,7 @@ mod tests {
         ] {
             assert!(html.contains(part), "want `{part}` in:\n{html}");
         }
+        assert_eq!(html.matches("class=\"lane\"").count(), 3, "a host has one lane, by its name and its address");
     }
 
     #[test]

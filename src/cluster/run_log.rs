@@ -103,6 +103,9 @@ pub enum Entry {
     Versions {
         /// The versions.
         versions: BTreeMap<String, String>,
+        /// The names of the hosts, by address.
+        #[serde(default)]
+        hosts: BTreeMap<String, String>,
     },
     /// The run ended: the last line.
     Ended(Ended),
@@ -216,9 +219,9 @@ impl RunLog {
         self.write(&mut self.state(), Entry::Plan { plan });
     }
 
-    /// Writes the versions of what the run brings.
-    pub fn versions(&self, versions: BTreeMap<String, String>) {
-        self.write(&mut self.state(), Entry::Versions { versions });
+    /// Writes the versions of what the run brings, and the names of the hosts by address.
+    pub fn versions(&self, versions: BTreeMap<String, String>, hosts: BTreeMap<String, String>) {
+        self.write(&mut self.state(), Entry::Versions { versions, hosts });
     }
 
     /// The command that is logged.

@@ -109,13 +109,51 @@ fn redact_secrets(line: &str) -> String {
 }
 
 fn kubeadm_error(system: &System, arguments: &[String]) -> anyhow::Error {
-    let lines = visible_lines(system);
-    let last = lines[lines.len().saturating_sub(12)..].join("\n  ");
+    let kubelet = fatal_line(&kubelet_journal(system));
+    // kubeadm only says that the kubelet does not answer
+    let last = last_lines(&visible_lines(system), if kubelet.is_some() { 3 } else { 12 }).join("\n  ");
+    let why = kubelet.map(|line| format!("\n  kubelet: {}", redact_secrets(&line))).unwrap_or_default();
     let verb = arguments.first().map_or("", String::as_str);
-    Failure::failed(format!("kubeadm {verb} failed:\n  {last}"))
+    Failure::failed(format!("kubeadm {verb} failed:{why}\n  {last}"))
         .hint(format!("see {LOG} and `journalctl -u kubelet` on the host"))
         .hint("run the same command again: it resets the node and tries again")
         .into()
+}
+
+/// The last lines, each once: kubeadm repeats what it waits for.
+fn last_lines(lines: &[String], most: usize) -> Vec<&str> {
+    let mut unique: Vec<&str> = Vec::new();
+    for line in lines {
+        unique.retain(|known| known != line);
+        unique.push(line);
+    }
+    unique.split_off(unique.len().saturating_sub(most))
+}
+
+/// What the kubelet wrote lately; empty if that cannot be read.
+fn kubelet_journal(system: &System) -> String {
+    let mut command = system.command("journalctl");
+    let output = command.args(["--unit=kubelet", "--since=-20min", "--lines=500", "--output=cat", "--no-pager", "--quiet"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// The last line with which the kubelet ended, without klog's header. Versions say it as a fatal line of klog (up to 1.22), as an error
+/// `command failed` (from 1.23), or as the error of its flags.
+fn fatal_line(journal: &str) -> Option<String> {
+    let is_fatal = |line: &&str| {
+        let klog = |level: char| line.starts_with(level) && line.get(1..5).is_some_and(|day| day.bytes().all(|byte| byte.is_ascii_digit()));
+        klog('F')
+            || (klog('E')
+                && ["\"command failed\"", "\"Failed to run kubelet\"", "failed to run Kubelet"].iter().any(|end| line.contains(end)))
+            || ["Error: ", "panic: "].iter().any(|start| line.starts_with(start))
+    };
+    let line = journal.lines().map(str::trim_end).rfind(is_fatal)?;
+    let text = if line.starts_with(['F', 'E']) && line.as_bytes()[1].is_ascii_digit() {
+        line.split_once("] ").map_or(line, |(_, text)| text)
+    } else {
+        line
+    };
+    Some(text.chars().take(600).collect())
 }
 
 #[cfg(test)]
@@ -128,6 +166,49 @@ mod tests {
         let limits = [("discovery", 5), ("TLS bootstrap", 5), ("etcd member added", 2), ("etcd member promoted", 2), ("health", 4)];
         let pulls = 10;
         assert!(KUBEADM_TIMEOUT.as_secs() / 60 >= limits.iter().map(|(_, minutes)| minutes).sum::<u64>() + pulls);
+    }
+
+    #[test]
+    fn a_failure_has_the_line_with_which_the_kubelet_ended_and_kubeadms_lines_once() {
+        let host = crate::resource::tests::FakeHost::new();
+        let check = "[kubelet-check] The HTTP call equal to 'curl -sSL http://localhost:10248/healthz' failed with error: refused.";
+        host.write(
+            LOG,
+            &format!("[init] Using x\n{}error execution phase wait-control-plane: couldn't initialize\n", format!("{check}\n").repeat(10)),
+        );
+        let failed = || kubeadm_error(&host.system, &["init".to_owned()]).to_string();
+        host.program("journalctl", "exit 1");
+        assert_eq!(failed().matches("kubelet-check").count(), 1, "{}", failed());
+        assert!(failed().starts_with("kubeadm init failed:\n  [init] Using x\n"), "{}", failed());
+        host.program(
+            "journalctl",
+            "echo 'I1201 server.go:1] fine'; echo 'E1201 00:00:00.1 7 run.go:74] \"command failed\" err=\"swap is on\"'; echo restarted",
+        );
+        assert!(failed().starts_with("kubeadm init failed:\n  kubelet: \"command failed\" err=\"swap is on\"\n"), "{}", failed());
+    }
+
+    #[test]
+    fn every_version_of_the_kubelet_says_with_one_line_why_it_ended() {
+        let cases = [
+            (
+                "F1130 09:12:01.123456    1234 server.go:198] failed to load Kubelet config file /x\ngoroutine 1 [running]:",
+                Some("failed to load Kubelet config file /x"),
+            ),
+            (
+                "E1130 09:12:01.1 1 server.go:294] \"Failed to run kubelet\" err=\"misconfiguration: cgroup\"",
+                Some("\"Failed to run kubelet\" err=\"misconfiguration: cgroup\""),
+            ),
+            (
+                "E1130 09:12:01.1 1 run.go:72] \"command failed\" err=\"a\"\nE1130 09:13:01.1 1 run.go:72] \"command failed\" err=\"b\"",
+                Some("\"command failed\" err=\"b\""),
+            ),
+            ("Error: unknown flag: --network-plugin\nUsage:", Some("Error: unknown flag: --network-plugin")),
+            ("E1130 09:12:01.1 1 kubelet.go:1] \"node not found\"\nFailed with result", None),
+            ("", None),
+        ];
+        for (journal, expected) in cases {
+            assert_eq!(fatal_line(journal).as_deref(), expected, "{journal}");
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ const COMMENTS: [&str; 2] = ["flanneld ", "cali:"];
 const SERVICE_LINK: &str = "kube-ipvs0";
 /// The ports of services on nodes, by default.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+/// The families and the tables of iptables.
+const FAMILIES: [&str; 2] = ["ip", "ip6"];
+const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 /// How often the rules are read again, when others change them between reading and writing.
 const ATTEMPTS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -59,6 +62,28 @@ pub fn remove(system: &System, baseline: &BTreeSet<String>, cidrs: &[IpNet], log
         system.run(&["ipset", "destroy", &set], &mut |_| ()).ok(); // one that others refer to stays
     }
     Ok(())
+}
+
+/// The tables of iptables in nftables, such as `ip mangle`: iptables makes one when it is first asked about it.
+pub fn tables(system: &System) -> BTreeSet<String> {
+    let listed = system.output(&["nft", "list", "tables"]).unwrap_or_default();
+    let of_iptables =
+        |table: &&str| table.split_once(' ').is_some_and(|(family, name)| FAMILIES.contains(&family) && TABLES.contains(&name));
+    listed.lines().filter_map(|line| line.trim().strip_prefix("table ")).filter(of_iptables).map(str::to_owned).collect()
+}
+
+/// Removes the tables of iptables that are not in `baseline` and have no rules.
+pub fn remove_empty_tables(system: &System, baseline: &BTreeSet<String>) {
+    for table in tables(system).difference(baseline) {
+        let words: Vec<&str> = table.split(' ').collect();
+        let is_empty = |text: &str| {
+            let is_frame = |line: &str| line.ends_with('{') || line == "}" || line.is_empty() || line.ends_with("policy accept;");
+            text.lines().all(|line| is_frame(line.trim()))
+        };
+        if system.output(&[&["nft", "list", "table"][..], &words].concat()).is_ok_and(|text| is_empty(&text)) {
+            system.run(&[&["nft", "delete", "table"][..], &words].concat(), &mut |_| ()).ok(); // without rules it does nothing either
+        }
+    }
 }
 
 /// A table as `iptables-save` prints it.
@@ -141,7 +166,7 @@ fn remove_chains(system: &System, program: &str, baseline: &BTreeSet<String>, lo
 /// The families (`ip`, `ip6`) in which kube-proxy has a table of nftables.
 fn nft_tables(system: &System) -> Vec<&'static str> {
     let tables = system.output(&["nft", "list", "tables"]).unwrap_or_default();
-    ["ip", "ip6"].into_iter().filter(|family| tables.lines().any(|line| line.trim() == format!("table {family} kube-proxy"))).collect()
+    FAMILIES.into_iter().filter(|family| tables.lines().any(|line| line.trim() == format!("table {family} kube-proxy"))).collect()
 }
 
 /// The virtual services of IPVS as `ipvsadm` names them: `-t 10.96.0.1:443`.
@@ -238,6 +263,27 @@ COMMIT
         host.write("/saved", &SAVED.replace("cali:", "x:"));
         remove(&host.system, &before, &[], &mut |_| ()).unwrap();
         assert!(!host.system.path("/restored").exists());
+    }
+
+    #[test]
+    fn empty_tables_that_iptables_made_are_removed() {
+        let host = FakeHost::new();
+        let chain =
+            |line: &str| format!("  chain FORWARD {{\n    type filter hook forward priority filter; policy accept;\n    {line}\n  }}\n");
+        for (table, content) in
+            [("filter", chain("")), ("nat", chain("")), ("mangle", chain("ip saddr 10.0.0.1 drop")), ("theirs", chain(""))]
+        {
+            host.write(&format!("/nft/{table}"), &format!("table ip {table} {{\n{content}}}\n"));
+        }
+        host.program(
+            "nft",
+            "cd $ROOT/nft; case \"$1 $2\" in 'list tables') for it in *; do echo table ip $it; done ;;
+            'list table') cat $4 ;; 'delete table') rm $4 ;; esac",
+        );
+        assert_eq!(tables(&host.system).len(), 3);
+        remove_empty_tables(&host.system, &["ip filter".to_owned()].into());
+        let left = ["filter", "nat", "mangle", "theirs"].map(|table| host.system.path(format!("/nft/{table}")).exists());
+        assert_eq!(left, [true, false, true, true]);
     }
 
     #[test]

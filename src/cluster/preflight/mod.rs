@@ -288,7 +288,7 @@ pub(crate) mod fixture {
                 cgroup_v2: true,
                 kernel_filesystems: vec!["overlay".into()],
                 addresses: vec![address],
-                default_route: true,
+                default_route_v4: true,
                 filesystems: vec![filesystem],
                 ..Default::default()
             },
