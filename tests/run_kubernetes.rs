@@ -217,7 +217,7 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert_eq!(status.matches("Ready v1.").count(), 2, "{status}");
     kubernetes.members = 3;
     assert!(kubernetes.run() > 0, "a host more is a change");
-    let log = kubernetes.known(&["logs", "k", "last"]);
+    let log = kubernetes.sealift.ok(&["logs", "k", "last"]);
     assert_says(&log, &["[preflight] Running pre-flight checks"]);
     assert!(!log.contains("Service-Kubelet"), "kubeadm found the kubelet enabled:\n{log}");
     kubernetes.refuses_another_kubernetes_than_it_runs();

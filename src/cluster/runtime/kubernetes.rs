@@ -246,7 +246,8 @@ pub(super) mod tests {
 
     #[test]
     fn kubeadm_is_told_what_the_image_does_not_contain() {
-        let cases: [(&str, &[&str], &str, &str, &str, bool); 4] = [
+        type Case = (&'static str, &'static [&'static str], &'static str, &'static str, &'static str, bool);
+        let cases: [Case; 4] = [
             ("v1.20.2", &["registry.k8s.io/coredns:1.7.0"], "", "", "", false),
             ("v1.31.0", &["registry.k8s.io/coredns/coredns:v1.11.1"], "", "", "", false),
             ("v1.20.2", &["registry.k8s.io/pause:3.2"], "addon/coredns", "ImagePull", "ImagePull", false),

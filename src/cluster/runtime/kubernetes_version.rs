@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn another_version_than_that_of_the_running_cluster_is_refused() {
-        let cases: [(&str, Option<&str>, &[(&str, &str)], &str, &[&str]); 14] = [
+        type Kubelets = &'static [(&'static str, &'static str)];
+        type Case = (&'static str, Option<&'static str>, Kubelets, &'static str, &'static [&'static str]);
+        let cases: [Case; 14] = [
             ("the same", Some("v1.20.2"), &[("h1", "v1.20.2")], "v1.20.2", &[]),
             ("the same, without v", Some("v1.20.2"), &[("h1", "v1.20.2")], "1.20.2", &[]),
             (
