@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::cluster_args::KnownArgs;
+use super::cluster_args::{KnownArgs, records};
 use super::{CommandContext, Console, Table, count};
 use crate::cluster::{
-    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Session, SessionOptions, Unreachable, certificates,
-    observe_members,
+    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Revision, Session, SessionOptions, Unreachable, certificates,
+    observe_members, revision,
 };
 use crate::clusterfile::{Clusterfile, HostSpec};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, kind_of};
 use crate::host::facts::{Facts, FactsRequest};
 use crate::host::{AgentBinaries, Exec, Host};
 use crate::image::Reference;
@@ -51,10 +51,27 @@ struct Status {
     /// The certificates of the control plane hosts, the first to expire first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<Certificate>,
-    /// What a run would change, as `sealift plan` shows it; `None` if the image is not in the local store.
+    /// What a run would change, as `sealift plan` shows it; `None` if that is not known.
     drift: Option<Vec<String>>,
+    /// Why it is not known what a run would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift_unknown: Option<String>,
+    /// The last revision: what was applied last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<RevisionStatus>,
     /// What is not well, one line each.
     problems: Vec<String>,
+}
+
+/// What was applied last.
+#[derive(Debug, Serialize)]
+struct RevisionStatus {
+    number: u64,
+    time: jiff::Timestamp,
+    command: String,
+    by: String,
+    /// `done`, `failed` or `interrupted`.
+    result: String,
 }
 
 /// The state of one host.
@@ -107,6 +124,8 @@ struct Found {
     unreachable: Vec<Unreachable>,
     membership: Option<Membership>,
     plan: Option<Plan>,
+    /// Why there is no plan.
+    unplanned: Option<String>,
     problems: Vec<String>,
 }
 
@@ -114,6 +133,7 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     let found = find(clusterfile, args, cmd).await?;
     let units = found.hosts.on_each(|host| failed_units(host, cmd)).await;
     let certificates = found.hosts.on_each(certificates).await;
+    let revision = last_revision(&found, clusterfile, cmd).await;
     let names: BTreeMap<IpAddr, String> = found.hosts.hosts().map(|host| (host.address(), host.name().to_lowercase())).collect();
     found.hosts.close().await;
     let mut certificates: Vec<Certificate> = certificates.into_iter().filter_map(|(_, found)| found.ok()).flatten().collect();
@@ -143,6 +163,8 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         etcd: found.membership.as_ref().map(|membership| membership.etcd.clone()).unwrap_or_default(),
         certificates,
         drift: found.plan.as_ref().map(|plan| plan.steps().map(|step| step.id.clone()).collect()),
+        drift_unknown: found.unplanned,
+        revision,
         problems: found.problems,
     };
     let mut problems = problems(&status, found.membership.as_ref(), clusterfile);
@@ -150,9 +172,22 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     Ok(status)
 }
 
+/// The last revision that a control plane host or this machine knows.
+async fn last_revision(found: &Found, clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<RevisionStatus> {
+    let name = &clusterfile.cluster.name;
+    let mut revisions = records().ok()?.revisions_of(name);
+    for master in clusterfile.cluster.masters().filter_map(|master| found.hosts.host(master.address).ok()) {
+        revisions.extend(revision::read(master, name, &cmd.ctx).await.unwrap_or_default());
+    }
+    let last = revisions.into_iter().max_by_key(|revision| revision.number)?;
+    let Revision { number, time, command, by, result, .. } = last;
+    Some(RevisionStatus { number, time, command, by, result })
+}
+
 /// Connects to the hosts and finds the members; plans too, if the image is in the local store.
 async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Found> {
     let mut problems = Vec::new();
+    let mut unplanned = Some("the image is not in the local store".to_owned());
     if let Some(images) = local_images(clusterfile, cmd).await {
         match session(clusterfile, images, args, cmd).await {
             Ok((session, plan)) => {
@@ -161,9 +196,12 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
                     unreachable: session.unreachable,
                     membership: session.desired.membership,
                     plan: Some(plan),
+                    unplanned: None,
                     problems,
                 });
             }
+            // the cluster may be well all the same: a value that only another machine can unseal, an image that does not fit
+            Err(error) if kind_of(&error) == Kind::Usage => unplanned = Some(format!("{error:#}")),
             Err(error) => problems.push(format!("{error:#}")),
         }
         cmd.ctx.check()?;
@@ -184,7 +222,7 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
         }
         Err(_) => None,
     };
-    Ok(Found { hosts, unreachable, membership, plan: None, problems })
+    Ok(Found { hosts, unreachable, membership, plan: None, unplanned, problems })
 }
 
 async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<Vec<ImageContent>> {
@@ -275,10 +313,14 @@ fn text(status: &Status, console: &Console) -> String {
     if let Some(first) = status.certificates.first() {
         text += &format!("certificates: the first expires in {} days ({} on {})\n", first.days_left, first.file, first.host);
     }
+    if let Some(revision) = &status.revision {
+        let RevisionStatus { number, time, command, by, result } = revision;
+        text += &format!("revision {number}: {command} {result}, {} by {by}\n", time.strftime("%Y-%m-%d %H:%M:%SZ"));
+    }
     text += &match &status.drift {
         Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),
         Some(steps) => format!("drift: {}, see `sealift plan`\n", count(steps.len(), "change")),
-        None => "drift: not known, the image is not in the local store\n".to_owned(),
+        None => format!("drift: not known: {}\n", status.drift_unknown.as_deref().unwrap_or_default().lines().next().unwrap_or_default()),
     };
     text
 }
