@@ -57,7 +57,7 @@ pub fn run(_: Args, cmd: &CommandContext) -> Result<()> {
 }
 
 fn known(records: &KnownClusters, name: String) -> Known {
-    let last_run = records.logs(&name).runs().into_iter().next().map(|run| last_run(&run));
+    let last_run = records.logs(&name).last().map(|run| last_run(&run));
     match records.load(Some(&name)) {
         Ok(file) => {
             let hosts = file.cluster.hosts.iter().map(|host| host.address.to_string()).collect();

@@ -26,8 +26,8 @@ use crate::paths;
 const KEPT: u64 = 20;
 /// How many revisions the cluster keeps.
 const KEPT_IN_CLUSTER: u64 = 10;
-/// The most bytes of a revision in the cluster: an object of etcd may have 1.5 MiB, in base64 twice.
-const MAX_IN_CLUSTER: usize = 256 << 10;
+/// The most bytes of a revision in the cluster: `kubectl apply` keeps it in an annotation too, in base64, and those have at most 256 KiB.
+const MAX_IN_CLUSTER: usize = 128 << 10;
 /// How kubectl is called on a control plane node.
 const KUBECTL: &str = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=10s --namespace=kube-system";
 
@@ -201,13 +201,16 @@ pub async fn write(hosts: &[&Host], revision: &Revision, ctx: &Context) -> Vec<a
 /// # Errors
 /// Fails if the API server does not take it.
 pub async fn write_in_cluster(master: &Host, revision: &Revision, ctx: &Context) -> Result<()> {
-    let object = serde_json::to_vec(&object(revision)?)?;
-    let newest_old = revision.number.saturating_sub(KEPT_IN_CLUSTER);
+    let command = Exec::shell(&write_in_cluster_line(revision.number)).stdin(serde_json::to_vec(&object(revision)?)?).quiet();
+    master.exec(&command, ctx).await?.ensure_success("kubectl apply revision").map(drop)
+}
+
+fn write_in_cluster_line(number: u64) -> String {
+    let newest_old = number.saturating_sub(KEPT_IN_CLUSTER);
     // a few more than the one: an earlier run may not have come to it
     let old: String = (newest_old.saturating_sub(4).max(1)..=newest_old).map(|number| format!(" sealift-revision-{number}")).collect();
     let delete = if old.is_empty() { old } else { format!("\n{KUBECTL} delete secret --ignore-not-found{old} >/dev/null") };
-    let line = format!("set -e\n{KUBECTL} apply --filename=- >/dev/null{delete}");
-    master.exec(&Exec::shell(&line).stdin(object).quiet(), ctx).await?.ensure_success("kubectl apply revision").map(drop)
+    format!("set -e\n{KUBECTL} apply --filename=- >/dev/null{delete}")
 }
 
 /// The revisions that the cluster has, by kubectl on a control plane node; the newest last.
@@ -384,6 +387,25 @@ mod tests {
         let file = home.path().join("shop/revisions/25.json");
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(home.path().join("shop/revisions")).unwrap().count(), 20);
+    }
+
+    #[test]
+    fn a_cluster_is_given_a_revision_and_loses_those_before_the_newest_ten() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let kubectl = dir.path().join("kubectl");
+        let calls = dir.path().join("calls");
+        std::fs::write(&kubectl, format!("#!/bin/sh\necho \"$*\" >>{}\ncase $* in *apply*) cat >/dev/null ;; esac\n", calls.display()))
+            .unwrap();
+        std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        for number in [10, 12] {
+            script(&write_in_cluster_line(number), dir.path(), &[("PATH", path.clone())], b"{}");
+        }
+        let calls = std::fs::read_to_string(calls).unwrap();
+        let calls: Vec<&str> = calls.lines().filter_map(|call| Some(call.split_once("--namespace=kube-system ")?.1)).collect();
+        let delete = "delete secret --ignore-not-found sealift-revision-1 sealift-revision-2";
+        assert_eq!(calls, ["apply --filename=-", "apply --filename=-", delete]);
     }
 
     #[test]
