@@ -88,7 +88,7 @@ fn resources(manifest: Blob) -> Vec<Resource> {
         Resource::File(File::new("/etc/motd", "welcome\n", 0o644)),
         Resource::Symlink(Symlink::new("/opt/demo/link", "deep")),
         Resource::RegistryMirror(RegistryMirror::all_registries([Endpoint::new("http://10.0.0.1:5000")])),
-        Resource::Rootfs(Rootfs { manifest }),
+        Resource::Rootfs(Rootfs { manifest, current: true }),
         Resource::HostFiles(HostFiles { manifest: manifest.digest, env, mappings: PathMapping::of_sealift_images() }),
         Resource::SystemdUnit(SystemdUnit::running(
             "demo.service",

@@ -1,11 +1,10 @@
 //! The desired resources of applications, on the first master.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::clusterfile::{Application, Env};
 use crate::image::{App, AppKind, ClusterConfig, Digest, Role, RuntimeKind};
-use crate::paths::ROOTFS_CURRENT;
 use crate::resource::{Command, KubeApp, Resource, is_manifest};
 
 /// The kubeconfig of the cluster's administrator, on masters.
@@ -26,6 +25,10 @@ pub struct Applications<'a> {
     pub env: &'a Env,
     /// The digest of the rootfs manifest.
     pub rootfs: Digest,
+    /// The directory of the unpacked image on the host.
+    pub directory: &'a Path,
+    /// The image, if it is not the one that brings the cluster: it has only applications, and commands of the Clusterfile are not for it.
+    pub image: Option<&'a str>,
 }
 
 enum LaunchList<'a> {
@@ -41,7 +44,8 @@ impl Applications<'_> {
         match self.launch_list() {
             LaunchList::Commands(lines) => {
                 let env = self.environment(None);
-                all.extend(with_unique_names("launch", lines).map(|(name, line)| self.command(&name, ROOTFS_CURRENT.into(), line, &env)));
+                let name = self.image.map_or_else(|| "launch".to_owned(), |image| format!("launch {image}"));
+                all.extend(with_unique_names(&name, lines).map(|(name, line)| self.command(&name, self.directory.into(), line, &env)));
             }
             LaunchList::Apps(names) => {
                 let apps = names.iter().filter_map(|name| self.config.app(name)).filter(|app| app.role.is_none());
@@ -56,13 +60,14 @@ impl Applications<'_> {
         self.config.apps.iter().filter(|app| app.role == Some(role)).flat_map(|app| self.resources(app)).collect()
     }
 
-    /// An error for each application that the image does not have, or whose kind is not supported yet.
-    pub fn unsupported(&self) -> Vec<String> {
+    /// An error for each application that neither the image nor one of `others` has, or whose kind is not supported yet.
+    pub fn unsupported(&self, others: &[&ClusterConfig]) -> Vec<String> {
         let mut errors = Vec::new();
         let with_role = self.config.apps.iter().filter(|app| app.role.is_some());
         let mut apps: Vec<&App> = with_role.collect();
         if let LaunchList::Apps(names) = self.launch_list() {
-            let unknown = names.iter().filter(|name| self.config.app(name).is_none());
+            let unknown =
+                names.iter().filter(|name| self.config.app(name).is_none() && others.iter().all(|other| other.app(name).is_none()));
             errors.extend(unknown.map(|name| no_such_app(self.config, name)));
             apps.extend(names.iter().filter_map(|name| self.config.app(name)));
         }
@@ -74,7 +79,7 @@ impl Applications<'_> {
     }
 
     fn resources(&self, app: &App) -> Vec<Resource> {
-        let directory = PathBuf::from(ROOTFS_CURRENT).join(app.root());
+        let directory = self.directory.join(app.root());
         let env = self.environment(Some(app));
         let name = format!("app {}", app.name);
         let run = |line: &str| self.command(&name, directory.clone(), line, &env);
@@ -99,7 +104,7 @@ impl Applications<'_> {
 
     /// The launch list: the Clusterfile's commands, else its applications, else the image's commands, else its applications.
     fn launch_list(&self) -> LaunchList<'_> {
-        match (&self.overrides.cmds, &self.overrides.launch_apps) {
+        match (self.overrides.cmds.as_ref().filter(|_| self.image.is_none()), &self.overrides.launch_apps) {
             (Some(lines), _) => LaunchList::Commands(lines),
             (None, Some(apps)) => LaunchList::Apps(apps),
             (None, None) if !self.config.launch.cmds.is_empty() => LaunchList::Commands(&self.config.launch.cmds),
@@ -198,9 +203,16 @@ mod tests {
         let mut overrides = Application::default();
         change(&mut config, &mut overrides);
         let files = BTreeMap::from([(PathBuf::from("application/apps/job/it's.sh"), vec![])]);
-        let applications =
-            Applications { config: &config, overrides: &overrides, files: &files, env: &Env::new(), rootfs: Digest::of(b"rootfs") };
-        (applications.launch().iter().map(Resource::title).collect(), applications.unsupported())
+        let applications = Applications {
+            config: &config,
+            overrides: &overrides,
+            files: &files,
+            env: &Env::new(),
+            rootfs: Digest::of(b"rootfs"),
+            directory: Path::new("/var/lib/sealift/rootfs/current"),
+            image: None,
+        };
+        (applications.launch().iter().map(Resource::title).collect(), applications.unsupported(&[]))
     }
 
     #[test]

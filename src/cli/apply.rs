@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::CommandContext;
 use super::recorded::{ReportArgs, recorded};
-use super::session::SessionArgs;
+use super::session::{RunArgs, SessionArgs};
 
 /// Make a cluster what its Clusterfile describes
 ///
-/// Hosts that are new in the Clusterfile join, what drifted is repaired. On a cluster that is up to date it says "0 changes". Without a
+/// Hosts that are new in the Clusterfile join, those that left it are drained, removed from the cluster and cleaned, what drifted is
+/// repaired. On a cluster that is up to date it says "0 changes". Without a
 /// Clusterfile, the one of the last run counts.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -20,23 +21,18 @@ pub struct Args {
     cluster: Option<String>,
     #[command(flatten)]
     session: SessionArgs,
-    /// Accepted for scripts: `apply` asks no questions
-    #[arg(short, long)]
-    yes: bool,
-    /// Take over the lease of another run on this cluster
-    #[arg(long)]
-    break_lease: bool,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
-    let _ = args.yes;
     let session = args.session.with_cluster(args.cluster);
     let clusterfile = session.clusterfile(None, cmd)?;
     recorded("apply", &clusterfile, &args.report, cmd, async |cmd| {
-        super::run::bring_up_and_report(&session, clusterfile.clone(), args.break_lease, cmd).await
+        super::run::bring_up_and_report(&session, clusterfile.clone(), &args.run, cmd).await
     })
     .await
 }

@@ -29,8 +29,8 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let clusterfile = args.session.clusterfile(args.image.as_ref(), cmd)?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
-    let image = args.session.image(&clusterfile, &store, cmd).await?;
-    let session = args.session.open(clusterfile, image, cmd).await?;
+    let images = args.session.images(&clusterfile, &store, cmd).await?;
+    let session = args.session.open(clusterfile, images, cmd).await?;
     let (findings, hosts) = (session.findings, session.desired.hosts.len());
     session.hosts.close().await;
     cmd.console.answer(&findings, || {

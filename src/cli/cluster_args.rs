@@ -95,9 +95,19 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// No flags but how hosts are reached.
+    pub fn new(access: AccessArgs) -> Self {
+        ClusterArgs { access, ..ClusterArgs::default() }
+    }
+
     /// Whether hosts are named, by a Clusterfile or by addresses.
     pub fn names_hosts(&self) -> bool {
         self.file.is_some() || self.masters.is_some() || self.nodes.is_some()
+    }
+
+    /// Takes the lists of `--masters` and `--nodes` out: then they add no hosts.
+    pub fn take_hosts(&mut self) -> (Option<String>, Option<String>) {
+        (self.masters.take(), self.nodes.take())
     }
 
     /// The Clusterfile, if one is named, with the flags over it.
@@ -117,6 +127,11 @@ impl ClusterArgs {
         let is_known = self.name.as_ref().is_some_and(|name| known.names().contains(name));
         let clusterfile = if image.is_some() && !is_known { Clusterfile::default() } else { known.load(self.name.as_deref())? };
         self.with_flags(clusterfile, image)
+    }
+
+    /// The record of the cluster that `--name` means; `None` if this machine does not know it.
+    pub fn known_record(&self) -> Result<Option<Clusterfile>> {
+        self.name.as_ref().map_or(Ok(None), |name| records()?.find(name))
     }
 
     fn with_flags(&self, clusterfile: Clusterfile, image: Option<&str>) -> Result<Clusterfile> {
@@ -179,9 +194,7 @@ impl KnownArgs {
             Some(file) => read(file, cmd)?,
             None => records()?.load(self.name())?,
         };
-        let mut clusterfile = self.access.overrides()?.apply(known)?;
-        self.access.resolve(&mut clusterfile)?;
-        Ok(clusterfile)
+        self.access.applied(known)
     }
 }
 
@@ -224,6 +237,13 @@ impl AccessArgs {
         })
     }
 
+    /// The Clusterfile with these flags over it, and its secrets resolved.
+    pub fn applied(&self, clusterfile: Clusterfile) -> Result<Clusterfile> {
+        let mut clusterfile = self.overrides()?.apply(clusterfile)?;
+        self.resolve(&mut clusterfile)?;
+        Ok(clusterfile)
+    }
+
     /// Gets secrets from where the Clusterfile says they are, from each place once.
     fn resolve(&self, clusterfile: &mut Clusterfile) -> Result<()> {
         let mut fetched: Vec<(SecretSource, SecretString)> = Vec::new();
@@ -247,6 +267,17 @@ impl AccessArgs {
     /// SSH targets of all hosts of a Clusterfile whose secrets are resolved.
     pub fn targets(&self, clusterfile: &Clusterfile) -> Result<Vec<Target>> {
         clusterfile.cluster.hosts.iter().map(|host| self.target(host)).collect()
+    }
+
+    /// The SSH target of a host whose secrets may be unknown, as in a stored Clusterfile: then those of `like` are used.
+    pub fn target_of(&self, host: &HostSpec, like: &Ssh) -> Result<Target> {
+        let mut host = host.clone();
+        let ssh = &mut host.ssh;
+        ssh.passwd = ssh.passwd.take().or_else(|| like.passwd.clone());
+        ssh.pk = ssh.pk.take().or_else(|| like.pk.clone());
+        ssh.pk_passwd = ssh.pk_passwd.take().or_else(|| like.pk_passwd.clone());
+        ssh.sudo = ssh.sudo.take().filter(|sudo| sudo.passwd.is_some()).or_else(|| like.sudo.clone());
+        self.target(&host)
     }
 
     fn target(&self, host: &HostSpec) -> Result<Target> {

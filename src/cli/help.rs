@@ -6,7 +6,7 @@ use clap::Command;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Build", &["init", "lint", "build", "chart", "merge", "manifest"]),
     ("Share", &["push", "pull", "login", "logout", "save", "load", "inventory", "registry"]),
-    ("Run", &["check", "plan", "run", "apply", "status", "logs", "exec", "kubeconfig", "reset", "clusters", "forget"]),
+    ("Run", &["check", "plan", "run", "apply", "scale", "status", "logs", "exec", "kubeconfig", "reset", "clusters", "adopt", "forget"]),
     ("Trust", &["key", "sign", "verify", "sbom"]),
     ("Images", &["images", "inspect", "history", "diff", "unpack", "tag", "rmi", "prune", "fsck"]),
     ("Other", &["schema", "completion", "version"]),

@@ -1,5 +1,6 @@
 //! The command line: one file per command. The only place that prints.
 
+mod adopt;
 mod agent;
 mod apply;
 mod balance;
@@ -48,6 +49,7 @@ mod rmi;
 mod run;
 mod save;
 mod sbom;
+mod scale;
 mod schema;
 mod session;
 mod sign;
@@ -145,6 +147,7 @@ enum Color {
 /// The commands. Each is a file of this module with its `Args` and its `run`.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Adopt(adopt::Args),
     #[command(hide = true)]
     Agent(agent::Args),
     Apply(apply::Args),
@@ -187,6 +190,7 @@ enum Command {
     Run(run::Args),
     Save(save::Args),
     Sbom(sbom::Args),
+    Scale(scale::Args),
     Schema(schema::Args),
     Sign(sign::Args),
     Status(status::Args),
@@ -199,6 +203,7 @@ enum Command {
 impl Command {
     async fn run(self, cmd: &CommandContext) -> Result<()> {
         match self {
+            Command::Adopt(args) => adopt::run(args, cmd).await,
             Command::Agent(args) => agent::run(args).await,
             Command::Apply(args) => apply::run(args, cmd).await,
             Command::Balance(args) => balance::run(args, cmd).await,
@@ -237,6 +242,7 @@ impl Command {
             Command::Run(args) => run::run(args, cmd).await,
             Command::Save(args) => save::run(args, cmd).await,
             Command::Sbom(args) => sbom::run(args, cmd).await,
+            Command::Scale(args) => scale::run(args, cmd).await,
             Command::Schema(args) => schema::run(args, cmd),
             Command::Sign(args) => sign::run(args, cmd).await,
             Command::Status(args) => status::run(args, cmd).await,

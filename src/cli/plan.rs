@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::session::SessionArgs;
+use super::session::{SessionArgs, require_reachable};
 use super::{CommandContext, ImageArg, count};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
@@ -30,12 +30,12 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
-    let clusterfile = args.session.clusterfile(args.image.as_ref(), cmd)?;
-    clusterfile.require_runnable()?;
     let store = cmd.store()?;
+    let clusterfile = args.session.clusterfile_with(args.image.as_ref(), &store, cmd).await?;
+    clusterfile.require_runnable()?;
     let _in_use = store.lock_shared()?;
-    let image = args.session.image(&clusterfile, &store, cmd).await?;
-    let session = args.session.open(clusterfile, image, cmd).await?;
+    let images = args.session.images(&clusterfile, &store, cmd).await?;
+    let session = args.session.open(clusterfile, images, cmd).await?;
     let plan = session.plan(&cmd.ctx).await;
     session.hosts.close().await;
     let plan = plan?;
@@ -43,6 +43,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
     }
     cmd.console.answer(&plan, || plan.text())?;
+    require_reachable(&plan.unreachable)?;
     match plan.changes() {
         changes if changes > 0 && args.exit_code => {
             Err(Failure::new(Kind::PlanHasChanges, format!("the plan has {}", count(changes, "change")))

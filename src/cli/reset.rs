@@ -1,7 +1,6 @@
 //! `sealift reset`
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -10,20 +9,32 @@ use serde_json::json;
 use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
 use super::recorded::{ReportArgs, recorded};
-use crate::cluster::{Hosts, LeaseGuard};
-use crate::clusterfile::Clusterfile;
+use super::run::bring_up_and_report;
+use super::session::{RunArgs, SessionArgs};
+use crate::cluster::{Hosts, LeaseGuard, departed_hosts};
+use crate::clusterfile::{Clusterfile, HostSpec, Ssh};
 use crate::error::Failure;
 use crate::events::Unit;
+use crate::host::facts::FactsRequest;
 use crate::host::{AgentBinaries, Host, Target, combine};
 
 /// Take a cluster down and undo all changes on its hosts
 ///
-/// Works on a cluster that is half up, and where some hosts are unreachable (exit code 4): run it again for those.
+/// Works on a cluster that is half up, and where some hosts are unreachable (exit code 4): run it again for those. With `--host` one host
+/// leaves the cluster and is cleaned, and the others go on.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  sealift reset\n  sealift reset shop --yes\n  sealift reset -f Clusterfile --keep-store")]
+#[command(
+    after_help = "Examples:\n  sealift reset\n  sealift reset shop --yes\n  sealift reset -f Clusterfile --keep-store\n  sealift reset shop --host 10.0.0.5"
+)]
 pub struct Args {
     #[command(flatten)]
     cluster: KnownArgs,
+    /// Only this host: it is drained, removed from the cluster, and cleaned
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "keep_store")]
+    host: Option<IpAddr>,
+    /// Forget hosts that are not reachable: the cluster, or with `--host` the host, is not known any more afterwards
+    #[arg(long)]
+    forget: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -40,17 +51,29 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let clusterfile = args.cluster.clusterfile(cmd)?;
+    if let Some(host) = args.host {
+        return one_host(host, clusterfile, &args, cmd).await;
+    }
     let name = clusterfile.cluster.name.clone();
     let targets = args.cluster.access.targets(&clusterfile)?;
     confirm(args.yes, &name, targets.len())?;
-    recorded("reset", &clusterfile, &args.report, cmd, async |cmd| reset(&clusterfile, &targets, &args, cmd).await).await
+    recorded("reset", &clusterfile, &args.report, cmd, async |cmd| reset(&clusterfile, targets, &args, cmd).await).await
 }
 
 /// Takes a cluster down, and prints how many changes were undone.
-async fn reset(clusterfile: &Clusterfile, targets: &[Target], args: &Args, cmd: &CommandContext) -> Result<()> {
+async fn reset(clusterfile: &Clusterfile, mut targets: Vec<Target>, args: &Args, cmd: &CommandContext) -> Result<()> {
     let name = clusterfile.cluster.name.clone();
-    let (connected, mut failed) = Hosts::connect_reachable(targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
+    let agents = AgentBinaries::current_exe()?;
+    let (mut connected, mut failed) = Hosts::connect_reachable(&targets, &agents, &cmd.ctx).await;
     cmd.ctx.check()?;
+    let departed = departed_hosts(&connected, clusterfile).await?;
+    if !departed.is_empty() {
+        let more: Vec<Target> = departed.iter().map(|host| args.cluster.access.target_of(host, ssh(clusterfile))).collect::<Result<_>>()?;
+        let (others, unreachable) = Hosts::connect_reachable(&more, &agents, &cmd.ctx).await;
+        connected.extend(others);
+        failed.extend(unreachable);
+        targets.extend(more);
+    }
     let results = take_down(&connected, clusterfile, args, cmd).await;
     connected.close().await;
     let results = results?;
@@ -64,7 +87,7 @@ async fn reset(clusterfile: &Clusterfile, targets: &[Target], args: &Args, cmd: 
     if let Some(log) = &cmd.log {
         log.changed(undone);
     }
-    if failed.is_empty() {
+    if failed.is_empty() || args.forget {
         records()?.remove(&name)?;
     }
     let hosts = targets.len() - failed.len();
@@ -73,11 +96,61 @@ async fn reset(clusterfile: &Clusterfile, targets: &[Target], args: &Args, cmd: 
     let errors: Vec<anyhow::Error> = failed.into_iter().map(|(_, error)| error).collect();
     match combine(&errors, targets.len()) {
         None => Ok(()),
+        Some(error) if args.forget => {
+            cmd.ctx.warn(format!("cluster {name} is forgotten, but these hosts are not cleaned: {error:#}"));
+            Ok(())
+        }
         Some(error) => {
             let failure = Failure::over(&error, format!("cluster {name} is not reset on all hosts"));
             Err(error.context(failure.hint("run the same command again once that is fixed: it goes on where it stopped")))
         }
     }
+}
+
+/// How hosts are reached whose own settings are not known.
+fn ssh(clusterfile: &Clusterfile) -> &Ssh {
+    clusterfile.cluster.hosts.first().map_or(&clusterfile.cluster.ssh, |host| &host.ssh)
+}
+
+/// Takes one host out of the cluster and cleans it.
+async fn one_host(host: IpAddr, mut clusterfile: Clusterfile, args: &Args, cmd: &CommandContext) -> Result<()> {
+    if clusterfile.cluster.host(host).is_some() {
+        // as if it were deleted from the Clusterfile
+        clusterfile.cluster.hosts.retain(|spec| spec.address != host);
+        if clusterfile.cluster.masters().next().is_none() {
+            return Err(Failure::usage(format!("{host} is the only master of cluster {}", clusterfile.cluster.name))
+                .hint("without `--host` the whole cluster is taken down")
+                .into());
+        }
+        let session = SessionArgs::new(args.cluster.access.clone(), args.forget);
+        let run = RunArgs { yes: args.yes, break_lease: args.break_lease };
+        return recorded("reset", &clusterfile, &args.report, cmd, async |cmd| {
+            bring_up_and_report(&session, clusterfile.clone(), &run, cmd).await
+        })
+        .await;
+    }
+    let name = clusterfile.cluster.name.clone();
+    let target = args.cluster.access.target_of(&HostSpec::at(host, ssh(&clusterfile).clone()), ssh(&clusterfile))?;
+    if !args.yes {
+        super::confirm(&format!("reset takes {host} out of cluster {name} and undoes all changes on it"), "confirm with `--yes`")?;
+    }
+    let connected = Host::connect(&target, &AgentBinaries::current_exe()?, &cmd.ctx).await?;
+    let cleaned = async {
+        let clusters = connected.facts(&FactsRequest::default()).await?.installed.clusters;
+        if !clusters.is_empty() && !clusters.contains(&name) {
+            return Err(Failure::usage(format!("{host} belongs to the cluster {}, not to {name}", clusters.join(", ")))
+                .hint("name that cluster: `sealift reset CLUSTER --host ADDRESS`")
+                .into());
+        }
+        let undone = undo(&connected, cmd).await?;
+        connected.purge(args.keep_store).await?;
+        Ok(undone)
+    };
+    let undone: Result<usize> = cleaned.await;
+    connected.close().await;
+    let undone = undone?;
+    cmd.console
+        .answer(&json!({ "cluster": name, "hosts": 1, "undone": undone, "failed": [] }), || format!("{host}: {undone} changes undone\n"))
 }
 
 type Results = Vec<(IpAddr, Result<usize>)>;
@@ -86,8 +159,7 @@ type Results = Vec<(IpAddr, Result<usize>)>;
 /// the lease too.
 async fn take_down(hosts: &Hosts, clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Results> {
     let undo = hosts.on_each(|host| undo(host, cmd));
-    let first = clusterfile.cluster.hosts.iter().find(|host| host.is_master());
-    let mut results = match first.and_then(|first| hosts.host(first.address).ok()) {
+    let mut results = match clusterfile.cluster.masters().find_map(|master| hosts.host(master.address).ok()) {
         Some(master) => {
             let lease = LeaseGuard::acquire(master, &super::session::owner(), args.break_lease, &cmd.ctx).await?;
             lease.hold_during(master, &cmd.ctx, async { Ok(undo.await) }).await?
@@ -115,14 +187,5 @@ fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
     if yes {
         return Ok(());
     }
-    let refusal = || Failure::usage(format!("reset takes cluster {name} down on {hosts} hosts")).hint("confirm with `--yes`");
-    if !std::io::stdin().is_terminal() {
-        return Err(refusal().into());
-    }
-    let mut stderr = std::io::stderr();
-    write!(stderr, "Take cluster {name} down on {hosts} hosts, with all that is in it? [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
+    super::confirm(&format!("reset takes cluster {name} down on {hosts} hosts, with all that is in it"), "confirm with `--yes`")
 }

@@ -4,17 +4,21 @@ use std::cell::Cell;
 
 use anyhow::Result;
 
-use super::cluster_args::{ClusterArgs, records};
+use super::cluster_args::{AccessArgs, ClusterArgs, records};
 use super::recorded::{keep_revision, versions};
 use super::trust_args::PolicyArgs;
-use super::{CommandContext, ImageArg, RegistryArgs};
-use crate::cluster::{ImageContent, LeaseOptions, Plan, Session};
-use crate::clusterfile::Clusterfile;
-use crate::error::Failure;
+use super::{CommandContext, ImageArg, RegistryArgs, count};
+use crate::cluster::preflight::{Severity, require_passed};
+use crate::cluster::{ImageContent, Inputs, LeaseOptions, Plan, Session, SessionOptions, Unreachable};
+use crate::clusterfile::{Clusterfile, HostSpec};
+use crate::error::{Failure, Kind};
 use crate::host::AgentBinaries;
-use crate::image::Reference;
+use crate::image::{ClusterKind, Reference};
 use crate::store::Store;
 use crate::trust::{PullOptions, pull_verified};
+
+/// How long the pods of a node that leaves may take, in seconds.
+const DRAIN_TIMEOUT: u64 = 300;
 
 /// The options of commands that bring a cluster up or show what that would change.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -24,6 +28,15 @@ pub struct SessionArgs {
     /// Preflight checks that may fail; `sealift check` names them
     #[arg(long, value_name = "CHECK", value_delimiter = ',')]
     pub ignore: Vec<String>,
+    /// Fail if any host is not reachable; else the others are changed, and the exit code is 4
+    #[arg(long)]
+    require_all: bool,
+    /// Remove hosts that left the Clusterfile from the cluster even if they are not reachable
+    #[arg(long)]
+    forget: bool,
+    /// How long the pods of a node that leaves the cluster may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT)]
+    drain_timeout: u64,
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -31,6 +44,11 @@ pub struct SessionArgs {
 }
 
 impl SessionArgs {
+    /// The defaults, for a Clusterfile that is known.
+    pub fn new(access: AccessArgs, forget: bool) -> Self {
+        SessionArgs { cluster: ClusterArgs::new(access), forget, drain_timeout: DRAIN_TIMEOUT, ..SessionArgs::default() }
+    }
+
     /// The same, for the cluster with this name.
     pub fn with_cluster(mut self, name: Option<String>) -> Self {
         self.cluster.name = name.or(self.cluster.name);
@@ -46,14 +64,42 @@ impl SessionArgs {
         }
     }
 
-    /// The image from the store, pulled first if it is not there.
-    pub async fn image(&self, clusterfile: &Clusterfile, store: &Store, cmd: &CommandContext) -> Result<ImageContent> {
-        let text = match clusterfile.cluster.images.as_slice() {
-            [image] => image,
-            [] => return Err(Failure::usage("no image").hint("name one: `sealift run IMAGE`, or `image:` in the Clusterfile").into()),
-            _ => return Err(Failure::usage("running several images is not supported yet").hint("build one image FROM the other").into()),
+    /// As [`Self::clusterfile`]. An application image named for a cluster that this machine knows is added to the images of that cluster,
+    /// or replaces its earlier version.
+    pub async fn clusterfile_with(&self, image: Option<&ImageArg>, store: &Store, cmd: &CommandContext) -> Result<Clusterfile> {
+        let Some(arg) = image.filter(|_| !self.cluster.names_hosts()) else { return self.clusterfile(image, cmd) };
+        let Some(known) = self.cluster.known_record()? else { return self.clusterfile(image, cmd) };
+        let name = arg.in_store(store)?;
+        let same = |text: &String| {
+            text.parse::<Reference>().is_ok_and(|other| (other.registry(), other.repository()) == (name.registry(), name.repository()))
         };
-        let name: Reference = text.parse()?;
+        let replaces_first = known.cluster.images.first().is_none_or(same);
+        if replaces_first || self.image(name.clone(), store, cmd).await?.config().kind != ClusterKind::AppInstaller {
+            return self.clusterfile(image, cmd);
+        }
+        let mut clusterfile = self.cluster.known(None)?;
+        let images = &mut clusterfile.cluster.images;
+        match images.iter_mut().find(|text| same(text)) {
+            Some(earlier) => *earlier = name.familiar(),
+            None => images.push(name.familiar()),
+        }
+        Ok(clusterfile)
+    }
+
+    /// The images from the store, pulled first if they are not there: the first brings the cluster, the others more applications.
+    pub async fn images(&self, clusterfile: &Clusterfile, store: &Store, cmd: &CommandContext) -> Result<Vec<ImageContent>> {
+        if clusterfile.cluster.images.is_empty() {
+            return Err(Failure::usage("no image").hint("name one: `sealift run IMAGE`, or `image:` in the Clusterfile").into());
+        }
+        let mut images = Vec::new();
+        for text in &clusterfile.cluster.images {
+            images.push(self.image(text.parse()?, store, cmd).await?);
+        }
+        Ok(images)
+    }
+
+    /// One image from the store, pulled first if it is not there.
+    pub async fn image(&self, name: Reference, store: &Store, cmd: &CommandContext) -> Result<ImageContent> {
         match store.resolve(&name)? {
             Some(image) => self.policy.check(store, &name, &image, cmd).await?,
             None => self.pull(&name, store, cmd).await.map_err(|error| not_pulled(error, &name))?,
@@ -69,9 +115,20 @@ impl SessionArgs {
     }
 
     /// Connects to all hosts and runs the preflight checks.
-    pub async fn open(&self, clusterfile: Clusterfile, image: ImageContent, cmd: &CommandContext) -> Result<Session> {
-        let targets = self.cluster.access.targets(&clusterfile)?;
-        Session::open(clusterfile, image, &targets, &AgentBinaries::current_exe()?, &self.ignore, &cmd.ctx).await
+    pub async fn open(&self, mut clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
+        records()?.unseal(&mut clusterfile)?;
+        let known = records()?.find(&clusterfile.cluster.name)?;
+        let ssh = clusterfile.cluster.hosts.first().map_or_else(|| clusterfile.cluster.ssh.clone(), |host| host.ssh.clone());
+        let target = |host: &HostSpec| self.cluster.access.target_of(host, &ssh);
+        let options = SessionOptions {
+            ignore: self.ignore.clone(),
+            require_all: self.require_all,
+            forget: self.forget,
+            drain_timeout: self.drain_timeout,
+            ..SessionOptions::default()
+        };
+        let inputs = Inputs { clusterfile, images, known, options };
+        Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await
     }
 }
 
@@ -82,31 +139,72 @@ fn not_pulled(error: anyhow::Error, name: &Reference) -> anyhow::Error {
     error.context(failure)
 }
 
-/// Brings a cluster up: refuses hosts that fail the preflight checks, plans, applies. Returns the plan and the number of changes.
-pub async fn bring_up(session: &Session, store: &Store, break_lease: bool, cmd: &CommandContext) -> Result<(Plan, usize)> {
-    for finding in
-        session.findings.iter().filter(|finding| finding.ignored || finding.severity == crate::cluster::preflight::Severity::Warn)
-    {
+/// Brings a cluster up: refuses hosts that fail the preflight checks, plans, asks before hosts leave the cluster, applies. Returns the
+/// plan and the identifiers of the steps that were carried out.
+pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &CommandContext) -> Result<(Plan, Vec<String>)> {
+    for finding in session.findings.iter().filter(|finding| finding.ignored || finding.severity == Severity::Warn) {
         cmd.ctx.warn(finding.to_string());
     }
-    crate::cluster::preflight::require_passed(&session.findings)?;
+    require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
+    confirm_removals(session, run.yes)?;
     if let Some(log) = &cmd.log {
         let names = session.desired.hosts.iter().map(|host| (host.address().to_string(), host.name.clone()));
         log.versions(versions(&session.desired)?, names.collect());
         log.plan(&plan);
     }
-    let lease = LeaseOptions { owner: owner(), force: break_lease };
+    let lease = LeaseOptions { owner: owner(), force: run.break_lease };
     let begun = Cell::new(false);
     let begin = || {
         begun.set(true);
         records()?.save(&session.desired.clusterfile)
     };
-    let changed = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
+    let done = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
     if begun.get() && plan.changes() > 0 {
-        keep_revision(session, &plan, &changed, cmd).await;
+        keep_revision(session, &plan, &done, cmd).await;
     }
-    Ok((plan, changed?))
+    Ok((plan, done?))
+}
+
+/// What `run`, `apply` and `scale` have in common besides a session.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RunArgs {
+    /// Do not ask before hosts leave the cluster; nothing else is asked
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Take over the lease of another run on this cluster
+    #[arg(long)]
+    pub break_lease: bool,
+}
+
+/// Asks before hosts leave the cluster.
+fn confirm_removals(session: &Session, yes: bool) -> Result<()> {
+    let desired = &session.desired;
+    let removals = desired.removals();
+    if removals.is_empty() || yes {
+        return Ok(());
+    }
+    let list = removals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let question = format!(
+        "{list} {} cluster {}: pods are evicted, changes undone",
+        if removals.len() == 1 { "leaves" } else { "leave" },
+        desired.name()
+    );
+    super::confirm(&question, "confirm with `--yes`; `sealift plan` shows every step")
+}
+
+/// Says which hosts were not reachable, after everything else is done.
+///
+/// # Errors
+/// Of kind `SomeHosts` if there are any.
+pub fn require_reachable(unreachable: &[Unreachable]) -> Result<()> {
+    if unreachable.is_empty() {
+        return Ok(());
+    }
+    let lines = unreachable.iter().map(|host| format!("{}: {}", host.host, host.why)).collect::<Vec<_>>();
+    Err(Failure::new(Kind::SomeHosts, format!("{} not changed:\n  {}", count(unreachable.len(), "host"), lines.join("\n  ")))
+        .hint("run the same command again when they are reachable")
+        .into())
 }
 
 /// Who holds the lease, for others who want to change the cluster meanwhile: `user@machine (process 1234)`.

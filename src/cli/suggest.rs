@@ -8,7 +8,10 @@ use crate::diagnostic::did_you_mean;
 /// What other tools call things, and what that is here.
 const OTHER_WORDS: [(&[&str], &str); 27] = [
     (&["upgrade", "update"], "upgrading a cluster in place is not there yet; `sealift plan` shows what `apply` would change"),
-    (&["join", "scale", "add", "delete-node", "drain"], "change the hosts in the Clusterfile, then `sealift apply -f Clusterfile`"),
+    (
+        &["join", "add", "delete-node", "drain"],
+        "`sealift scale --nodes ADDRESSES`, or change the hosts in the Clusterfile and `sealift apply -f Clusterfile`",
+    ),
     (&["ls", "list", "image"], "`sealift images` lists images, `sealift status` shows a cluster"),
     (&["ps", "get", "top", "nodes"], "`sealift status` shows a cluster and its hosts; for more use kubectl with `sealift kubeconfig`"),
     (&["describe", "show"], "`sealift inspect IMAGE` shows an image, `sealift status` a cluster"),

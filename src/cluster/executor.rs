@@ -1,46 +1,43 @@
-//! Carries out a plan, stage by stage.
+//! Carries out a plan: exactly its steps, as a graph. A step waits only for those that it names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
 use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::Mutex;
 
-use super::hosts::gather;
-use super::stage::{Action, DesiredResource, STAGES, Stage};
-use super::{DesiredState, Hosts, JoinCredentials, Plan, etcd_member};
+use super::plan::{Change, StagePlan, Step};
+use super::stage::{Action, PURGE, STAGES, Stage};
+use super::{DesiredState, Hosts, JoinCredentials, Plan};
 use crate::distribute::{Distribution, distribute};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Unit};
-use crate::host::Host;
+use crate::host::{Host, combine};
 use crate::image::Blob;
-use crate::resource::{KubeadmJoin, Resource, State};
+use crate::resource::Resource;
 use crate::store::Store;
 
-/// How many hosts of a stage are changed in parallel.
+/// How many hosts are changed in parallel.
 const PARALLEL_HOSTS: usize = 64;
 
-/// Carries out a plan: stages one after the other, the hosts of a stage in parallel. Returns how many things it changed.
+/// Carries out a plan, but for the stage `purge`, which waits for the lease to be released. Returns the identifiers of its steps in the
+/// order in which they were done.
 ///
 /// # Errors
-/// Fails after the stage in which a host fails; the error names every host that failed. Of kind `Verification` in the last stage.
-pub async fn execute(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<usize> {
-    let run = Executor { desired, hosts, store, ctx, credentials: Mutex::new(JoinCredentials::generate()) };
-    let planned = |stage: &Stage| plan.stages.iter().any(|planned| planned.stage == stage.name);
-    // a change in one stage may cause drift in later ones: they are checked again
-    let stages: Vec<&Stage> =
-        STAGES.into_iter().skip_while(|stage| !planned(stage)).filter(|stage| !(stage.desired_resources)(desired).is_empty()).collect();
-    let mut changed = 0;
-    for (number, stage) in (1..).zip(&stages) {
-        if planned(stage) || changed > 0 {
-            ctx.check()?;
-            ctx.emit(Event::Stage { name: stage.name.to_owned(), number, total: stages.len() });
-            changed += run.stage(stage, changed > 0 && stage.verifies).await?;
-        }
-    }
-    Ok(changed)
+/// What depends on a step that failed is not started; everything else is finished. The error names every host that failed. Of kind
+/// `Verification` in the last stage.
+pub async fn execute(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<Vec<String>> {
+    Executor::new(desired, hosts, store, ctx).run(plan, &STAGES).await
+}
+
+/// Carries out the stage `purge` of a plan, on the hosts that left the cluster.
+///
+/// # Errors
+/// Fails if a host fails; the error names every one.
+pub async fn purge(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<Vec<String>> {
+    Executor::new(desired, hosts, store, ctx).run(plan, &[PURGE]).await
 }
 
 struct Executor<'a> {
@@ -49,110 +46,159 @@ struct Executor<'a> {
     store: &'a Store,
     ctx: &'a Context,
     credentials: Mutex<JoinCredentials>,
+    /// One change at a time on each host.
+    turns: BTreeMap<IpAddr, Mutex<()>>,
+    done: Mutex<Vec<String>>,
 }
 
-impl Executor<'_> {
-    /// Carries out one stage. `rerun_scripts` runs scripts even if their check finds no drift.
-    async fn stage(&self, stage: &Stage, rerun_scripts: bool) -> Result<usize> {
-        let resources = (stage.desired_resources)(self.desired);
-        let parallel = if stage.one_by_one { 1 } else { PARALLEL_HOSTS };
-        let runs = by_host(resources).into_iter().map(|(address, actions)| async move {
-            let changed = async { self.host(self.hosts.host(address)?, &actions, rerun_scripts).await };
-            (address, changed.await)
-        });
-        let mut results = Vec::new();
-        let mut runs = stream::iter(runs).buffer_unordered(parallel);
-        while let Some((address, result)) = runs.next().await {
-            let failed = result.is_err();
-            results.push((address, result));
-            if failed && stage.one_by_one {
-                break; // the next hosts depend on it
-            }
-        }
-        let changed: usize = gather_stage(stage, results)?.values().sum();
-        Ok(changed)
+/// The steps of a stage for one host, which are carried out in order.
+struct Group<'a> {
+    stage: &'static Stage,
+    subject: IpAddr,
+    steps: Vec<&'a Step>,
+    /// The groups that must have succeeded before.
+    after: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    Running,
+    Done,
+    /// It failed, or depends on a group that did.
+    Stopped,
+}
+
+impl<'a> Executor<'a> {
+    fn new(desired: &'a DesiredState, hosts: &'a Hosts, store: &'a Store, ctx: &'a Context) -> Self {
+        let turns = hosts.hosts().map(|host| (host.address(), Mutex::new(()))).collect();
+        let credentials = Mutex::new(JoinCredentials::generate());
+        Executor { desired, hosts, store, ctx, credentials, turns, done: Mutex::default() }
     }
 
-    /// Brings one host to its desired state, in order. Returns how many things it changed.
-    async fn host(&self, host: &Host, actions: &[Action], rerun_scripts: bool) -> Result<usize> {
-        let resources: Vec<Resource> = actions.iter().filter_map(as_resource).cloned().collect();
-        let states = self.ctx.or_cancelled(host.check(&resources)).await?;
-        let mut states = states.into_iter();
-        let mut changed = 0;
-        for action in actions {
-            self.ctx.check()?;
-            match action {
-                Action::Distribute(blobs) => changed += self.distribute(host, blobs, &resources).await?,
-                Action::Resource(resource) => {
-                    // an earlier change may have caused drift: the first check counts only until something was changed
-                    let rerun_scripts = rerun_scripts && matches!(resource, Resource::Script(_));
-                    let present = matches!(states.next(), Some(Ok(State::Present))) && !rerun_scripts;
-                    if !present || changed > 0 {
-                        changed += self.apply(host, resource, present).await?;
+    async fn run(self, plan: &Plan, stages: &[&'static Stage]) -> Result<Vec<String>> {
+        let groups = groups(plan, stages);
+        let stages: Vec<&str> = stages.iter().map(|stage| stage.name).filter(|name| !plan.steps_of(name).is_empty()).collect();
+        let mut progress = vec![Progress::Waiting; groups.len()];
+        let (mut running, mut begun) = (FuturesUnordered::new(), Vec::new());
+        let mut failed: Vec<(&Group<'_>, anyhow::Error)> = Vec::new();
+        loop {
+            for number in 0..groups.len() {
+                let group = &groups[number];
+                let (ready, stopped) = readiness(group, &progress);
+                if progress[number] != Progress::Waiting || running.len() >= PARALLEL_HOSTS {
+                    continue;
+                }
+                if stopped || self.ctx.check().is_err() {
+                    progress[number] = Progress::Stopped;
+                } else if ready {
+                    progress[number] = Progress::Running;
+                    if !begun.contains(&group.stage.name) {
+                        begun.push(group.stage.name);
+                        let position = stages.iter().position(|name| *name == group.stage.name).unwrap_or_default();
+                        self.ctx.emit(Event::Stage { name: group.stage.name.to_owned(), number: position + 1, total: stages.len() });
                     }
+                    let run = &self;
+                    running.push(async move { (number, run.group(group).await) });
                 }
             }
+            let Some((number, result)) = running.next().await else { break };
+            progress[number] = match result {
+                Ok(()) => Progress::Done,
+                Err(error) => {
+                    failed.push((&groups[number], error));
+                    Progress::Stopped
+                }
+            };
         }
-        Ok(changed)
+        drop(running);
+        self.ctx.check()?;
+        match combined(failed, &groups) {
+            None => Ok(self.done.into_inner()),
+            Some(error) => Err(error),
+        }
     }
 
-    async fn apply(&self, host: &Host, resource: &Resource, was_present: bool) -> Result<usize> {
-        if was_present && matches!(host.check(std::slice::from_ref(resource)).await?.as_slice(), [Ok(State::Present)]) {
-            return Ok(0);
+    async fn group(&self, group: &Group<'_>) -> Result<()> {
+        for step in &group.steps {
+            self.ctx.check()?;
+            let turn = self.turns.get(&step.host).ok_or_else(|| Failure::failed(format!("host {}: not connected", step.host)))?;
+            let _turn = turn.lock().await;
+            self.step(self.hosts.host(step.host)?, step).await?;
+            self.done.lock().await.push(step.id.clone());
         }
+        Ok(())
+    }
+
+    async fn step(&self, host: &Host, step: &Step) -> Result<()> {
+        match &step.action {
+            Action::Distribute(blobs) => self.distribute(host, blobs).await,
+            Action::Resource(resource) => self.apply(host, resource, step.change == Change::Verify).await,
+            Action::Revert(applied) => {
+                let task = self.ctx.task(format!("{}: remove {}", host.name(), applied.title), None, Unit::Items);
+                host.revert(&applied.id, self.ctx).await?;
+                task.done("");
+                Ok(())
+            }
+            Action::Undo => {
+                let task = self.ctx.task(format!("{}: undo all changes", host.name()), None, Unit::Items);
+                host.undo(self.ctx).await?;
+                task.done("");
+                Ok(())
+            }
+            Action::Purge => host.purge(false).await,
+        }
+    }
+
+    /// Applies a resource. `anyway` runs a script even if its check finds no drift.
+    async fn apply(&self, host: &Host, resource: &Resource, anyway: bool) -> Result<()> {
         let task = self.ctx.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
-        let first = self.hosts.host(self.desired.first_master().address())?;
-        if matches!(resource, Resource::KubeadmJoin(join) if join.master) {
-            self.remove_failed_join(host, resource, first).await?;
-        }
-        let complete = self.credentials.lock().await.fill_in(resource, first, self.ctx).await?;
-        host.apply(&complete, self.ctx).await.map_err(|error| with_title(error, resource))?;
+        let contact = self.hosts.host(self.desired.contact())?;
+        let complete = self.credentials.lock().await.fill_in(resource, contact, self.ctx).await?;
+        let applied = if anyway { host.apply_anyway(&complete, self.ctx).await } else { host.apply(&complete, self.ctx).await };
+        applied.map_err(|error| with_title(error, resource))?;
         task.done("");
-        Ok(1)
+        Ok(())
     }
 
-    async fn remove_failed_join(&self, host: &Host, join: &Resource, first: &Host) -> Result<()> {
-        match host.check(std::slice::from_ref(join)).await?.as_slice() {
-            [Ok(state)] if KubeadmJoin::has_not_joined(state) => etcd_member::remove(first, host.address(), self.ctx).await,
-            _ => Ok(()),
+    /// Sends the blobs that are missing on a host.
+    async fn distribute(&self, host: &Host, blobs: &[Blob]) -> Result<()> {
+        distribute(&[Distribution { host, blobs: blobs.to_vec() }], self.store, self.ctx).await.map(drop)
+    }
+}
+
+/// The groups of a plan, in the order of the stages.
+fn groups<'a>(plan: &'a Plan, stages: &[&'static Stage]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let planned = |stage: &&&'static Stage| plan.stages.iter().find(|planned| planned.stage == stage.name);
+    for (stage, planned) in stages.iter().filter_map(|stage| Some((*stage, planned(&stage)?))) {
+        for (subject, steps) in by_subject(planned) {
+            let of_subject = groups.iter().rposition(|group| group.subject == subject);
+            let previous = groups.len().checked_sub(1).filter(|last| stage.one_by_one && groups[*last].stage.name == stage.name);
+            let of_stages = (0..groups.len()).filter(|number| stage.after.contains(&groups[*number].stage.name));
+            let after = of_subject.into_iter().chain(previous).chain(of_stages).collect();
+            groups.push(Group { stage, subject, steps, after });
         }
     }
-
-    /// Sends the blobs that are missing on a host. The blobs of a root file system that is unpacked already are not needed.
-    async fn distribute(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<usize> {
-        let required = self.required(host, blobs, resources).await?;
-        let sent = distribute(&[Distribution { host, blobs: required }], self.store, self.ctx).await?;
-        Ok(usize::from(sent.blobs > 0))
-    }
-
-    async fn required(&self, host: &Host, blobs: &[Blob], resources: &[Resource]) -> Result<Vec<Blob>> {
-        let rootfs: Vec<Resource> = resources.iter().filter(|resource| matches!(resource, Resource::Rootfs(_))).cloned().collect();
-        let unpacked = !rootfs.is_empty() && matches!(host.check(&rootfs).await?.as_slice(), [Ok(State::Present)]);
-        let workloads = super::observed_state::workload_blobs_of(self.desired, host.address());
-        let needed = |blob: &&Blob| !unpacked || workloads.contains(&blob.digest);
-        Ok(blobs.iter().filter(needed).copied().collect())
-    }
+    groups
 }
 
-fn as_resource(action: &Action) -> Option<&Resource> {
-    match action {
-        Action::Resource(resource) => Some(resource),
-        Action::Distribute(_) => None,
+/// The steps for each host; hosts in the order of their first step.
+fn by_subject(stage: &StagePlan) -> Vec<(IpAddr, Vec<&Step>)> {
+    let mut groups: Vec<(IpAddr, Vec<&Step>)> = Vec::new();
+    for step in &stage.steps {
+        match groups.iter_mut().find(|(subject, _)| *subject == step.subject) {
+            Some((_, steps)) => steps.push(step),
+            None => groups.push((step.subject, vec![step])),
+        }
     }
+    groups
 }
 
-/// The actions of each host; hosts in the order of their first action.
-fn by_host(resources: Vec<DesiredResource>) -> Vec<(IpAddr, Vec<Action>)> {
-    let mut hosts: Vec<(IpAddr, Vec<Action>)> = Vec::new();
-    let mut index: BTreeMap<IpAddr, usize> = BTreeMap::new();
-    for DesiredResource { host, action } in resources {
-        let position = *index.entry(host).or_insert_with(|| {
-            hosts.push((host, Vec::new()));
-            hosts.len() - 1
-        });
-        hosts[position].1.push(action);
-    }
-    hosts
+/// Whether a group can start, and whether it never can.
+fn readiness(group: &Group<'_>, progress: &[Progress]) -> (bool, bool) {
+    let ready = group.after.iter().all(|number| progress[*number] == Progress::Done);
+    (ready, group.after.iter().any(|number| progress[*number] == Progress::Stopped))
 }
 
 /// Prefixes an error with the title of its resource; its kind and hints stay.
@@ -161,14 +207,64 @@ fn with_title(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
     error.context(failure)
 }
 
-/// As [`gather`], with the name of the stage in each error; errors of a stage that verifies are of kind `Verification`.
-fn gather_stage(stage: &Stage, results: Vec<(IpAddr, Result<usize>)>) -> Result<BTreeMap<IpAddr, usize>> {
-    let results = results.into_iter().map(|(address, result)| {
-        let named = result.map_err(|error| {
-            let kind = if stage.verifies && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };
-            Failure { kind, ..Failure::over(&error, format!("{}: {error:#}", stage.name)) }.into()
-        });
-        (address, named)
+/// One error for all that failed, each with the name of its stage; errors of a stage that verifies are of kind `Verification`.
+fn combined(failed: Vec<(&Group<'_>, anyhow::Error)>, groups: &[Group<'_>]) -> Option<anyhow::Error> {
+    let stages: Vec<&str> = failed.iter().map(|(group, _)| group.stage.name).collect();
+    let hosts = groups.iter().filter(|group| {
+        stages.contains(&group.stage.name) && (!group.stage.one_by_one || failed.iter().any(|(failed, _)| failed.subject == group.subject))
     });
-    gather(results.collect())
+    let hosts = hosts.count();
+    let errors: Vec<anyhow::Error> = failed
+        .into_iter()
+        .map(|(group, error)| {
+            let kind = if group.stage.verifies && kind_of(&error) == Kind::Failed { Kind::Verification } else { kind_of(&error) };
+            Failure { kind, ..Failure::over(&error, format!("{}: {error:#}", group.stage.name)) }.into()
+        })
+        .collect();
+    combine(&errors, hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(stages: &[(&'static str, &[u8])]) -> Plan {
+        let step = |stage: &str, host: u8| {
+            let host = IpAddr::from([10, 0, 0, host]);
+            let (id, what) = (format!("{stage}/{host}"), String::new());
+            Step { id, host, what, change: Change::Create, after: Vec::new(), disrupts: None, subject: host, action: Action::Undo }
+        };
+        let stages = stages.iter().map(|(stage, hosts)| StagePlan { stage, steps: hosts.iter().map(|host| step(stage, *host)).collect() });
+        Plan { cluster: String::new(), image: String::new(), stages: stages.collect(), unreachable: Vec::new() }
+    }
+
+    #[test]
+    fn a_host_waits_only_for_what_it_needs() {
+        let plan = plan(&[("prepare", &[1, 2, 3]), ("registry", &[1]), ("control plane", &[1, 2]), ("workers", &[3]), ("verify", &[1])]);
+        let groups = groups(&plan, &STAGES);
+        let names: Vec<String> = groups.iter().map(|group| group.steps[0].id.clone()).collect();
+        let after = |id: &str| {
+            let number = names.iter().position(|name| name == id).unwrap();
+            let mut after: Vec<&str> = groups[number].after.iter().map(|number| names[*number].as_str()).collect();
+            after.sort_unstable();
+            after.dedup();
+            after
+        };
+        assert!(after("prepare/10.0.0.3").is_empty());
+        assert_eq!(after("control plane/10.0.0.1"), ["registry/10.0.0.1"]);
+        assert_eq!(after("control plane/10.0.0.2"), ["control plane/10.0.0.1", "prepare/10.0.0.2", "registry/10.0.0.1"]);
+        assert_eq!(
+            after("workers/10.0.0.3"),
+            ["control plane/10.0.0.1", "control plane/10.0.0.2", "prepare/10.0.0.3", "registry/10.0.0.1"]
+        );
+        assert_eq!(after("verify/10.0.0.1").len(), 7);
+    }
+
+    #[test]
+    fn what_depends_on_a_failure_is_not_started() {
+        let plan = plan(&[("registry", &[1, 2]), ("control plane", &[1, 2])]);
+        let groups = groups(&plan, &STAGES);
+        let progress = [Progress::Done, Progress::Stopped, Progress::Waiting, Progress::Waiting];
+        assert_eq!(readiness(&groups[2], &progress), (false, true));
+    }
 }

@@ -52,6 +52,11 @@ impl Hosts {
         (Hosts { hosts }, failed)
     }
 
+    /// Adds the connections to other hosts.
+    pub fn extend(&mut self, others: Hosts) {
+        self.hosts.extend(others.hosts);
+    }
+
     /// The host with this address.
     ///
     /// # Errors

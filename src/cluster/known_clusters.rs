@@ -178,6 +178,14 @@ impl KnownClusters {
         Revision::load_all(&self.revisions(name))
     }
 
+    /// The Clusterfile of the cluster with this name; `None` if this machine does not know it.
+    ///
+    /// # Errors
+    /// Fails if its record is damaged.
+    pub fn find(&self, name: &str) -> Result<Option<Clusterfile>> {
+        if self.file(name).is_file() { self.load(Some(name)).map(Some) } else { Ok(None) }
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.root.join(name).join("Clusterfile")
     }

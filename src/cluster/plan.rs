@@ -1,15 +1,17 @@
 //! The plan: what a run would change, as data. `plan` prints it, `run` and `apply` carry it out.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-use super::stage::{Action, DesiredResource, STAGES};
+use super::stage::{Action, DesiredResource, PURGE, STAGES, Stage, TIDY};
 use super::{DesiredState, ObservedState};
+use crate::paths::REGISTRY_TLS;
 use crate::resource::{Resource, State};
 
-/// What a run would change. Its JSON is the output of `plan -o json`.
+/// What a run would change. Its JSON is the output of `plan -o json`. What it lists is what a run carries out, no more and no less.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -19,6 +21,18 @@ pub struct Plan {
     pub image: String,
     /// The stages with changes, in the order they run.
     pub stages: Vec<StagePlan>,
+    /// The hosts that are not reachable: nothing is changed on them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// A host that is not reachable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unreachable {
+    /// Its address.
+    pub host: IpAddr,
+    /// Why.
+    pub why: String,
 }
 
 /// What one stage would change.
@@ -34,13 +48,27 @@ pub struct StagePlan {
 /// One change on one host.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
-    /// The address of the host.
+    /// Identifies it in this plan and in the next ones: stage, host, what is changed.
+    pub id: String,
+    /// The address of the host that it is carried out on.
     pub host: IpAddr,
     /// The title of the resource that is changed, such as `file /etc/hosts`.
     pub what: String,
     /// How it is changed.
     #[serde(flatten)]
     pub change: Change,
+    /// What must be done first: steps by their id, and `stage NAME` for all steps of a stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// What does not serve meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disrupts: Option<String>,
+    /// The host that it is for: steps for the same one are carried out in order.
+    #[serde(skip)]
+    pub subject: IpAddr,
+    /// What is carried out.
+    #[serde(skip)]
+    pub action: Action,
 }
 
 /// How a resource is changed.
@@ -58,6 +86,12 @@ pub enum Change {
         #[serde(rename = "shall")]
         desired: String,
     },
+    /// It will be removed.
+    Remove {
+        /// The actual state, short; empty if there is no more to say.
+        #[serde(rename = "is", skip_serializing_if = "String::is_empty")]
+        actual: String,
+    },
     /// Missing blobs will be sent.
     #[serde(rename = "ship")]
     Distribute {
@@ -66,6 +100,8 @@ pub enum Change {
         /// How many bytes of them are missing.
         bytes: u64,
     },
+    /// It is verified, because of other changes.
+    Verify,
     /// Its state is unknown: the check failed.
     Unknown {
         /// The error of the check.
@@ -76,39 +112,127 @@ pub enum Change {
 impl Plan {
     /// The changes that lead from the observed to the desired state. Pure.
     pub fn new(desired: &DesiredState, observed: &ObservedState) -> Plan {
-        let mut stages = Vec::new();
+        let mut stages: Vec<StagePlan> = Vec::new();
         for stage in STAGES {
-            let mut steps: Vec<Step> = Vec::new();
-            for resource in (stage.desired_resources)(desired) {
-                let earlier = stages.iter().flat_map(|stage: &StagePlan| &stage.steps).chain(&steps);
-                let change = change(&resource, observed).or_else(|| restart(&resource, earlier));
-                steps.extend(change.map(|change| Step { host: resource.host, what: resource.action.title(), change }));
-            }
+            let steps = steps(stage, desired, observed, &stages);
             if !steps.is_empty() {
                 stages.push(StagePlan { stage: stage.name, steps });
             }
         }
-        Plan { cluster: desired.name().to_owned(), image: desired.image.name.familiar(), stages }
+        let purge = steps(PURGE, desired, observed, &stages);
+        if !purge.is_empty() {
+            stages.push(StagePlan { stage: PURGE.name, steps: purge });
+        }
+        let unreachable = observed.unreachable().to_vec();
+        Plan { cluster: desired.name().to_owned(), image: desired.image.name.familiar(), stages, unreachable }
     }
 
     /// The number of changes.
     pub fn changes(&self) -> usize {
-        self.stages.iter().map(|stage| stage.steps.len()).sum()
+        self.steps().count()
     }
 
-    /// The plan as text for people, one change a line: `+` create, `~` update, `>` send, `?` unknown.
+    /// All steps, in the order of the stages.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// The steps of a stage.
+    pub fn steps_of(&self, stage: &str) -> &[Step] {
+        self.stages.iter().find(|planned| planned.stage == stage).map_or(&[], |planned| &planned.steps)
+    }
+
+    /// The plan as text for people, one change a line: `+` create, `~` update, `-` remove, `>` send, `=` verify, `?` unknown, `!` a host
+    /// that is not reachable.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for stage in &self.stages {
             writeln!(text, "{}", stage.stage).expect("writing to a string");
             for step in &stage.steps {
-                writeln!(text, "  {} {}  {}{}", step.change.sign(), step.host, step.what, step.change.detail())
+                let disrupts = step.disrupts.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
+                writeln!(text, "  {} {}  {}{}{disrupts}", step.change.sign(), step.host, step.what, step.change.detail())
                     .expect("writing to a string");
             }
+        }
+        for host in &self.unreachable {
+            writeln!(text, "! {}  {}", host.host, host.why).expect("writing to a string");
         }
         let count = self.changes();
         text + &format!("{count} {} to {}\n", if count == 1 { "change" } else { "changes" }, self.cluster)
     }
+}
+
+/// The steps of a stage. `earlier` are the stages before it.
+fn steps(stage: &Stage, desired: &DesiredState, observed: &ObservedState, earlier: &[StagePlan]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let resources = if stage.name == TIDY.name { unwanted(desired, observed) } else { stage.reachable_resources(desired) };
+    for resource in resources {
+        let planned = || earlier.iter().flat_map(|stage| &stage.steps).chain(&steps);
+        let change = change(&resource, desired, observed)
+            .or_else(|| restart(&resource, planned()))
+            .or_else(|| verification(stage, &resource, planned().next().is_some()));
+        let Some(change) = change else { continue };
+        let id = format!("{}/{}/{}", stage.name, resource.host, resource.action.id());
+        let (what, after) = (resource.action.title(), after(stage, &resource, &steps, earlier));
+        let disrupts = disruption(&resource.action, &change);
+        let (host, subject, action) = (resource.host, resource.subject, missing_only(resource.action, resource.host, observed));
+        steps.push(Step { id, host, what, change, after, disrupts, subject, action });
+    }
+    steps
+}
+
+/// What was applied on a host and no stage wants there any more, the newest first.
+fn unwanted(desired: &DesiredState, observed: &ObservedState) -> Vec<DesiredResource> {
+    let resources =
+        STAGES.iter().flat_map(|stage| stage.reachable_resources(desired)).map(|resource| (resource.host, resource.action.id()));
+    // a registry keeps the certificate that it has, which is no resource then
+    let certificates = desired.registry_certificates.keys().map(|host| (*host, format!("file/{REGISTRY_TLS}")));
+    let wanted: HashSet<(IpAddr, String)> = resources.chain(certificates).collect();
+    let stays = |host: IpAddr| desired.hosts.iter().any(|desired| desired.address() == host && !desired.rejoins);
+    let unwanted =
+        observed.applied().filter(|(host, applied)| applied.revertible && stays(*host) && !wanted.contains(&(*host, applied.id.clone())));
+    let mut unwanted: Vec<DesiredResource> =
+        unwanted.map(|(host, applied)| DesiredResource { host, subject: host, action: Action::Revert(applied.clone()) }).collect();
+    unwanted.reverse();
+    unwanted
+}
+
+/// The same action; of blobs only those that are missing.
+fn missing_only(action: Action, host: IpAddr, observed: &ObservedState) -> Action {
+    match action {
+        Action::Distribute(mut blobs) => {
+            blobs.retain(|blob| observed.missing(host, &blob.digest).is_some());
+            Action::Distribute(blobs)
+        }
+        other => other,
+    }
+}
+
+/// What must be done before a step: the step before it for the same host, else the stages before.
+fn after(stage: &Stage, resource: &DesiredResource, steps: &[Step], earlier: &[StagePlan]) -> Vec<String> {
+    let previous = if stage.one_by_one { steps.last() } else { steps.iter().rfind(|step| step.subject == resource.subject) };
+    if let Some(previous) = previous {
+        return vec![previous.id.clone()];
+    }
+    let of_subject = earlier.iter().flat_map(|stage| &stage.steps).rfind(|step| step.subject == resource.subject);
+    let stages = stage.after.iter().filter(|name| earlier.iter().any(|planned| planned.stage == **name));
+    of_subject.map(|step| step.id.clone()).into_iter().chain(stages.map(|name| format!("stage {name}"))).collect()
+}
+
+/// What does not serve while a step is carried out.
+fn disruption(action: &Action, change: &Change) -> Option<String> {
+    let Action::Resource(resource) = action else { return None };
+    match (resource, change) {
+        (Resource::SystemdUnit(unit), Change::Update { .. }) => Some(format!("restarts {}", unit.name)),
+        (Resource::DrainedNode(_), _) => Some("evicts its pods".to_owned()),
+        _ => None,
+    }
+}
+
+/// A change elsewhere may break what is verified, and may need time to settle.
+fn verification(stage: &Stage, resource: &DesiredResource, changes: bool) -> Option<Change> {
+    let is_check = matches!(resource.action, Action::Resource(Resource::Script(_) | Resource::KubeHealth(_)));
+    (stage.verifies && changes && is_check).then_some(Change::Verify)
 }
 
 /// Scripts read the names of stages: `distribute` stays what it was called first.
@@ -121,14 +245,18 @@ impl Change {
         match self {
             Change::Create => '+',
             Change::Update { .. } => '~',
+            Change::Remove { .. } => '-',
             Change::Distribute { .. } => '>',
+            Change::Verify => '=',
             Change::Unknown { .. } => '?',
         }
     }
 
     fn detail(&self) -> String {
         match self {
-            Change::Create => String::new(),
+            Change::Create | Change::Verify => String::new(),
+            Change::Remove { actual } if actual.is_empty() => String::new(),
+            Change::Remove { actual } => format!(": {actual}"),
             Change::Update { actual, desired } => format!(": {actual} -> {desired}"),
             Change::Distribute { bytes, .. } => format!(", {}", indicatif::BinaryBytes(*bytes)),
             Change::Unknown { why } => format!(": {why}"),
@@ -136,15 +264,20 @@ impl Change {
     }
 }
 
-fn change(desired: &DesiredResource, observed: &ObservedState) -> Option<Change> {
-    match &desired.action {
+fn change(resource: &DesiredResource, desired: &DesiredState, observed: &ObservedState) -> Option<Change> {
+    // what is undone first is created anew, whatever its state is now
+    let anew = desired.hosts.iter().any(|host| host.rejoins && host.address() == resource.host && host.address() == resource.subject);
+    match &resource.action {
+        Action::Revert(_) | Action::Undo | Action::Purge => Some(Change::Remove { actual: String::new() }),
         Action::Distribute(blobs) => {
-            let missing: Vec<u64> = blobs.iter().filter_map(|blob| observed.missing(desired.host, &blob.digest)).collect();
+            let missing: Vec<u64> = blobs.iter().filter_map(|blob| observed.missing(resource.host, &blob.digest)).collect();
             (!missing.is_empty()).then(|| Change::Distribute { blobs: missing.len(), bytes: missing.iter().sum() })
         }
-        Action::Resource(resource) => match observed.state(desired.host, resource) {
+        Action::Resource(_) if anew => Some(Change::Create),
+        Action::Resource(it) => match observed.state(resource.host, it) {
             Some(Ok(State::Present)) => None,
             Some(Ok(State::Absent)) => Some(Change::Create),
+            Some(Ok(State::Differs { actual, .. })) if it.is_removal() => Some(Change::Remove { actual: actual.clone() }),
             Some(Ok(State::Differs { actual, desired })) => Some(Change::Update { actual: actual.clone(), desired: desired.clone() }),
             Some(Err(why)) => Some(Change::Unknown { why: why.clone() }),
             None => Some(Change::Unknown { why: "not checked".to_owned() }),
@@ -171,7 +304,16 @@ mod tests {
     #[test]
     fn a_plan_lists_and_counts_its_changes_and_its_json_stays_as_it_was() {
         let host = IpAddr::from([10, 0, 0, 1]);
-        let step = |what: &str, change| Step { host, what: what.to_owned(), change };
+        let step = |what: &str, change| Step {
+            id: format!("stage/{host}/{what}"),
+            host,
+            what: what.to_owned(),
+            change,
+            after: Vec::new(),
+            disrupts: None,
+            subject: host,
+            action: Action::Purge,
+        };
         let update = Change::Update { actual: "0".into(), desired: "1".into() };
         let plan = Plan {
             cluster: "shop".into(),
@@ -179,7 +321,10 @@ mod tests {
             stages: vec![
                 StagePlan { stage: "prepare", steps: vec![step("sysctl a=1", update), step("file /etc/a", Change::Create)] },
                 StagePlan { stage: "distribute", steps: vec![step("rootfs", Change::Distribute { blobs: 2, bytes: 3 << 20 })] },
+                StagePlan { stage: "remove", steps: vec![step("node h2", Change::Remove { actual: "a node of the cluster".into() })] },
+                StagePlan { stage: "verify", steps: vec![step("cluster health", Change::Verify)] },
             ],
+            unreachable: vec![Unreachable { host: IpAddr::from([10, 0, 0, 3]), why: "no route to host".into() }],
         };
         insta::assert_snapshot!(plan.text(), @r"
         prepare
@@ -187,7 +332,12 @@ mod tests {
           + 10.0.0.1  file /etc/a
         distribute
           > 10.0.0.1  rootfs, 3.00 MiB
-        3 changes to shop
+        remove
+          - 10.0.0.1  node h2: a node of the cluster
+        verify
+          = 10.0.0.1  cluster health
+        ! 10.0.0.3  no route to host
+        5 changes to shop
         ");
         let json = serde_json::to_value(&plan).unwrap();
         let steps = |stage: usize| json["stages"][stage]["steps"].clone();
@@ -196,14 +346,17 @@ mod tests {
             (
                 Some("prepare"),
                 serde_json::json!([
-                    {"host": "10.0.0.1", "what": "sysctl a=1", "change": "update", "is": "0", "shall": "1"},
-                    {"host": "10.0.0.1", "what": "file /etc/a", "change": "create"},
+                    {"id": "stage/10.0.0.1/sysctl a=1", "host": "10.0.0.1", "what": "sysctl a=1", "change": "update", "is": "0", "shall": "1"},
+                    {"id": "stage/10.0.0.1/file /etc/a", "host": "10.0.0.1", "what": "file /etc/a", "change": "create"},
                 ])
             )
         );
         assert_eq!(
             (json["stages"][1]["stage"].as_str(), steps(1)),
-            (Some("ship"), serde_json::json!([{"host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}]))
+            (
+                Some("ship"),
+                serde_json::json!([{"id": "stage/10.0.0.1/rootfs", "host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}])
+            )
         );
     }
 }

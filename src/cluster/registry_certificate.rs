@@ -44,6 +44,15 @@ impl RegistryCertificate {
         }
     }
 
+    /// The certificate of the registry at this address in a bundle in PEM, as hosts trust it; for a registry that is not reachable.
+    pub fn find(bundle: &str, address: IpAddr) -> Option<RegistryCertificate> {
+        const END: &str = "-----END CERTIFICATE-----\n";
+        let address = Name::Address(address);
+        let mut certificates = bundle.split_inclusive(END);
+        let pem = certificates.find(|pem| names_of(pem).is_some_and(|names| names.contains(&address)))?;
+        Some(RegistryCertificate { pem: pem.to_owned(), key: None })
+    }
+
     /// The file that the registry reads, in PEM: key and certificate in one file, so that they always match. `None` without the key.
     pub fn file(&self) -> Option<String> {
         Some(format!("{}{}", self.key.as_ref()?.expose_secret(), self.pem))
@@ -84,6 +93,16 @@ fn name(name: &GeneralName<'_>) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_found_by_its_address() {
+        let pem =
+            |names: &[&str]| RegistryCertificate::generate(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap().pem;
+        let (first, second) = (pem(&["sea.hub", "10.0.0.1"]), pem(&["sea.hub", "fd00::2"]));
+        let bundle = format!("{first}{second}");
+        let found = |address: &str| RegistryCertificate::find(&bundle, address.parse().unwrap()).map(|found| found.pem);
+        assert_eq!((found("10.0.0.1"), found("fd00::2"), found("10.0.0.2")), (Some(first), Some(second), None));
+    }
 
     #[test]
     fn a_certificate_is_reused_while_its_names_are_the_same() {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::DesiredState;
+use super::{DesiredState, ImageContent};
 use crate::atomic_file;
 use crate::events::Context;
 use crate::host::{Exec, Host};
@@ -88,7 +88,7 @@ pub struct Applied<'a> {
 impl Revision {
     /// The revision after `before`, whose numbers count and nothing else.
     pub fn next(before: &[Revision], desired: &DesiredState, applied: Applied<'_>) -> Result<Revision> {
-        let image = RevisionImage { name: desired.image.name.familiar(), digest: desired.image.digest()?.to_string() };
+        let image = |image: &ImageContent| anyhow::Ok(RevisionImage { name: image.name.familiar(), digest: image.digest()?.to_string() });
         Ok(Revision {
             number: 1 + before.iter().map(|revision| revision.number).max().unwrap_or(0),
             cluster: desired.name().to_owned(),
@@ -98,7 +98,7 @@ impl Revision {
             sealift: env!("CARGO_PKG_VERSION").to_owned(),
             result: applied.result.to_owned(),
             changes: applied.changes,
-            images: vec![image],
+            images: images(desired).map(image).collect::<Result<_>>()?,
             clusterfile: desired.stored_clusterfile.clone(),
             settings: settings(desired),
             plan: applied.plan,
@@ -135,12 +135,17 @@ fn sorted(revisions: impl Iterator<Item = Revision>) -> Vec<Revision> {
     revisions
 }
 
+/// The image that brings the cluster, and those with more applications.
+fn images(desired: &DesiredState) -> impl Iterator<Item = &ImageContent> {
+    std::iter::once(&desired.image).chain(&desired.app_images)
+}
+
 /// The digests of what is rendered for the hosts.
 fn settings(desired: &DesiredState) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
-    for part in &desired.image.parts {
+    for (image, part) in images(desired).flat_map(|image| image.parts.iter().map(move |part| (image, part))) {
         for (path, content) in &part.overridden {
-            let name = format!("{} ({})", path.display(), part.platform.architecture());
+            let name = format!("{} of {} ({})", path.display(), image.name.repository(), part.platform.architecture());
             settings.insert(name, Digest::of(content).to_string());
         }
     }
@@ -159,6 +164,8 @@ for file in *.json; do [ -f "$file" ] || continue; cat "$file"; echo; done"#;
 /// Writes stdin as revision `$Number` of `$Cluster`, and deletes those before `$First`.
 const WRITE: &str = r#"set -eu
 umask 077
+# a host is known as one of the cluster by its directory
+[ -d "$Home/$Cluster" ] || exit 0
 mkdir -p "$Home/$Cluster/revisions"
 cd "$Home/$Cluster/revisions"
 trap 'rm -f ".new-$$"' EXIT
@@ -376,6 +383,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let home = tempfile::tempdir().unwrap();
         assert_eq!(script(READ, home.path(), &[], b""), "");
+        let first = [("Number", "1".to_owned()), ("First", "1".to_owned())];
+        script(WRITE, home.path(), &first, b"{}");
+        assert!(!home.path().join("shop").exists(), "a host that is none of the cluster does not become one");
+        std::fs::create_dir(home.path().join("shop")).unwrap();
         for number in 1..=25 {
             let first = 25_u64.saturating_sub(KEPT - 1).min(number);
             let env = [("Number", number.to_string()), ("First", first.to_string())];

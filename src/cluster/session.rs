@@ -1,24 +1,30 @@
-//! A session with a cluster: hosts connected and checked, changes planned, and applied under the lease.
+//! A session with a cluster: hosts connected and observed, changes planned, and applied under the lease.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 
 use super::disk_requirements::{self, PresentContent};
+use super::observed_state::wait_for_kubeadm;
+use super::plan::Unreachable;
 use super::preflight::{self, Finding, HostInput, Input};
 use super::runtime::{kubernetes, sealer};
-use super::{DesiredState, Hosts, ImageContent, LeaseGuard, ObservedState, Plan, execute, gather_facts, observe};
-use crate::clusterfile::{Clusterfile, Networks};
+use super::{
+    DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership,
+    observe,
+};
+use crate::clusterfile::{Clusterfile, HostSpec, Networks};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::Facts;
-use crate::host::{AgentBinaries, Target};
+use crate::host::{AgentBinaries, Target, combine};
 use crate::image::RuntimeKind;
 use crate::store::Store;
 
-/// A session with a cluster: its hosts are connected and checked, nothing is changed yet.
+/// A session with a cluster: its hosts are connected and observed, nothing is changed yet.
 pub struct Session {
     /// The connected hosts.
     pub hosts: Hosts,
@@ -26,45 +32,114 @@ pub struct Session {
     pub desired: DesiredState,
     /// The findings of the preflight checks.
     pub findings: Vec<Finding>,
+    /// The hosts that are not reachable.
+    pub unreachable: Vec<Unreachable>,
+    inputs: Inputs,
+}
+
+/// What a session is opened with.
+pub struct Inputs {
+    /// The desired Clusterfile.
+    pub clusterfile: Clusterfile,
+    /// The images: the first brings the cluster, the others more applications. Never empty.
+    pub images: Vec<ImageContent>,
+    /// The Clusterfile of the last run from this machine, if there was one: its hosts may have left.
+    pub known: Option<Clusterfile>,
+    /// How it goes about hosts.
+    pub options: SessionOptions,
+}
+
+/// How a session goes about hosts.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The preflight checks that may fail.
+    pub ignore: Vec<String>,
+    /// Whether every host must be reachable.
+    pub require_all: bool,
+    /// Whether hosts that left the Clusterfile are removed from the cluster even if they are not reachable.
+    pub forget: bool,
+    /// How long the pods of a node that leaves may take, in seconds.
+    pub drain_timeout: u64,
+    /// How long to wait for an API server of a cluster that exists.
+    pub api_timeout: Duration,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { ignore: Vec::new(), require_all: false, forget: false, drain_timeout: 300, api_timeout: membership::API_TIMEOUT }
+    }
 }
 
 impl Session {
-    /// Connects to all hosts of a Clusterfile, gathers facts and runs the preflight checks. `ignore` lists checks that may fail.
+    /// Connects to the hosts, observes them and the members of the cluster, and runs the preflight checks. `target` says how a host is
+    /// reached.
     ///
     /// # Errors
-    /// `Usage` if the Clusterfile and the image do not make a cluster; fails if a host is unreachable. Findings are no errors: see
-    /// [`preflight::require_passed`].
+    /// `Usage` if the Clusterfile and the image do not make a cluster. Hosts that are not reachable are an error if no cluster exists on
+    /// the others, else a result. Findings are no errors: see [`preflight::require_passed`].
     pub async fn open(
-        clusterfile: Clusterfile,
-        image: ImageContent,
-        targets: &[Target],
+        inputs: Inputs,
+        target: &(dyn Fn(&HostSpec) -> Result<Target> + Sync),
         agents: &AgentBinaries,
-        ignore: &[String],
         ctx: &Context,
     ) -> Result<Session> {
-        preflight::check_ids(ignore)?;
-        clusterfile.require_runnable()?;
-        let hosts = Hosts::connect(targets, agents, ctx).await?;
-        let facts = ctx.or_cancelled(gather_facts(&hosts, &facts_request(&clusterfile, &image))).await?;
-        let present = ctx.or_cancelled(disk_requirements::present_content(&hosts, &image, &facts, ctx)).await?;
-        let findings = preflight::run_checks(&input(&clusterfile, &image, &facts, &present)?, ignore);
-        let facts: BTreeMap<IpAddr, Facts> = facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
-        let desired = DesiredState::new(clusterfile, image, &facts)?;
-        check_applications(&desired)?;
-        for part in &desired.image.parts {
-            sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
-        }
-        kubernetes::check_kube_version(&desired)?;
-        Ok(Session { hosts, desired, findings })
+        preflight::check_ids(&inputs.options.ignore)?;
+        inputs.clusterfile.require_runnable()?;
+        let targets = inputs.clusterfile.cluster.hosts.iter().map(target).collect::<Result<Vec<_>>>()?;
+        let (mut hosts, failed) = Hosts::connect_reachable(&targets, agents, ctx).await;
+        let opened = async {
+            ctx.check()?;
+            if inputs.options.require_all {
+                require_all(&failed, targets.len())?;
+            }
+            let mut left = departed(inputs.known.as_ref(), &inputs.clusterfile);
+            let mut gone = connect_departed(&mut hosts, &left, target, agents, ctx).await?;
+            let mut observation = Observation::of(&inputs, &hosts, ctx).await?;
+            let recorded = observation.membership.as_ref().and_then(|membership| membership.recorded.as_ref());
+            let more =
+                departed(recorded, &inputs.clusterfile).into_iter().filter(|host| left.iter().all(|known| known.address != host.address));
+            let more: Vec<HostSpec> = more.collect();
+            if !more.is_empty() {
+                gone.extend(connect_departed(&mut hosts, &more, target, agents, ctx).await?);
+                left.extend(more);
+                observation = Observation::of(&inputs, &hosts, ctx).await?;
+            }
+            if observation.membership.is_none() {
+                require_all(&failed, targets.len())?;
+                require_known(&gone, &inputs)?;
+            }
+            let departing = departing(left, &observation.facts, &inputs);
+            let present = disk_requirements::present_content(&hosts, &inputs.images[0], &observation.facts, ctx);
+            let present = ctx.or_cancelled(present).await?;
+            let findings = preflight::run_checks(&input(&inputs, &observation.facts, &present)?, &inputs.options.ignore);
+            let desired = observation.desired(&inputs, departing)?;
+            anyhow::Ok((findings, desired, gone))
+        };
+        let (findings, desired, gone) = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                hosts.close().await;
+                return Err(error);
+            }
+        };
+        let unreachable = failed.into_iter().map(|(host, error)| Unreachable { host, why: format!("{error:#}") });
+        let stays = |host: &IpAddr| desired.departing.iter().any(|departing| departing.address() == *host && !departing.is_removed());
+        let gone = gone.into_iter().filter(|(host, _)| stays(host)).map(|(host, error)| Unreachable {
+            host,
+            why: format!("left the Clusterfile, but is not reachable and stays in the cluster (`--forget` removes it anyway): {error:#}"),
+        });
+        let unreachable = unreachable.chain(gone).collect();
+        Ok(Session { hosts, desired, findings, unreachable, inputs })
     }
 
     /// Observes the hosts and plans the changes to the desired state.
     pub async fn plan(&self, ctx: &Context) -> Result<Plan> {
-        let observed: ObservedState = observe(&self.desired, &self.hosts, ctx).await?;
+        let observed = ctx.or_cancelled(observe(&self.desired, &self.hosts, &self.unreachable)).await?;
         Ok(Plan::new(&self.desired, &observed))
     }
 
-    /// Carries out a plan under the lease, then plans again to verify that nothing is left to change. Returns the number of changes.
+    /// Carries out a plan under the lease, then plans again to verify that nothing is left to change. Returns the identifiers of the steps
+    /// in the order in which they were done. `begin` runs once the lease is held, before the first change.
     ///
     /// # Errors
     /// `Verification` if there is drift although every step succeeded.
@@ -75,25 +150,27 @@ impl Session {
         lease: &LeaseOptions,
         begin: impl FnOnce() -> Result<()>,
         ctx: &Context,
-    ) -> Result<usize> {
+    ) -> Result<Vec<String>> {
         if plan.changes() == 0 {
             begin()?;
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let master = self.hosts.host(self.desired.first_master().address())?;
-        let lease = LeaseGuard::acquire(master, &lease.owner, lease.force, ctx).await?;
+        let contact = self.hosts.host(self.desired.contact())?;
+        let lease = LeaseGuard::acquire(contact, &lease.owner, lease.force, ctx).await?;
         let work = async {
             begin()?;
-            let changed = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
+            let done = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
-            Ok(changed)
+            Ok(done)
         };
-        lease.hold_during(master, ctx, work).await
+        let mut done = lease.hold_during(contact, ctx, work).await?;
+        done.extend(executor::purge(&self.desired, plan, &self.hosts, store, ctx).await?);
+        Ok(done)
     }
 
     /// Verifies that nothing is left to change. Tries a few times, as pods may still be restarting.
     async fn verify(&self, ctx: &Context) -> Result<()> {
-        let mut drift = self.plan(ctx).await?;
+        let mut drift = self.plan_again(ctx).await?;
         for _ in 1..VERIFY_ATTEMPTS {
             if drift.changes() > 0 {
                 ctx.or_cancelled(async {
@@ -101,11 +178,128 @@ impl Session {
                     Ok(())
                 })
                 .await?;
-                drift = self.plan(ctx).await?;
+                drift = self.plan_again(ctx).await?;
             }
         }
         if drift.changes() == 0 { Ok(()) } else { Err(drift_error(&drift)) }
     }
+
+    /// Plans with the members and facts of now; the hosts that left are gone.
+    async fn plan_again(&self, ctx: &Context) -> Result<Plan> {
+        let mut desired = Observation::of(&self.inputs, &self.hosts, ctx).await?.desired(&self.inputs, Vec::new())?;
+        // the stored Clusterfile still names those that could not be removed
+        desired.stored_clusterfile.clone_from(&self.desired.stored_clusterfile);
+        let observed = ctx.or_cancelled(observe(&desired, &self.hosts, &self.unreachable)).await?;
+        Ok(Plan::new(&desired, &observed))
+    }
+}
+
+/// What was observed on the connected hosts.
+struct Observation {
+    facts: BTreeMap<IpAddr, (Facts, i64)>,
+    membership: Option<Membership>,
+}
+
+impl Observation {
+    async fn of(inputs: &Inputs, hosts: &Hosts, ctx: &Context) -> Result<Observation> {
+        hosts.on_all(|host| wait_for_kubeadm(host, ctx)).await?;
+        let facts = ctx.or_cancelled(gather_facts(hosts, &facts_request(&inputs.clusterfile, &inputs.images[0]))).await?;
+        let cluster = &inputs.clusterfile.cluster;
+        let plain: BTreeMap<IpAddr, Facts> = facts.iter().map(|(address, (facts, _))| (*address, facts.clone())).collect();
+        let kubernetes = inputs.images[0].config().runtime == RuntimeKind::Kubernetes;
+        // masters that stay are asked first, those that become workers last
+        let masters = cluster.masters().map(|host| host.address);
+        let leaving = facts.keys().copied().filter(|address| cluster.host(*address).is_none());
+        let preferred: Vec<IpAddr> = masters.chain(leaving).collect();
+        let membership = membership::observe(hosts, &plain, &cluster.name, kubernetes, &preferred, inputs.options.api_timeout, ctx).await?;
+        Ok(Observation { facts, membership })
+    }
+
+    fn desired(self, inputs: &Inputs, departing: Vec<DepartingHost>) -> Result<DesiredState> {
+        let facts = self.facts.into_iter().map(|(address, (facts, _))| (address, facts)).collect();
+        let observed = Observed { facts, membership: self.membership, departing, drain_timeout: inputs.options.drain_timeout };
+        let desired = DesiredState::new(inputs.clusterfile.clone(), inputs.images.clone(), observed)?;
+        check_applications(&desired)?;
+        for part in &desired.image.parts {
+            sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
+        }
+        kubernetes::check_kube_version(&desired)?;
+        check_networks(&desired)?;
+        Ok(desired)
+    }
+}
+
+/// The hosts of an earlier Clusterfile that are not in the desired one.
+fn departed(earlier: Option<&Clusterfile>, desired: &Clusterfile) -> Vec<HostSpec> {
+    let hosts = earlier.into_iter().flat_map(|earlier| &earlier.cluster.hosts);
+    hosts.filter(|host| desired.cluster.host(host.address).is_none()).cloned().collect()
+}
+
+/// Connects to hosts that left the Clusterfile. Returns the errors of those that are not reachable.
+async fn connect_departed(
+    hosts: &mut Hosts,
+    departed: &[HostSpec],
+    target: &(dyn Fn(&HostSpec) -> Result<Target> + Sync),
+    agents: &AgentBinaries,
+    ctx: &Context,
+) -> Result<Vec<(IpAddr, anyhow::Error)>> {
+    let targets = departed.iter().map(target).collect::<Result<Vec<_>>>()?;
+    let (connected, failed) = Hosts::connect_reachable(&targets, agents, ctx).await;
+    hosts.extend(connected);
+    ctx.check()?;
+    Ok(failed)
+}
+
+fn departing(left: Vec<HostSpec>, facts: &BTreeMap<IpAddr, (Facts, i64)>, inputs: &Inputs) -> Vec<DepartingHost> {
+    let cluster = &inputs.clusterfile.cluster.name;
+    let departing = left.into_iter().map(|spec| {
+        let installed = facts.get(&spec.address).map(|(facts, _)| &facts.installed);
+        // a host that belongs to another cluster by now is none of ours
+        let taken = installed.is_some_and(|installed| !installed.clusters.is_empty() && !installed.clusters.contains(cluster));
+        DepartingHost {
+            reachable: installed.is_some() && !taken,
+            changed: installed.is_some_and(|installed| installed.changed) && !taken,
+            forget: inputs.options.forget || taken,
+            spec,
+        }
+    });
+    departing.collect()
+}
+
+fn require_all(failed: &[(IpAddr, anyhow::Error)], hosts: usize) -> Result<()> {
+    let errors: Vec<anyhow::Error> = failed.iter().map(|(_, error)| Failure::over(error, format!("{error:#}")).into()).collect();
+    combine(&errors, hosts).map_or(Ok(()), Err)
+}
+
+/// Refuses to make a new cluster while hosts of the one with this name are not reachable: they may hold it.
+fn require_known(gone: &[(IpAddr, anyhow::Error)], inputs: &Inputs) -> Result<()> {
+    let Some((_, error)) = gone.first().filter(|_| !inputs.options.forget) else { return Ok(()) };
+    let list = gone.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
+    let name = &inputs.clusterfile.cluster.name;
+    let message = format!(
+        "cluster {name} was brought up on {list}, which left the Clusterfile and cannot be reached: it may still run there\n  {error:#}"
+    );
+    Err(Failure::over(error, message)
+        .hint("bring one of these hosts back; or, if they are gone for good, make a new cluster with `--forget`")
+        .into())
+}
+
+/// Refuses other pod and service networks than those of the running cluster.
+fn check_networks(desired: &DesiredState) -> Result<()> {
+    let Some(membership) = desired.membership.as_ref().filter(|membership| !membership.networks.is_empty()) else { return Ok(()) };
+    let networks = kubernetes::networks(&desired.clusterfile, desired.part(desired.leader()))?;
+    let wanted: Vec<IpNet> = networks.pods.into_iter().chain(networks.services).collect();
+    let text = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if wanted.iter().all(|network| membership.networks.contains(network)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "the pod and service networks of a running cluster cannot be changed: it has {}, the Clusterfile says {}",
+        text(&membership.networks),
+        text(&wanted)
+    ))
+    .hint("write the networks that the cluster has; another cluster needs other hosts, or a `sealift reset` of this one")
+    .into())
 }
 
 /// How often to look for drift after a run, at most.
@@ -129,7 +323,7 @@ pub struct LeaseOptions {
 }
 
 fn check_applications(desired: &DesiredState) -> Result<()> {
-    let errors = desired.applications().unsupported();
+    let errors = desired.unsupported_applications();
     if errors.is_empty() {
         return Ok(());
     }
@@ -152,12 +346,8 @@ fn registry_port(clusterfile: &Clusterfile) -> Option<u16> {
     clusterfile.cluster.registry.local.as_ref().map(|local| local.port)
 }
 
-fn input(
-    clusterfile: &Clusterfile,
-    image: &ImageContent,
-    facts: &BTreeMap<IpAddr, (Facts, i64)>,
-    present: &BTreeMap<IpAddr, PresentContent>,
-) -> Result<Input> {
+fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>, present: &BTreeMap<IpAddr, PresentContent>) -> Result<Input> {
+    let (clusterfile, image) = (&inputs.clusterfile, &inputs.images[0]);
     let median_offset = median(facts.values().map(|(_, offset)| *offset).collect());
     let hosts = clusterfile.cluster.hosts.iter().filter_map(|host| {
         let (facts, offset) = facts.get(&host.address)?;

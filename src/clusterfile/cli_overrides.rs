@@ -153,7 +153,65 @@ impl Overrides {
 }
 
 fn host(address: IpAddr, role: &str, env: &Env, ssh: &Ssh) -> HostSpec {
-    HostSpec { address, roles: vec![role.to_owned()], labels: Default::default(), taints: Vec::new(), env: env.clone(), ssh: ssh.clone() }
+    HostSpec { roles: vec![role.to_owned()], env: env.clone(), ..HostSpec::at(address, ssh.clone()) }
+}
+
+impl HostSpec {
+    /// A master at this address, with no settings of its own but how it is reached.
+    pub fn at(address: IpAddr, ssh: Ssh) -> HostSpec {
+        HostSpec { address, roles: vec![MASTER.to_owned()], labels: Default::default(), taints: Vec::new(), env: Env::new(), ssh }
+    }
+}
+
+impl Clusterfile {
+    /// The same cluster with exactly these hosts in a role; a role without a list stays as it is. Hosts that are known keep their
+    /// settings, also in another role.
+    ///
+    /// # Errors
+    /// `Usage` if a list is wrong, an address is in both, or no master is left.
+    pub fn scaled(mut self, masters: Option<&str>, nodes: Option<&str>) -> Result<Clusterfile> {
+        let mut wrong = Vec::new();
+        let mut parse = |list: Option<&str>| {
+            list.map(|list| {
+                address::parse_list(list).unwrap_or_else(|why| {
+                    wrong.push(why);
+                    Vec::new()
+                })
+            })
+        };
+        let (masters, nodes) = (parse(masters), parse(nodes));
+        let cluster = &mut self.cluster;
+        let listed = |role: &str| if role == MASTER { &masters } else { &nodes };
+        let role_of = |host: &HostSpec| if host.is_master() { MASTER } else { NODE };
+        let (env, ssh) = (cluster.env.clone(), cluster.hosts.first().map_or_else(|| cluster.ssh.clone(), |host| host.ssh.clone()));
+        for role in [MASTER, NODE] {
+            for address in listed(role).iter().flatten() {
+                match cluster.hosts.iter_mut().find(|host| host.address == *address) {
+                    Some(host) if role_of(host) != role => {
+                        host.roles.retain(|name| name != MASTER && name != NODE);
+                        host.roles.insert(0, role.to_owned());
+                    }
+                    Some(_) => {}
+                    None => cluster.hosts.push(self::host(*address, role, &env, &ssh)),
+                }
+            }
+        }
+        cluster.hosts.retain(|host| listed(role_of(host)).as_ref().is_none_or(|list| list.contains(&host.address)));
+        let both = masters.iter().flatten().filter(|address| nodes.iter().flatten().any(|node| node == *address));
+        wrong.extend(both.map(|address| format!("{address} is listed as master and as node")));
+        if !cluster.hosts.iter().any(HostSpec::is_master) {
+            wrong.push("no master is left".to_owned());
+        }
+        let mut findings = Findings::new("command line");
+        check_family(&cluster.hosts, &(0..0), &mut findings);
+        wrong.extend(findings.into_sorted().into_iter().filter(|finding| finding.is_error()).map(|finding| finding.message));
+        if wrong.is_empty() {
+            return Ok(self);
+        }
+        Err(Failure::usage(format!("command line: {}", wrong.join("\n  ")))
+            .hint("list every host that the cluster is to have in that role: `--nodes 10.0.0.5,10.0.0.7-10.0.0.9`")
+            .into())
+    }
 }
 
 impl Clusterfile {
@@ -186,5 +244,42 @@ impl Clusterfile {
         }
         let hint = "name the image, and list hosts in the Clusterfile or with `--masters` and `--nodes`";
         Err(Failure::usage(wrong.join("\n")).hint(hint).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_scaled_to_the_hosts_that_are_listed() {
+        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec:\n  image: 'shop:1'\n  hosts:\n  \
+            - {ips: [10.0.0.1, 10.0.0.2], roles: [master]}\n  - {ips: [10.0.0.3, 10.0.0.4], roles: [node], labels: {disk: ssd}}\n";
+        for (masters, nodes, expected) in [
+            (None, Some("10.0.0.3,10.0.0.5"), "1m 2m 3n 5n"),
+            (None, Some(""), "1m 2m"),
+            (Some("10.0.0.2"), None, "2m 3n 4n"),
+            (Some("10.0.0.1-10.0.0.3"), None, "1m 2m 3m 4n"),
+            (Some("10.0.0.1"), Some("10.0.0.2"), "1m 2n"),
+            (Some("10.0.0.1"), Some("10.0.0.1"), "10.0.0.1 is listed as master and as node"),
+            (Some(""), None, "no master is left"),
+            (Some("10.0.0.x"), None, "10.0.0.x"),
+        ] {
+            let scaled = crate::clusterfile::load("Clusterfile", text).unwrap().scaled(masters, nodes);
+            let seen = match &scaled {
+                Ok(scaled) => {
+                    let short = |host: &HostSpec| {
+                        let last = host.address.to_string().rsplit('.').next().unwrap_or_default().to_owned();
+                        format!("{last}{}", if host.is_master() { "m" } else { "n" })
+                    };
+                    scaled.cluster.hosts.iter().map(short).collect::<Vec<_>>().join(" ")
+                }
+                Err(error) => error.to_string(),
+            };
+            assert!(seen.contains(expected), "{masters:?} {nodes:?}: {seen}");
+        }
+        let scaled = crate::clusterfile::load("Clusterfile", text).unwrap().scaled(Some("10.0.0.1,10.0.0.3"), None).unwrap();
+        let promoted = scaled.cluster.host(IpAddr::from([10, 0, 0, 3])).unwrap();
+        assert_eq!((promoted.labels["disk"].as_str(), promoted.roles.as_slice()), ("ssd", &[MASTER.to_owned()][..]));
     }
 }

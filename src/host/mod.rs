@@ -18,7 +18,7 @@ pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Task};
 use crate::image::Blob;
-use crate::resource::{Resource, State};
+use crate::resource::{AppliedResource, Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
 
@@ -78,9 +78,26 @@ impl Host {
         Ok(())
     }
 
+    /// As [`Host::apply`], but applies it even if the check finds no drift.
+    pub async fn apply_anyway(&self, resource: &Resource, ctx: &Context) -> Result<()> {
+        self.call_with_output::<bool>(Request::ApplyAnyway(Box::new(resource.clone())), ctx).await?;
+        Ok(())
+    }
+
     /// Undoes all changes in the undo ledger, the newest first, and returns how many there were.
     pub async fn undo(&self, ctx: &Context) -> Result<usize> {
         Ok(self.call_with_output(Request::Undo, ctx).await?.0)
+    }
+
+    /// The resources that were applied on the host and not undone.
+    pub async fn applied(&self) -> Result<Vec<AppliedResource>> {
+        self.with_host_name(self.client.request(Request::Applied).await)
+    }
+
+    /// Undoes the changes of one resource; see [`AppliedResource::id`].
+    pub async fn revert(&self, id: &str, ctx: &Context) -> Result<()> {
+        self.call_with_output::<bool>(Request::Revert(id.to_owned()), ctx).await?;
+        Ok(())
     }
 
     /// Removes sealift's own files on the host (in `/var/lib/sealift`), with or without the store; call [`Host::undo`] first.

@@ -94,9 +94,10 @@ impl KubeApp {
         }
         let list: Value = serde_json::from_slice(&output.stdout).context("kubectl get")?;
         let objects = list["items"].as_array().cloned().unwrap_or_else(|| vec![list]);
+        let lost = lost_nodes(&kubectl::get_json(system, &["get", "nodes"])?);
         let mut findings = Vec::new();
         for object in &objects {
-            if let Some(finding) = unready(object) {
+            if let Some(finding) = unready(object, lost) {
                 findings.push(finding);
                 findings.extend(self.pods_of(system, object).unwrap_or_default());
             }
@@ -116,8 +117,22 @@ impl KubeApp {
     }
 }
 
-/// Why a workload is not ready yet, as `kubectl rollout status` counts; `None` if it is, and for kinds that have no readiness.
-fn unready(object: &Value) -> Option<String> {
+/// How many nodes of a NodeList are not ready: no daemon runs on them.
+fn lost_nodes(list: &Value) -> u64 {
+    let ready = |node: &&Value| {
+        node["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    (nodes.len() - nodes.iter().filter(ready).count()) as u64
+}
+
+/// Why a workload is not ready yet, as `kubectl rollout status` counts; `None` if it is, and for kinds that have no readiness. Daemons
+/// are not expected on `lost` nodes.
+fn unready(object: &Value, lost: u64) -> Option<String> {
     let (kind, name) = (object["kind"].as_str()?, object["metadata"]["name"].as_str()?);
     let (status, spec) = (&object["status"], &object["spec"]);
     let count = |value: &Value| value.as_u64().unwrap_or(0);
@@ -125,7 +140,7 @@ fn unready(object: &Value) -> Option<String> {
     let (ready, desired) = match kind {
         "DaemonSet" => (
             count(&status["numberReady"]).min(count(&status["updatedNumberScheduled"])),
-            status["desiredNumberScheduled"].as_u64().unwrap_or(1),
+            status["desiredNumberScheduled"].as_u64().unwrap_or(1).saturating_sub(lost),
         ),
         "Deployment" => (count(&status["readyReplicas"]).min(count(&status["updatedReplicas"])), replicas),
         "StatefulSet" => (count(&status["readyReplicas"]), replicas),
@@ -349,7 +364,7 @@ mod tests {
             (json!({"kind": "Job", "metadata": {"name": "j", "generation": 1}, "spec": {}, "status": {"succeeded": 1}}), None),
         ];
         for (object, finding) in cases {
-            assert_eq!(unready(&object).as_deref(), finding, "{object}");
+            assert_eq!(unready(&object, 0).as_deref(), finding, "{object}");
         }
     }
 }

@@ -30,7 +30,15 @@ impl KubeHealth {
         }
         let nodes = kubectl::get_json(system, &["get", "nodes"])?;
         let pods = kubectl::get_json(system, &["get", "pods", "--namespace=kube-system"])?;
-        Ok(nodes_not_ready(&nodes, &self.nodes).into_iter().chain(pods_not_ready(&pods)).collect())
+        Ok(nodes_not_ready(&nodes, &self.nodes).into_iter().chain(pods_not_ready(&self.pods_on_nodes(pods))).collect())
+    }
+
+    /// Without the pods on other nodes, which may be switched off.
+    fn pods_on_nodes(&self, mut pods: Value) -> Value {
+        if let Some(items) = pods["items"].as_array_mut() {
+            items.retain(|pod| pod["spec"]["nodeName"].as_str().is_none_or(|node| self.nodes.iter().any(|known| known == node)));
+        }
+        pods
     }
 }
 

@@ -17,6 +17,9 @@ pub struct KubeNode {
     pub labels: BTreeMap<String, String>,
     /// Its taints, as `kubectl taint` takes them: `key=value:Effect`; with a `-` at the end they are removed.
     pub taints: Vec<String>,
+    /// The labels that it must not have any more.
+    #[serde(default)]
+    pub absent_labels: Vec<String>,
 }
 
 /// A parsed argument of `kubectl taint`.
@@ -52,7 +55,8 @@ impl KubeNode {
     fn missing(&self, node: &Value) -> (Vec<String>, Vec<String>) {
         let labels = &node["metadata"]["labels"];
         let differs = |(key, value): &(&String, &String)| labels.get(key).and_then(Value::as_str) != Some(value);
-        let labels = self.labels.iter().filter(differs).map(|(key, value)| format!("{key}={value}")).collect();
+        let unwanted = self.absent_labels.iter().filter(|key| labels.get(key.as_str()).is_some()).map(|key| format!("{key}-"));
+        let labels = self.labels.iter().filter(differs).map(|(key, value)| format!("{key}={value}")).chain(unwanted).collect();
         let taints = self.taints.iter().filter(|text| {
             let taint = Taint::parse(text);
             taint.is_in(&node["spec"]["taints"]) == taint.remove
@@ -112,8 +116,11 @@ mod tests {
             node: "h1".into(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             taints: taints.iter().map(|taint| (*taint).to_owned()).collect(),
+            absent_labels: Vec::new(),
         };
-        let cases: [(KubeNode, &[&str], &[&str]); 5] = [
+        let unwanted = KubeNode { absent_labels: vec!["old".into(), "none".into()], ..node_with(&[], &[]) };
+        let cases: [(KubeNode, &[&str], &[&str]); 6] = [
+            (unwanted, &["old-"], &[]),
             (node_with(&[("disk", "ssd")], &["db=1:NoExecute"]), &[], &[]),
             (node_with(&[("disk", "hdd"), ("new", "")], &[]), &["disk=hdd", "new="], &[]),
             (node_with(&[], &["db=2:NoExecute", "gone:NoSchedule-"]), &[], &["db=2:NoExecute"]),

@@ -36,7 +36,7 @@ impl KubeadmInit {
 
 impl Reconcile for KubeadmInit {
     fn title(&self) -> String {
-        format!("first master {}", self.node)
+        format!("control plane node {}", self.node)
     }
 
     fn check(&self, system: &System) -> Result<State> {

@@ -51,7 +51,7 @@ impl KubeadmJoin {
 
 impl Reconcile for KubeadmJoin {
     fn title(&self) -> String {
-        format!("{} {}", if self.master { "further master" } else { "worker" }, self.node)
+        format!("{} {}", if self.master { "control plane node" } else { "worker" }, self.node)
     }
 
     fn check(&self, system: &System) -> Result<State> {

@@ -30,6 +30,17 @@ pub struct Ledger<'a> {
     entries: Vec<Entry>,
 }
 
+/// A resource that was applied on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedResource {
+    /// Its identity, see [`Resource::id`].
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Whether it can be undone by itself, while later changes stay.
+    pub revertible: bool,
+}
+
 /// What one line holds.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,14 +96,23 @@ impl<'a> Ledger<'a> {
     /// # Errors
     /// Of kind `Verification` if the resource is still not as desired afterwards.
     pub fn apply(&mut self, resource: &Resource, log: &mut dyn FnMut(&str)) -> Result<bool> {
-        let reconciler = resource.reconciler();
-        if reconciler.check(self.system)? == State::Present {
+        if resource.reconciler().check(self.system)? == State::Present {
             return Ok(false);
         }
+        self.apply_anyway(resource, log)?;
+        Ok(true)
+    }
+
+    /// As [`Self::apply`], but applies the resource even if the first check finds no drift.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_anyway(&mut self, resource: &Resource, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let reconciler = resource.reconciler();
         self.record(resource)?;
         reconciler.apply(self.system, log)?;
         match reconciler.check(self.system)? {
-            State::Present => Ok(true),
+            State::Present => Ok(()),
             State::Absent => Err(Failure::verification("applied, but still absent").into()),
             State::Differs { actual, desired } => {
                 Err(Failure::verification(format!("applied, but still drifted: actual {actual}, desired {desired}")).into())
@@ -124,6 +144,36 @@ impl<'a> Ledger<'a> {
         self.file.set_len(0)?;
         self.file.sync_all()?;
         Ok(count)
+    }
+
+    /// The resources that were applied here and not undone, each once: identity and title.
+    pub fn applied(&self) -> Vec<AppliedResource> {
+        let mut applied: Vec<AppliedResource> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.undone) {
+            let id = entry.resource.id();
+            match applied.iter_mut().find(|known| known.id == id) {
+                Some(known) => known.title.clone_from(&entry.title),
+                None => applied.push(AppliedResource { id, title: entry.title.clone(), revertible: entry.resource.is_revertible() }),
+            }
+        }
+        applied
+    }
+
+    /// Undoes the changes of one resource, the newest first: nobody wants it any more.
+    ///
+    /// # Errors
+    /// Fails if it cannot be undone; the next attempt tries again.
+    pub fn revert(&mut self, id: &str, log: &mut dyn FnMut(&str)) -> Result<()> {
+        for number in (0..self.entries.len()).rev() {
+            let entry = &self.entries[number];
+            if entry.undone || entry.resource.id() != id {
+                continue;
+            }
+            entry.resource.reconciler().undo(self.system, &entry.snapshot, log).with_context(|| entry.title.clone())?;
+            self.append(&Record::Undone(number))?;
+            self.entries[number].undone = true;
+        }
+        Ok(())
     }
 
     fn not_undone(&self, number: usize, error: anyhow::Error) -> anyhow::Error {
@@ -292,6 +342,26 @@ mod tests {
     }
 
     #[test]
+    fn one_resource_is_reverted_and_the_others_stay() {
+        let host = FakeHost::new();
+        for key in ["x", "y"] {
+            host.write(&format!("/proc/sys/vm/{key}"), "0\n");
+        }
+        let mut ledger = Ledger::open(&host.system).unwrap();
+        for (key, value) in [("vm.x", 1), ("vm.y", 1), ("vm.x", 2)] {
+            ledger.apply(&Resource::Sysctl(Sysctl::exactly(key, value)), &mut |_| ()).unwrap();
+        }
+        let ids = |ledger: &Ledger<'_>| ledger.applied().into_iter().map(|applied| applied.id).collect::<Vec<_>>();
+        assert_eq!(ids(&ledger), ["sysctl/vm.x", "sysctl/vm.y"]);
+        ledger.revert("sysctl/vm.x", &mut |_| ()).unwrap();
+        ledger.revert("sysctl/vm.x", &mut |_| ()).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&host.system).unwrap();
+        assert_eq!(ids(&ledger), ["sysctl/vm.y"]);
+        assert_eq!((host.read("/proc/sys/vm/x").as_str(), host.read("/proc/sys/vm/y").as_str()), ("0\n", "1\n"));
+    }
+
+    #[test]
     fn a_second_apply_changes_nothing() {
         let host = FakeHost::new();
         host.write("/proc/sys/vm/x", "0\n");
@@ -453,7 +523,7 @@ mod tests {
     fn what_belongs_to_an_image_is_undone_after_all_that_uses_it() {
         let rootfs = |name: &str| {
             let manifest = crate::image::Blob { digest: crate::image::Digest::of(name.as_bytes()), size: 1 };
-            Resource::Rootfs(crate::resource::Rootfs { manifest })
+            Resource::Rootfs(crate::resource::Rootfs { manifest, current: true })
         };
         let file = |path: &str| Resource::File(super::super::File::new(path, "", 0o600));
         let inside = file("/var/lib/sealift/rootfs/b/scripts/x");

@@ -3,9 +3,12 @@
 //! A resource is a value that describes a desired state. The runner creates it, sends it to the agent and prints it in a plan;
 //! only the agent changes the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
+mod absent_etcd_member;
+mod absent_node;
 mod backup;
 mod command;
 mod directory;
+mod drained_node;
 mod file;
 mod host_files;
 mod hosts_entry;
@@ -44,9 +47,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::paths;
 
+pub use absent_etcd_member::AbsentEtcdMember;
+pub use absent_node::AbsentNode;
 pub use backup::{Backup, FileMode};
 pub use command::Command;
 pub use directory::Directory;
+pub use drained_node::DrainedNode;
 pub use file::{Content, File};
 pub use host_files::{HostFiles, PathMapping};
 pub use hosts_entry::HostsEntry;
@@ -57,7 +63,7 @@ pub use kube_health::KubeHealth;
 pub use kube_node::KubeNode;
 pub use kubeadm_init::KubeadmInit;
 pub use kubeadm_join::KubeadmJoin;
-pub use ledger::Ledger;
+pub use ledger::{AppliedResource, Ledger};
 pub use limits::Limit;
 pub use mounts::remove_all;
 pub use owned_directory::OwnedDirectory;
@@ -123,8 +129,11 @@ pub trait Reconcile {
 #[serde(rename_all = "kebab-case", tag = "resource")]
 #[expect(missing_docs, reason = "each is documented at its type")]
 pub enum Resource {
+    AbsentEtcdMember(AbsentEtcdMember),
+    AbsentNode(AbsentNode),
     Command(Command),
     Directory(Directory),
+    DrainedNode(DrainedNode),
     File(File),
     #[serde(rename = "host-tree")]
     HostFiles(HostFiles),
@@ -157,8 +166,11 @@ impl Resource {
     /// The code that checks, applies and undoes it.
     pub fn reconciler(&self) -> &dyn Reconcile {
         match self {
+            Resource::AbsentEtcdMember(it) => it,
+            Resource::AbsentNode(it) => it,
             Resource::Command(it) => it,
             Resource::Directory(it) => it,
+            Resource::DrainedNode(it) => it,
             Resource::File(it) => it,
             Resource::HostFiles(it) => it,
             Resource::HostsEntry(it) => it,
@@ -187,6 +199,54 @@ impl Resource {
         self.reconciler().title()
     }
 
+    /// Its identity on its host, a kind and a key: `sysctl/vm.swappiness`. Unlike the title it stays the same when the value changes.
+    pub fn id(&self) -> String {
+        let path = |kind: &str, path: &std::path::Path| format!("{kind}/{}", path.display());
+        match self {
+            Resource::AbsentEtcdMember(it) => format!("etcd-member/{}", it.peer),
+            Resource::AbsentNode(it) => format!("node/{}", it.node),
+            Resource::Command(it) => format!("command/{}", it.title()),
+            Resource::Directory(it) => path("directory", &it.path),
+            Resource::DrainedNode(it) => format!("drained-node/{}", it.node),
+            Resource::File(it) => path("file", &it.path),
+            Resource::HostFiles(_) => "host-files".to_owned(),
+            Resource::HostsEntry(it) => format!("hosts-entry/{}", it.name),
+            Resource::Htpasswd(it) => path("htpasswd", &it.path),
+            Resource::KubeApp(it) => format!("app/{}", it.name),
+            Resource::KubeHealth(_) => "cluster-health".to_owned(),
+            Resource::KubeNode(it) => format!("node-settings/{}", it.node),
+            Resource::KubeadmInit(it) => format!("member/{}", it.node),
+            Resource::KubeadmJoin(it) => format!("member/{}", it.node),
+            Resource::Limit(it) => format!("limit/{}", it.title()),
+            Resource::Symlink(it) => path("symlink", &it.path),
+            Resource::RegistryMirror(it) => format!("registry-mirror/{}", it.registry),
+            Resource::KernelModule(it) => format!("kernel-module/{}", it.name),
+            Resource::OwnedDirectory(it) => path("owned-directory", &it.path),
+            Resource::Rootfs(_) => "rootfs".to_owned(),
+            Resource::Script(it) => format!("script/{}", it.name),
+            Resource::StoredImage(it) => format!("image/{}", it.name),
+            Resource::SwapOff(_) => "swap".to_owned(),
+            Resource::Sysctl(it) => format!("sysctl/{}", it.key),
+            Resource::SystemdUnit(it) => format!("unit/{}", it.name),
+        }
+    }
+
+    /// Whether it can be undone by itself when it is not wanted any more, while later changes stay. Files in a root file system go with it.
+    pub fn is_revertible(&self) -> bool {
+        match self {
+            Resource::File(file) => !file.path.starts_with(crate::paths::ROOTFS),
+            Resource::HostsEntry(_)
+            | Resource::Htpasswd(_)
+            | Resource::Symlink(_)
+            | Resource::Sysctl(_)
+            | Resource::Limit(_)
+            | Resource::KernelModule(_)
+            | Resource::RegistryMirror(_)
+            | Resource::SystemdUnit(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it lies in an unpacked image, or puts files of one on the host.
     fn belongs_to_image(&self) -> bool {
         match self {
@@ -194,6 +254,11 @@ impl Resource {
             Resource::File(file) => file.path.starts_with(paths::ROOTFS),
             _ => false,
         }
+    }
+
+    /// Whether it describes that something is absent, or about to be.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Resource::AbsentEtcdMember(_) | Resource::AbsentNode(_) | Resource::DrainedNode(_))
     }
 
     /// Whether its undo may need files of an unpacked image: scripts, programs, units.

@@ -20,6 +20,13 @@ use crate::store::Store;
 pub struct Rootfs {
     /// The rootfs manifest, an OCI image manifest.
     pub manifest: Blob,
+    /// Whether the link `current` points at it: that of the image that brings the cluster.
+    #[serde(default = "always")]
+    pub current: bool,
+}
+
+fn always() -> bool {
+    true
 }
 
 /// The snapshot.
@@ -80,6 +87,9 @@ impl Reconcile for Rootfs {
         if !system.path(self.path()).is_dir() {
             return Ok(State::Absent);
         }
+        if !self.current {
+            return Ok(State::Present);
+        }
         let desired = self.manifest.digest.hex();
         let actual = fs_err::read_link(system.path(Self::link())).ok();
         Ok(match actual {
@@ -100,12 +110,17 @@ impl Reconcile for Rootfs {
         if !system.path(self.path()).is_dir() {
             self.unpack(system, log)?;
         }
+        if !self.current {
+            return Ok(());
+        }
         backup::replace_symlink(&system.path(Self::link()), Path::new(&self.manifest.digest.hex()))
     }
 
     fn undo(&self, system: &System, snapshot: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
         let previous = PreviousState::deserialize(snapshot)?;
-        previous.current.restore(system, &Self::link())?;
+        if self.current {
+            previous.current.restore(system, &Self::link())?;
+        }
         let path = system.path(self.path());
         remove_tree(&path.with_file_name(format!(".new-{}", self.manifest.digest.hex())))?;
         if previous.unpacked { Ok(()) } else { remove_tree(&path) }

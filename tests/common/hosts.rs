@@ -73,6 +73,14 @@ impl Hosts {
         self.script(&["start", host]);
     }
 
+    /// Installs a host anew: empty disk, same address.
+    pub fn reinstall(&self, host: &str) {
+        let number: usize = host.trim_start_matches('h').parse().expect("a host's number");
+        self.script(&["destroy", host]);
+        self.script(&["create", host, &self.addresses[number - 1].to_string()]);
+        self.script(&["up", &self.addresses.len().to_string()]);
+    }
+
     /// Limits a host's network both ways, in tc's spelling: `100mbit`, or `none`.
     pub fn rate(&self, host: &str, rate: &str) {
         self.script(&["rate", host, rate]);

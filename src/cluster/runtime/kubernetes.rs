@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
 use super::sealer;
 use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, api_server, file_overrides};
-use crate::clusterfile::{self, Clusterfile, KubeadmDocuments, MASTER, NODE, Networks};
+use crate::clusterfile::{self, Clusterfile, HostSpec, KubeadmDocuments, MASTER, NODE, Networks, Taint};
 use crate::error::Failure;
 use crate::kubefile::VersionRange;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, SystemdUnit};
@@ -27,7 +27,7 @@ pub fn resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
 fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resource {
     let node = host.name.clone();
     // kubeadm pulls every image of its list first, CoreDNS too: without it in the image that check must be ignored
-    let has_coredns = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("coredns"));
+    let has_coredns = desired.part(desired.leader()).workloads.iter().any(|name| name.contains("coredns"));
     let without_coredns = |what: &str| if has_coredns { Vec::new() } else { vec![what.to_owned()] };
     let ignore = without_coredns("ImagePull");
     if is_first(desired, host) {
@@ -39,12 +39,12 @@ fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resour
         });
     }
     let master = host.spec.is_master();
-    let join_endpoint = master.then(|| (api_server::NAME.to_owned(), desired.first_master().address()));
+    let join_endpoint = master.then(|| (api_server::NAME.to_owned(), desired.contact()));
     Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint, ignore_preflight_errors: ignore })
 }
 
 fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {
-    host.address() == desired.first_master().address()
+    desired.is_new() && host.address() == desired.leader().address()
 }
 
 /// The kubeadm configuration of a host: YAML documents, with placeholders for the join credentials.
@@ -52,7 +52,7 @@ fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {
 /// # Errors
 /// Fails if the image does not name its Kubernetes version, or its defaults are not valid YAML.
 pub fn documents(desired: &DesiredState, host: &DesiredHost) -> Result<Content> {
-    let defaults = defaults(desired.part(desired.first_master()))?;
+    let defaults = defaults(desired.part(desired.leader()))?;
     let (cluster, node) = (cluster_values(desired, &defaults)?, node_values(host));
     let overrides = &desired.clusterfile.kubeadm;
     let text = if is_first(desired, host) {
@@ -85,7 +85,7 @@ pub fn version(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<St
 /// `Usage` if the version is out of the range, or the range is not valid.
 pub fn check_kube_version(desired: &DesiredState) -> Result<()> {
     let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
-    let version = version(desired, &defaults(desired.part(desired.first_master()))?)?;
+    let version = version(desired, &defaults(desired.part(desired.leader()))?)?;
     check_version_range(range, &version).with_context(|| format!("image {}", desired.image.name.familiar()))
 }
 
@@ -132,16 +132,31 @@ fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
     }
 }
 
-/// The labels and taints of a node from the Clusterfile; `None` if there are none. Roles become `node-role.kubernetes.io/` labels.
-pub fn node_settings(host: &DesiredHost) -> Option<Resource> {
-    let mut labels = host.spec.labels.clone();
+/// The labels and taints of a node from the Clusterfile, without those that an earlier one had; `None` if there are none. Roles become
+/// `node-role.kubernetes.io/` labels.
+pub fn node_settings(desired: &DesiredState, host: &DesiredHost) -> Option<Resource> {
+    let labels = node_labels(&host.spec);
+    let mut taints: Vec<String> = host.spec.taints.iter().map(ToString::to_string).collect();
+    let recorded = desired.membership.as_ref().and_then(|membership| membership.recorded.as_ref());
+    let earlier = recorded.and_then(|recorded| recorded.cluster.host(host.address())).filter(|_| !host.rejoins);
+    let absent_labels = earlier.map(node_labels).unwrap_or_default().into_keys().filter(|key| !labels.contains_key(key)).collect();
+    let unwanted =
+        |taint: &&Taint| !taint.remove && !host.spec.taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect);
+    let removed = |taint: &Taint| Taint { remove: true, ..taint.clone() }.to_string();
+    taints.extend(earlier.into_iter().flat_map(|earlier| &earlier.taints).filter(unwanted).map(removed));
+    let node = KubeNode { node: host.name.clone(), labels, taints, absent_labels };
+    let is_empty = node.labels.is_empty() && node.taints.is_empty() && node.absent_labels.is_empty();
+    (!is_empty).then_some(Resource::KubeNode(node))
+}
+
+fn node_labels(spec: &HostSpec) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
     let role = |role: &str| (format!("node-role.kubernetes.io/{role}"), String::new());
-    labels.extend(host.spec.roles.iter().filter(|name| *name != MASTER && *name != NODE).map(|name| role(name)));
-    if !host.spec.is_master() {
+    labels.extend(spec.roles.iter().filter(|name| *name != MASTER && *name != NODE).map(|name| role(name)));
+    if !spec.is_master() {
         labels.extend([role("worker")]);
     }
-    let taints: Vec<String> = host.spec.taints.iter().map(ToString::to_string).collect();
-    (!labels.is_empty() || !taints.is_empty()).then(|| Resource::KubeNode(KubeNode { node: host.name.clone(), labels, taints }))
+    labels
 }
 
 fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<ClusterValues> {
@@ -164,7 +179,7 @@ fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result
 
 /// The cgroup driver in the environment. Images in Sealer's layout default to systemd, whatever their KubeletConfiguration says.
 fn cgroup_driver(desired: &DesiredState) -> Option<String> {
-    let host = desired.first_master();
+    let host = desired.leader();
     let from_env = desired.clusterfile.cluster.env.get("CgroupDriver").cloned();
     if !sealer::is_sealer_layout(desired.part(host)) {
         return from_env;
@@ -175,9 +190,9 @@ fn cgroup_driver(desired: &DesiredState) -> Option<String> {
 /// The repository of CoreDNS in the local registry, where images keep their paths. Since 1.21 CoreDNS has its own path, which kubeadm
 /// omits if the repository is not its default.
 fn dns_repository(desired: &DesiredState, defaults: &KubeadmDocuments) -> Option<String> {
-    let url = desired.first_master().env.get("RegistryURL")?;
+    let url = desired.leader().env.get("RegistryURL")?;
     let repository = defaults.cluster.as_ref()?.get("imageRepository")?.as_str()?;
-    let has_path = desired.part(desired.first_master()).workloads.iter().any(|name| name.contains("/coredns/coredns:"));
+    let has_path = desired.part(desired.leader()).workloads.iter().any(|name| name.contains("/coredns/coredns:"));
     (repository == url && has_path).then(|| format!("{url}/coredns"))
 }
 

@@ -3,8 +3,8 @@
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 
-pub static STAGE: Stage = Stage { name: "apps", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "apps", after: &["network", "remove"], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
-    on(desired.first_master(), desired.applications().launch())
+    on(desired.leader(), desired.applications().launch().into_iter().chain(desired.launch_app_images()))
 }

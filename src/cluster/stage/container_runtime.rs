@@ -8,7 +8,7 @@ use crate::cluster::{DesiredHost, DesiredState};
 use crate::paths;
 use crate::resource::{Endpoint, File, OwnedDirectory, RegistryMirror, Resource, SystemdUnit};
 
-pub static STAGE: Stage = Stage { name: "container runtime", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "container runtime", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 /// Directories of containerd, the kubelet and kubeadm; a reset removes them.
 const DIRECTORIES: [&str; 9] = [

@@ -4,7 +4,8 @@ use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 use crate::cluster::runtime::kubernetes;
 
-pub static STAGE: Stage = Stage { name: "control plane", one_by_one: true, verifies: false, desired_resources };
+pub static STAGE: Stage =
+    Stage { name: "control plane", after: &["leave", "registry"], one_by_one: true, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     desired.masters().flat_map(|host| on(host, kubernetes::resources(desired, host))).collect()

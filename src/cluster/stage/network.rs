@@ -6,13 +6,15 @@ use crate::cluster::runtime::kubernetes;
 use crate::image::Role;
 use crate::resource::Resource;
 
-pub static STAGE: Stage = Stage { name: "network", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage =
+    Stage { name: "network", after: &["control plane", "workers"], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {
         return Vec::new();
     }
-    let mut resources: Vec<Resource> = desired.hosts.iter().filter_map(kubernetes::node_settings).collect();
+    let mut resources: Vec<Resource> =
+        desired.hosts.iter().filter(|host| host.reachable).filter_map(|host| kubernetes::node_settings(desired, host)).collect();
     resources.extend(desired.applications().of_role(Role::Cni));
-    on(desired.first_master(), resources)
+    on(desired.leader(), resources)
 }

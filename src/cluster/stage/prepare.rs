@@ -7,7 +7,7 @@ use crate::cluster::{DesiredHost, DesiredState, api_server, os_settings};
 use crate::paths;
 use crate::resource::{Directory, HostsEntry, Resource};
 
-pub static STAGE: Stage = Stage { name: "prepare", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "prepare", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     desired.hosts.iter().flat_map(|host| on(host, host_resources(desired, host))).collect()
@@ -27,7 +27,7 @@ fn host_resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
 fn entries(desired: &DesiredState, host: &DesiredHost) -> Vec<HostsEntry> {
     let mut names: Vec<(&str, IpAddr)> = Vec::new();
     if desired.is_kubernetes() {
-        names.extend(desired.hosts.iter().map(|other| (other.name.as_str(), other.address())));
+        names.extend(desired.named_hosts().map(|other| (other.name.as_str(), other.address())));
         names.push((api_server::NAME, if host.spec.is_master() { host.address() } else { Ipv4Addr::LOCALHOST.into() }));
     }
     let registries = desired.registry_hosts();

@@ -3,13 +3,13 @@
 use super::{DesiredResource, Stage, on};
 use secrecy::ExposeSecret as _;
 
-use crate::cluster::{DesiredHost, DesiredState};
+use crate::cluster::{DesiredHost, DesiredState, ImageContent};
 use crate::clusterfile::LocalRegistry;
 use crate::image::UNKNOWN_REGISTRY;
 use crate::paths;
 use crate::resource::{File, Htpasswd, Resource, StoredImage, SystemdUnit};
 
-pub static STAGE: Stage = Stage { name: "registry", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage = Stage { name: "registry", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 const UNIT: &str = "sealift-registry.service";
 
@@ -20,8 +20,10 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
 }
 
 fn host_resources(desired: &DesiredState, registry: &LocalRegistry, host: &DesiredHost) -> Vec<Resource> {
-    let image = StoredImage { name: desired.image.name.clone(), descriptor: desired.image.descriptor.clone() };
-    let mut resources = vec![Resource::StoredImage(Box::new(image))];
+    let stored = |image: &ImageContent| {
+        Resource::StoredImage(Box::new(StoredImage { name: image.name.clone(), descriptor: image.descriptor.clone() }))
+    };
+    let mut resources: Vec<Resource> = [&desired.image].into_iter().chain(&desired.app_images).map(stored).collect();
     let (path, mut options) = (format!("/etc/systemd/system/{UNIT}"), String::new());
     if let Some(certificate) = desired.registry_certificates.get(&host.address()) {
         options += &format!(" --tls-cert {0} --tls-key {0}", paths::REGISTRY_TLS);

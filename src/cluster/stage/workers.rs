@@ -4,7 +4,8 @@ use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 use crate::cluster::runtime::{kubernetes, load_balancer, none};
 
-pub static STAGE: Stage = Stage { name: "workers", one_by_one: false, verifies: false, desired_resources };
+pub static STAGE: Stage =
+    Stage { name: "workers", after: &["registry", "control plane"], one_by_one: false, verifies: false, desired_resources };
 
 fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     if !desired.is_kubernetes() {

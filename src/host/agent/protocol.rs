@@ -37,8 +37,14 @@ pub enum Request {
     Check(Vec<Resource>),
     /// Apply a resource, recorded in the undo ledger.
     Apply(Box<Resource>),
+    /// Apply a resource even if the check finds no drift.
+    ApplyAnyway(Box<Resource>),
     /// Undo all changes in the undo ledger.
     Undo,
+    /// Which resources were applied and not undone.
+    Applied,
+    /// Undo the changes of the resource with this identity.
+    Revert(String),
     /// Remove sealift's own files.
     #[serde(rename = "forget")]
     Purge { keep_store: bool },

@@ -129,7 +129,16 @@ impl Server {
                 let changed = Ledger::open(&system).and_then(|mut ledger| ledger.apply(&resource, line));
                 Ok((changed.with_context(|| resource.title())?, Vec::new()))
             }),
+            Request::ApplyAnyway(resource) => self.spawn_blocking_call(id, move |line| {
+                let applied = Ledger::open(&system).and_then(|mut ledger| ledger.apply_anyway(&resource, line));
+                Ok((applied.map(|()| true).with_context(|| resource.title())?, Vec::new()))
+            }),
             Request::Undo => self.spawn_blocking_call(id, move |line| Ok((Ledger::open(&system)?.undo(line)?, Vec::new()))),
+            Request::Applied => self.spawn_blocking_call(id, move |_| Ok((Ledger::open(&system)?.applied(), Vec::new()))),
+            Request::Revert(resource) => self.spawn_blocking_call(id, move |line| {
+                let reverted = Ledger::open(&system).and_then(|mut ledger| ledger.revert(&resource, line));
+                Ok((reverted.map(|()| true)?, Vec::new()))
+            }),
             Request::Purge { keep_store } => self.spawn_blocking_call(id, move |_| Ok((purge(&system, keep_store)?, Vec::new()))),
             Request::ReadFile(path) => self.spawn_blocking_call(id, move |_| read_file(&system, &path)),
             Request::MissingBlobs(blobs) => self.spawn_blocking_call(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),

@@ -17,7 +17,7 @@ use crate::resource::System;
 
 pub use filesystem::Filesystem;
 pub use network::{Listener, Route};
-pub use runtime::{ConflictingRuntime, Installed};
+pub use runtime::{ConflictingRuntime, Installed, NodeIdentity};
 
 /// What to gather besides the facts that every request gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::paths::{CLUSTERS, HOME, REGISTRY_TLS, UNDO_LEDGER};
+use crate::image::Digest;
+use crate::paths::{CLUSTERS, HOME, KUBEADM_BEGUN, REGISTRY_CA, REGISTRY_TLS, UNDO_LEDGER};
 use crate::resource::System;
 
 /// Programs that conflict with those of sealift over sockets, cgroups and iptables.
@@ -45,6 +46,21 @@ pub struct Installed {
     /// The certificate of the local registry on it (PEM), without its key.
     #[serde(default)]
     pub registry_certificate: Option<String>,
+    /// The certificates of all local registries that this host trusts (PEM); empty if it trusts none.
+    #[serde(default)]
+    pub registry_authorities: String,
+    /// What this host is in a Kubernetes cluster; `None` if it is no member, or kubeadm did not finish.
+    #[serde(default)]
+    pub node: Option<NodeIdentity>,
+}
+
+/// A host as a member of a Kubernetes cluster, as its own files say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// Whether it runs an API server.
+    pub control_plane: bool,
+    /// The digest of the cluster's certificate authority, which tells clusters of one name apart.
+    pub authority: Option<String>,
 }
 
 /// A running process.
@@ -147,13 +163,28 @@ pub fn installed(system: &System) -> Installed {
     let mut clusters: Vec<String> = clusters.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     clusters.sort();
     let registry_certificate = std::fs::read_to_string(system.path(REGISTRY_TLS)).ok().and_then(certificate_of);
-    Installed { changed: ledger.is_ok_and(|meta| meta.len() > 0), clusters, registry_certificate }
+    let registry_authorities = std::fs::read_to_string(system.path(REGISTRY_CA)).unwrap_or_default();
+    let changed = ledger.is_ok_and(|meta| meta.len() > 0);
+    Installed { changed, clusters, registry_certificate, registry_authorities, node: node_identity(system) }
 }
 
 /// Returns the certificate of a PEM file that also has its key.
 fn certificate_of(text: String) -> Option<String> {
     let begin = text.find("-----BEGIN CERTIFICATE-----")?;
     text.contains("PRIVATE KEY-----").then(|| text[begin..].to_owned())
+}
+
+/// What this host is in a Kubernetes cluster. A host on which kubeadm was cut off is no member.
+fn node_identity(system: &System) -> Option<NodeIdentity> {
+    let exists = |path: &str| system.path(path).is_file();
+    if !exists("/etc/kubernetes/kubelet.conf") || exists(KUBEADM_BEGUN) {
+        return None;
+    }
+    let authority = std::fs::read(system.path("/etc/kubernetes/pki/ca.crt")).ok();
+    Some(NodeIdentity {
+        control_plane: exists("/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        authority: authority.map(|pem| Digest::of(&pem).to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -212,6 +243,25 @@ mod tests {
         std::fs::create_dir_all(registry.parent().unwrap()).unwrap();
         std::fs::write(&registry, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\ny\n").unwrap();
         let registry_certificate = Some("-----BEGIN CERTIFICATE-----\ny\n".to_owned());
-        assert_eq!(installed(&system), Installed { changed: true, clusters: vec!["shop".into()], registry_certificate });
+        write(root.path(), "var/lib/sealift/registry/ca.crt");
+        let expected =
+            Installed { changed: true, clusters: vec!["shop".into()], registry_certificate, registry_authorities: "x".into(), node: None };
+        assert_eq!(installed(&system), expected);
+    }
+
+    #[test]
+    fn a_host_is_a_member_once_kubeadm_has_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path());
+        let node = || installed(&system).node;
+        assert_eq!(node(), None);
+        write(root.path(), "etc/kubernetes/kubelet.conf");
+        write(root.path(), "etc/kubernetes/pki/ca.crt");
+        let authority = Some(Digest::of(b"x").to_string());
+        assert_eq!(node(), Some(NodeIdentity { control_plane: false, authority: authority.clone() }));
+        write(root.path(), "etc/kubernetes/manifests/kube-apiserver.yaml");
+        assert_eq!(node(), Some(NodeIdentity { control_plane: true, authority }));
+        write(root.path(), KUBEADM_BEGUN.trim_start_matches('/'));
+        assert_eq!(node(), None);
     }
 }
