@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::cluster_args::KnownArgs;
+use super::cluster_args::{KnownArgs, records};
+use super::clusters::LastRun;
 use super::{CommandContext, Console, Table, count};
 use crate::cluster::{
-    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Session, SessionOptions, Unreachable, certificates,
-    observe_members,
+    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Revision, Session, SessionOptions, Unreachable, certificates,
+    observe_members, revision,
 };
 use crate::clusterfile::{Clusterfile, HostSpec};
 use crate::error::{Failure, Kind};
@@ -51,10 +52,27 @@ struct Status {
     /// The certificates of the control plane hosts, the first to expire first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<Certificate>,
-    /// What a run would change, as `sealift plan` shows it; `None` if the image is not in the local store.
+    /// The newest revision that a control plane host has: what was applied last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<RevisionStatus>,
+    /// What this machine did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_run: Option<LastRun>,
+    /// What a run would change, as `sealift plan` shows it; `None` if the image is not in the local store, or secrets are not known.
     drift: Option<Vec<String>>,
     /// What is not well, one line each.
     problems: Vec<String>,
+}
+
+/// What was applied last.
+#[derive(Debug, Serialize)]
+struct RevisionStatus {
+    number: u64,
+    time: jiff::Timestamp,
+    command: String,
+    by: String,
+    /// `done`, `failed` or `interrupted`.
+    result: String,
 }
 
 /// The state of one host.
@@ -114,6 +132,9 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     let found = find(clusterfile, args, cmd).await?;
     let units = found.hosts.on_each(|host| failed_units(host, cmd)).await;
     let certificates = found.hosts.on_each(certificates).await;
+    let name = clusterfile.cluster.name.as_str();
+    let revisions = found.hosts.on_each(|host| revision::read(host, name, &cmd.ctx)).await;
+    let newest = revisions.into_iter().filter_map(|(_, read)| read.ok()).flatten().max_by_key(|revision| revision.number);
     let names: BTreeMap<IpAddr, String> = found.hosts.hosts().map(|host| (host.address(), host.name().to_lowercase())).collect();
     found.hosts.close().await;
     let mut certificates: Vec<Certificate> = certificates.into_iter().filter_map(|(_, found)| found.ok()).flatten().collect();
@@ -142,6 +163,8 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         hosts,
         etcd: found.membership.as_ref().map(|membership| membership.etcd.clone()).unwrap_or_default(),
         certificates,
+        revision: newest.map(RevisionStatus::from),
+        last_run: records()?.logs(name).last().map(|run| LastRun::of(&run)),
         drift: found.plan.as_ref().map(|plan| plan.steps().map(|step| step.id.clone()).collect()),
         problems: found.problems,
     };
@@ -188,6 +211,9 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
 }
 
 async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<Vec<ImageContent>> {
+    if !clusterfile.sealed_places().is_empty() {
+        return None;
+    }
     let names: Vec<Reference> = clusterfile.cluster.images.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
     let store = cmd.store().ok().filter(|_| !names.is_empty())?;
     let ctx = cmd.ctx.clone();
@@ -242,6 +268,10 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
     if let Some(steps) = status.drift.as_ref().filter(|steps| !steps.is_empty()) {
         problems.push(format!("drift: {} to make", count(steps.len(), "change")));
     }
+    // where drift is known, it tells more
+    if let Some(last) = status.revision.as_ref().filter(|last| status.drift.is_none() && last.result != "done") {
+        problems.push(format!("the last {} has {}", last.command, if last.result == "failed" { "failed" } else { "been interrupted" }));
+    }
     problems
 }
 
@@ -251,6 +281,13 @@ async fn failed_units(host: &Host, cmd: &CommandContext) -> Result<Vec<String>> 
         | while read -r unit load active rest; do [ \"$load $active\" = 'loaded failed' ] && echo \"$unit\"; done; true";
     let output = host.exec(&Exec::shell(line).quiet(), &cmd.ctx).await?;
     Ok(output.text().lines().map(str::to_owned).collect())
+}
+
+impl From<Revision> for RevisionStatus {
+    fn from(revision: Revision) -> Self {
+        let Revision { number, time, command, by, result, .. } = revision;
+        RevisionStatus { number, time, command, by, result }
+    }
 }
 
 fn text(status: &Status, console: &Console) -> String {
@@ -278,7 +315,15 @@ fn text(status: &Status, console: &Console) -> String {
     text += &match &status.drift {
         Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),
         Some(steps) => format!("drift: {}, see `sealift plan`\n", count(steps.len(), "change")),
-        None => "drift: not known, the image is not in the local store\n".to_owned(),
+        None => "drift: not known, the image is not in the local store, or secrets are not known on this machine\n".to_owned(),
     };
+    if let Some(last) = &status.revision {
+        let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
+        text += &format!("revision {}: {} {} at {time} by {}\n", last.number, last.command, last.result, last.by);
+    }
+    if let Some(last) = &status.last_run {
+        let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
+        text += &format!("last run from here: {} {} at {time}, see `sealift logs {} last`\n", last.command, last.result, status.cluster);
+    }
     text
 }
