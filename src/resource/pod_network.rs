@@ -40,6 +40,9 @@ const PROTOCOLS: [&str; 4] = ["90", "bird", "12", "80"];
 pub struct Network {
     links: BTreeSet<String>,
     routes: BTreeSet<String>,
+    /// Routes of IPv6; earlier versions did not record them.
+    #[serde(default)]
+    routes_v6: Option<BTreeSet<String>>,
     #[serde(rename = "cni")]
     cni_files: BTreeSet<String>,
     /// As [`packet_rules::of`] names them.
@@ -53,10 +56,11 @@ pub struct Network {
 impl Network {
     /// Reads the present ones.
     pub fn of(system: &System) -> Self {
-        let routes = system.output(&["ip", "route", "show"]).unwrap_or_default();
+        let routes = |argv: &[&str]| system.output(argv).unwrap_or_default().lines().map(|line| line.trim().to_owned()).collect();
         Network {
             links: entry_names(system, LINK_DIR),
-            routes: routes.lines().map(|line| line.trim().to_owned()).collect(),
+            routes: routes(&["ip", "route", "show"]),
+            routes_v6: Some(routes(&["ip", "-6", "route", "show"])),
             cni_files: entry_names(system, CNI_DIR),
             tables: Some(packet_rules::tables(system)), // before reading rules, which makes tables
             rules: packet_rules::of(system),
@@ -74,9 +78,14 @@ impl Network {
             packet_rules::remove_empty_tables(system, tables);
         }
         let current = Network::of(system);
-        for route in current.routes.difference(&self.routes).filter(|route| is_pod_route(route, cidrs)) {
-            let words = ["ip", "route", "del"].into_iter().chain(route.split_whitespace().filter(|word| *word != "linkdown"));
-            system.run(&words.collect::<Vec<_>>(), &mut |_| ()).ok();
+        let new_routes = |current: &BTreeSet<String>, before: &BTreeSet<String>| -> Vec<String> {
+            current.difference(before).filter(|route| is_pod_route(route, cidrs)).cloned().collect()
+        };
+        for route in new_routes(&current.routes, &self.routes) {
+            delete_route(system, &["ip", "route", "del"], &route);
+        }
+        for route in current.routes_v6.iter().zip(&self.routes_v6).flat_map(|(current, before)| new_routes(current, before)) {
+            delete_route(system, &["ip", "-6", "route", "del"], &route);
         }
         let links: Vec<&String> = current.links.difference(&self.links).filter(|link| is_plugin_link(system, link)).collect();
         for link in links {
@@ -88,6 +97,12 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Deletes a route by the line that `ip route show` prints of it.
+fn delete_route(system: &System, command: &[&str], route: &str) {
+    let words = command.iter().copied().chain(route.split_whitespace().filter(|word| *word != "linkdown"));
+    system.run(&words.collect::<Vec<_>>(), &mut |_| ()).ok(); // one that is gone with its link
 }
 
 /// The CIDRs of pods and services, from the manifests of the control plane and the files of flannel.
@@ -141,7 +156,7 @@ mod tests {
 
     #[test]
     fn only_routes_of_the_pod_network_are_recognised() {
-        let cidrs = ["10.244.0.0/16".parse().unwrap(), "10.96.0.0/12".parse().unwrap()];
+        let cidrs = ["10.244.0.0/16", "10.96.0.0/12", "fd00:244::/48"].map(|cidr| cidr.parse().unwrap());
         for (route, expected) in [
             ("default via 10.0.0.1 dev eth0 proto dhcp", false),
             ("default via 10.0.0.1 dev cni0 proto bird", false),
@@ -157,6 +172,9 @@ mod tests {
             ("10.9.1.0/24 via 10.0.0.3 dev eth0 proto 90", true),
             ("192.168.9.64/26 via 10.0.0.3 dev tunl0 proto bird onlink", true),
             ("192.168.9.65 dev cali0123456789a scope link", true),
+            ("fd00:244:0:1::/64 via fd00::3 dev eth0 metric 1024 pref medium", true),
+            ("fd00::/64 dev eth0 proto kernel metric 256 pref medium", false),
+            ("default via fe80::1 dev eth0 proto ra metric 100 pref medium", false),
             ("", false),
         ] {
             assert_eq!(is_pod_route(route, &cidrs), expected, "{route}");
@@ -181,6 +199,7 @@ mod tests {
         let host = FakeHost::new();
         host.write("/sys/class/net/cali0123456789a/x", ""); // another cluster's: it was there before
         let baseline = Network::of(&host.system);
+        assert!(baseline.routes_v6.is_some());
         let of_others = ["bond0", "eth0.5", "wg0", "docker0", "lxcbr0", "lxdbr0", "veth1", "veth2", "calibration", "tun0"];
         let of_plugins = ["cni0", "flannel.1", "kube-ipvs0", "cali00000000001", "lxc0123456789ab", "vxlan.calico", "veth3"];
         for link in of_others.iter().chain(&of_plugins) {
@@ -190,10 +209,11 @@ mod tests {
             std::os::unix::fs::symlink(format!("../{master}"), host.system.path(LINK_DIR).join(link).join("master")).unwrap();
         }
         let routes = "default via 10.0.0.9 dev bond0\n10.9.0.0/24 dev cni0 linkdown\n";
-        host.program("ip", &format!("case \"$*\" in 'route show') printf '{routes}' ;; *addr*) ;; *) echo \"$@\" >>$ROOT/done ;; esac"));
+        host.program("ip", &format!("case \"$*\" in 'route show') printf '{routes}' ;; '-6 route show') echo fd00:9::/64 dev cni0 ;; *addr*) ;; *) echo \"$@\" >>$ROOT/done ;; esac"));
         baseline.restore(&host.system, &[], &mut |_| ()).unwrap();
         let mut done: Vec<String> = host.read("/done").lines().map(str::to_owned).collect();
         assert_eq!(done.remove(0), "route del 10.9.0.0/24 dev cni0");
+        assert_eq!(done.remove(0), "-6 route del fd00:9::/64 dev cni0");
         let mut expected: Vec<String> = of_plugins.iter().map(|link| format!("link delete {link}")).collect();
         expected.sort();
         assert_eq!(done, expected);

@@ -11,27 +11,34 @@ fn run(input: &Input, report: &mut Report) {
     if input.runtime != RuntimeKind::Kubernetes {
         return;
     }
-    for host in input.hosts.iter().filter(|host| !host.facts.default_route) {
-        let Some(services) = input.services.iter().find(|services| !has_route(host, services)) else { continue };
-        let remedy = format!(
-            "add a route for good, for example `ip route add {services} dev {}`, or a default route; it need not lead anywhere",
-            interface(host)
-        );
-        // IPVS has the addresses of Services on a link of its own
-        if input.services_have_link {
-            let message = "no default route: network plugins such as flannel choose their network interface by it".to_owned();
-            report.warn(host.address, message, remedy);
-        } else {
-            let message = format!(
-                "no default route and none to the Services' network {services}: the network plugin cannot reach the API server, and nodes never become ready"
+    for host in &input.hosts {
+        for (number, services) in input.services.iter().enumerate().filter(|(_, services)| !has_route(host, services)) {
+            let remedy = format!(
+                "add a route for good, for example `ip {}route add {services} dev {}`, or a default route; it need not lead anywhere",
+                if services.addr().is_ipv6() { "-6 " } else { "" },
+                interface(host)
             );
-            report.fail(host.address, message, remedy);
+            // IPVS has the addresses of Services on a link of its own; network plugins use Services of the first family
+            if input.services_have_link {
+                let message = "no default route: network plugins such as flannel choose their network interface by it".to_owned();
+                report.warn(host.address, message, remedy);
+            } else if number > 0 {
+                let message =
+                    format!("no default route and none to the Services' network {services}: programs on the host do not reach it");
+                report.warn(host.address, message, remedy);
+            } else {
+                let message = format!(
+                    "no default route and none to the Services' network {services}: the network plugin cannot reach the API server, and nodes never become ready"
+                );
+                report.fail(host.address, message, remedy);
+            }
         }
     }
 }
 
 fn has_route(host: &HostInput, services: &IpNet) -> bool {
-    host.facts.routes.iter().any(|route| route.network.contains(services))
+    let has_default = if services.addr().is_ipv6() { host.facts.default_route_v6 } else { host.facts.default_route_v4 };
+    has_default || host.facts.routes.iter().any(|route| route.network.contains(services))
 }
 
 /// The interface to the host's own network.
@@ -52,7 +59,8 @@ mod tests {
     #[test]
     fn services_need_a_route() {
         let without = |input: &mut super::Input| {
-            input.hosts[0].facts.default_route = false;
+            input.hosts[0].facts.default_route_v4 = false;
+            input.hosts[0].facts.default_route_v6 = true;
             input.hosts[0].facts.routes = vec![route("192.168.7.0/24")];
         };
         assert_findings("DefaultRoute", |_| (), &[]);
@@ -68,6 +76,9 @@ mod tests {
             input.hosts[0].facts.routes.push(route("10.96.0.0/22"));
         };
         assert_findings("DefaultRoute", covered, &[]);
+        let second_family = |input: &mut super::Input| input.services.push("fd00:96::/112".parse().unwrap());
+        let findings = assert_findings("DefaultRoute", second_family, &[Warn, Warn]);
+        assert!(findings[0].remedy.contains("ip -6 route add fd00:96::/112"), "{findings:?}");
         let none = |input: &mut super::Input| {
             without(input);
             input.runtime = RuntimeKind::None;

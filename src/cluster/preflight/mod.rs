@@ -283,7 +283,7 @@ pub(crate) mod fixture {
                 cgroup_controllers: ["cpu", "cpuset", "memory", "pids"].map(str::to_owned).to_vec(),
                 kernel_filesystems: vec!["overlay".into()],
                 addresses: vec![address],
-                default_route: true,
+                default_route_v4: true,
                 filesystems: vec![filesystem],
                 ..Default::default()
             },

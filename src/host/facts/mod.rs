@@ -64,8 +64,10 @@ pub struct Facts {
     pub addresses: Vec<std::net::IpAddr>,
     /// Routes to networks, without the default route.
     pub routes: Vec<Route>,
-    /// Whether there is a default route.
-    pub default_route: bool,
+    /// Whether there is a default route for IPv4.
+    pub default_route_v4: bool,
+    /// Whether there is a default route for IPv6.
+    pub default_route_v6: bool,
     /// The filesystems of the requested paths.
     pub filesystems: Vec<Filesystem>,
     /// The listeners on the requested ports.
@@ -109,7 +111,8 @@ pub fn gather(system: &System, request: &FactsRequest) -> Result<Facts> {
             .collect(),
         addresses: network::addresses(&text("/proc/net/fib_trie"), &text("/proc/net/if_inet6")),
         routes: network::routes(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
-        default_route: network::has_default_route(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
+        default_route_v4: network::has_default_route(&text("/proc/net/route"), ""),
+        default_route_v6: network::has_default_route("", &text("/proc/net/ipv6_route")),
         filesystems: request.paths.iter().filter_map(|path| filesystem::of(system, path)).collect(),
         listeners: network::listeners(system, &request.ports),
         clock_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
