@@ -4,7 +4,7 @@
 Of the crates that go into sealift for the target (a triple, such as x86_64-unknown-linux-gnu), as Cargo.lock fixes them, build
 scripts and tests left out:
   licences   prints which licence each is under, and the text of every licence, each once
-  bom        prints a bill of materials, CycloneDX 1.6, with versions, checksums and who needs whom
+  bom        prints an SBOM, CycloneDX 1.6, with versions, checksums and who needs whom
 The same Cargo.lock gives the same answer; SOURCE_DATE_EPOCH is the time in a bill (default 0).
 """
 

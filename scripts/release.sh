@@ -3,7 +3,7 @@
 #   Makes what is handed out of sealift, for this machine's architecture, in DIR (default target/release-files):
 #     sealift-VERSION-linux-ARCH.tar.gz   the static binary, man pages, completions of shells, documents, licences
 #     sealift_VERSION-1_ARCH.deb          the same as a Debian package
-#     sealift-VERSION-linux-ARCH.cdx.json bill of materials (CycloneDX 1.6) of the crates in the binary
+#     sealift-VERSION-linux-ARCH.cdx.json SBOM (CycloneDX 1.6) of the crates in the binary
 #     SHA256SUMS                          of these
 #     SHA256SUMS.oci.tar                  with --key: SHA256SUMS as an image that sealift has signed; loaded, verified and unpacked anew
 #   The same commit gives the same files, byte by byte, with the same Rust and C library. Needs Rust, git, python3 and xz; the first time

@@ -103,6 +103,7 @@ fn a_host_that_left_the_clusterfile_is_cleaned_and_one_that_is_dead_is_named() {
     assert_says(&notes.reads("h1"), &[&notes.address(1)]);
     assert_says(&notes.runs(&["plan", "-f", &file]).expect_code(4).stdout, &["0 changes to notes", "! "]);
     assert_says(&notes.runs(&["status"]).expect_code(4).stderr, &[&notes.address(2)]);
+    assert_says(&notes.runs(&["check", "-f", &file]).expect_code(4).stderr, &[&notes.address(2)]);
     notes.runs(&["apply", "-f", &file, "--require-all"]).expect_code(4);
 
     // it leaves while it is dead: it stays known until it is forgotten

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::session::SessionArgs;
+use super::session::{SessionArgs, require_reachable};
 use super::table::wrap;
 use super::{CommandContext, Console, ImageArg, Table, count};
 use crate::cluster::preflight::{self, Finding, Severity};
@@ -31,7 +31,8 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let _in_use = store.lock_shared()?;
     let images = args.session.images(&clusterfile, &store, cmd).await?;
     let session = args.session.open(clusterfile, images, cmd).await?;
-    let (findings, hosts) = (session.findings, session.desired.hosts.len());
+    let (findings, unreachable) = (session.findings, session.unreachable);
+    let hosts = session.desired.hosts.iter().filter(|host| host.reachable).count();
     session.hosts.close().await;
     cmd.console.answer(&findings, || {
         if findings.is_empty() {
@@ -42,8 +43,9 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     preflight::require_passed(&findings).map_err(|error| {
         // the findings are on stdout already
         let failed = findings.iter().filter(|finding| severity(finding) == "fail").count();
-        Failure { message: format!("{} failed", count(failed, "check")), ..error }.into()
-    })
+        Failure { message: format!("{} failed", count(failed, "check")), ..error }
+    })?;
+    require_reachable(&unreachable)
 }
 
 fn subject(hosts: usize) -> String {

@@ -15,7 +15,7 @@ use crate::cluster::{
     observe_members, revision,
 };
 use crate::clusterfile::{Clusterfile, HostSpec};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, kind_of};
 use crate::host::facts::{Facts, FactsRequest};
 use crate::host::{AgentBinaries, Exec, Host};
 use crate::image::Reference;
@@ -52,14 +52,17 @@ struct Status {
     /// The certificates of the control plane hosts, the first to expire first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<Certificate>,
-    /// The newest revision that a control plane host has: what was applied last.
+    /// What a run would change, as `sealift plan` shows it; `None` if that is not known.
+    drift: Option<Vec<String>>,
+    /// Why it is not known what a run would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift_unknown: Option<String>,
+    /// The last revision: what was applied last.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<RevisionStatus>,
     /// What this machine did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_run: Option<LastRun>,
-    /// What a run would change, as `sealift plan` shows it; `None` if the image is not in the local store, or secrets are not known.
-    drift: Option<Vec<String>>,
     /// What is not well, one line each.
     problems: Vec<String>,
 }
@@ -125,6 +128,8 @@ struct Found {
     unreachable: Vec<Unreachable>,
     membership: Option<Membership>,
     plan: Option<Plan>,
+    /// Why there is no plan.
+    unplanned: Option<String>,
     problems: Vec<String>,
 }
 
@@ -132,9 +137,7 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     let found = find(clusterfile, args, cmd).await?;
     let units = found.hosts.on_each(|host| failed_units(host, cmd)).await;
     let certificates = found.hosts.on_each(certificates).await;
-    let name = clusterfile.cluster.name.as_str();
-    let revisions = found.hosts.on_each(|host| revision::read(host, name, &cmd.ctx)).await;
-    let newest = revisions.into_iter().filter_map(|(_, read)| read.ok()).flatten().max_by_key(|revision| revision.number);
+    let revision = last_revision(&found, clusterfile, cmd).await;
     let names: BTreeMap<IpAddr, String> = found.hosts.hosts().map(|host| (host.address(), host.name().to_lowercase())).collect();
     found.hosts.close().await;
     let mut certificates: Vec<Certificate> = certificates.into_iter().filter_map(|(_, found)| found.ok()).flatten().collect();
@@ -163,9 +166,10 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         hosts,
         etcd: found.membership.as_ref().map(|membership| membership.etcd.clone()).unwrap_or_default(),
         certificates,
-        revision: newest.map(RevisionStatus::from),
-        last_run: records()?.logs(name).last().map(|run| LastRun::of(&run)),
         drift: found.plan.as_ref().map(|plan| plan.steps().map(|step| step.id.clone()).collect()),
+        drift_unknown: found.unplanned,
+        revision,
+        last_run: records()?.logs(&clusterfile.cluster.name).last().map(|run| LastRun::of(&run)),
         problems: found.problems,
     };
     let mut problems = problems(&status, found.membership.as_ref(), clusterfile);
@@ -173,9 +177,22 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     Ok(status)
 }
 
+/// The last revision that a control plane host or this machine knows.
+async fn last_revision(found: &Found, clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<RevisionStatus> {
+    let name = &clusterfile.cluster.name;
+    let mut revisions = records().ok()?.revisions_of(name);
+    for master in clusterfile.cluster.masters().filter_map(|master| found.hosts.host(master.address).ok()) {
+        revisions.extend(revision::read(master, name, &cmd.ctx).await.unwrap_or_default());
+    }
+    let last = revisions.into_iter().max_by_key(|revision| revision.number)?;
+    let Revision { number, time, command, by, result, .. } = last;
+    Some(RevisionStatus { number, time, command, by, result })
+}
+
 /// Connects to the hosts and finds the members; plans too, if the image is in the local store.
 async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Found> {
     let mut problems = Vec::new();
+    let mut unplanned = Some("the image is not in the local store".to_owned());
     if let Some(images) = local_images(clusterfile, cmd).await {
         match session(clusterfile, images, args, cmd).await {
             Ok((session, plan)) => {
@@ -184,9 +201,12 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
                     unreachable: session.unreachable,
                     membership: session.desired.membership,
                     plan: Some(plan),
+                    unplanned: None,
                     problems,
                 });
             }
+            // the cluster may be well all the same: a value that only another machine can unseal, an image that does not fit
+            Err(error) if kind_of(&error) == Kind::Usage => unplanned = Some(format!("{error:#}")),
             Err(error) => problems.push(format!("{error:#}")),
         }
         cmd.ctx.check()?;
@@ -207,13 +227,10 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
         }
         Err(_) => None,
     };
-    Ok(Found { hosts, unreachable, membership, plan: None, problems })
+    Ok(Found { hosts, unreachable, membership, plan: None, unplanned, problems })
 }
 
 async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<Vec<ImageContent>> {
-    if !clusterfile.sealed_places().is_empty() {
-        return None;
-    }
     let names: Vec<Reference> = clusterfile.cluster.images.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
     let store = cmd.store().ok().filter(|_| !names.is_empty())?;
     let ctx = cmd.ctx.clone();
@@ -268,10 +285,6 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
     if let Some(steps) = status.drift.as_ref().filter(|steps| !steps.is_empty()) {
         problems.push(format!("drift: {} to make", count(steps.len(), "change")));
     }
-    // where drift is known, it tells more
-    if let Some(last) = status.revision.as_ref().filter(|last| status.drift.is_none() && last.result != "done") {
-        problems.push(format!("the last {} has {}", last.command, if last.result == "failed" { "failed" } else { "been interrupted" }));
-    }
     problems
 }
 
@@ -281,13 +294,6 @@ async fn failed_units(host: &Host, cmd: &CommandContext) -> Result<Vec<String>> 
         | while read -r unit load active rest; do [ \"$load $active\" = 'loaded failed' ] && echo \"$unit\"; done; true";
     let output = host.exec(&Exec::shell(line).quiet(), &cmd.ctx).await?;
     Ok(output.text().lines().map(str::to_owned).collect())
-}
-
-impl From<Revision> for RevisionStatus {
-    fn from(revision: Revision) -> Self {
-        let Revision { number, time, command, by, result, .. } = revision;
-        RevisionStatus { number, time, command, by, result }
-    }
 }
 
 fn text(status: &Status, console: &Console) -> String {
@@ -312,18 +318,18 @@ fn text(status: &Status, console: &Console) -> String {
     if let Some(first) = status.certificates.first() {
         text += &format!("certificates: the first expires in {} days ({} on {})\n", first.days_left, first.file, first.host);
     }
-    text += &match &status.drift {
-        Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),
-        Some(steps) => format!("drift: {}, see `sealift plan`\n", count(steps.len(), "change")),
-        None => "drift: not known, the image is not in the local store, or secrets are not known on this machine\n".to_owned(),
-    };
-    if let Some(last) = &status.revision {
-        let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
-        text += &format!("revision {}: {} {} at {time} by {}\n", last.number, last.command, last.result, last.by);
+    if let Some(revision) = &status.revision {
+        let RevisionStatus { number, time, command, by, result } = revision;
+        text += &format!("revision {number}: {command} {result}, {} by {by}\n", time.strftime("%Y-%m-%d %H:%M:%SZ"));
     }
     if let Some(last) = &status.last_run {
         let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
         text += &format!("last run from here: {} {} at {time}, see `sealift logs {} last`\n", last.command, last.result, status.cluster);
     }
+    text += &match &status.drift {
+        Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),
+        Some(steps) => format!("drift: {}, see `sealift plan`\n", count(steps.len(), "change")),
+        None => format!("drift: not known: {}\n", status.drift_unknown.as_deref().unwrap_or_default().lines().next().unwrap_or_default()),
+    };
     text
 }
