@@ -14,8 +14,12 @@ pub const ROOTFS_CURRENT: &str = "/var/lib/sealift/rootfs/current";
 pub const CLUSTERS: &str = "/var/lib/sealift/clusters";
 /// Application data, where a Clusterfile names no other `dataRoot`.
 pub const DATA: &str = "/var/lib/sealift/data";
-/// The lease on a cluster, on its first master.
+/// The lease on a cluster, on one of its masters.
 pub const LEASE: &str = "/var/lib/sealift/lease.json";
+/// Which cluster the host belongs to, and the highest number of a lease that its agent has seen.
+pub const CLAIM: &str = "/var/lib/sealift/claim.json";
+/// Locked while an agent changes the host.
+pub const CHANGE_LOCK: &str = "/var/lib/sealift/change.lock";
 /// Private key and certificate of the local registry, in one PEM file.
 pub const REGISTRY_TLS: &str = "/var/lib/sealift/registry/tls.pem";
 /// The users of the local registry, in the format of `htpasswd -B`.
@@ -45,6 +49,8 @@ mod tests {
             CLUSTERS,
             DATA,
             LEASE,
+            CLAIM,
+            CHANGE_LOCK,
             REGISTRY_TLS,
             REGISTRY_USERS,
             REGISTRY_CA,

@@ -3,11 +3,15 @@
 mod common;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use common::hosts::{Hosts, PASSWORD};
+use sealift::cluster::LeaseGuard;
 use sealift::error::{Kind, kind_of};
-use sealift::events::Context;
+use sealift::events::{Context, Event, Events};
 use sealift::host::facts::FactsRequest;
 use sealift::host::{AgentBinaries, Exec, Host, HostKeyPolicy, HostKeys, Target};
 use sealift::resource::{Resource, State, Sysctl};
@@ -170,4 +174,112 @@ async fn commands_of_the_agent_end_with_the_connection() {
     assert!(hosts.succeeds("h1", "pgrep -f 'sleep 12345'"));
     host.close().await;
     common::wait_until("the command ends", || !hosts.succeeds("h1", "pgrep -f '[s]leep 12345'"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_run_is_refused_once_another_has_taken_over() {
+    let hosts = Hosts::up(2);
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = Context::silent();
+    let mut targets: Vec<Target> = hosts.addresses().iter().map(|address| target(*address, "root", dir.path())).collect();
+    targets.iter_mut().for_each(|target| target.auth.keys = vec![hosts.key()]);
+    let connect_both = async || [connect(&targets[0]).await.unwrap(), connect(&targets[1]).await.unwrap()];
+    let forward = |value| Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", value));
+    let older = connect_both().await;
+    let lease = LeaseGuard::acquire(&older[0], "ann@desk", false, &ctx).await.unwrap();
+    lease.fence(&older[0], "a", &older).await.unwrap();
+    for host in &older {
+        host.apply(&forward(0), &ctx).await.unwrap();
+    }
+    // the newer run keeps its lease on the other host, whose clock is behind
+    let newer = connect_both().await;
+    let other_lease = LeaseGuard::acquire(&newer[1], "bob@desk", true, &ctx).await.unwrap();
+    other_lease.fence(&newer[1], "a", &newer).await.unwrap();
+    assert!(other_lease.number() > lease.number());
+    newer[0].apply(&forward(1), &ctx).await.unwrap();
+    let error = older[0].apply(&forward(0), &ctx).await.unwrap_err();
+    assert!(error.to_string().contains("another run has taken over the cluster a"), "{error:#}");
+    assert!(older[0].exec(&Exec::new(["true"]), &ctx).await.is_err(), "commands of that run are refused, too");
+    assert_eq!(hosts.run("h1", "cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    // what the newer one has not touched yet is still the older one's
+    older[1].apply(&forward(0), &ctx).await.unwrap();
+    let third = LeaseGuard::acquire(&older[0], "ann@desk", true, &ctx).await.unwrap();
+    let held = third.hold_during(&older[0], &ctx, async {
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        Ok(())
+    });
+    let stolen = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        LeaseGuard::acquire(&newer[0], "bob@desk", true, &ctx).await.unwrap()
+    };
+    let began = Instant::now();
+    let (result, _) = tokio::join!(held, stolen);
+    assert!(result.unwrap_err().to_string().contains("taken by bob@desk") && began.elapsed().as_secs() < 25);
+}
+
+/// Keeps the notes and warnings.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Events for Notes {
+    fn emit(&self, event: Event) {
+        if let Event::Note { text, .. } = event {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_is_named_after_10_seconds_and_goes_on_when_it_answers() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let address = hosts.addresses()[0];
+    let mut target = target(address, "root", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let notes = Arc::new(Notes::default());
+    let ctx = Context::new(notes.clone(), Default::default(), NonZeroUsize::MIN);
+    let host = Host::connect(&target, &agents(), &ctx).await.unwrap();
+    hosts.run("h1", "pkill -STOP -f 'sealift-[0-9a-f]* agent'");
+    let began = Instant::now();
+    let has = |part: &str| notes.0.lock().unwrap().iter().any(|note| note.contains(part));
+    let silent = format!("no answer from {address} for 10 s");
+    while !has(&silent) {
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing was said");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() > Duration::from_secs(6), "too early: {:?}", began.elapsed());
+    hosts.run("h1", "pkill -CONT -f 'sealift-[0-9a-f]* agent'");
+    assert_eq!(host.exec(&Exec::new(["echo", "here"]), &ctx).await.unwrap().text(), "here\n");
+    assert!(has("answers again"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_sealift_cannot_answer_is_shown() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let sudo =
+        "printf '#!/bin/sh\\nprintf \"Verification code: \" >&2; exec sleep 1000\\n' > /usr/local/bin/sudo; chmod 755 /usr/local/bin/sudo";
+    hosts.run("h1", sudo);
+    let mut target = target(hosts.addresses()[0], "ops", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    target.sudo_password = Some(PASSWORD.into());
+    let began = Instant::now();
+    let (_, error) = connect_error(&target).await;
+    assert!(error.contains("sudo asks `Verification code:`"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_removed_while_it_starts_or_runs_is_installed_again() {
+    let hosts = Hosts::up(1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = target(hosts.addresses()[0], "root", dir.path());
+    target.auth.keys = vec![hosts.key()];
+    let remove = "while ! ls /var/lib/sealift/bin/.new-* > /dev/null 2>&1; do :; done; rm -rf /var/lib/sealift";
+    hosts.run("h1", &format!("systemd-run --quiet --unit remover /bin/sh -c '{remove}'"));
+    let host = connect(&target).await.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(!hosts.succeeds("h1", "systemctl is-active --quiet remover"), "the upload was removed once");
+    hosts.run("h1", "rm -rf /var/lib/sealift");
+    host.apply(&Resource::Sysctl(Sysctl::exactly("net.ipv4.ip_forward", 1)), &Context::silent()).await.unwrap();
+    assert!(hosts.run("h1", "/var/lib/sealift/bin/sealift version").contains("sealift"));
 }

@@ -1,12 +1,12 @@
-//! `sealift lease`
+//! `sealift lease`: for older releases on operators' machines; newer ones ask the agent.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::cluster::{Lease, LeaseRequest};
+use crate::host::lease::{Lease, Request as LeaseRequest};
 
-/// Take, renew or release the lease of a cluster; called on the first control plane host
+/// Take, renew or release the lease of a cluster; called on a control plane host
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The run's identifier
@@ -43,9 +43,10 @@ enum Request {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let request = match &args.request {
-        Request::Hold { break_lease } => LeaseRequest::Acquire { force: *break_lease },
+        Request::Hold { break_lease } => LeaseRequest::Acquire { force: *break_lease, above: 0 },
         Request::Inherit { from } => LeaseRequest::TakeOver { from: from.clone() },
         Request::Release => LeaseRequest::Release,
     };
-    Lease::request(&args.file, &args.holder, &args.owner, request)
+    Lease::request(&args.file, &args.holder, &args.owner, &request)?.held()?;
+    Ok(())
 }

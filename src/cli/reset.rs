@@ -1,6 +1,5 @@
 //! `sealift reset`
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -16,7 +15,7 @@ use crate::clusterfile::{Clusterfile, HostSpec, Ssh};
 use crate::error::Failure;
 use crate::events::Unit;
 use crate::host::facts::FactsRequest;
-use crate::host::{AgentBinaries, Host, Target, combine};
+use crate::host::{AgentBinaries, Fence, Host, Target, combine};
 
 /// Take a cluster down and undo all changes on its hosts
 ///
@@ -66,7 +65,11 @@ async fn reset(clusterfile: &Clusterfile, mut targets: Vec<Target>, args: &Args,
     let agents = AgentBinaries::current_exe()?;
     let (mut connected, mut failed) = Hosts::connect_reachable(&targets, &agents, &cmd.ctx).await;
     cmd.ctx.check()?;
-    let departed = departed_hosts(&connected, clusterfile).await?;
+    let mut departed = departed_hosts(&connected, clusterfile).await?;
+    let cut_off = records()?.departing(&name)?.into_iter();
+    departed.extend(cut_off.filter(|host| targets.iter().all(|target| target.address != host.address)));
+    departed.sort_by_key(|host| host.address);
+    departed.dedup_by_key(|host| host.address);
     if !departed.is_empty() {
         let more: Vec<Target> = departed.iter().map(|host| args.cluster.access.target_of(host, ssh(clusterfile))).collect::<Result<_>>()?;
         let (others, unreachable) = Hosts::connect_reachable(&more, &agents, &cmd.ctx).await;
@@ -142,7 +145,8 @@ async fn one_host(host: IpAddr, mut clusterfile: Clusterfile, args: &Args, cmd: 
                 .hint("name that cluster: `sealift reset CLUSTER --host ADDRESS`")
                 .into());
         }
-        let undone = undo(&connected, cmd).await?;
+        connected.set_fence(Fence { cluster: name.clone(), number: None });
+        let undone = undo(&connected, &name, cmd).await?;
         connected.purge(args.keep_store).await?;
         Ok(undone)
     };
@@ -155,28 +159,53 @@ async fn one_host(host: IpAddr, mut clusterfile: Clusterfile, args: &Args, cmd: 
 
 type Results = Vec<(IpAddr, Result<usize>)>;
 
-/// Undoes all changes while holding the lease, if the first control plane host is reachable; then removes sealift itself from the hosts,
-/// the lease too.
+/// Undoes all changes, and removes sealift itself from the hosts where that succeeded, under the lease if a control plane host is
+/// reachable. That host is the last, since it keeps the lease. Hosts that belong to another cluster by now are left as they are.
 async fn take_down(hosts: &Hosts, clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Results> {
-    let undo = hosts.on_each(|host| undo(host, cmd));
-    let mut results = match clusterfile.cluster.masters().find_map(|master| hosts.host(master.address).ok()) {
-        Some(master) => {
-            let lease = LeaseGuard::acquire(master, &super::session::owner(), args.break_lease, &cmd.ctx).await?;
-            lease.hold_during(master, &cmd.ctx, async { Ok(undo.await) }).await?
-        }
-        None => undo.await,
+    let name = &clusterfile.cluster.name;
+    let keeper = clusterfile.cluster.masters().find_map(|master| hosts.host(master.address).ok());
+    let Some(keeper) = keeper else {
+        hosts.hosts().for_each(|host| host.set_fence(Fence { cluster: name.clone(), number: None }));
+        return Ok(hosts.on_each(|host| clean(host, name, args, cmd)).await);
     };
-    let failed: BTreeSet<IpAddr> = results.iter().filter(|(_, result)| result.is_err()).map(|(address, _)| *address).collect();
-    let purge = async |host: &Host| if failed.contains(&host.address()) { Ok(()) } else { host.purge(args.keep_store).await };
-    for ((_, result), (_, purged)) in results.iter_mut().zip(hosts.on_each(purge).await) {
-        if let Err(error) = purged {
-            *result = Err(error);
+    let lease = LeaseGuard::acquire(keeper, &super::session::owner(), args.break_lease, &cmd.ctx).await?;
+    lease.fence(keeper, name, hosts.hosts()).await?;
+    let work = async {
+        let is_keeper = |host: &Host| host.address() == keeper.address();
+        let mut results = hosts
+            .on_each(async |host| if is_keeper(host) { undo(host, name, cmd).await } else { clean(host, name, args, cmd).await })
+            .await;
+        for (_, result) in results.iter_mut().filter(|(address, result)| *address == keeper.address() && result.is_ok()) {
+            if let Err(error) = purge(keeper, name, args, cmd).await {
+                *result = Err(error);
+            }
         }
-    }
-    Ok(results)
+        Ok(results)
+    };
+    lease.hold_during(keeper, &cmd.ctx, work).await
 }
 
-async fn undo(host: &Host, cmd: &CommandContext) -> Result<usize> {
+async fn clean(host: &Host, cluster: &str, args: &Args, cmd: &CommandContext) -> Result<usize> {
+    let count = undo(host, cluster, cmd).await?;
+    purge(host, cluster, args, cmd).await?;
+    Ok(count)
+}
+
+async fn purge(host: &Host, cluster: &str, args: &Args, cmd: &CommandContext) -> Result<()> {
+    cmd.ctx.check()?;
+    if other_cluster(host, cluster).is_some() { Ok(()) } else { host.purge(args.keep_store).await }
+}
+
+/// The other cluster that a host belongs to.
+fn other_cluster<'a>(host: &'a Host, cluster: &str) -> Option<&'a str> {
+    host.claim().map(|claim| claim.cluster.as_str()).filter(|other| *other != cluster)
+}
+
+async fn undo(host: &Host, cluster: &str, cmd: &CommandContext) -> Result<usize> {
+    if let Some(other) = other_cluster(host, cluster) {
+        cmd.ctx.warn(format!("{} ({}) belongs to the cluster {other}: left as it is", host.name(), host.address()));
+        return Ok(0);
+    }
     let task = cmd.ctx.task(format!("{}: reset", host.name()), None, Unit::Items);
     let count = host.undo(&cmd.ctx).await?;
     task.done(format!("{count} changes undone"));

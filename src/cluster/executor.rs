@@ -112,9 +112,8 @@ impl<'a> Executor<'a> {
             };
         }
         drop(running);
-        self.ctx.check()?;
         match combined(failed, &groups) {
-            None => Ok(self.done.into_inner()),
+            None => self.ctx.check().map(|()| self.done.into_inner()),
             Some(error) => Err(error),
         }
     }

@@ -1,17 +1,24 @@
 //! Access to one host: the SSH connection, the agent that runs on the host, the facts that it gathers.
 
 mod agent;
+mod claim;
 pub mod facts;
 mod failures;
+mod host_lock;
+pub mod lease;
 mod ssh;
 mod target;
 
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 pub use agent::{AgentBinaries, Exec, Output, serve_stdio};
+pub use claim::{Claim, Fence};
 pub use failures::combine;
 pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 
@@ -22,7 +29,7 @@ use crate::resource::{AppliedResource, Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
 
-use agent::{Client, ExitStatus, Request};
+use agent::{Call, Client, ExitStatus, Request, SILENCE_NOTICE};
 
 /// How often a connection that fails is tried.
 const RETRY: Policy = Policy { attempts: 2, first_pause: Duration::from_millis(500), longest_pause: Duration::from_secs(2) };
@@ -30,12 +37,23 @@ const RETRY: Policy = Policy { attempts: 2, first_pause: Duration::from_millis(5
 /// The sshd of a jump host drops some of many new connections (sshd_config(5), MaxStartups).
 const RETRY_THROUGH_JUMP: Policy = Policy { attempts: 6, ..RETRY };
 
+/// Waits for a connection, and tells the user when it takes long.
+async fn noticed<T>(address: IpAddr, ctx: &Context, connecting: impl Future<Output = T>) -> T {
+    tokio::pin!(connecting);
+    if let Ok(connected) = timeout(SILENCE_NOTICE, &mut connecting).await {
+        return connected;
+    }
+    ctx.warn(format!("no answer from {address} for {} s, still connecting", SILENCE_NOTICE.as_secs()));
+    connecting.await
+}
+
 /// A connected host with its agent running. All calls share one SSH connection, and run in parallel.
 pub struct Host {
     address: IpAddr,
     name: String,
     client: Client,
     session: ssh::Session,
+    claim: Option<Claim>,
 }
 
 impl Host {
@@ -46,10 +64,11 @@ impl Host {
     pub async fn connect(target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<Host> {
         let what = format!("connect to {}", target.address);
         let policy = if target.jump.is_some() { RETRY_THROUGH_JUMP } else { RETRY };
-        let session = retry(policy, ctx, &what, |_| ssh::Session::connect(target)).await?;
+        let connecting = retry(policy, ctx, &what, |_| ssh::Session::connect(target));
+        let session = noticed(target.address, ctx, connecting).await?;
         let agent = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
         let (client, handshake) = agent.with_context(|| format!("host {}", target.address))?;
-        Ok(Host { address: target.address, name: handshake.hostname, client, session })
+        Ok(Host { address: target.address, name: handshake.hostname, client, session, claim: handshake.claim })
     }
 
     /// The address that it was connected by.
@@ -62,6 +81,17 @@ impl Host {
         &self.name
     }
 
+    /// The cluster that had the host when it was connected.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Sets the cluster and the lease of this run. The agent refuses its changes if the host belongs to another cluster, or as soon as
+    /// a newer run has changed it. The first [`Host::apply`] claims the host for the cluster.
+    pub fn set_fence(&self, fence: Fence) {
+        self.client.set_fence(fence);
+    }
+
     /// Gathers facts about the host.
     pub async fn facts(&self, request: &facts::FactsRequest) -> Result<facts::Facts> {
         self.with_host_name(self.client.request(Request::Facts(request.clone())).await)
@@ -72,21 +102,27 @@ impl Host {
         self.with_host_name(self.client.request(Request::Check(resources.to_vec())).await)
     }
 
-    /// Applies a resource: records a snapshot in the undo ledger, applies it, checks it again.
+    /// Applies a resource: records a snapshot in the undo ledger, applies it, checks it again. If the user interrupts, the agent finishes
+    /// it, or leaves it where that takes long: a script gets SIGTERM and [`crate::resource::GRACE_PERIOD`], waiting ends, kubeadm is never
+    /// cut off. This waits until it has.
+    ///
+    /// # Errors
+    /// Of kind `Interrupted` if it was left; the error says how.
     pub async fn apply(&self, resource: &Resource, ctx: &Context) -> Result<()> {
-        self.call_with_output::<bool>(Request::Apply(Box::new(resource.clone())), ctx).await?;
+        self.call_with_output::<bool>(Request::Apply(Box::new(resource.clone())), &resource.title(), ctx).await?;
         Ok(())
     }
 
     /// As [`Host::apply`], but applies it even if the check finds no drift.
     pub async fn apply_anyway(&self, resource: &Resource, ctx: &Context) -> Result<()> {
-        self.call_with_output::<bool>(Request::ApplyAnyway(Box::new(resource.clone())), ctx).await?;
+        self.call_with_output::<bool>(Request::ApplyAnyway(Box::new(resource.clone())), &resource.title(), ctx).await?;
         Ok(())
     }
 
-    /// Undoes all changes in the undo ledger, the newest first, and returns how many there were.
+    /// Undoes all changes in the undo ledger, the newest first, and returns how many there were. If the user interrupts, the agent
+    /// finishes the change that it is undoing, as [`Host::apply`] does.
     pub async fn undo(&self, ctx: &Context) -> Result<usize> {
-        Ok(self.call_with_output(Request::Undo, ctx).await?.0)
+        Ok(self.call_with_output(Request::Undo, "reset", ctx).await?.0)
     }
 
     /// The resources that were applied on the host and not undone.
@@ -96,7 +132,7 @@ impl Host {
 
     /// Undoes the changes of one resource; see [`AppliedResource::id`].
     pub async fn revert(&self, id: &str, ctx: &Context) -> Result<()> {
-        self.call_with_output::<bool>(Request::Revert(id.to_owned()), ctx).await?;
+        self.call_with_output::<bool>(Request::Revert(id.to_owned()), id, ctx).await?;
         Ok(())
     }
 
@@ -105,9 +141,16 @@ impl Host {
         self.with_host_name(self.client.request(Request::Purge { keep_store }).await)
     }
 
-    /// Runs a command and waits for its end, whatever its exit status is. Lines of output become events with the host's name.
+    /// Acquires, renews or releases the lease on the cluster, which this host keeps.
+    pub async fn lease(&self, holder: &str, owner: &str, request: &lease::Request) -> Result<lease::Answer> {
+        let request = Request::Lease { holder: holder.to_owned(), owner: owner.to_owned(), request: request.clone() };
+        self.with_host_name(self.client.request(request).await)
+    }
+
+    /// Runs a command and waits for its end, whatever its exit status is. Lines of output become events with the host's name. If the
+    /// user interrupts, the command gets SIGTERM and [`crate::resource::GRACE_PERIOD`].
     pub async fn exec(&self, command: &Exec, ctx: &Context) -> Result<Output> {
-        let (ended, mut stdout) = self.call_with_output::<ExitStatus>(Request::Exec(command.clone()), ctx).await?;
+        let (ended, mut stdout) = self.call_with_output::<ExitStatus>(Request::Exec(command.clone()), "a command", ctx).await?;
         let stderr = stdout.split_off(ended.stdout.min(stdout.len()));
         Ok(Output { status: ended.status, stdout, stderr, truncated_bytes: ended.truncated_bytes })
     }
@@ -158,10 +201,32 @@ impl Host {
         self.session.close().await;
     }
 
-    /// Makes a call whose lines of output become events, and that the user can interrupt.
-    async fn call_with_output<T: serde::de::DeserializeOwned>(&self, request: Request, ctx: &Context) -> Result<(T, Vec<u8>)> {
-        let log = |line: &str| ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
-        self.with_host_name(ctx.or_cancelled(async { self.client.call(request).await?.wait(log).await }).await)
+    /// Makes a call whose lines of output become events. If the user interrupts, the call is cancelled, and this waits until the agent
+    /// has finished or left what it does.
+    async fn call_with_output<T: DeserializeOwned>(&self, request: Request, title: &str, ctx: &Context) -> Result<(T, Vec<u8>)> {
+        let call = async {
+            ctx.check()?;
+            let step = Mutex::new(title.to_owned());
+            let mut log = |line: &str| {
+                if line.starts_with("undo ") {
+                    line.clone_into(&mut step.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+                ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
+            };
+            let mut call: Call = self.client.call(request).await?;
+            tokio::select! {
+                result = call.wait(&mut log) => return result,
+                () = ctx.cancel().cancelled() => call.cancel(),
+            }
+            let step = || step.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            ctx.note(format!("finishing {} on {}; press Ctrl-C again to stop at once", step(), self.name));
+            let result = call.wait(&mut log).await;
+            if result.is_ok() {
+                ctx.note(format!("{}: finished {}", self.name, step()));
+            }
+            result
+        };
+        self.with_host_name(call.await)
     }
 
     /// Adds the host to an error, and keeps its kind and hints.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::system::run;
+use super::stop::run_stoppable;
 use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::STAMPS;
@@ -63,7 +63,7 @@ impl Reconcile for Command {
     fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         let mut command = system.shell();
         command.arg("-ec").arg(&self.line).envs(&self.env).current_dir(system.path(&self.directory));
-        run(command, None, &self.line, log).with_context(|| self.name.clone())?;
+        run_stoppable(system, command, &self.line, log).with_context(|| self.name.clone())?;
         system.write_text(self.stamp(), &self.digest()?)
     }
 

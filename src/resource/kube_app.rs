@@ -229,7 +229,7 @@ impl Reconcile for KubeApp {
 
     fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
         let subject = format!("app {}", self.name);
-        wait_until_healthy(&subject, Duration::from_secs(60), log, || {
+        wait_until_healthy(system, &subject, Duration::from_secs(60), log, || {
             let output = self.kubectl(system, &["apply"])?;
             match (output.status.success(), permanent_error(&String::from_utf8_lossy(&output.stderr))) {
                 (true, _) => system.write_text(self.stamp(), &self.digest(system)?).map(|()| Vec::new()),
@@ -242,7 +242,9 @@ impl Reconcile for KubeApp {
         if !self.wait {
             return Ok(());
         }
-        wait_until_healthy(&subject, Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
+        wait_until_healthy(system, &subject, Duration::from_secs(self.timeout_seconds), log, || {
+            Ok(findings_or_error(self.findings(system)))
+        })
     }
 
     /// The application itself is removed with the cluster.

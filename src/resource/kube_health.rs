@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Reconcile, Snapshot, State, System, kubectl};
+use super::{Reconcile, Snapshot, State, System, interrupted, kubectl};
 use crate::error::Failure;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -60,7 +60,9 @@ impl Reconcile for KubeHealth {
     }
 
     fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
-        wait_until_healthy("cluster", Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
+        wait_until_healthy(system, "cluster", Duration::from_secs(self.timeout_seconds), log, || {
+            Ok(findings_or_error(self.findings(system)))
+        })
     }
 
     fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -76,8 +78,10 @@ pub fn findings_or_error(findings: Result<Vec<String>>) -> Vec<String> {
 /// Waits until `check` has no findings, and logs the first one whenever it changes.
 ///
 /// # Errors
-/// Of kind `Verification` after `timeout`. An error of `check` ends the wait at once: it is for what a wait cannot fix.
+/// Of kind `Verification` after `timeout`, `Interrupted` if the call is stopped. An error of `check` ends the wait at once: it is for what
+/// a wait cannot fix.
 pub fn wait_until_healthy(
+    system: &System,
     subject: &str,
     timeout: Duration,
     log: &mut dyn FnMut(&str),
@@ -91,6 +95,9 @@ pub fn wait_until_healthy(
         if *first != last_reported {
             log(&format!("waiting: {first}"));
             last_reported.clone_from(first);
+        }
+        if system.stop().is_cancelled() {
+            return Err(interrupted(format!("{subject}: stopped waiting: {first}")).into());
         }
         if Instant::now() > deadline {
             let text = findings.iter().take(MAX_FINDINGS).map(String::as_str).collect::<Vec<_>>().join("\n  ");

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Resource, Snapshot, State, System};
+use super::{Resource, Snapshot, State, System, interrupted};
 use crate::atomic_file;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::paths::UNDO_LEDGER;
 
 /// How long to wait for another process that has the ledger locked.
@@ -131,6 +131,9 @@ impl<'a> Ledger<'a> {
             if self.entries[number].undone {
                 continue;
             }
+            if self.system.stop().is_cancelled() {
+                return Err(interrupted(format!("interrupted: {count} changes undone, {} left", self.pending())).into());
+            }
             let entry = &self.entries[number];
             log(&format!("undo {}", entry.title));
             entry.resource.reconciler().undo(self.system, &entry.snapshot, log).map_err(|error| self.not_undone(number, error))?;
@@ -184,6 +187,9 @@ impl<'a> Ledger<'a> {
             count => format!(", and {count} older changes wait for it"),
         };
         let failure = Failure::over(&error, format!("not undone: {title}{others}"));
+        if failure.kind == Kind::Interrupted {
+            return error.context(failure);
+        }
         error.context(failure.hint("fix the cause, then run the same command again: it goes on there"))
     }
 
@@ -339,6 +345,22 @@ mod tests {
         assert_eq!(host.read("/proc/sys/vm/x"), "0\n");
         drop(ledger);
         assert_eq!(Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_undo_that_is_stopped_ends_between_two_changes() {
+        let host = FakeHost::new();
+        for key in ["x", "y", "z"] {
+            host.write(&format!("/proc/sys/vm/{key}"), "0\n");
+            let sysctl = Resource::Sysctl(Sysctl::exactly(format!("vm.{key}"), 1));
+            Ledger::open(&host.system).unwrap().apply(&sysctl, &mut |_| ()).unwrap();
+        }
+        let stop = tokio_util::sync::CancellationToken::new();
+        let system = host.system.clone().with_stop(stop.clone());
+        let error = Ledger::open(&system).unwrap().undo(&mut |_| stop.cancel()).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), crate::error::Kind::Interrupted);
+        assert!(error.to_string().contains("1 changes undone, 2 left"), "{error}");
+        assert_eq!(Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::system::run;
+use super::stop::run_stoppable;
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::{Digest, Hasher};
@@ -51,7 +51,7 @@ impl Script {
         }
         let mut command = system.shell();
         command.arg(&full_path).envs(&self.env).current_dir(system.path(&self.directory));
-        run(command, None, &script.display().to_string(), log).with_context(|| format!("script {}", self.name))
+        run_stoppable(system, command, &script.display().to_string(), log).with_context(|| format!("script {}", self.name))
     }
 
     /// The same with public variables only.
@@ -92,7 +92,7 @@ impl Reconcile for Script {
             return Ok(State::Absent);
         }
         let present = match &self.check {
-            Some(script) => self.run(system, script, &mut |_| ()).is_ok(),
+            Some(script) => self.run(&system.without_stop(), script, &mut |_| ()).is_ok(),
             None => system.read_text(self.stamp())? == self.digest(system)?,
         };
         Ok(if present { State::Present } else { State::Absent })

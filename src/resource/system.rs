@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Failure;
 use crate::program_output::each_line;
@@ -18,17 +19,33 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 pub struct System {
     root: PathBuf,
     programs: String,
+    stop: CancellationToken,
 }
 
 impl System {
     /// A host with its root directory at `root`: `/`, or a directory of a test.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        System { root: root.into(), programs: PATH.to_owned() }
+        System { root: root.into(), programs: PATH.to_owned(), stop: CancellationToken::new() }
     }
 
     /// Sets the `PATH` of programs; tests put fake programs there.
     pub fn with_programs(self, path: impl Into<String>) -> Self {
         System { programs: path.into(), ..self }
+    }
+
+    /// The same host, for a call that ends soon after `stop` is cancelled.
+    pub fn with_stop(self, stop: CancellationToken) -> Self {
+        System { stop, ..self }
+    }
+
+    /// The same host, for what is short and must not be stopped.
+    pub fn without_stop(&self) -> Self {
+        self.clone().with_stop(CancellationToken::new())
+    }
+
+    /// Cancelled when the client wants the call to end: finish the step, start no other one.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// The path to open for the absolute `path` of the host.
@@ -124,7 +141,8 @@ pub fn run(mut command: Command, input: Option<&[u8]>, what: &str, log: &mut dyn
     check_status(what, child.wait()?, &last.make_contiguous().join("\n"))
 }
 
-fn check_status(what: &str, status: ExitStatus, text: &str) -> Result<()> {
+/// Fails with `what` and the last 8 lines of `text` unless the status is 0.
+pub(super) fn check_status(what: &str, status: ExitStatus, text: &str) -> Result<()> {
     if status.success() {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use russh::client::Msg;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::watch;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::AgentBinaries;
 use super::client::Client;
@@ -24,6 +24,16 @@ use crate::image::Blob;
 const PROMPT: &str = "[sealift] sudo password:";
 /// The start of our lines of output; a login shell may print others before.
 const MARKER: &str = "sealift-agent:";
+/// How long sudo or the login shell may be silent before the agent starts.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same after the begin of a line that is no answer to anything: a question that nobody answers.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the upload may stand still.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often to start again where another sealift's `reset` removes the agent while it starts.
+const ATTEMPTS: usize = 4;
+/// The exit status of our script when its file is gone, and the shell's when the program is (sh(1)).
+const GONE: [u32; 2] = [75, 127];
 /// How long to read on after a command ended: its last lines may arrive later.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -44,10 +54,18 @@ pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, c
         let (agents, machine) = (agents.clone(), machine.to_owned());
         tokio::task::spawn_blocking(move || agents.find(&machine)).await??
     };
-    for reinstall in [false, true] {
-        let (client, handshake) = Bootstrap { session, target, file: &file, blob, is_root: uid == "0", ctx }.run(reinstall).await?;
-        if handshake.digest == blob.digest {
-            return Ok((client, handshake));
+    let bootstrap = Bootstrap { session, target, file: &file, blob, is_root: uid == "0", ctx };
+    let (mut reinstall, mut attempt) = (false, 1);
+    loop {
+        match bootstrap.run(reinstall).await {
+            Ok((client, handshake)) if handshake.digest == blob.digest => return Ok((client, handshake)),
+            Ok(_) if reinstall => break,
+            Ok(_) => reinstall = true,
+            Err(Failed { is_gone: true, error }) if attempt < ATTEMPTS => {
+                tracing::info!("{}: the agent was removed while it started: {error:#}", target.address);
+                attempt += 1;
+            }
+            Err(Failed { error, .. }) => return Err(error),
         }
     }
     Err(Failure::verification(format!("the agent was uploaded twice, but its digest is not {}", blob.digest))
@@ -64,10 +82,18 @@ struct Bootstrap<'a> {
     ctx: &'a Context,
 }
 
+/// A start that failed.
+struct Failed {
+    /// The agent's file was removed meanwhile: start again.
+    is_gone: bool,
+    error: anyhow::Error,
+}
+
 impl Bootstrap<'_> {
     /// Starts it; `reinstall` uploads it even if the host has it.
-    async fn run(&self, reinstall: bool) -> Result<(Client, Handshake)> {
-        let channel = self.session.start(&self.command(reinstall)).await?;
+    async fn run(&self, reinstall: bool) -> Result<(Client, Handshake), Failed> {
+        let started = self.session.start(&self.command(reinstall)).await;
+        let channel = started.map_err(|error| Failed { is_gone: false, error })?;
         let (read, write) = channel.split();
         let mut stdin = write.make_writer();
         let (near_end, far_end) = tokio::io::duplex(1 << 20);
@@ -76,20 +102,24 @@ impl Bootstrap<'_> {
         let mut stdout = BufReader::with_capacity(256 << 10, near_end);
         let started = async {
             self.answer_sudo_and_upload(&mut stdout, &mut stdin, &remote).await?;
-            Client::start(stdout, stdin).await
+            let peer = self.target.address.to_string();
+            Client::start(stdout, stdin, &peer, self.ctx).await
         };
-        started.await.map_err(|error| remote.explain(error))
+        match started.await {
+            Ok(started) => Ok(started),
+            Err(error) => Err(Failed { is_gone: remote.is_gone().await, error: remote.explain(error) }),
+        }
     }
 
     /// A command line without single quotes inside, which every login shell passes to `sh` unchanged.
     fn command(&self, reinstall: bool) -> String {
-        let (short, size) = (self.blob.digest.short(), self.blob.size);
+        let (short, size, gone) = (self.blob.digest.short(), self.blob.size, GONE[0]);
         let reinstall = if reinstall { "rm -f $b; " } else { "" };
         let script = format!(
             "umask 022; d=/var/lib/sealift/bin; b=$d/sealift-{short}; t=$d/.new-{short}.$$; {reinstall}\
              if test -x $b && test $(wc -c <$b) -eq {size}; then echo {MARKER}have; else echo {MARKER}want; \
              mkdir -p $d && head -c {size} >$t && test $(wc -c <$t) -eq {size} && chmod 755 $t && mv $t $b || \
-             {{ rm -f $t; echo cannot write $b >&2; exit 1; }}; fi; exec $b agent"
+             {{ s=1; test -e $t || s={gone}; rm -f $t; echo cannot write $b >&2; exit $s; }}; fi; exec $b agent"
         );
         match self.is_root {
             true => format!("/bin/sh -c '{script}'"),
@@ -105,6 +135,7 @@ impl Bootstrap<'_> {
         remote: &RemoteOutput,
     ) -> Result<()> {
         let mut prompts = remote.prompts.subscribe();
+        let mut activity = remote.activity.subscribe();
         let mut line = Vec::new();
         let mut answered = 0;
         let word = loop {
@@ -119,6 +150,10 @@ impl Bootstrap<'_> {
                         break word.to_owned();
                     }
                     line.clear();
+                }
+                _ = activity.changed() => {}
+                () = sleep(if remote.question().is_some() { QUESTION_TIMEOUT } else { START_TIMEOUT }) => {
+                    return Err(self.no_start(remote.question()).into());
                 }
             }
         };
@@ -135,6 +170,21 @@ impl Bootstrap<'_> {
             timeout(DRAIN_TIMEOUT, ended.wait_for(|&ended| ended)).await.ok();
         }
         uploaded
+    }
+
+    /// Sudo or the login shell waits for something that does not come.
+    fn no_start(&self, question: Option<String>) -> Failure {
+        let Target { user, address, .. } = self.target;
+        let who = if self.is_root { "the login shell" } else { "sudo" };
+        let Some(question) = question else {
+            let seconds = START_TIMEOUT.as_secs();
+            return Failure::network(format!("{user}@{address}: no answer from {who} for {seconds} s"))
+                .hint(format!("see why `ssh {user}@{address} {}` does not end", if self.is_root { "true" } else { "sudo true" }));
+        };
+        Failure::failed(format!("{user}@{address}: {who} asks `{question}`, which sealift cannot answer")).hint(match self.is_root {
+            true => "the start files of the user's login shell must ask nothing",
+            false => "give the user `NOPASSWD` in sudoers, or log in as root; of sudo's questions only that for the password is answered",
+        })
     }
 
     async fn answer_sudo<W: AsyncWrite + Unpin>(&self, prompt_count: usize, stdin: &mut W) -> Result<()> {
@@ -161,7 +211,9 @@ impl Bootstrap<'_> {
                 break;
             }
             self.ctx.check()?;
-            stdin.write_all(&chunk[..count]).await.context("upload the agent")?;
+            let write = timeout(UPLOAD_TIMEOUT, stdin.write_all(&chunk[..count])).await;
+            let stands_still = || Failure::network(format!("upload of the agent: no progress for {} s", UPLOAD_TIMEOUT.as_secs()));
+            write.map_err(|_| stands_still())?.context("upload the agent")?;
             task.advance(count as u64);
         }
         stdin.flush().await?;
@@ -175,6 +227,9 @@ impl Bootstrap<'_> {
 struct RemoteOutput {
     stderr: Mutex<Vec<u8>>,
     prompts: watch::Sender<usize>,
+    /// Changes with everything that arrives.
+    activity: watch::Sender<u64>,
+    exit_status: watch::Sender<Option<u32>>,
     ended: watch::Sender<bool>,
 }
 
@@ -186,6 +241,19 @@ impl RemoteOutput {
         stderr.drain(..surplus);
         let prompts = String::from_utf8_lossy(&stderr).matches(PROMPT).count();
         self.prompts.send_if_modified(|count| std::mem::replace(count, prompts) != prompts);
+    }
+
+    /// The begin of a line on stderr, which has no end: a question, but for sudo's for the password.
+    fn question(&self) -> Option<String> {
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        open_question(&String::from_utf8_lossy(&stderr))
+    }
+
+    /// Whether the command ended because its file was removed.
+    async fn is_gone(&self) -> bool {
+        let mut exit_status = self.exit_status.subscribe();
+        let ended = timeout(DRAIN_TIMEOUT, exit_status.wait_for(Option::is_some)).await;
+        matches!(ended, Ok(Ok(status)) if status.is_some_and(|status| GONE.contains(&status)))
     }
 
     /// Adds stderr to an error without a kind and hints, and a hint for known causes.
@@ -210,6 +278,12 @@ impl RemoteOutput {
     }
 }
 
+/// The text after the last line end, if it is not the prompt that is answered.
+fn open_question(stderr: &str) -> Option<String> {
+    let last = stderr.rsplit(['\n', '\r']).next().unwrap_or_default().trim();
+    (!last.is_empty() && !last.ends_with(PROMPT)).then(|| last.to_owned())
+}
+
 /// Forwards the output of the channel: stdout to `out`, stderr to `remote`.
 async fn forward_output(
     mut read: russh::ChannelReadHalf,
@@ -221,14 +295,39 @@ async fn forward_output(
     loop {
         // sshd may send the exit status before the last lines of stderr, which say why
         let message = if exited { timeout(DRAIN_TIMEOUT, read.wait()).await.ok().flatten() } else { read.wait().await };
+        remote.activity.send_modify(|count| *count += 1);
         match message {
             Some(ChannelMsg::Data { data }) if out.write_all(&data).await.is_err() => break,
             Some(ChannelMsg::ExtendedData { data, .. }) => remote.add_stderr(&data),
-            Some(ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. }) => exited = true,
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                remote.exit_status.send_replace(Some(exit_status));
+                exited = true;
+            }
+            Some(ChannelMsg::ExitSignal { .. }) => exited = true,
             Some(ChannelMsg::Close) | None => break,
             Some(_) => {}
         }
     }
     remote.ended.send_replace(true);
     write.close().await.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_line_end_is_a_question_but_for_the_prompt() {
+        let prompt = format!("We trust you have received the usual lecture\n{PROMPT} ");
+        for (stderr, expected) in [
+            ("", None),
+            ("sudo: a password is required\n", None),
+            (prompt.as_str(), None),
+            ("Verification code: ", Some("Verification code:")),
+            ("sudo: Account or password is expired, reset your password and try again\nCurrent password: ", Some("Current password:")),
+            (&format!("{prompt}\nVerification code: "), Some("Verification code:")),
+        ] {
+            assert_eq!(open_question(stderr).as_deref(), expected, "{stderr:?}");
+        }
+    }
 }

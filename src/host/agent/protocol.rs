@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::Exec;
 use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::host::facts::FactsRequest;
+use crate::host::{Claim, Fence, lease};
 use crate::image::{Blob, Digest};
 use crate::resource::Resource;
 
 /// The version of the protocol. Client and agent must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The size of a chunk of a blob, in bytes; the last one may be smaller.
 pub const CHUNK: usize = 256 << 10;
 /// The limit of bytes of a blob that are sent but not yet reported as written.
@@ -25,9 +26,12 @@ pub struct RequestFrame {
     /// The request.
     #[serde(rename = "ask")]
     pub request: Request,
+    /// The cluster and lease of the run, if it has one: a change of an older run is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
 }
 
-/// A request. All but `Data` and `Ping` end with [`Event::Done`] or [`Event::Failed`].
+/// A request. All but `Cancel`, `Data` and `Ping` end with [`Event::Done`] or [`Event::Failed`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -63,6 +67,11 @@ pub enum Request {
     ReceiveBlob { blob: Blob, offset: u64 },
     /// A chunk of that blob, in the payload.
     Data(ChunkKind),
+    /// Acquire, renew or release the lease on the cluster, which this host keeps.
+    Lease { holder: String, owner: String, request: lease::Request },
+    /// End the call with this id soon: it finishes the step that it is in, or leaves it safely, and starts no other one. The loss of the
+    /// connection does the same to all calls.
+    Cancel,
     /// Keep-alive.
     Ping,
 }
@@ -119,6 +128,9 @@ pub struct Handshake {
     pub digest: Digest,
     /// The host name (`uname -n`).
     pub hostname: String,
+    /// The claim of a cluster on the host.
+    #[serde(default)]
+    pub claim: Option<Claim>,
 }
 
 /// The end of a command; the payload is its stdout, then its stderr.
@@ -149,7 +161,7 @@ impl From<&anyhow::Error> for RemoteError {
 
 impl From<RemoteError> for Failure {
     fn from(remote: RemoteError) -> Self {
-        const KINDS: [Kind; 4] = [Kind::Usage, Kind::Preflight, Kind::Verification, Kind::Network];
+        const KINDS: [Kind; 5] = [Kind::Usage, Kind::Preflight, Kind::Verification, Kind::Network, Kind::Interrupted];
         let kind = KINDS.into_iter().find(|kind| kind.exit_code() == remote.code).unwrap_or(Kind::Failed);
         Failure { kind, message: remote.message, hints: remote.hints }
     }

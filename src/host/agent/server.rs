@@ -3,23 +3,29 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::binaries::blob_of;
-use super::client::SILENCE_TIMEOUT;
+use super::change::{self, Change};
+use super::client::{SILENCE_NOTICE, SILENCE_TIMEOUT};
+use super::frame::Silence;
 use super::protocol::{ChunkKind, Event, EventFrame, Handshake, RemoteError, Request, RequestFrame, VERSION};
 use super::{frame, receive_blob, spawn};
 use crate::error::Failure;
-use crate::host::facts;
-use crate::image::{Blob, Digest};
-use crate::paths::{HOME, STORE, UNDO_LEDGER};
+use crate::host::lease::Lease;
+use crate::host::{Claim, Fence, facts};
+use crate::image::Blob;
+use crate::paths::{HOME, LEASE, STORE, UNDO_LEDGER};
 use crate::resource::{Ledger, Resource, State, System};
 use crate::store::Store;
 
@@ -27,36 +33,61 @@ use crate::store::Store;
 const MAX_FILE: u64 = 4 << 20;
 /// How many events may wait to be sent; then their senders wait.
 const EVENT_QUEUE: usize = 64;
+/// How long the agent waits for its calls after the client is gone: longer than kubeadm takes, which is never cut off.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What sealift creates in its directory, and purge removes; everything else there is the user's (such as `dataRoot`).
-const PURGED: [&str; 10] = ["bin", "clusters", "kubeadm", "lease.json", "lease.lock", "registry", "rootfs", "stamps", "store", "undo"];
+const PURGED: [&str; 13] = [
+    ".removed",
+    "bin",
+    "clusters",
+    "kubeadm",
+    "lease.json",
+    "lease.lock",
+    "registry",
+    "rootfs",
+    "stamps",
+    "store",
+    "undo",
+    "claim.json",
+    "change.lock",
+];
 
-/// Serves a client until its stream ends.
+/// How often to remove a directory again in which another process creates a file meanwhile.
+const PURGE_ATTEMPTS: usize = 3;
+
+/// Serves a client until its stream ends. Then running calls end as if they were cancelled: what changes the host is finished or safely
+/// left before this returns.
 ///
 /// # Errors
-/// Of kind `Network` if it sends nothing, not even a ping, for a minute.
+/// Of kind `Network` if the client sends nothing, not even a ping, for a minute.
 pub async fn serve<R, W>(mut input: R, output: W, system: System, handshake: Handshake) -> Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
     let (out, queue) = mpsc::channel(EVENT_QUEUE);
-    tokio::spawn(write_events(output, queue));
-    let mut server = Server { system: Arc::new(system), out, blobs: HashMap::new() };
+    let writer = tokio::spawn(write_events(output, queue));
+    let mut server = Server { system, out, blobs: HashMap::new(), calls: Arc::default() };
     server.responder(0).send(Event::Handshake(handshake), Vec::new()).await;
-    loop {
-        match timeout(SILENCE_TIMEOUT, frame::read::<_, RequestFrame>(&mut input)).await {
-            Ok(Ok(Some((request, payload)))) => server.dispatch(request, payload).await,
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(Failure::network(format!("no ping from the client for {} s", SILENCE_TIMEOUT.as_secs())).into()),
+    let silence = Silence { peer: "the client", noticed_after: SILENCE_NOTICE, limit: SILENCE_TIMEOUT, notice: &|_| () };
+    let result = loop {
+        match frame::read::<_, RequestFrame>(&mut input, &silence).await {
+            Ok(Some((request, payload))) => server.dispatch(request, payload).await,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
         }
-    }
+    };
+    writer.abort(); // nobody reads any more: no call may wait for that
+    server.blobs.clear();
+    server.calls.finish().await;
+    result
 }
 
 /// Builds this agent's handshake; hashes the executable.
-pub fn handshake() -> Result<Handshake> {
+pub fn handshake(system: &System) -> Result<Handshake> {
     let digest = blob_of(Path::new("/proc/self/exe"))?.digest;
-    Ok(Handshake { version: VERSION, digest, hostname: rustix::system::uname().nodename().to_string_lossy().into_owned() })
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(Handshake { version: VERSION, digest, hostname, claim: Claim::read(system).ok().flatten() })
 }
 
 async fn write_events<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<(EventFrame, Vec<u8>)>) {
@@ -72,9 +103,65 @@ async fn write_events<W: AsyncWrite + Unpin>(mut output: W, mut queue: Receiver<
 }
 
 struct Server {
-    system: Arc<System>,
+    system: System,
     out: Sender<(EventFrame, Vec<u8>)>,
     blobs: HashMap<u64, UnboundedSender<(ChunkKind, Vec<u8>)>>,
+    calls: Arc<RunningCalls>,
+}
+
+/// The calls that are running, each with the token that ends it.
+#[derive(Default)]
+struct RunningCalls {
+    stops: Mutex<HashMap<u64, CancellationToken>>,
+    /// How many of them change the host: the agent does not end before they have.
+    changes: watch::Sender<usize>,
+}
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Change,
+}
+
+/// A running call, until it is dropped.
+struct RunningCall {
+    id: u64,
+    access: Access,
+    calls: Arc<RunningCalls>,
+}
+
+impl RunningCall {
+    fn begin(id: u64, access: Access, calls: &Arc<RunningCalls>) -> (Self, CancellationToken) {
+        let stop = CancellationToken::new();
+        calls.stops().insert(id, stop.clone());
+        calls.changes.send_modify(|count| *count += usize::from(access == Access::Change));
+        (RunningCall { id, access, calls: calls.clone() }, stop)
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        self.calls.stops().remove(&self.id);
+        self.calls.changes.send_modify(|count| *count -= usize::from(self.access == Access::Change));
+    }
+}
+
+impl RunningCalls {
+    fn stops(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancel(&self, id: u64) {
+        self.stops().get(&id).into_iter().for_each(CancellationToken::cancel);
+    }
+
+    /// Cancels all calls, and waits until those that change the host have ended.
+    async fn finish(&self) {
+        self.stops().values().for_each(CancellationToken::cancel);
+        let mut changes = self.changes.subscribe();
+        timeout(FINISH_TIMEOUT, changes.wait_for(|&count| count == 0)).await.ok();
+    }
 }
 
 /// Sends the events of one call.
@@ -118,36 +205,83 @@ impl Server {
         Responder { id, out: self.out.clone() }
     }
 
-    async fn dispatch(&mut self, request: RequestFrame, payload: Vec<u8>) {
-        let (id, system) = (request.id, self.system.clone());
-        let responder = self.responder(id);
-        match request.request {
-            Request::Ping => responder.send(Event::Pong, Vec::new()).await,
-            Request::Facts(request) => self.spawn_blocking_call(id, move |_| Ok((facts::gather(&system, &request)?, Vec::new()))),
-            Request::Check(resources) => self.spawn_blocking_call(id, move |_| Ok((check(&system, &resources), Vec::new()))),
-            Request::Apply(resource) => self.spawn_blocking_call(id, move |line| {
-                let changed = Ledger::open(&system).and_then(|mut ledger| ledger.apply(&resource, line));
-                Ok((changed.with_context(|| resource.title())?, Vec::new()))
+    async fn dispatch(&mut self, frame: RequestFrame, payload: Vec<u8>) {
+        let RequestFrame { id, request, fence } = frame;
+        match request {
+            Request::Ping => self.responder(id).send(Event::Pong, Vec::new()).await,
+            Request::Cancel => {
+                self.calls.cancel(id);
+                self.blobs.remove(&id);
+            }
+            Request::Facts(request) => {
+                self.spawn_blocking_call(id, Access::Read, move |system, _| Ok((facts::gather(system, &request)?, Vec::new())))
+            }
+            Request::Check(resources) => {
+                self.spawn_blocking_call(id, Access::Read, move |system, _| Ok((check(system, &resources), Vec::new())))
+            }
+            Request::Apply(resource) => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let changed = apply(system, &resource, fence.as_ref(), line).with_context(|| resource.title())?;
+                Ok((changed, Vec::new()))
             }),
-            Request::ApplyAnyway(resource) => self.spawn_blocking_call(id, move |line| {
-                let applied = Ledger::open(&system).and_then(|mut ledger| ledger.apply_anyway(&resource, line));
-                Ok((applied.map(|()| true).with_context(|| resource.title())?, Vec::new()))
+            Request::ApplyAnyway(resource) => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let title = resource.title();
+                let mut apply = || {
+                    let _change = begin(system, &title, fence.as_ref(), line)?;
+                    Ledger::open(system)?.apply_anyway(&resource, line)
+                };
+                apply().with_context(|| title.clone())?;
+                Ok((true, Vec::new()))
             }),
-            Request::Undo => self.spawn_blocking_call(id, move |line| Ok((Ledger::open(&system)?.undo(line)?, Vec::new()))),
-            Request::Applied => self.spawn_blocking_call(id, move |_| Ok((Ledger::open(&system)?.applied(), Vec::new()))),
-            Request::Revert(resource) => self.spawn_blocking_call(id, move |line| {
-                let reverted = Ledger::open(&system).and_then(|mut ledger| ledger.revert(&resource, line));
-                Ok((reverted.map(|()| true)?, Vec::new()))
+            Request::Applied => self.spawn_blocking_call(id, Access::Read, move |system, line| {
+                if !system.path(UNDO_LEDGER).exists() {
+                    return Ok((Vec::new(), Vec::new()));
+                }
+                change::wait_until_idle(system, line)?;
+                Ok((Ledger::open(system)?.applied(), Vec::new()))
             }),
-            Request::Purge { keep_store } => self.spawn_blocking_call(id, move |_| Ok((purge(&system, keep_store)?, Vec::new()))),
-            Request::ReadFile(path) => self.spawn_blocking_call(id, move |_| read_file(&system, &path)),
-            Request::MissingBlobs(blobs) => self.spawn_blocking_call(id, move |_| Ok((missing(&system, &blobs)?, Vec::new()))),
-            Request::ReachableBlobs => self.spawn_blocking_call(id, move |_| Ok((reachable_blobs(&system)?, Vec::new()))),
-            Request::Exec(command) => self.spawn_call(id, async move { spawn::run(&system, &command, &responder).await }),
+            Request::Revert(resource) => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let _change = Change { system, fence: fence.as_ref(), title: &resource }.begin(line)?;
+                Ledger::open(system)?.revert(&resource, line)?;
+                Ok((true, Vec::new()))
+            }),
+            Request::Undo => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin(line)?;
+                Ok((Ledger::open(system)?.undo(line)?, Vec::new()))
+            }),
+            Request::Purge { keep_store } => self.spawn_blocking_call(id, Access::Change, move |system, line| {
+                if !system.path(HOME).exists() {
+                    return Ok(((), Vec::new()));
+                }
+                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin(line)?;
+                Ok((purge(system, keep_store)?, Vec::new()))
+            }),
+            Request::ReadFile(path) => self.spawn_blocking_call(id, Access::Read, move |system, _| read_file(system, &path)),
+            Request::MissingBlobs(blobs) => {
+                self.spawn_blocking_call(id, Access::Read, move |system, _| Ok((missing(system, &blobs)?, Vec::new())))
+            }
+            Request::ReachableBlobs => {
+                self.spawn_blocking_call(id, Access::Read, move |system, _| Ok((reachable_blobs(system)?, Vec::new())))
+            }
+            Request::Lease { holder, owner, request } => self.spawn_blocking_call(id, Access::Change, move |system, _| {
+                Ok((Lease::request(&system.path(LEASE), &holder, &owner, &request)?, Vec::new()))
+            }),
+            Request::Exec(command) => {
+                let responder = self.responder(id);
+                self.spawn_call(id, Access::Change, move |system| async move {
+                    // a command of a run that another has taken over is refused, too
+                    if fence.is_some() {
+                        Claim::admit(Claim::read(&system)?.as_ref(), fence.as_ref())?;
+                    }
+                    spawn::run(&system, &command, &responder).await
+                });
+            }
             Request::ReceiveBlob { blob, offset } => {
                 let (sender, chunks) = mpsc::unbounded_channel();
                 self.blobs.insert(id, sender);
-                self.spawn_blocking_call(id, move |_| Ok((receive_blob::receive(&system, &blob, offset, chunks, &responder)?, Vec::new())));
+                let responder = self.responder(id);
+                self.spawn_blocking_call(id, Access::Change, move |system, _| {
+                    Ok((receive_blob::receive(system, &blob, offset, chunks, &responder)?, Vec::new()))
+                });
             }
             Request::Data(kind) => {
                 let ended = self.blobs.get(&id).is_some_and(|blob| blob.send((kind, payload)).is_err()) || kind != ChunkKind::Middle;
@@ -159,21 +293,44 @@ impl Server {
     }
 
     /// Runs a call that blocks, in a thread.
-    fn spawn_blocking_call<T, F>(&self, id: u64, work: F)
+    fn spawn_blocking_call<T, F>(&self, id: u64, access: Access, work: F)
     where
         T: Serialize + Send + 'static,
-        F: FnOnce(&mut dyn FnMut(&str)) -> Result<(T, Vec<u8>)> + Send + 'static,
+        F: FnOnce(&System, &mut dyn FnMut(&str)) -> Result<(T, Vec<u8>)> + Send + 'static,
     {
         let responder = self.responder(id);
-        self.spawn_call(id, async move {
-            tokio::task::spawn_blocking(move || work(&mut |text| responder.send_blocking(Event::Line(text.to_owned())))).await?
+        self.spawn_call(id, access, move |system| async move {
+            tokio::task::spawn_blocking(move || work(&system, &mut |text| responder.send_blocking(Event::Line(text.to_owned())))).await?
         });
     }
 
-    fn spawn_call<T: Serialize + Send + 'static>(&self, id: u64, work: impl Future<Output = Result<(T, Vec<u8>)>> + Send + 'static) {
-        let responder = self.responder(id);
-        tokio::spawn(async move { responder.finish(work.await).await });
+    /// Runs a call; `work` gets the host with the token that ends the call.
+    fn spawn_call<T, F>(&self, id: u64, access: Access, work: impl FnOnce(System) -> F)
+    where
+        T: Serialize + Send + 'static,
+        F: Future<Output = Result<(T, Vec<u8>)>> + Send + 'static,
+    {
+        let (call, stop) = RunningCall::begin(id, access, &self.calls);
+        let (responder, running) = (self.responder(id), work(self.system.clone().with_stop(stop)));
+        tokio::spawn(async move {
+            let result = running.await;
+            drop(call);
+            responder.finish(result).await;
+        });
     }
+}
+
+/// Begins a change that claims the host for the cluster of the run.
+fn begin(system: &System, title: &str, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<change::Admitted> {
+    let change = Change { system, fence, title }.begin(log)?;
+    change::ensure_installed(system)?;
+    change.claim(system)?;
+    Ok(change)
+}
+
+fn apply(system: &System, resource: &Resource, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<bool> {
+    let _change = begin(system, &resource.title(), fence, log)?;
+    Ledger::open(system)?.apply(resource, log)
 }
 
 fn check(system: &System, resources: &[Resource]) -> Vec<Result<State, String>> {
@@ -204,7 +361,7 @@ fn reachable_blobs(system: &System) -> Result<Vec<Blob>> {
     if root.exists() { Store::open(&root)?.blobs() } else { Ok(Vec::new()) }
 }
 
-/// Removes sealift's own files. The undo ledger stays locked until it is removed.
+/// Removes sealift's own files, the lock that is held meanwhile last. The undo ledger stays locked until it is removed.
 ///
 /// # Errors
 /// Fails if there are changes that are not undone: without the ledger nothing could undo them.
@@ -219,37 +376,28 @@ fn purge(system: &System, keep_store: bool) -> Result<()> {
             .hint("undo them first: `sealift reset`")
             .into());
     }
+    if !keep_store {
+        // another command may be reading it: half a store is none, and an error
+        let removed = Path::new(HOME).join(PURGED[0]);
+        crate::resource::remove_all(system, &removed)?;
+        std::fs::rename(system.path(STORE), system.path(removed)).ok(); // it may be a mount point
+    }
     for name in PURGED.into_iter().filter(|name| !(keep_store && system.path(STORE).ends_with(name))) {
-        crate::resource::remove_all(system, &Path::new(HOME).join(name))?;
+        let path = Path::new(HOME).join(name);
+        // another command may be starting its agent in `bin`
+        let mut result = crate::resource::remove_all(system, &path);
+        for _ in 0..PURGE_ATTEMPTS {
+            if result.is_err() {
+                result = crate::resource::remove_all(system, &path);
+            }
+        }
+        result?;
     }
     match std::fs::remove_dir(&home) {
         // what else is in it is the user's; it may be a mount point
         Err(error) if ![ErrorKind::DirectoryNotEmpty, ErrorKind::ResourceBusy].contains(&error.kind()) => Err(error).context(HOME),
         _ => Ok(()),
     }
-}
-
-/// Links `/var/lib/sealift/bin/sealift`, which systemd units run, to this executable, and removes older ones.
-pub fn activate(system: &System, digest: &Digest) -> Result<()> {
-    let own = format!("sealift-{}", digest.short());
-    let bin = system.path(HOME).join("bin");
-    if !bin.join(&own).exists() {
-        return Ok(()); // started manually
-    }
-    let link = bin.join("sealift");
-    if std::fs::read_link(&link).ok().as_deref() != Some(Path::new(&own)) {
-        let new: PathBuf = bin.join(format!(".new-{}", std::process::id()));
-        std::os::unix::fs::symlink(&own, &new).with_context(|| format!("symlink {}", new.display()))?;
-        fs_err::rename(&new, &link)?;
-    }
-    // running uploads are named `.new-…`
-    for entry in fs_err::read_dir(&bin)? {
-        let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("sealift-") && name != own.as_str() {
-            fs_err::remove_file(bin.join(name))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -277,7 +425,7 @@ mod tests {
     #[test]
     fn purge_removes_only_files_of_sealift() {
         for (files, keep_store, expected) in [
-            (&["bin/x", "undo/saved/x", "store/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
+            (&["bin/x", "undo/saved/x", "store/x", ".removed/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
             (&["bin/x", "store/x", "rootfs/x/y"], true, &["store"]),
             (&["clusters/x", "kubeadm/begun", "stamps/x", "lease.json"], false, &[]),
         ] {
@@ -304,14 +452,5 @@ mod tests {
         Ledger::open(&system).unwrap().undo(&mut |_| ()).unwrap();
         purge(&system, false).unwrap();
         assert!(!system.path(HOME).exists() && !root.path().join("etc").exists());
-    }
-
-    #[test]
-    fn running_uploads_stay_and_old_agents_are_removed() {
-        let digest = Digest::of(b"agent");
-        let own = format!("sealift-{}", digest.short());
-        let (_root, system) = host(&[&format!("bin/{own}"), "bin/sealift-old", "bin/.new-other.77"]);
-        activate(&system, &digest).unwrap();
-        assert_eq!(remaining(&system, "bin"), [".new-other.77", "sealift", own.as_str()]);
     }
 }

@@ -9,9 +9,10 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::error::{Kind, kind_of};
 use crate::events::{Context, Unit};
+use crate::host::{Claim, Fence};
 use crate::image::{Blob, Digest};
-use crate::paths::STORE;
-use crate::resource::System;
+use crate::paths::{CLAIM, STORE};
+use crate::resource::{Command, File, FileMode, Resource, System};
 use crate::store::Store;
 
 struct TestAgent {
@@ -28,7 +29,7 @@ impl Drop for TestAgent {
 }
 
 fn handshake(version: u32) -> Handshake {
-    Handshake { version, digest: Digest::of(b"agent"), hostname: "h1".into() }
+    Handshake { version, digest: Digest::of(b"agent"), hostname: "h1".into(), claim: None }
 }
 
 impl TestAgent {
@@ -39,7 +40,7 @@ impl TestAgent {
         let agent = Runtime::new().unwrap();
         agent.spawn(serve(input, output, System::new(dir.path()), handshake(VERSION)));
         let (input, output) = tokio::io::split(near);
-        let (client, handshake) = Client::start(input, output).await.unwrap();
+        let (client, handshake) = Client::start(input, output, "h1", &Context::silent()).await.unwrap();
         assert_eq!(handshake.hostname, "h1");
         TestAgent { dir, client, agent: Some(agent) }
     }
@@ -62,7 +63,7 @@ async fn commands_get_input_and_environment_and_return_output_and_status() {
     let agent_host = TestAgent::new().await;
     let command = Exec::shell("read word; echo $word $NAME; echo oops >&2; exit 3").env("NAME", "value").stdin("hello\n");
     let mut lines = Vec::new();
-    let call = agent_host.client.call(Request::Exec(command)).await.unwrap();
+    let mut call = agent_host.client.call(Request::Exec(command)).await.unwrap();
     let (ended, output): (ExitStatus, _) = call.wait(|line| lines.push(line.to_owned())).await.unwrap();
     lines.sort();
     assert_eq!((ended.status, output.as_slice(), ended.stdout), (3, b"hello value\noops\n".as_slice(), 12));
@@ -111,9 +112,10 @@ async fn long_output_keeps_its_end() {
 async fn an_agent_of_another_version_is_refused() {
     let mut wire = Vec::new();
     frame::write(&mut wire, &EventFrame { id: 0, event: Event::Handshake(handshake(VERSION + 1)) }, b"").await.unwrap();
-    let error = Client::start(std::io::Cursor::new(wire), tokio::io::sink()).await.err().expect("refused");
+    let ctx = Context::silent();
+    let error = Client::start(std::io::Cursor::new(wire), tokio::io::sink(), "h1", &ctx).await.err().expect("refused");
     assert!(error.to_string().contains("speaks protocol version"), "{error}");
-    assert!(Client::start(b"Welcome to this host, friend".as_slice(), tokio::io::sink()).await.is_err());
+    assert!(Client::start(b"Welcome to this host, friend".as_slice(), tokio::io::sink(), "h1", &ctx).await.is_err());
 }
 
 #[tokio::test]
@@ -147,4 +149,104 @@ async fn blob_transfers_resume_at_any_byte() {
     let absent = Blob::of(b"nowhere");
     assert_eq!(kind_of(&send(&agent_host.client, &absent, 0, &from, &task).await.unwrap_err()), Kind::Verification);
     assert!(!agent_host.host_store().has(&absent));
+}
+
+fn shell(name: &str, line: &str) -> Resource {
+    Resource::Command(Command { name: name.into(), directory: "/".into(), line: line.into(), env: [].into(), image: Digest::of(b"image") })
+}
+
+fn file(content: &str) -> Resource {
+    Resource::File(File { permissions: FileMode::of_current_user(0o644), ..File::new("/etc/x", content, 0o644) })
+}
+
+#[tokio::test]
+async fn a_cancelled_call_leaves_its_script_and_says_so() {
+    let agent_host = TestAgent::new().await;
+    let cases = [
+        ("stopped", "echo ready; sleep 50; touch done", Some("stopped by SIGTERM")),
+        ("finished", "trap '' TERM; echo ready; sleep 1; touch done", None),
+    ];
+    for (name, line, expected) in cases {
+        let began = Instant::now();
+        let mut call = agent_host.client.call(Request::Apply(Box::new(shell(name, line)))).await.unwrap();
+        while !matches!(call.next().await.unwrap().0, Event::Line(line) if line == "ready") {}
+        call.cancel();
+        let error = call.wait::<bool>(|_| ()).await.err();
+        assert_eq!(error.as_ref().map(kind_of), expected.map(|_| Kind::Interrupted), "{name}: {error:?}");
+        assert!(error.is_none_or(|error| format!("{error:#}").contains(expected.unwrap_or_default())), "{name}");
+        assert_eq!(agent_host.dir.path().join("done").exists(), expected.is_none(), "{name}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_is_cancelled_and_others_go_on() {
+    let agent_host = TestAgent::new().await;
+    let mut dropped = agent_host.client.call(Request::Exec(Exec::shell("echo ready; sleep 50; touch late"))).await.unwrap();
+    let other = agent_host.exec(Exec::shell("sleep 1; echo done"));
+    let drop_it = async {
+        while !matches!(dropped.next().await.unwrap().0, Event::Line(_)) {}
+        drop(dropped);
+    };
+    let (other, ()) = tokio::join!(other, drop_it);
+    assert_eq!(other.unwrap().1, b"done\n");
+    let running = || std::process::Command::new("pgrep").args(["-f", "sleep 50; touch late"]).output().unwrap().status.success();
+    let began = Instant::now();
+    while running() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the command still runs");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_client_is_gone_finishes_what_changes_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (input, output) = tokio::io::split(far);
+    let agent = tokio::spawn(serve(input, output, System::new(dir.path()), handshake(VERSION)));
+    let (input, output) = tokio::io::split(near);
+    let (client, _) = Client::start(input, output, "h1", &Context::silent()).await.unwrap();
+    // more lines than any buffer takes: nobody reads them any more
+    let line = "trap '' TERM; echo ready; sleep 1; seq 200000; touch done";
+    let mut call = client.call(Request::Apply(Box::new(shell("slow", line)))).await.unwrap();
+    while !matches!(call.next().await.unwrap().0, Event::Line(line) if line == "ready") {}
+    drop(call);
+    drop(client);
+    agent.await.unwrap().unwrap();
+    assert!(dir.path().join("done").exists(), "the agent ended before its change did");
+}
+
+#[tokio::test]
+async fn changes_of_an_older_run_and_of_another_cluster_are_refused() {
+    let agent_host = TestAgent::new().await;
+    let apply = async |cluster: &str, number, content: &str| {
+        agent_host.client.set_fence(Fence { cluster: cluster.into(), number });
+        agent_host.client.request::<bool>(Request::Apply(Box::new(file(content)))).await
+    };
+    apply("a", Some(5), "one").await.unwrap();
+    apply("a", Some(7), "two").await.unwrap();
+    let refused = [
+        (apply("a", Some(6), "three").await, "another run has taken over the cluster a"),
+        (apply("b", Some(9), "three").await, "belongs to the cluster a"),
+    ];
+    for (result, part) in refused {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(part) && !crate::error::hints_of(&error).is_empty(), "{error}");
+    }
+    let read = || std::fs::read(agent_host.dir.path().join("etc/x"));
+    assert_eq!(read().unwrap(), b"two", "a refused change changes nothing");
+    let claim = std::fs::read(agent_host.dir.path().join(CLAIM.trim_start_matches('/'))).unwrap();
+    assert_eq!(serde_json::from_slice::<Claim>(&claim).unwrap(), Claim { cluster: "a".into(), number: 7 });
+    for request in [Request::Undo, Request::Purge { keep_store: false }, Request::Exec(Exec::shell("true"))] {
+        let what = format!("{request:?}");
+        let mut call = agent_host.client.call(request).await.unwrap();
+        let error = call.wait::<serde_json::Value>(|_| ()).await.unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Preflight, "{what}");
+    }
+    // a run without a lease resets its own cluster, and frees the host
+    agent_host.client.set_fence(Fence { cluster: "a".into(), number: None });
+    assert_eq!(agent_host.client.request::<usize>(Request::Undo).await.unwrap(), 1);
+    agent_host.client.request::<()>(Request::Purge { keep_store: false }).await.unwrap();
+    assert!(read().is_err() && !agent_host.dir.path().join("var/lib/sealift").exists());
+    apply("b", Some(1), "four").await.unwrap();
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::{Claim, claim};
 use crate::image::Digest;
-use crate::paths::{CLUSTERS, HOME, KUBEADM_BEGUN, REGISTRY_CA, REGISTRY_TLS, UNDO_LEDGER};
+use crate::paths::{HOME, KUBEADM_BEGUN, REGISTRY_CA, REGISTRY_TLS, UNDO_LEDGER};
 use crate::resource::System;
 
 /// Programs that conflict with those of sealift over sockets, cgroups and iptables.
@@ -159,9 +160,10 @@ pub fn leftovers(system: &System) -> Vec<String> {
 /// Finds what sealift has installed on this host.
 pub fn installed(system: &System) -> Installed {
     let ledger = std::fs::metadata(system.path(UNDO_LEDGER));
-    let clusters = std::fs::read_dir(system.path(CLUSTERS)).into_iter().flatten().flatten();
-    let mut clusters: Vec<String> = clusters.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut clusters = claim::clusters(system);
+    clusters.extend(Claim::read(system).ok().flatten().map(|claim| claim.cluster));
     clusters.sort();
+    clusters.dedup();
     let registry_certificate = std::fs::read_to_string(system.path(REGISTRY_TLS)).ok().and_then(certificate_of);
     let registry_authorities = std::fs::read_to_string(system.path(REGISTRY_CA)).unwrap_or_default();
     let changed = ledger.is_ok_and(|meta| meta.len() > 0);

@@ -23,6 +23,8 @@ use crate::error::Failure;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The limit for key exchange and login.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for the answer to a request on a connection: a channel, the start of a command, its next output.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval of keep-alives on a silent connection; after three without an answer it is lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -41,26 +43,32 @@ impl Session {
         };
         let jump = Box::pin(Session::connect(jump)).await.with_context(|| format!("jump host {}", jump.address))?;
         let (address, port) = (target.address, target.port);
-        let through = jump.handle.channel_open_direct_tcpip(address.to_string(), u32::from(port), "127.0.0.1", 0).await;
-        let channel = through.map_err(|error| {
-            Failure::network(format!("{address}:{port}: unreachable from the jump host: {error}"))
+        let unreachable = |why: String| {
+            Failure::network(format!("{address}:{port}: unreachable from the jump host: {why}"))
                 .hint("check that the jump host reaches this address and port, and that its sshd allows `AllowTcpForwarding`")
-        })?;
+        };
+        let opening = jump.handle.channel_open_direct_tcpip(address.to_string(), u32::from(port), "127.0.0.1", 0);
+        let through =
+            timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| unreachable(format!("no answer for {} s", ANSWER_TIMEOUT.as_secs())))?;
+        let channel = through.map_err(|error| unreachable(error.to_string()))?;
         Ok(Session { handle: handshake(target, channel.into_stream()).await?, jump: Some(Box::new(jump)) })
     }
 
     /// Starts a command, which the user's login shell interprets.
     pub async fn start(&self, command: &str) -> Result<Channel<Msg>> {
-        let channel = self.handle.channel_open_session().await.context("open an SSH channel")?;
-        channel.exec(true, command).await.context("start a command over SSH")?;
-        Ok(channel)
+        let start = async {
+            let channel = self.handle.channel_open_session().await.context("open an SSH channel")?;
+            channel.exec(true, command).await.context("start a command over SSH")?;
+            Ok(channel)
+        };
+        timeout(ANSWER_TIMEOUT, start).await.map_err(|_| no_answer("the host's sshd"))?
     }
 
-    /// Runs a short command and returns its stdout; an exit status other than 0 is an error with stderr.
+    /// Runs a short command and returns its stdout; an exit status other than 0 is an error with stderr, and so is silence.
     pub async fn output(&self, command: &str) -> Result<String> {
         let mut channel = self.start(command).await?;
         let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
-        while let Some(message) = channel.wait().await {
+        while let Some(message) = timeout(ANSWER_TIMEOUT, channel.wait()).await.map_err(|_| no_answer("the login shell"))? {
             match message {
                 ChannelMsg::Data { data } => stdout.extend_from_slice(&data),
                 ChannelMsg::ExtendedData { data, .. } => stderr.extend_from_slice(&data),
@@ -83,6 +91,11 @@ impl Session {
             Box::pin(jump.close()).await;
         }
     }
+}
+
+fn no_answer(whose: &str) -> Failure {
+    Failure::network(format!("no answer from {whose} for {} s", ANSWER_TIMEOUT.as_secs()))
+        .hint("check that `ssh` to this host runs a command at once: the start files of the user's login shell must ask nothing")
 }
 
 async fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
