@@ -11,7 +11,6 @@ use super::backup::{self, Backup, FileMode};
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::Hasher;
-use crate::paths::ROOTFS;
 
 /// The environment variable with the digest of the inputs that a process was started with.
 const INPUTS: &str = "SEALIFT_INPUTS";
@@ -65,15 +64,12 @@ impl SystemdUnit {
         Ok(Some(format!("# written by sealift\n[Service]\nEnvironment={INPUTS}={}\n", self.digest(system)?)))
     }
 
-    /// A digest of the present inputs. Files of an unpacked root file system never change: their paths are enough.
+    /// A digest of the present inputs: their contents, so that another root file system with the same files restarts nothing.
     fn digest(&self, system: &System) -> Result<String> {
         let mut hasher = Hasher::new(std::io::sink());
         for input in &self.inputs {
-            let path = system.path(input);
             hasher.update(input.as_os_str().as_bytes());
-            let real = std::fs::canonicalize(&path).unwrap_or(path);
-            match std::fs::File::open(&real) {
-                _ if real.starts_with(system.path(ROOTFS)) => hasher.update(real.as_os_str().as_bytes()),
+            match std::fs::File::open(system.path(input)) {
                 Ok(mut file) => drop(std::io::copy(&mut file, &mut hasher).with_context(|| input.display().to_string())?),
                 Err(_) => hasher.update(b"absent"),
             }
@@ -203,5 +199,32 @@ impl Reconcile for SystemdUnit {
         }
         previous.drop_in.restore(system, Path::new(&self.drop_in()))?;
         system.run(&["systemctl", "daemon-reload"], log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::ROOTFS;
+    use crate::resource::tests::FakeHost;
+
+    #[test]
+    fn the_same_program_in_another_root_file_system_is_no_change() {
+        let host = FakeHost::new();
+        let unit = SystemdUnit::running("x.service", ["/usr/bin/x", "/etc/x.toml"]);
+        host.write("/etc/x.toml", "a = 1\n");
+        for (rootfs, program) in [("1", "elf 1"), ("2", "elf 1"), ("3", "elf 2")] {
+            host.write(&format!("{ROOTFS}/{rootfs}/host/usr/bin/x"), program);
+        }
+        backup::replace_symlink(&host.system.path("/usr/bin/x"), &host.system.path(ROOTFS).join("current/host/usr/bin/x")).unwrap();
+        let digest_with = |rootfs: &str| {
+            backup::replace_symlink(&host.system.path(ROOTFS).join("current"), Path::new(rootfs)).unwrap();
+            unit.digest(&host.system).unwrap()
+        };
+        let first = digest_with("1");
+        assert_eq!(digest_with("2"), first);
+        assert_ne!(digest_with("3"), first);
+        host.write("/etc/x.toml", "a = 2\n");
+        assert_ne!(digest_with("1"), first);
     }
 }
