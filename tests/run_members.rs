@@ -119,6 +119,39 @@ fn a_host_that_left_the_clusterfile_is_cleaned_and_one_that_is_dead_is_named() {
     assert_eq!(notes.hosts.run("h2", "ls -d /etc/notes /var/lib/sealift 2>/dev/null || true"), "");
 }
 
+/// A removal that is killed at any moment is finished by the same command: no host is forgotten half way.
+#[test]
+fn a_removal_killed_at_any_moment_is_finished_by_the_same_command() {
+    let notes = Notes::on(2);
+    let both = notes.clusterfile(&[1, 2], "");
+    notes.runs(&["run", "-f", &both]).expect_code(0);
+    let began = std::time::Instant::now();
+    let removal = |file: &str| vec!["apply".to_owned(), "-f".to_owned(), file.to_owned(), "--yes".to_owned()];
+    let alone = notes.clusterfile(&[1], "");
+    notes.runs(&["apply", "-f", &alone, "--yes"]).expect_code(0);
+    let whole = began.elapsed();
+    for moment in 0..5 {
+        let both = notes.clusterfile(&[1, 2], "");
+        notes.runs(&["apply", "-f", &both]).expect_code(0);
+        let alone = notes.clusterfile(&[1], "");
+        let args = removal(&alone);
+        let mut run = notes.sealift.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut run = run.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole * moment / 5);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        notes.runs(&["apply", "-f", &alone, "--yes"]).expect_code(0);
+        assert_says(&notes.runs(&["plan", "-f", &alone]).expect_code(0).stdout, &["0 changes to notes"]);
+        assert_says(&notes.reads("h1"), &[&notes.address(1)]);
+        // the cluster is not forgotten on it: only a kill between the last two steps leaves sealift's own files there
+        assert_eq!(
+            notes.hosts.run("h2", "ls -d /etc/notes /var/lib/sealift/rootfs /var/lib/sealift/undo 2>/dev/null || true"),
+            "",
+            "{moment}"
+        );
+    }
+}
+
 #[test]
 fn another_machine_adopts_a_cluster_and_goes_on_with_it() {
     let notes = Notes::on(2);

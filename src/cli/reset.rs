@@ -65,7 +65,11 @@ async fn reset(clusterfile: &Clusterfile, mut targets: Vec<Target>, args: &Args,
     let agents = AgentBinaries::current_exe()?;
     let (mut connected, mut failed) = Hosts::connect_reachable(&targets, &agents, &cmd.ctx).await;
     cmd.ctx.check()?;
-    let departed = departed_hosts(&connected, clusterfile).await?;
+    let mut departed = departed_hosts(&connected, clusterfile).await?;
+    let cut_off = records()?.departing(&name)?.into_iter();
+    departed.extend(cut_off.filter(|host| targets.iter().all(|target| target.address != host.address)));
+    departed.sort_by_key(|host| host.address);
+    departed.dedup_by_key(|host| host.address);
     if !departed.is_empty() {
         let more: Vec<Target> = departed.iter().map(|host| args.cluster.access.target_of(host, ssh(clusterfile))).collect::<Result<_>>()?;
         let (others, unreachable) = Hosts::connect_reachable(&more, &agents, &cmd.ctx).await;

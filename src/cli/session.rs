@@ -116,7 +116,10 @@ impl SessionArgs {
 
     /// Connects to all hosts and runs the preflight checks.
     pub async fn open(&self, clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
-        let known = records()?.find(&clusterfile.cluster.name)?;
+        let mut known = records()?.find(&clusterfile.cluster.name)?;
+        if let Some(known) = &mut known {
+            known.cluster.hosts.extend(records()?.departing(&clusterfile.cluster.name)?);
+        }
         let ssh = clusterfile.cluster.hosts.first().map_or_else(|| clusterfile.cluster.ssh.clone(), |host| host.ssh.clone());
         let target = |host: &HostSpec| self.cluster.access.target_of(host, &ssh);
         let options = SessionOptions {
@@ -156,13 +159,16 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
     let begun = Cell::new(false);
     let begin = || {
         begun.set(true);
-        records()?.save(&session.desired.clusterfile)
+        let departing = session.desired.departing.iter().filter(|host| host.reachable).map(|host| host.spec.clone());
+        records()?.save_with_departing(&session.desired.clusterfile, departing.collect())
     };
     let done = session.apply(&plan, store, &lease, begin, &cmd.ctx).await;
     if begun.get() && plan.changes() > 0 {
         keep_revision(session, &plan, &done, cmd).await;
     }
-    Ok((plan, done?))
+    let done = done?;
+    records()?.all_left(session.desired.name())?;
+    Ok((plan, done))
 }
 
 /// What `run`, `apply` and `scale` have in common besides a session.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Revision, RunLogs};
 use crate::atomic_file;
-use crate::clusterfile::{self, Clusterfile, SecretsKey};
+use crate::clusterfile::{self, Clusterfile, HostSpec, MASTER, SecretsKey};
 use crate::error::Failure;
 
 /// The clusters that this machine has brought up: `<state root>/clusters/<name>/Clusterfile`, and what was done to each.
@@ -34,6 +34,48 @@ impl KnownClusters {
         let mut kept = clusterfile.clone();
         self.unseal(&mut kept)?;
         atomic_file::write(&self.file(&kept.cluster.name), kept.to_kept_yaml()?.as_bytes(), 0o600)
+    }
+
+    /// As [`Self::save`], and records the hosts that are about to leave the cluster, until [`Self::all_left`]: a run that is killed
+    /// forgets none of them.
+    ///
+    /// # Errors
+    /// Fails if the records cannot be written.
+    pub fn save_with_departing(&self, clusterfile: &Clusterfile, departing: Vec<HostSpec>) -> Result<()> {
+        if !departing.is_empty() {
+            let mut left = clusterfile.clone();
+            self.unseal(&mut left)?;
+            let known = self.departing(&left.cluster.name)?;
+            left.cluster.hosts = departing;
+            let new = |host: &HostSpec| left.cluster.hosts.iter().all(|other| other.address != host.address);
+            let earlier: Vec<HostSpec> = known.into_iter().filter(new).collect();
+            left.cluster.hosts.extend(earlier);
+            // a Clusterfile needs a master
+            left.cluster.hosts.iter_mut().for_each(|host| host.roles = vec![MASTER.to_owned()]);
+            atomic_file::write(&self.departing_file(&left.cluster.name), left.to_kept_yaml()?.as_bytes(), 0o600)?;
+        }
+        self.save(clusterfile)
+    }
+
+    /// The hosts that were about to leave a cluster when a run was cut off.
+    ///
+    /// # Errors
+    /// Fails if the record is damaged.
+    pub fn departing(&self, name: &str) -> Result<Vec<HostSpec>> {
+        let file = self.departing_file(name);
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(Vec::new()) };
+        Ok(clusterfile::load(&file.display().to_string(), &text).with_context(|| format!("cluster {name}"))?.cluster.hosts)
+    }
+
+    /// Records that no host is about to leave a cluster any more.
+    ///
+    /// # Errors
+    /// Fails if the record cannot be removed.
+    pub fn all_left(&self, name: &str) -> Result<()> {
+        match fs_err::remove_file(self.departing_file(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Gives a Clusterfile the key of this machine, and opens what is sealed with it. The first one with secrets makes the key.
@@ -86,6 +128,7 @@ impl KnownClusters {
         if was_known {
             fs_err::remove_file(self.file(name))?;
         }
+        self.all_left(name)?;
         if self.revisions(name).is_dir() {
             fs_err::remove_dir_all(self.revisions(name))?;
         }
@@ -190,6 +233,10 @@ impl KnownClusters {
         self.root.join(name).join("Clusterfile")
     }
 
+    fn departing_file(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("departing")
+    }
+
     fn revisions(&self, name: &str) -> PathBuf {
         self.root.join(name).join("revisions")
     }
@@ -206,6 +253,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     const TEXT: &str = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec: {image: 'shop:1', env: [A=geheim], hosts: [{ips: [10.0.0.1], roles: [master]}]}\n";
+
+    #[test]
+    fn hosts_that_are_about_to_leave_are_kept_until_all_have_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let clusters = KnownClusters::new(dir.path());
+        let clusterfile = clusterfile::load("Clusterfile", TEXT).unwrap();
+        let host = |last: u8| HostSpec { address: [10, 0, 0, last].into(), ..clusterfile.cluster.hosts[0].clone() };
+        let departing = || clusters.departing("shop").unwrap().iter().map(|host| host.address.to_string()).collect::<Vec<_>>();
+        assert!(departing().is_empty());
+        clusters.save_with_departing(&clusterfile, vec![host(2)]).unwrap();
+        clusters.save_with_departing(&clusterfile, vec![host(3)]).unwrap();
+        clusters.save_with_departing(&clusterfile, Vec::new()).unwrap();
+        assert_eq!(departing(), ["10.0.0.3", "10.0.0.2"]);
+        assert_eq!(clusters.load(None).unwrap().cluster.hosts.len(), 1);
+        clusters.all_left("shop").unwrap();
+        clusters.all_left("shop").unwrap();
+        assert!(departing().is_empty());
+    }
 
     #[test]
     fn the_only_cluster_needs_no_name() {

@@ -234,7 +234,13 @@ impl Observation {
 /// The hosts of an earlier Clusterfile that are not in the desired one.
 fn departed(earlier: Option<&Clusterfile>, desired: &Clusterfile) -> Vec<HostSpec> {
     let hosts = earlier.into_iter().flat_map(|earlier| &earlier.cluster.hosts);
-    hosts.filter(|host| desired.cluster.host(host.address).is_none()).cloned().collect()
+    let mut departed: Vec<HostSpec> = Vec::new();
+    for host in hosts.filter(|host| desired.cluster.host(host.address).is_none()) {
+        if departed.iter().all(|known| known.address != host.address) {
+            departed.push(host.clone());
+        }
+    }
+    departed
 }
 
 /// Connects to hosts that left the Clusterfile. Returns the errors of those that are not reachable.
