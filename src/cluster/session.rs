@@ -159,6 +159,7 @@ impl Session {
         let lease = LeaseGuard::acquire(contact, &lease.owner, lease.force, ctx).await?;
         lease.fence(contact, self.desired.name(), self.hosts.hosts()).await?;
         let work = async {
+            lease.verify_unchanged(self.desired.name(), self.hosts.hosts()).await?;
             begin()?;
             let done = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
