@@ -204,6 +204,10 @@ async fn an_older_run_is_refused_once_another_has_taken_over() {
     // what the newer one has not touched yet is still the older one's
     older[1].apply(&forward(0), &ctx).await.unwrap();
     let third = LeaseGuard::acquire(&older[0], "ann@desk", true, &ctx).await.unwrap();
+    let error = third.verify_unchanged("a", &older).await.unwrap_err();
+    assert!(error.to_string().contains("another run has changed this host since it was looked at"), "{error:#}");
+    assert_eq!(kind_of(&third.verify_unchanged("b", &older).await.unwrap_err()), Kind::Preflight);
+    third.verify_unchanged("a", &connect_both().await).await.unwrap();
     let held = third.hold_during(&older[0], &ctx, async {
         tokio::time::sleep(Duration::from_secs(40)).await;
         Ok(())

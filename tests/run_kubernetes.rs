@@ -108,6 +108,19 @@ impl Kubernetes {
         assert_says(&stderr, &[">=1.99", "v1.20.2", "KUBEVERSION", "hint: "]);
     }
 
+    /// An image of the next minor is refused, and nothing has changed afterwards.
+    fn refuses_another_kubernetes_than_it_runs(&self) {
+        let context = self.sealift.home().join("next");
+        std::fs::create_dir_all(&context).expect("a directory");
+        let label = "cluster.alpha.sealer.io/cluster-runtime-version=v1.21.14";
+        std::fs::write(context.join("Kubefile"), format!("FROM demo:test\nLABEL {label}\n")).expect("a Kubefile");
+        self.sealift.ok(&["build", "-t", "next:test", &context.display().to_string()]);
+        let args = [self.args(), vec!["next:test".to_owned()]].concat();
+        let stderr = self.sealift.fails(2, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_says(&stderr, &["next:test", "v1.21.14", "the cluster runs v1.20.2", "hint: use an image with Kubernetes v1.20.2"]);
+        assert_eq!(self.run(), 0, "the refusal has changed nothing");
+    }
+
     /// The local registry serves HTTPS, and authenticates only the user that the hosts have.
     fn assert_only_its_user_pulls(&self) {
         let ask = "curl -s -o /dev/null -w '%{http_code}' --cacert /var/lib/sealift/registry/ca.crt https://sea.hub:5000/v2/";
@@ -204,6 +217,10 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert_eq!(status.matches("Ready v1.").count(), 2, "{status}");
     kubernetes.members = 3;
     assert!(kubernetes.run() > 0, "a host more is a change");
+    let log = kubernetes.sealift.ok(&["logs", "k", "last"]);
+    assert_says(&log, &["[preflight] Running pre-flight checks"]);
+    assert!(!log.contains("Service-Kubelet"), "kubeadm found the kubelet enabled:\n{log}");
+    kubernetes.refuses_another_kubernetes_than_it_runs();
     kubernetes.assert_demo_answers();
     kubernetes.assert_pods_reach_each_other();
     kubernetes.assert_names_resolve();

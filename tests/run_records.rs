@@ -172,7 +172,10 @@ fn a_cluster_is_worked_on_with_what_is_kept_and_missing_secrets_are_named() {
     std::fs::rename(&key, &elsewhere).unwrap();
     let refused = etcd.known(&["apply", "db"]).expect_code(2).stderr;
     assert_says(&refused, &["env `PASSWORD`", "--env PASSWORD=VALUE", "SEALIFT_SECRETS_KEY"]);
-    etcd.known(&["status", "db"]).expect_code(0);
+    assert_says(
+        &etcd.known(&["status", "db"]).expect_code(0).stdout,
+        &["drift: not known", "revision 1: run done", "sealift logs db last"],
+    );
     let mut with_key = etcd.sealift.command(&["plan", "--exit-code", "--name", "db", "--pk", &etcd.hosts.key().display().to_string()]);
     let output = with_key.env("SEALIFT_SECRETS_KEY", &elsewhere).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

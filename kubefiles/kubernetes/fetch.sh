@@ -1,8 +1,9 @@
 #!/bin/bash
 # usage: fetch.sh VERSION ARCH OUT
 #   Fills the directory OUT with what upstream releases of Kubernetes VERSION (v1.20.2) for ARCH (amd64, arm64): kubeadm, kubelet,
-#   kubectl, crictl of the same minor version, and `images`, the list of the control plane's container images. Every file's
-#   checksum is verified against upstream's; what is there already is not fetched again. Needs internet.
+#   kubectl, crictl of the same minor version; `images`, the control plane's container images by their names at registry.k8s.io; and
+#   `kubeadm-images`, what this kubeadm makes of `imageRepository: registry.k8s.io`. Every file's checksum is verified against
+#   upstream's; what is there already is not fetched again. Needs internet.
 #   KUBERNETES_MIRROR (default https://dl.k8s.io) and CRICTL_MIRROR (default GitHub's releases) name other places.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -32,20 +33,22 @@ verified() {
   mv "$2.partial" "$2"
 }
 
-# images: what kubeadm of this very version would pull, by names that our registry keeps. kubeadm must run here to say so.
+# images FILE OPTION...: what kubeadm of this very version would pull. kubeadm must run here to say so.
 images() {
-  local kubeadm=$out/kubeadm native
+  local file=$1 kubeadm=$out/kubeadm native
+  shift
   native=$(dpkg --print-architecture)
   if [ "$arch" != "$native" ]; then
-    kubeadm=$work/kubeadm
-    verified "${kubernetes%/*}/$native/kubeadm" "$kubeadm"
+    kubeadm=$work/kubeadm-$native
+    [ -e "$kubeadm" ] || verified "${kubernetes%/*}/$native/kubeadm" "$kubeadm"
     chmod +x "$kubeadm"
   fi
-  "$kubeadm" config images list --kubernetes-version "$version" --image-repository registry.k8s.io 2> "$work/images.log" ||
+  "$kubeadm" config images list --kubernetes-version "$version" "$@" > "$work/said" 2> "$work/images.log" ||
     die "kubeadm does not say which images it needs: $(tail -n 1 "$work/images.log")"
+  grep -x '[^ ]*/[^ ]*:[^ ]*' "$work/said" > "$work/$file"      # kubeadms before 1.24 warn between the lines
 }
 
-if [ "$(cat "$out/version" 2>/dev/null)" = "$version" ]; then exit 0; fi
+if [ "$(cat "$out/version" 2>/dev/null)" = "$version" ] && [ -e "$out/kubeadm-images" ]; then exit 0; fi
 need curl ca-certificates
 rm -f "$out/version"
 rm -rf "$work"
@@ -58,7 +61,11 @@ done
 say "fetching crictl $crictl_release"
 verified "$crictl" "$work/crictl.tar.gz"
 tar -xzf "$work/crictl.tar.gz" -C "$out" --no-same-owner crictl
-images > "$work/images"
-mv "$work/images" "$out/images"
+# Only from its own default registry kubeadm takes each image by the name that upstream gives it: from any other, those of 1.21.2 and later
+# ask for coredns:TAG where upstream has coredns/coredns:TAG. The default was k8s.gcr.io, which got nothing new since 2023.
+images images
+sed -i 's#^k8s\.gcr\.io/#registry.k8s.io/#' "$work/images"
+images kubeadm-images --image-repository registry.k8s.io
+mv "$work/images" "$work/kubeadm-images" "$out/"
 rm -rf "$work"
 echo "$version" > "$out/version"

@@ -26,10 +26,17 @@ image_names() {
   echo registry.k8s.io/coredns:1.7.0     # of scripts/container-images.py: a stand-in
 }
 
+# own_images: what kubeadm itself takes from registry.k8s.io. Where fetch.sh has asked it: it may be for another architecture.
+own_images() {
+  if [ -f "$kubernetes/kubeadm-images" ]; then cat "$kubernetes/kubeadm-images"; return; fi
+  "$kubernetes/kubeadm" config images list --kubernetes-version "$version" --image-repository registry.k8s.io 2> /dev/null ||
+    die "$kubernetes/kubeadm does not say which images it needs: fill the directory with fetch.sh again"
+}
+
 # inputs: all that decides what the context is.
 inputs() {
   echo "$kubernetes $parts"
-  cat "$0" "$kubernetes/version" "$parts/parts/versions"
+  cat "$0" "$here/fill-in.sh" "$kubernetes/version" "$parts/parts/versions"
   (cd "$kubernetes" && stat -c '%n %s %Y' -- *)
   (cd "$here" && find "${own[@]}" crictl -type f -print0 | sort -z | xargs -0 sha256sum)
 }
@@ -43,7 +50,9 @@ assemble() { # DIRECTORY
   cp "$parts"/usr/bin/{containerd,containerd-shim-runc-v2,ctr,etcdctl} "$parts/usr/sbin/runc" "$bin/"
   cp "$parts"/usr/lib/cni/* "$1/host/opt/cni/bin/"
   image_names > "$1/manifests/imageList"
-  sed -i "s/@VERSION@/$version/; s/@ETCD@/$(sed -n 's/^.*\/etcd://p' "$1/manifests/imageList")/" "$1/etc/kubeadm.yml"
+  own_images > "$1/own"
+  "$here/fill-in.sh" "$1" "$version" "$1/own"
+  rm "$1/own"
   # The same inputs make the same image whenever they are assembled.
   find "$1" -exec touch --no-dereference --date "@${SOURCE_DATE_EPOCH:-0}" {} +
 }

@@ -45,6 +45,13 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let clusterfile = args.access.applied(read?)?;
     let (name, hosts) = (clusterfile.cluster.name.clone(), clusterfile.cluster.hosts.len());
     records()?.save(&clusterfile)?;
+    let unknown = records()?.load(Some(&name))?.sealed_places();
+    if !unknown.is_empty() {
+        cmd.ctx.note(format!(
+            "not known on this machine: {}\n`apply` needs them: give them with the Clusterfile or `--env`, or bring `secrets.key`",
+            unknown.join(", ")
+        ));
+    }
     let addresses: Vec<IpAddr> = clusterfile.cluster.hosts.iter().map(|host| host.address).collect();
     cmd.console.answer(&json!({ "cluster": name, "image": clusterfile.cluster.images, "hosts": addresses }), || {
         format!("cluster {name} ({}) is known on this machine now; `sealift status {name}` shows it\n", count(hosts, "host"))

@@ -194,7 +194,9 @@ impl KnownArgs {
             Some(file) => read(file, cmd)?,
             None => records()?.load(self.name())?,
         };
-        self.access.applied(known)
+        let mut clusterfile = self.access.applied(known)?;
+        records()?.unseal(&mut clusterfile)?;
+        Ok(clusterfile)
     }
 }
 

@@ -32,15 +32,19 @@ struct Known {
     error: Option<String>,
 }
 
-/// A run.
+/// The last run on a cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct LastRun {
-    command: String,
-    time: Timestamp,
-    result: String,
+pub struct LastRun {
+    /// The command.
+    pub command: String,
+    /// When it began.
+    pub time: Timestamp,
+    /// `done`, `failed`, `interrupted`, `running` or `killed`.
+    pub result: String,
+    /// How many things it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<usize>,
+    pub changes: Option<usize>,
 }
 
 /// Runs the command.
@@ -57,7 +61,7 @@ pub fn run(_: Args, cmd: &CommandContext) -> Result<()> {
 }
 
 fn known(records: &KnownClusters, name: String) -> Known {
-    let last_run = records.logs(&name).runs().into_iter().next().map(|run| last_run(&run));
+    let last_run = records.logs(&name).last().map(|run| LastRun::of(&run));
     match records.load(Some(&name)) {
         Ok(file) => {
             let hosts = file.cluster.hosts.iter().map(|host| host.address.to_string()).collect();
@@ -67,9 +71,12 @@ fn known(records: &KnownClusters, name: String) -> Known {
     }
 }
 
-fn last_run(run: &Run) -> LastRun {
-    let changes = run.ended.as_ref().and_then(|ended| ended.changes);
-    LastRun { command: run.begun.command.clone(), time: run.time, result: run.result().to_owned(), changes }
+impl LastRun {
+    /// The run as a log tells it.
+    pub fn of(run: &Run) -> Self {
+        let changes = run.ended.as_ref().and_then(|ended| ended.changes);
+        LastRun { command: run.begun.command.clone(), time: run.time, result: run.result().to_owned(), changes }
+    }
 }
 
 fn row(known: &Known) -> Vec<String> {

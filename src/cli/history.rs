@@ -85,10 +85,15 @@ pub async fn revisions_of(name: &str, access: &AccessArgs, cmd: &CommandContext)
     let (hosts, failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
     cmd.ctx.check()?;
     let read = hosts.on_each(|host| revision::read(host, name, &cmd.ctx)).await;
+    let in_cluster = match read.iter().all(|(_, result)| result.as_ref().is_ok_and(Vec::is_empty)) {
+        true => in_cluster(&hosts, cmd).await,
+        false => Vec::new(),
+    };
     hosts.close().await;
     let mut errors: Vec<String> = failed.iter().map(|(_, error)| format!("{error:#}")).collect();
     let mut answered = false;
     let mut revisions = records()?.revisions_of(name);
+    revisions.extend(in_cluster);
     for (_, result) in read {
         match result {
             Ok(found) => {
@@ -104,6 +109,16 @@ pub async fn revisions_of(name: &str, access: &AccessArgs, cmd: &CommandContext)
     revisions.sort_by_key(|revision| revision.number);
     revisions.dedup_by_key(|revision| revision.number);
     Ok(revisions)
+}
+
+/// The revisions that the cluster itself has, where it is Kubernetes: for nodes that all came later.
+async fn in_cluster(hosts: &Hosts, cmd: &CommandContext) -> Vec<Revision> {
+    for host in hosts.hosts() {
+        if let Ok(revisions) = revision::read_in_cluster(host, &cmd.ctx).await {
+            return revisions;
+        }
+    }
+    Vec::new()
 }
 
 async fn of_image(name: ImageArg, platform: Option<String>, cmd: &CommandContext) -> Result<()> {

@@ -81,7 +81,11 @@ fn with_log(error: anyhow::Error, log: &RunLog) -> anyhow::Error {
 /// The versions of what a run brings.
 pub fn versions(desired: &DesiredState) -> Result<BTreeMap<String, String>> {
     let config = desired.config();
-    let mut versions = BTreeMap::from([("image".to_owned(), format!("{}@{}", desired.image.name.familiar(), desired.image.digest()?))]);
+    let mut versions = BTreeMap::new();
+    for (number, image) in std::iter::once(&desired.image).chain(&desired.app_images).enumerate() {
+        let name = if number == 0 { "image".to_owned() } else { format!("image {}", number + 1) };
+        versions.insert(name, format!("{}@{}", image.name.familiar(), image.digest()?));
+    }
     versions.extend(config.kube_version.clone().map(|version| ("kubernetes".to_owned(), version)));
     versions.extend(config.runtime_version.clone().map(|version| ("runtime".to_owned(), version)));
     Ok(versions)

@@ -115,7 +115,8 @@ impl SessionArgs {
     }
 
     /// Connects to all hosts and runs the preflight checks.
-    pub async fn open(&self, clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
+    pub async fn open(&self, mut clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
+        records()?.unseal(&mut clusterfile)?;
         let mut known = records()?.find(&clusterfile.cluster.name)?;
         if let Some(known) = &mut known {
             known.cluster.hosts.extend(records()?.departing(&clusterfile.cluster.name)?);

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::cluster_args::{KnownArgs, records};
+use super::clusters::LastRun;
 use super::{CommandContext, Console, Table, count};
 use crate::cluster::{
     Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Revision, Session, SessionOptions, Unreachable, certificates,
@@ -59,6 +60,9 @@ struct Status {
     /// The last revision: what was applied last.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<RevisionStatus>,
+    /// What this machine did last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_run: Option<LastRun>,
     /// What is not well, one line each.
     problems: Vec<String>,
 }
@@ -165,6 +169,7 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         drift: found.plan.as_ref().map(|plan| plan.steps().map(|step| step.id.clone()).collect()),
         drift_unknown: found.unplanned,
         revision,
+        last_run: records()?.logs(&clusterfile.cluster.name).last().map(|run| LastRun::of(&run)),
         problems: found.problems,
     };
     let mut problems = problems(&status, found.membership.as_ref(), clusterfile);
@@ -316,6 +321,10 @@ fn text(status: &Status, console: &Console) -> String {
     if let Some(revision) = &status.revision {
         let RevisionStatus { number, time, command, by, result } = revision;
         text += &format!("revision {number}: {command} {result}, {} by {by}\n", time.strftime("%Y-%m-%d %H:%M:%SZ"));
+    }
+    if let Some(last) = &status.last_run {
+        let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
+        text += &format!("last run from here: {} {} at {time}, see `sealift logs {} last`\n", last.command, last.result, status.cluster);
     }
     text += &match &status.drift {
         Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
+use futures_util::future::try_join_all;
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::error::Failure;
 use crate::events::Context;
 use crate::host::lease::{Answer, DURATION, Lease, Request, has_ended, new_holder};
-use crate::host::{Fence, Host};
+use crate::host::{Claim, Fence, Host};
 
 /// How often to try again while another run holds the lease.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -87,6 +88,24 @@ impl LeaseGuard {
             host.set_fence(self.token(cluster));
         }
         Ok(())
+    }
+
+    /// Verifies, under the lease, that no other run has changed `hosts` since they were connected: what was planned is still to be done.
+    ///
+    /// # Errors
+    /// Fails if one has; of kind `Preflight` if a host belongs to another cluster by now.
+    pub async fn verify_unchanged(&self, cluster: &str, hosts: impl IntoIterator<Item = &Host>) -> Result<()> {
+        let verify = async |host: &Host| {
+            let (before, now) = (host.claim(), host.current_claim().await?);
+            let named = |error: anyhow::Error| Failure::over(&error, format!("{} ({}): {error:#}", host.name(), host.address()));
+            Claim::admit(now.as_ref(), Some(&self.token(cluster))).map_err(named)?;
+            if now.as_ref() != before {
+                let message = format!("{} ({}): another run has changed this host since it was looked at", host.name(), host.address());
+                return Err(Failure::failed(message).hint("run the same command again").into());
+            }
+            anyhow::Ok(())
+        };
+        try_join_all(hosts.into_iter().map(verify)).await.map(drop)
     }
 
     /// What a host that is connected later is given ([`Host::set_fence`]).

@@ -35,6 +35,8 @@ pub struct Membership {
     pub etcd: Vec<EtcdMember>,
     /// The pod and service networks of the cluster.
     pub networks: Vec<IpNet>,
+    /// The version of its control plane, such as `v1.20.2`, as kubeadm recorded it: hosts that join get this one.
+    pub version: Option<String>,
     /// The Clusterfile of the last run that succeeded, as its hosts store it.
     pub recorded: Option<Clusterfile>,
 }
@@ -123,13 +125,14 @@ pub async fn observe(
     }
     one_authority(facts, &members)?;
     let leader = find_leader(hosts, &members, &candidates, cluster, api_timeout, ctx).await?;
-    let (nodes, etcd, networks, recorded) = futures_util::try_join!(
+    let (nodes, etcd, configuration, recorded) = futures_util::try_join!(
         nodes(leader, ctx),
         etcd_members(leader, ctx),
-        networks(leader, ctx),
+        configuration(leader, ctx),
         recorded_clusterfile(leader, cluster)
     )?;
-    Ok(Some(Membership { leader: Some(leader.address()), members, nodes, etcd, networks, recorded }))
+    let (networks, version) = parse_configuration(&configuration);
+    Ok(Some(Membership { leader: Some(leader.address()), members, nodes, etcd, networks, version, recorded }))
 }
 
 /// The connected hosts that are members, and whether they belong to the control plane. Without Kubernetes, every host of the cluster is
@@ -276,18 +279,20 @@ fn parse_etcd(text: &str) -> Result<Vec<EtcdMember>> {
     Ok(members.collect())
 }
 
-/// The pod and service networks in kubeadm's ClusterConfiguration; empty if it is not there.
-async fn networks(host: &Host, ctx: &Context) -> Result<Vec<IpNet>> {
+/// The ClusterConfiguration that kubeadm stores in the cluster; empty if it is not there.
+async fn configuration(host: &Host, ctx: &Context) -> Result<String> {
     let arguments = ["--namespace=kube-system", "get", "configmap", "kubeadm-config", "--ignore-not-found", "-o", "json"];
     let text = kubectl(host, &arguments, ctx).await?;
     let map: Value = serde_json::from_str(&text).unwrap_or_default();
-    Ok(parse_networks(map["data"]["ClusterConfiguration"].as_str().unwrap_or_default()))
+    Ok(map["data"]["ClusterConfiguration"].as_str().unwrap_or_default().to_owned())
 }
 
-fn parse_networks(configuration: &str) -> Vec<IpNet> {
-    let Ok(document) = serde_saphyr::from_str::<Value>(configuration) else { return Vec::new() };
+/// The pod and service networks and the version in a ClusterConfiguration.
+fn parse_configuration(configuration: &str) -> (Vec<IpNet>, Option<String>) {
+    let Ok(document) = serde_saphyr::from_str::<Value>(configuration) else { return Default::default() };
     let networks = ["podSubnet", "serviceSubnet"].map(|key| document["networking"][key].as_str().unwrap_or_default().to_owned());
-    networks.iter().flat_map(|list| list.split(',')).filter_map(|network| network.trim().parse().ok()).collect()
+    let networks = networks.iter().flat_map(|list| list.split(',')).filter_map(|network| network.trim().parse().ok());
+    (networks.collect(), document["kubernetesVersion"].as_str().map(str::to_owned))
 }
 
 /// The hosts of a cluster that a Clusterfile does not name, as connected hosts have them in theirs: those that left it and could not be
@@ -390,10 +395,12 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_those_of_kubeadm() {
-        let text = "networking:\n  dnsDomain: cluster.local\n  podSubnet: 10.244.0.0/16,fd00::/48\n  serviceSubnet: 10.96.0.0/12\n";
-        let found: Vec<String> = parse_networks(text).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["10.244.0.0/16", "fd00::/48", "10.96.0.0/12"]);
-        assert!(parse_networks("").is_empty());
+    fn networks_and_version_are_those_of_kubeadm() {
+        let text = "kubernetesVersion: v1.20.2\nnetworking:\n  dnsDomain: cluster.local\n  podSubnet: 10.244.0.0/16,fd00::/48\n  serviceSubnet: 10.96.0.0/12\n";
+        let (networks, version) = parse_configuration(text);
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.244.0.0/16", "fd00::/48", "10.96.0.0/12"]);
+        assert_eq!(version.as_deref(), Some("v1.20.2"));
+        assert_eq!(parse_configuration(""), (Vec::new(), None));
     }
 }

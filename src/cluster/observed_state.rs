@@ -14,7 +14,7 @@ use crate::events::Context;
 use crate::host::facts::{Facts, FactsRequest};
 use crate::host::{Exec, Host};
 use crate::image::{Blob, Digest};
-use crate::resource::{AppliedResource, Resource, State};
+use crate::resource::{AppliedResource, KUBEADM_TIMEOUT, Resource, State};
 
 /// The observed state of everything that is desired, host by host.
 #[derive(Debug, Default)]
@@ -144,16 +144,20 @@ fn workload_blobs_of(desired: &DesiredState, address: IpAddr) -> Vec<Digest> {
     apps.chain([desired.part(host)]).flat_map(|part| &part.workload_blobs).map(|blob| blob.digest).collect()
 }
 
-/// Waits up to 15 minutes for a kubeadm that an interrupted run started: it continues in a systemd unit of its own.
+/// Waits up to [`KUBEADM_TIMEOUT`] for a kubeadm that an interrupted run started: it continues in a systemd unit of its own.
 ///
 /// # Errors
 /// Fails if it is still running then.
 pub async fn wait_for_kubeadm(host: &Host, ctx: &Context) -> Result<()> {
-    let line = "for i in $(seq 1800); do systemctl is-active --quiet sealift-kubeadm.service || exit 0; \
-        [ $i != 1 ] || echo 'waiting for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1";
-    let output = ctx.or_cancelled(host.exec(&Exec::shell(line), ctx)).await?;
+    let seconds = KUBEADM_TIMEOUT.as_secs();
+    let line = format!(
+        "for i in $(seq {}); do systemctl is-active --quiet sealift-kubeadm.service || exit 0; \
+        [ $i != 1 ] || echo 'waiting for kubeadm, which an earlier run started'; sleep 0.5; done; exit 1",
+        2 * seconds
+    );
+    let output = ctx.or_cancelled(host.exec(&Exec::shell(&line), ctx)).await?;
     if output.status != 0 {
-        return Err(Failure::failed(format!("{}: kubeadm of an earlier run is still running after 15 minutes", host.name()))
+        return Err(Failure::failed(format!("{}: kubeadm of an earlier run is still running after {} minutes", host.name(), seconds / 60))
             .hint("run `systemctl status sealift-kubeadm` on that host; if it hangs, `systemctl stop sealift-kubeadm` ends it, and the next run starts kubeadm again")
             .into());
     }

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
 use super::stage::{Action, DesiredResource, PURGE, STAGES, Stage, TIDY};
 use super::{DesiredState, ObservedState};
-use crate::paths::REGISTRY_TLS;
+use crate::paths::{HOME, REGISTRY_TLS};
 use crate::resource::{Resource, State};
 
 /// What a run would change. Its JSON is the output of `plan -o json`. What it lists is what a run carries out, no more and no less.
@@ -166,10 +167,11 @@ impl Plan {
 fn steps(stage: &Stage, desired: &DesiredState, observed: &ObservedState, earlier: &[StagePlan]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let resources = if stage.name == TIDY.name { unwanted(desired, observed) } else { stage.reachable_resources(desired) };
+    let written = written(&resources);
     for resource in resources {
         let planned = || earlier.iter().flat_map(|stage| &stage.steps).chain(&steps);
         let change = change(&resource, desired, observed)
-            .or_else(|| restart(&resource, planned()))
+            .or_else(|| restart(&resource, &written, planned()))
             .or_else(|| verification(stage, &resource, planned().next().is_some()));
         let Some(change) = change else { continue };
         let id = format!("{}/{}/{}", stage.name, resource.host, resource.action.id());
@@ -223,6 +225,9 @@ fn after(stage: &Stage, resource: &DesiredResource, steps: &[Step], earlier: &[S
 fn disruption(action: &Action, change: &Change) -> Option<String> {
     let Action::Resource(resource) = action else { return None };
     match (resource, change) {
+        (Resource::SystemdUnit(unit), Change::Update { desired, .. }) if desired == RESTARTED_IF_CHANGED => {
+            Some(format!("may restart {}", unit.name))
+        }
         (Resource::SystemdUnit(unit), Change::Update { .. }) => Some(format!("restarts {}", unit.name)),
         (Resource::DrainedNode(_), _) => Some("evicts its pods".to_owned()),
         _ => None,
@@ -285,19 +290,49 @@ fn change(resource: &DesiredResource, desired: &DesiredState, observed: &Observe
     }
 }
 
-/// A unit without drift is restarted if a file that it reads will change by a step of its own. What an image's files change, the unit's
-/// own check knows: see [`SystemdUnit::contents`](crate::resource::SystemdUnit::contents).
-fn restart<'a>(desired: &DesiredResource, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
+/// What is planned for a unit that reads files of an image whose content is not known here, while the host does not have that image yet:
+/// the host compares them.
+const RESTARTED_IF_CHANGED: &str = "restarted if the image changes files that it reads";
+
+/// A unit without drift is restarted if a file that it reads will change. `written` are the files that are written by themselves, so
+/// that they do not come from an image. Where the content of a file of the image is known, the check of the unit has compared it.
+fn restart<'a>(desired: &DesiredResource, written: &HashSet<(IpAddr, PathBuf)>, earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
     let Action::Resource(Resource::SystemdUnit(unit)) = &desired.action else { return None };
-    let inputs: Vec<String> = unit.inputs.iter().map(|path| path.display().to_string()).collect();
-    let touched = earlier.any(|step| step.host == desired.host && inputs.iter().any(|input| step.what.ends_with(input.as_str())));
-    (touched && !inputs.is_empty())
-        .then(|| Change::Update { actual: "running".into(), desired: "restarted: files that it reads change".into() })
+    let from_image =
+        |path: &PathBuf| !path.starts_with(HOME) && !unit.contents.contains_key(path) && !written.contains(&(desired.host, path.clone()));
+    let (mut changes, mut may_change) = (false, false);
+    for step in earlier.filter(|step| step.host == desired.host) {
+        match &step.action {
+            Action::Resource(Resource::HostFiles(_)) => may_change |= unit.inputs.iter().any(from_image),
+            Action::Resource(Resource::File(file)) => changes |= unit.inputs.contains(&file.path),
+            Action::Resource(Resource::Htpasswd(file)) => changes |= unit.inputs.contains(&file.path),
+            _ => {}
+        }
+    }
+    let restarted = |desired: &str| Some(Change::Update { actual: "running".into(), desired: desired.into() });
+    match (changes, may_change) {
+        (true, _) => restarted("restarted: files that it reads change"),
+        (false, true) => restarted(RESTARTED_IF_CHANGED),
+        (false, false) => None,
+    }
+}
+
+/// The files that resources write by themselves.
+fn written(resources: &[DesiredResource]) -> HashSet<(IpAddr, PathBuf)> {
+    let path = |resource: &DesiredResource| match &resource.action {
+        Action::Resource(Resource::File(file)) => Some((resource.host, file.path.clone())),
+        _ => None,
+    };
+    resources.iter().filter_map(path).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::image::Digest;
+    use crate::resource::{File, HostFiles, PathMapping, SystemdUnit};
 
     #[test]
     fn a_plan_lists_and_counts_its_changes_and_its_json_stays_as_it_was() {
@@ -356,5 +391,46 @@ mod tests {
                 serde_json::json!([{"id": "stage/10.0.0.1/rootfs", "host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}])
             )
         );
+    }
+
+    #[test]
+    fn a_unit_is_restarted_only_for_files_that_it_reads() {
+        let host = IpAddr::from([10, 0, 0, 1]);
+        let resource = |resource| DesiredResource { host, subject: host, action: Action::Resource(resource) };
+        let step = |it: Resource| Step {
+            id: it.id(),
+            host,
+            what: it.title(),
+            change: Change::Create,
+            after: Vec::new(),
+            disrupts: None,
+            subject: host,
+            action: Action::Resource(it),
+        };
+        let file = |path: &str| Resource::File(File::new(path, "text", 0o644));
+        let host_files = Resource::HostFiles(HostFiles {
+            manifest: Digest::of(b"new"),
+            env: BTreeMap::new(),
+            mappings: PathMapping::of_sealift_images(),
+        });
+        let unit = |name: &str, inputs: &[&str]| resource(Resource::SystemdUnit(SystemdUnit::running(name, inputs)));
+        let registry = unit("registry.service", &["/etc/systemd/system/registry.service", REGISTRY_TLS]);
+        let containerd = unit("containerd.service", &["/etc/systemd/system/containerd.service", "/usr/bin/containerd"]);
+        let written = written(&[resource(file("/etc/systemd/system/registry.service")), registry.clone()]);
+        let restarts = |unit: &DesiredResource, changed: Resource| {
+            let change = restart(unit, &written, [step(changed)].iter());
+            change.map(|change| disruption(&unit.action, &change).unwrap())
+        };
+        assert_eq!(restarts(&registry, host_files.clone()), None);
+        assert_eq!(restarts(&containerd, host_files.clone()).as_deref(), Some("may restart containerd.service"));
+        let contents = ["/etc/systemd/system/containerd.service", "/usr/bin/containerd"].map(|path| (path.into(), Digest::of(b"known")));
+        let known = SystemdUnit {
+            contents: contents.into(),
+            ..SystemdUnit::running("containerd.service", ["/etc/systemd/system/containerd.service", "/usr/bin/containerd"])
+        };
+        assert_eq!(restarts(&resource(Resource::SystemdUnit(known)), host_files.clone()), None, "its check has compared them");
+        assert_eq!(restarts(&registry, file("/opt/etc/systemd/system/registry.service")), None);
+        assert_eq!(restarts(&registry, file(REGISTRY_TLS)).as_deref(), Some("restarts registry.service"));
+        assert_eq!(restarts(&containerd, file("/etc/hosts")), None);
     }
 }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::DesiredState;
+use super::{DesiredState, ImageContent};
 use crate::atomic_file;
 use crate::events::Context;
 use crate::host::{Exec, Host};
@@ -26,8 +26,8 @@ use crate::paths;
 const KEPT: u64 = 20;
 /// How many revisions the cluster keeps.
 const KEPT_IN_CLUSTER: u64 = 10;
-/// The most bytes of a revision in the cluster: an object of etcd may have 1.5 MiB, in base64 twice.
-const MAX_IN_CLUSTER: usize = 256 << 10;
+/// The most bytes of a revision in the cluster: `kubectl apply` keeps it in an annotation too, in base64, and those have at most 256 KiB.
+const MAX_IN_CLUSTER: usize = 128 << 10;
 /// How kubectl is called on a control plane node.
 const KUBECTL: &str = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=10s --namespace=kube-system";
 
@@ -88,7 +88,7 @@ pub struct Applied<'a> {
 impl Revision {
     /// The revision after `before`, whose numbers count and nothing else.
     pub fn next(before: &[Revision], desired: &DesiredState, applied: Applied<'_>) -> Result<Revision> {
-        let image = RevisionImage { name: desired.image.name.familiar(), digest: desired.image.digest()?.to_string() };
+        let image = |image: &ImageContent| anyhow::Ok(RevisionImage { name: image.name.familiar(), digest: image.digest()?.to_string() });
         Ok(Revision {
             number: 1 + before.iter().map(|revision| revision.number).max().unwrap_or(0),
             cluster: desired.name().to_owned(),
@@ -98,7 +98,7 @@ impl Revision {
             sealift: env!("CARGO_PKG_VERSION").to_owned(),
             result: applied.result.to_owned(),
             changes: applied.changes,
-            images: vec![image],
+            images: images(desired).map(image).collect::<Result<_>>()?,
             clusterfile: desired.stored_clusterfile.clone(),
             settings: settings(desired),
             plan: applied.plan,
@@ -135,12 +135,17 @@ fn sorted(revisions: impl Iterator<Item = Revision>) -> Vec<Revision> {
     revisions
 }
 
+/// The image that brings the cluster, and those with more applications.
+fn images(desired: &DesiredState) -> impl Iterator<Item = &ImageContent> {
+    std::iter::once(&desired.image).chain(&desired.app_images)
+}
+
 /// The digests of what is rendered for the hosts.
 fn settings(desired: &DesiredState) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
-    for part in &desired.image.parts {
+    for (image, part) in images(desired).flat_map(|image| image.parts.iter().map(move |part| (image, part))) {
         for (path, content) in &part.overridden {
-            let name = format!("{} ({})", path.display(), part.platform.architecture());
+            let name = format!("{} of {} ({})", path.display(), image.name.repository(), part.platform.architecture());
             settings.insert(name, Digest::of(content).to_string());
         }
     }
@@ -159,6 +164,8 @@ for file in *.json; do [ -f "$file" ] || continue; cat "$file"; echo; done"#;
 /// Writes stdin as revision `$Number` of `$Cluster`, and deletes those before `$First`.
 const WRITE: &str = r#"set -eu
 umask 077
+# a host is known as one of the cluster by its directory
+[ -d "$Home/$Cluster" ] || exit 0
 mkdir -p "$Home/$Cluster/revisions"
 cd "$Home/$Cluster/revisions"
 trap 'rm -f ".new-$$"' EXIT
@@ -201,13 +208,16 @@ pub async fn write(hosts: &[&Host], revision: &Revision, ctx: &Context) -> Vec<a
 /// # Errors
 /// Fails if the API server does not take it.
 pub async fn write_in_cluster(master: &Host, revision: &Revision, ctx: &Context) -> Result<()> {
-    let object = serde_json::to_vec(&object(revision)?)?;
-    let newest_old = revision.number.saturating_sub(KEPT_IN_CLUSTER);
+    let command = Exec::shell(&write_in_cluster_line(revision.number)).stdin(serde_json::to_vec(&object(revision)?)?).quiet();
+    master.exec(&command, ctx).await?.ensure_success("kubectl apply revision").map(drop)
+}
+
+fn write_in_cluster_line(number: u64) -> String {
+    let newest_old = number.saturating_sub(KEPT_IN_CLUSTER);
     // a few more than the one: an earlier run may not have come to it
     let old: String = (newest_old.saturating_sub(4).max(1)..=newest_old).map(|number| format!(" sealift-revision-{number}")).collect();
     let delete = if old.is_empty() { old } else { format!("\n{KUBECTL} delete secret --ignore-not-found{old} >/dev/null") };
-    let line = format!("set -e\n{KUBECTL} apply --filename=- >/dev/null{delete}");
-    master.exec(&Exec::shell(&line).stdin(object).quiet(), ctx).await?.ensure_success("kubectl apply revision").map(drop)
+    format!("set -e\n{KUBECTL} apply --filename=- >/dev/null{delete}")
 }
 
 /// The revisions that the cluster has, by kubectl on a control plane node; the newest last.
@@ -373,6 +383,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let home = tempfile::tempdir().unwrap();
         assert_eq!(script(READ, home.path(), &[], b""), "");
+        let first = [("Number", "1".to_owned()), ("First", "1".to_owned())];
+        script(WRITE, home.path(), &first, b"{}");
+        assert!(!home.path().join("shop").exists(), "a host that is none of the cluster does not become one");
+        std::fs::create_dir(home.path().join("shop")).unwrap();
         for number in 1..=25 {
             let first = 25_u64.saturating_sub(KEPT - 1).min(number);
             let env = [("Number", number.to_string()), ("First", first.to_string())];
@@ -384,6 +398,25 @@ mod tests {
         let file = home.path().join("shop/revisions/25.json");
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(home.path().join("shop/revisions")).unwrap().count(), 20);
+    }
+
+    #[test]
+    fn a_cluster_is_given_a_revision_and_loses_those_before_the_newest_ten() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let kubectl = dir.path().join("kubectl");
+        let calls = dir.path().join("calls");
+        std::fs::write(&kubectl, format!("#!/bin/sh\necho \"$*\" >>{}\ncase $* in *apply*) cat >/dev/null ;; esac\n", calls.display()))
+            .unwrap();
+        std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        for number in [10, 12] {
+            script(&write_in_cluster_line(number), dir.path(), &[("PATH", path.clone())], b"{}");
+        }
+        let calls = std::fs::read_to_string(calls).unwrap();
+        let calls: Vec<&str> = calls.lines().filter_map(|call| Some(call.split_once("--namespace=kube-system ")?.1)).collect();
+        let delete = "delete secret --ignore-not-found sealift-revision-1 sealift-revision-2";
+        assert_eq!(calls, ["apply --filename=-", "apply --filename=-", delete]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -25,6 +25,8 @@ const MAX_RUNS: usize = 50;
 const MAX_BYTES: u64 = 50 << 20;
 /// How many bytes one log may have: then lines of output are left out.
 const MAX_RUN_BYTES: u64 = 16 << 20;
+/// How many bytes the first and the last line of a log have, at most.
+const MAX_ENDED: u64 = 1 << 20;
 /// How many lines of output of a host are remembered for when it fails.
 const REMEMBERED: usize = 40;
 /// How many lines of output of the step that failed are shown.
@@ -438,6 +440,11 @@ impl RunLogs {
         self.files().iter().rev().map(|path| read_run(path)).collect()
     }
 
+    /// The newest run.
+    pub fn last(&self) -> Option<Run> {
+        self.files().last().map(|path| read_run(path))
+    }
+
     /// The run with this name, or the only one whose name begins so; `last` is the newest.
     ///
     /// # Errors
@@ -472,17 +479,30 @@ fn is_locked(path: &Path) -> bool {
 
 /// Reads the first and the last line of a log.
 fn read_run(path: &Path) -> Run {
-    let parse = |line: &str| serde_json::from_str::<Record>(line).ok();
-    let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    let (time, begun) = match text.lines().next().and_then(parse) {
+    let parse = |line: &[u8]| serde_json::from_slice::<Record>(line).ok();
+    let (first, last) = first_and_last_line(path).unwrap_or_default();
+    let (time, begun) = match parse(&first) {
         Some(Record { time, entry: Entry::Begun(begun) }) => (time, begun),
         other => (other.map(|record| record.time).unwrap_or_default(), Begun::default()),
     };
-    let ended = match text.lines().next_back().and_then(parse) {
+    let ended = match parse(&last) {
         Some(Record { entry: Entry::Ended(ended), .. }) => Some(ended),
         _ => None,
     };
     Run { id: id_of(path), path: path.to_owned(), time, begun, is_running: ended.is_none() && is_locked(path), ended }
+}
+
+/// The first and the last line of a file, without reading all of it.
+fn first_and_last_line(path: &Path) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let mut first = Vec::new();
+    BufReader::new(&file).take(MAX_ENDED).read_until(b'\n', &mut first)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_ENDED)))?;
+    let mut end = Vec::new();
+    file.take(MAX_ENDED).read_to_end(&mut end)?;
+    let last = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
+    Ok((first, last))
 }
 
 /// Host and step of a task: labels are `host: step`, or `distribute to host`.

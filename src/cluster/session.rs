@@ -11,7 +11,7 @@ use super::disk_requirements::{self, PresentContent};
 use super::observed_state::wait_for_kubeadm;
 use super::plan::Unreachable;
 use super::preflight::{self, Finding, HostInput, Input};
-use super::runtime::{kubernetes, sealer};
+use super::runtime::{kubernetes, kubernetes_version, sealer};
 use super::{
     DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership,
     observe,
@@ -159,6 +159,7 @@ impl Session {
         let lease = LeaseGuard::acquire(contact, &lease.owner, lease.force, ctx).await?;
         lease.fence(contact, self.desired.name(), self.hosts.hosts()).await?;
         let work = async {
+            lease.verify_unchanged(self.desired.name(), self.hosts.hosts()).await?;
             begin()?;
             let done = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
             self.verify(ctx).await?;
@@ -224,7 +225,8 @@ impl Observation {
         for part in &desired.image.parts {
             sealer::check_layout(part).with_context(|| format!("image {}", desired.image.name.familiar()))?;
         }
-        kubernetes::check_kube_version(&desired)?;
+        kubernetes_version::check_kube_version(&desired)?;
+        kubernetes_version::check_running_version(&desired)?;
         check_networks(&desired)?;
         Ok(desired)
     }
@@ -381,6 +383,7 @@ fn input(inputs: &Inputs, facts: &BTreeMap<IpAddr, (Facts, i64)>, present: &BTre
     Ok(Input {
         cluster: clusterfile.cluster.name.clone(),
         runtime: image.config().runtime,
+        release: kubernetes_version::release(&image.parts[0]),
         platforms: image.parts.iter().map(|part| part.platform.clone()).collect(),
         networks: networks.pods.into_iter().chain(networks.services.iter().copied()).collect(),
         services: networks.services,

@@ -25,6 +25,7 @@ pub use target::{Auth, HostKeyPolicy, HostKeys, Target};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Task};
 use crate::image::Blob;
+use crate::paths;
 use crate::resource::{AppliedResource, Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
@@ -84,6 +85,15 @@ impl Host {
     /// The cluster that had the host when it was connected.
     pub fn claim(&self) -> Option<&Claim> {
         self.claim.as_ref()
+    }
+
+    /// The cluster that has the host now.
+    pub async fn current_claim(&self) -> Result<Option<Claim>> {
+        let file = self.read_file(paths::CLAIM).await?;
+        let claim =
+            file.map(|text| serde_json::from_slice(&text)).transpose().with_context(|| format!("{}: {}", self.name, paths::CLAIM))?;
+        // hosts of an older sealift have no file until their next change
+        Ok(claim.or_else(|| self.claim.clone().filter(|claim| claim.number == 0)))
     }
 
     /// Sets the cluster and the lease of this run. The agent refuses its changes if the host belongs to another cluster, or as soon as

@@ -65,6 +65,7 @@ pub use kube_health::KubeHealth;
 pub use kube_node::KubeNode;
 pub use kubeadm_init::KubeadmInit;
 pub use kubeadm_join::KubeadmJoin;
+pub use kubeadm_unit::KUBEADM_TIMEOUT;
 pub use ledger::{AppliedResource, Ledger};
 pub use limits::Limit;
 pub use mounts::remove_all;

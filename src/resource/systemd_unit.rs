@@ -216,6 +216,7 @@ impl Reconcile for SystemdUnit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paths::ROOTFS;
     use crate::resource::tests::FakeHost;
 
     /// A unit whose process was started with what is on the host now.
@@ -246,22 +247,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_root_file_system_with_the_same_content_is_no_change() {
+    fn the_same_program_in_another_root_file_system_is_no_change() {
         let host = FakeHost::new();
-        let unit = SystemdUnit::running("a.service", ["/usr/bin/a"]);
-        for tree in ["one", "two"] {
-            host.write(&format!("/var/lib/sealift/rootfs/{tree}/a"), "program");
+        let unit = SystemdUnit::running("x.service", ["/usr/bin/x", "/etc/x.toml"]);
+        host.write("/etc/x.toml", "a = 1\n");
+        for (rootfs, program) in [("1", "elf 1"), ("2", "elf 1"), ("3", "elf 2")] {
+            host.write(&format!("{ROOTFS}/{rootfs}/host/usr/bin/x"), program);
         }
-        host.write("/usr/bin/b", "");
-        let link = |tree: &str| {
-            backup::replace_symlink(&host.system.path("/usr/bin/a"), &host.system.path(format!("/var/lib/sealift/rootfs/{tree}/a")))
-                .unwrap()
+        backup::replace_symlink(&host.system.path("/usr/bin/x"), &host.system.path(ROOTFS).join("current/host/usr/bin/x")).unwrap();
+        let digest_with = |rootfs: &str| {
+            backup::replace_symlink(&host.system.path(ROOTFS).join("current"), Path::new(rootfs)).unwrap();
+            unit.digest(&host.system).unwrap()
         };
-        link("one");
-        started(&host, &unit);
-        link("two");
-        assert_eq!(unit.check(&host.system).unwrap(), State::Present);
-        host.write("/var/lib/sealift/rootfs/two/a", "other program");
-        assert_ne!(unit.check(&host.system).unwrap(), State::Present);
+        let first = digest_with("1");
+        assert_eq!(digest_with("2"), first);
+        assert_ne!(digest_with("3"), first);
+        host.write("/etc/x.toml", "a = 2\n");
+        assert_ne!(digest_with("1"), first);
     }
 }

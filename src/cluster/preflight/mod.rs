@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use oci_spec::image::Platform;
 use serde::Serialize;
 
+use super::runtime::kubeadm::Release;
 use crate::error::{Failure, Kind};
 use crate::host::facts::{Facts, FactsRequest};
 use crate::image::RuntimeKind;
@@ -41,6 +42,8 @@ pub struct Input {
     pub cluster: String,
     /// The kind of cluster. Most checks are for Kubernetes alone.
     pub runtime: RuntimeKind,
+    /// The release of Kubernetes in the image; `None` if the image does not name it, or has none.
+    pub release: Option<Release>,
     /// The platforms that the image is built for.
     pub platforms: Vec<Platform>,
     /// The pod and service networks.
@@ -244,6 +247,7 @@ pub(crate) mod fixture {
         Input {
             cluster: "shop".into(),
             runtime: RuntimeKind::Kubernetes,
+            release: Release::parse("v1.20.2").ok(),
             platforms: vec![parse_platform("linux/amd64").unwrap()],
             networks: vec!["10.244.0.0/16".parse().unwrap(), "10.96.0.0/22".parse().unwrap()],
             services: vec!["10.96.0.0/22".parse().unwrap()],
@@ -281,6 +285,7 @@ pub(crate) mod fixture {
                 memory: 16 << 30,
                 machine_id: format!("{last:032x}"),
                 cgroup_controllers: ["cpu", "cpuset", "memory", "pids"].map(str::to_owned).to_vec(),
+                cgroup_v2: true,
                 kernel_filesystems: vec!["overlay".into()],
                 addresses: vec![address],
                 default_route_v4: true,

@@ -5,42 +5,59 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::kubeadm::Release;
 use super::kubeadm::config::{self, ClusterValues, Discovery, NodeValues};
+use super::kubernetes_version::{numbers, release, version};
 use super::sealer;
 use crate::cluster::{DesiredHost, DesiredState, ImagePart, JoinCredentials, api_server, file_overrides};
 use crate::clusterfile::{self, Clusterfile, HostSpec, KubeadmDocuments, MASTER, NODE, Networks, Taint};
-use crate::error::Failure;
-use crate::kubefile::VersionRange;
 use crate::resource::{Content, KubeNode, KubeadmInit, KubeadmJoin, Resource, SystemdUnit};
 
 /// The image's defaults for the kubeadm configuration.
 const DEFAULTS: &str = "etc/kubeadm.yml";
+const KUBELET: &str = "kubelet.service";
 const CRI_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// The desired resources of a host before it is a member of the cluster: the kubelet, which kubeadm wants to find enabled. It is not
+/// started before kubeadm has written its configuration.
+pub fn enabled_kubelet() -> Resource {
+    Resource::SystemdUnit(SystemdUnit::enabled(KUBELET))
+}
 
 /// The desired resources of a host as a member of the cluster: `kubeadm init` or `join`, and a running kubelet.
 pub fn resources(desired: &DesiredState, host: &DesiredHost) -> Vec<Resource> {
     let Some(config) = &host.kubeadm else { return Vec::new() };
-    let kubelet = SystemdUnit { running: true, ..SystemdUnit::enabled("kubelet.service") };
+    let kubelet = SystemdUnit { running: true, ..SystemdUnit::enabled(KUBELET) };
     vec![member(desired, host, config.clone()), Resource::SystemdUnit(kubelet)]
 }
 
 fn member(desired: &DesiredState, host: &DesiredHost, config: Content) -> Resource {
     let node = host.name.clone();
-    // kubeadm pulls every image of its list first, CoreDNS too: without it in the image that check must be ignored
-    let has_coredns = desired.part(desired.leader()).workloads.iter().any(|name| name.contains("coredns"));
-    let without_coredns = |what: &str| if has_coredns { Vec::new() } else { vec![what.to_owned()] };
-    let ignore = without_coredns("ImagePull");
+    let (master, without_coredns) = (host.spec.is_master(), !has_coredns(desired));
+    let only_if = |applies: bool, what: &str| if applies { vec![what.to_owned()] } else { Vec::new() };
     if is_first(desired, host) {
+        let undisabled = without_coredns && !can_disable_dns(release(desired.part(desired.leader())));
         return Resource::KubeadmInit(KubeadmInit {
             node,
             config,
-            skip_phases: without_coredns("addon/coredns"),
-            ignore_preflight_errors: ignore,
+            skip_phases: only_if(undisabled, "addon/coredns"),
+            ignore_preflight_errors: only_if(undisabled, "ImagePull"),
         });
     }
-    let master = host.spec.is_master();
     let join_endpoint = master.then(|| (api_server::NAME.to_owned(), desired.contact()));
-    Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint, ignore_preflight_errors: ignore })
+    // workers pull nothing before they join; of a master the configuration in the cluster decides, which an older sealift may have made
+    let ignore_preflight_errors = only_if(master && without_coredns, "ImagePull");
+    Resource::KubeadmJoin(KubeadmJoin { node, master, config, join_endpoint, ignore_preflight_errors })
+}
+
+fn has_coredns(desired: &DesiredState) -> bool {
+    desired.part(desired.leader()).workloads.iter().any(|name| name.contains("coredns"))
+}
+
+/// Whether `dns.disabled` keeps kubeadm from pulling and launching CoreDNS. Older ones pull every image of their list before they
+/// begin, CoreDNS too, whose name cannot be changed: without it in the image, that check must be ignored as a whole.
+fn can_disable_dns(release: Option<Release>) -> bool {
+    release.is_some_and(|release| release.is_at_least(31))
 }
 
 fn is_first(desired: &DesiredState, host: &DesiredHost) -> bool {
@@ -62,40 +79,6 @@ pub fn documents(desired: &DesiredState, host: &DesiredHost) -> Result<Content> 
         config::join(&defaults, overrides, &cluster, &node, &discovery)?
     };
     Ok(Content::from(text.expose_secret()))
-}
-
-/// The Kubernetes version that the image contains, such as `v1.20.2`.
-///
-/// # Errors
-/// `Usage` if neither the image's configuration, nor its labels, nor its kubeadm defaults name it.
-pub fn version(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<String> {
-    let config = desired.config();
-    let from_label = || config.labels.get("cluster.alpha.sealer.io/cluster-runtime-version").cloned();
-    let from_defaults = || defaults.cluster.as_ref()?.get("kubernetesVersion")?.as_str().map(str::to_owned);
-    config.runtime_version.clone().or_else(from_label).or_else(from_defaults).ok_or_else(|| {
-        Failure::usage(format!("image {} does not name its Kubernetes version", desired.image.name.familiar()))
-            .hint("build it with `LABEL cluster.alpha.sealer.io/cluster-runtime-version=v1.2.3`")
-            .into()
-    })
-}
-
-/// Checks the Kubernetes version of the image against the range that its applications need (KUBEVERSION).
-///
-/// # Errors
-/// `Usage` if the version is out of the range, or the range is not valid.
-pub fn check_kube_version(desired: &DesiredState) -> Result<()> {
-    let Some(range) = desired.config().kube_version.as_deref().filter(|_| desired.is_kubernetes()) else { return Ok(()) };
-    let version = version(desired, &defaults(desired.part(desired.leader()))?)?;
-    check_version_range(range, &version).with_context(|| format!("image {}", desired.image.name.familiar()))
-}
-
-fn check_version_range(range: &str, version: &str) -> Result<()> {
-    if range.parse::<VersionRange>()?.matches(version)? {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("its applications need Kubernetes {range} (KUBEVERSION), but it contains {version}"))
-        .hint("build the image FROM a cluster image with a Kubernetes version in that range, or use another release of the application")
-        .into())
 }
 
 /// The pod and service networks of a cluster, before facts about its hosts are known.
@@ -125,7 +108,8 @@ fn early_defaults(clusterfile: &Clusterfile, part: &ImagePart) -> Result<Kubeadm
     defaults(&part)
 }
 
-fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
+/// The kubeadm documents in the image.
+pub(super) fn defaults(part: &ImagePart) -> Result<KubeadmDocuments> {
     match part.text(DEFAULTS) {
         Some(text) => Ok(clusterfile::load(DEFAULTS, text).context("kubeadm defaults of the image")?.kubeadm),
         None => Ok(KubeadmDocuments::default()),
@@ -162,14 +146,16 @@ fn node_labels(spec: &HostSpec) -> BTreeMap<String, String> {
 fn cluster_values(desired: &DesiredState, defaults: &KubeadmDocuments) -> Result<ClusterValues> {
     let cluster = &desired.clusterfile.cluster;
     let masters = desired.masters().map(|master| master.address().to_string());
+    let version = version(desired, defaults)?;
     Ok(ClusterValues {
-        version: version(desired, defaults)?,
+        dns_disabled: !has_coredns(desired) && can_disable_dns(Release::parse(&version).ok()),
+        dns_repository: dns_repository(desired, defaults, &version),
+        version,
         name: desired.name().to_owned(),
         endpoint: format!("{}:{}", api_server::NAME, api_server::PORT),
         cert_sans: masters.chain(cluster.cert_sans.iter().cloned()).collect(),
         networks: cluster.networks.clone(),
         image_repository: None,
-        dns_repository: dns_repository(desired, defaults),
         cgroup_driver: cgroup_driver(desired),
         cri_socket: CRI_SOCKET.to_owned(),
         token: SecretString::from(JoinCredentials::TOKEN),
@@ -188,12 +174,13 @@ fn cgroup_driver(desired: &DesiredState) -> Option<String> {
 }
 
 /// The repository of CoreDNS in the local registry, where images keep their paths. Since 1.21 CoreDNS has its own path, which kubeadm
-/// omits if the repository is not its default.
-fn dns_repository(desired: &DesiredState, defaults: &KubeadmDocuments) -> Option<String> {
+/// since 1.21.2 omits if the repository is not its default.
+fn dns_repository(desired: &DesiredState, defaults: &KubeadmDocuments, version: &str) -> Option<String> {
     let url = desired.leader().env.get("RegistryURL")?;
     let repository = defaults.cluster.as_ref()?.get("imageRepository")?.as_str()?;
     let has_path = desired.part(desired.leader()).workloads.iter().any(|name| name.contains("/coredns/coredns:"));
-    (repository == url && has_path).then(|| format!("{url}/coredns"))
+    let adds_path = ["1.21.0", "1.21.1"].contains(&numbers(version));
+    (repository == url && has_path && !adds_path).then(|| format!("{url}/coredns"))
 }
 
 fn node_values(host: &DesiredHost) -> NodeValues {
@@ -208,21 +195,93 @@ fn node_values(host: &DesiredHost) -> NodeValues {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::cluster::image_content::tests::part;
+    use crate::cluster::stage::{Action, STAGES};
+    use crate::cluster::{ImageContent, Membership, Node, Observed};
+    use crate::host::facts::Facts;
+    use crate::image::Blob;
+    use oci_spec::image::{Descriptor, MediaType};
+    use std::net::IpAddr;
+
+    /// The hosts of that cluster.
+    pub const HOSTS: [(&str, [u8; 4]); 3] = [("h1", [10, 0, 0, 1]), ("h2", [10, 0, 0, 2]), ("h3", [10, 0, 0, 3])];
+
+    /// A cluster of two masters and a worker, with an image of this version that contains these container images.
+    pub fn desired(version: &str, workloads: &[&str], membership: Option<Membership>) -> DesiredState {
+        let text = "apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {name: shop}\nspec:\n  image: shop:2\n  hosts:\n  \
+            - {ips: [10.0.0.1, 10.0.0.2], roles: [master]}\n  - {ips: [10.0.0.3], roles: [node]}\n";
+        let mut part = part([]);
+        part.config.runtime_version = Some(version.to_owned());
+        part.workloads = workloads.iter().map(|name| (*name).to_owned()).collect();
+        let blob = Blob::of(b"index");
+        let descriptor =
+            Descriptor::new(MediaType::ImageIndex, blob.size, blob.digest.to_string().parse::<oci_spec::image::Digest>().unwrap());
+        let image = ImageContent { name: "shop:2".parse().unwrap(), descriptor, parts: vec![part] };
+        let facts = HOSTS.map(|(name, address)| {
+            let facts = Facts { hostname: name.to_owned(), machine: std::env::consts::ARCH.to_owned(), ..Facts::default() };
+            (IpAddr::from(address), facts)
+        });
+        let observed = Observed { facts: facts.into(), membership, ..Observed::default() };
+        DesiredState::new(clusterfile::load("Clusterfile", text).unwrap(), vec![image], observed).unwrap()
+    }
+
+    /// The members of that cluster, all of this version.
+    pub fn membership(version: &str) -> Membership {
+        let node = |(name, address): (&str, [u8; 4])| Node {
+            name: name.to_owned(),
+            addresses: vec![address.into()],
+            version: version.to_owned(),
+            ..Node::default()
+        };
+        Membership {
+            leader: Some(IpAddr::from(HOSTS[0].1)),
+            members: HOSTS.map(|(name, address)| (IpAddr::from(address), name != "h3")).into(),
+            nodes: HOSTS.map(node).into(),
+            version: Some(version.to_owned()),
+            ..Membership::default()
+        }
+    }
 
     #[test]
-    fn applications_that_need_another_kubernetes_are_refused() {
-        for (range, version, fits) in [
-            (">=1.19.0 <1.23.0", "v1.20.2", true),
-            (">=1.21", "v1.20.2", false),
-            ("1.20.x || ^1.22", "v1.21.0", false),
-            ("1.20.x", "v1.20.4-vendor.1", true),
-        ] {
-            assert_eq!(check_version_range(range, version).is_ok(), fits, "{range} {version}");
+    fn kubeadm_is_told_what_the_image_does_not_contain() {
+        type Case = (&'static str, &'static [&'static str], &'static str, &'static str, &'static str, bool);
+        let cases: [Case; 4] = [
+            ("v1.20.2", &["registry.k8s.io/coredns:1.7.0"], "", "", "", false),
+            ("v1.31.0", &["registry.k8s.io/coredns/coredns:v1.11.1"], "", "", "", false),
+            ("v1.20.2", &["registry.k8s.io/pause:3.2"], "addon/coredns", "ImagePull", "ImagePull", false),
+            ("v1.31.0", &["registry.k8s.io/pause:3.10"], "", "", "ImagePull", true),
+        ];
+        for (version, workloads, skipped, init_ignores, join_ignores, disabled) in cases {
+            let desired = desired(version, workloads, None);
+            let members: Vec<Resource> = desired.hosts.iter().map(|host| resources(&desired, host).remove(0)).collect();
+            let [Resource::KubeadmInit(init), Resource::KubeadmJoin(master), Resource::KubeadmJoin(worker)] = members.as_slice() else {
+                panic!("{members:?}")
+            };
+            assert_eq!(init.skip_phases.join(","), skipped, "{version} {workloads:?}");
+            assert_eq!(init.ignore_preflight_errors.join(","), init_ignores, "{version} {workloads:?}");
+            assert_eq!(master.ignore_preflight_errors.join(","), join_ignores, "{version} {workloads:?}");
+            assert!(worker.ignore_preflight_errors.is_empty(), "{version} {workloads:?}");
+            let config = String::from_utf8_lossy(init.config.bytes()).into_owned();
+            assert_eq!(config.contains("dns:\n  disabled: true\n"), disabled, "{version} {workloads:?}: {config}");
         }
-        let error = check_version_range(">=1.21", "v1.20.2").unwrap_err().to_string();
-        assert!(error.contains(">=1.21") && error.contains("v1.20.2"), "{error}");
-        assert!(check_version_range(">=1.21", "latest").is_err());
+    }
+
+    #[test]
+    fn the_kubelet_is_enabled_before_kubeadm_runs_and_started_by_it() {
+        let desired = desired("v1.20.2", &[], None);
+        let stages = STAGES.iter().flat_map(|stage| (stage.desired_resources)(&desired));
+        let of_h1 = stages.filter(|resource| resource.host == IpAddr::from(HOSTS[0].1));
+        let found: Vec<String> = of_h1
+            .filter_map(|resource| match resource.action {
+                Action::Resource(Resource::SystemdUnit(unit)) if unit.name == KUBELET => {
+                    Some(format!("enabled {}, running {}", unit.enabled, unit.running))
+                }
+                Action::Resource(Resource::KubeadmInit(_)) => Some("kubeadm".to_owned()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found, ["enabled true, running false", "kubeadm", "enabled true, running true"]);
     }
 }

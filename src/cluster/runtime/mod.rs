@@ -3,6 +3,7 @@
 
 pub mod kubeadm;
 pub mod kubernetes;
+pub mod kubernetes_version;
 pub mod load_balancer;
 pub mod none;
 pub mod sealer;

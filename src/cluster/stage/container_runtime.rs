@@ -1,10 +1,10 @@
-//! Sets up containerd and its registry mirrors.
+//! Sets up containerd and its registry mirrors, and enables the kubelet, which starts once kubeadm has configured it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{DesiredResource, Stage, on};
-use crate::cluster::runtime::sealer;
+use crate::cluster::runtime::{kubernetes, sealer};
 use crate::cluster::{DesiredHost, DesiredState};
 use crate::image::Digest;
 use crate::paths;
@@ -45,6 +45,7 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
             resources.push(Resource::RegistryMirror(RegistryMirror { config_path, ..mirror.clone() }));
         }
         resources.push(Resource::SystemdUnit(containerd(desired, host)));
+        resources.push(kubernetes::enabled_kubelet());
         on(host, resources)
     };
     desired.hosts.iter().flat_map(host_resources).collect()

@@ -58,6 +58,8 @@ pub struct Facts {
     pub machine_id: String,
     /// Controllers of cgroup v1 or v2 that are enabled.
     pub cgroup_controllers: Vec<String>,
+    /// Whether the host uses cgroup v2 alone; else v1, or a mixture.
+    pub cgroup_v2: bool,
     /// Types of filesystems that the kernel supports: `overlay`.
     pub kernel_filesystems: Vec<String>,
     /// The host's own addresses, without loopback.
@@ -105,6 +107,7 @@ pub fn gather(system: &System, request: &FactsRequest) -> Result<Facts> {
         swaps: swaps(&text("/proc/swaps")),
         machine_id: text("/etc/machine-id").trim().to_owned(),
         cgroup_controllers: cgroup_controllers(&text("/proc/cgroups"), &text("/sys/fs/cgroup/cgroup.controllers")),
+        cgroup_v2: system.path("/sys/fs/cgroup/cgroup.controllers").exists(),
         kernel_filesystems: text("/proc/filesystems")
             .lines()
             .filter_map(|line| line.split_whitespace().last().map(str::to_owned))
@@ -180,5 +183,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let facts = gather(&System::new(root.path()), &FactsRequest::default()).unwrap();
         assert!(facts.addresses.is_empty() && facts.conflicting_runtimes.is_empty() && !facts.systemd && facts.memory == 0);
+    }
+
+    #[test]
+    fn cgroup_v2_is_the_one_that_is_mounted_where_kubelets_look() {
+        for (controllers, expected) in [
+            ("sys/fs/cgroup/cgroup.controllers", true),
+            ("sys/fs/cgroup/unified/cgroup.controllers", false), // a mixture, in which v1 has the controllers
+            ("sys/fs/cgroup/memory/cgroup.procs", false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join(controllers);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+            assert_eq!(gather(&System::new(root.path()), &FactsRequest::default()).unwrap().cgroup_v2, expected, "{controllers}");
+        }
     }
 }

@@ -58,6 +58,22 @@ impl Release {
     }
 }
 
+/// The timeout of the control plane's health, as v1beta4 calls it.
+const HEALTH_TIMEOUT: &str = "controlPlaneComponentHealthCheck";
+/// The fields that documents have since v1beta4, apart from `timeouts`.
+const SINCE_V1BETA4: [&str; 10] = [
+    "encryptionAlgorithm",
+    "certificateValidityPeriod",
+    "caCertificateValidityPeriod",
+    "dns.disabled",
+    "proxy.disabled",
+    "apiServer.extraEnvs",
+    "controllerManager.extraEnvs",
+    "scheduler.extraEnvs",
+    "etcd.local.extraEnvs",
+    "nodeRegistration.imagePullSerial",
+];
+
 impl ApiVersion {
     /// The `apiVersion` of documents.
     pub fn name(self) -> &'static str {
@@ -84,28 +100,73 @@ impl ApiVersion {
             remove(document, &["dns", "type"]);
             remove(document, &["useHyperKubeImage"]);
         }
+        self.move_timeouts(document);
         if self >= ApiVersion::V1Beta4 {
-            self.move_timeouts(document);
             arguments_to_lists(document);
         }
     }
 
-    /// Moves the timeout of the control plane from ClusterConfiguration to InitConfiguration, where v1beta4 has it.
-    pub fn move_health_timeout(self, configuration: &Value, init: &mut Value) {
-        if let Some(timeout) = configuration.pointer("/apiServer/timeoutForControlPlane")
-            && self >= ApiVersion::V1Beta4
-        {
-            set_timeout(init, "controlPlaneComponentHealthCheck", timeout.clone());
+    /// Moves the timeout of the control plane to where this version has it: until v1beta3 in ClusterConfiguration, which joining nodes
+    /// find in the cluster; since v1beta4 in InitConfiguration and JoinConfiguration, each for itself.
+    pub fn move_health_timeout(self, configuration: &mut Value, node: &mut Value) {
+        if self >= ApiVersion::V1Beta4 {
+            if let Some(timeout) = configuration.pointer("/apiServer/timeoutForControlPlane") {
+                set_timeout(node, HEALTH_TIMEOUT, timeout.clone());
+            }
+        } else if let Some(timeout) = remove(node, &["timeouts", HEALTH_TIMEOUT]) {
+            let api_server = object(configuration).entry("apiServer").or_insert(Value::Null);
+            object(api_server).insert("timeoutForControlPlane".to_owned(), timeout);
         }
     }
 
-    /// Moves timeouts to the section `timeouts`, where v1beta4 has them.
+    /// Moves the timeouts of one document to where this version has them: in the section `timeouts` since v1beta4.
     fn move_timeouts(self, document: &mut Value) {
-        remove(document, &["apiServer", "timeoutForControlPlane"]);
-        if let Some(timeout) = remove(document, &["discovery", "timeout"]) {
-            set_timeout(document, "discovery", timeout);
+        if self >= ApiVersion::V1Beta4 {
+            remove(document, &["apiServer", "timeoutForControlPlane"]);
+            if let Some(timeout) = remove(document, &["discovery", "timeout"]) {
+                set_timeout(document, "discovery", timeout);
+            }
+            return;
+        }
+        // without a section `discovery`, which only JoinConfiguration has, it says nothing
+        if let Some(timeout) = remove(document, &["timeouts", "discovery"])
+            && let Some(section) = document.get_mut("discovery")
+        {
+            object(section).insert("timeout".to_owned(), timeout);
+        }
+        if document.get("timeouts").and_then(Value::as_object).is_some_and(Map::is_empty) {
+            remove(document, &["timeouts"]);
         }
     }
+
+    /// The fields of a document that this version does not have: those of v1beta4 in an older one. kubeadm only warns of them.
+    pub fn lost_fields(self, document: &Value) -> Vec<String> {
+        if self >= ApiVersion::V1Beta4 {
+            return Vec::new();
+        }
+        let says_something = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Array(items) => !items.is_empty(),
+            _ => true,
+        };
+        let is_set = |path: &String| document.pointer(&format!("/{}", path.replace('.', "/"))).is_some_and(says_something);
+        let timeouts = document.get("timeouts").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        let fields = SINCE_V1BETA4.into_iter().map(str::to_owned).chain(timeouts.map(|name| format!("timeouts.{name}")));
+        fields.filter(is_set).chain(repeated_arguments("", document)).collect()
+    }
+}
+
+/// The arguments that stand more than once, with the path of their field.
+fn repeated_arguments(path: &str, document: &Value) -> Vec<String> {
+    let Value::Object(fields) = document else { return Vec::new() };
+    let repeated = fields.iter().flat_map(|(name, child)| match child {
+        Value::Object(arguments) if is_arguments_field(name) => {
+            let repeated = arguments.iter().filter(|(_, value)| value.is_array());
+            repeated.map(|(argument, _)| format!("a second {path}{name}.{argument}")).collect()
+        }
+        _ => repeated_arguments(&format!("{path}{name}."), child),
+    });
+    repeated.collect()
 }
 
 /// Sets a timeout, unless the document sets it already.
@@ -124,19 +185,33 @@ fn is_arguments_field(field: &str) -> bool {
     ["extraArgs", "kubeletExtraArgs"].contains(&field)
 }
 
-/// Converts arguments to maps, as until v1beta3; since v1beta4 they are lists of name and value. Maps can be merged.
+/// Converts arguments to maps, as until v1beta3; since v1beta4 they are lists of name and value. Maps can be merged. An argument that
+/// stands more than once has an array of values.
 pub fn arguments_to_maps(document: &mut Value) {
     each_arguments(document, &|arguments| {
         let Value::Array(list) = arguments else { return };
-        let pairs = list.iter().filter_map(|item| Some((item.get("name")?.as_str()?.to_owned(), item.get("value")?.clone())));
-        *arguments = Value::Object(pairs.collect());
+        let mut map = Map::new();
+        for item in list {
+            let (Some(name), Some(value)) = (item.get("name").and_then(Value::as_str), item.get("value")) else { continue };
+            match map.get_mut(name) {
+                None => drop(map.insert(name.to_owned(), value.clone())),
+                Some(Value::Array(values)) => values.push(value.clone()),
+                Some(first) => *first = json!([first, value]),
+            }
+        }
+        *arguments = Value::Object(map);
     });
 }
 
 fn arguments_to_lists(document: &mut Value) {
     each_arguments(document, &|arguments| {
         let Value::Object(map) = arguments else { return };
-        *arguments = map.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let one = |name: &str, value: &Value| json!({ "name": name, "value": value });
+        let each = |(name, value): (&String, &Value)| match value {
+            Value::Array(values) => values.iter().map(|value| one(name, value)).collect::<Vec<_>>(),
+            value => vec![one(name, value)],
+        };
+        *arguments = map.iter().flat_map(each).collect();
     });
 }
 
@@ -156,11 +231,18 @@ fn each_arguments(value: &mut Value, change: &dyn Fn(&mut Value)) {
 pub fn arguments_to_text(document: &mut Value) {
     each_arguments(document, &|arguments| {
         for value in arguments.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            if !value.is_string() {
-                *value = Value::String(value.to_string());
+            match value {
+                Value::Array(values) => values.iter_mut().for_each(to_text),
+                value => to_text(value),
             }
         }
     });
+}
+
+fn to_text(value: &mut Value) {
+    if !value.is_string() {
+        *value = Value::String(value.to_string());
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +285,7 @@ mod tests {
         for (api, expected) in
             [(ApiVersion::V1Beta3, json!({})), (ApiVersion::V1Beta4, json!({"timeouts": {"controlPlaneComponentHealthCheck": "9m0s"}}))]
         {
-            api.move_health_timeout(&configuration, &mut init);
+            api.move_health_timeout(&mut configuration, &mut init);
             api.adapt(&mut configuration);
             assert_eq!(init, expected);
         }

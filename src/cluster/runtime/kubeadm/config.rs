@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::clusterfile::merge::{object, overlay};
 use crate::clusterfile::{KubeadmDocuments, Networks, Taint, networks_of};
 
-use super::api_version::{Release, arguments_to_maps, arguments_to_text};
+use super::api_version::{ApiVersion, Release, arguments_to_maps, arguments_to_text};
+use crate::error::Failure;
 
 /// The computed values that all nodes of a cluster share.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct ClusterValues {
     pub networks: Networks,
     /// The `imageRepository` of the control plane, if it is not that of the image.
     pub image_repository: Option<String>,
+    /// Whether the image has no CoreDNS, and kubeadm (1.31 or later) is told so.
+    pub dns_disabled: bool,
     /// The image repository of CoreDNS, if neither the image nor the Clusterfile sets it.
     pub dns_repository: Option<String>,
     /// The cgroup driver of kubelets, if it is not that of the image: `systemd` or `cgroupfs`.
@@ -77,7 +80,7 @@ pub enum Discovery {
 /// The documents for `kubeadm init --config` on the first master. Contains secrets.
 ///
 /// # Errors
-/// `Usage` if the version is not one of Kubernetes.
+/// `Usage` if the version is not one of Kubernetes, or its kubeadm does not have a field of the documents.
 pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &ClusterValues, node: &NodeValues) -> Result<SecretString> {
     let release = Release::parse(&cluster.version)?;
     let api = release.api_version();
@@ -85,10 +88,11 @@ pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &
     overlay(&mut init, &init_facts(cluster, node));
     register(&mut init, cluster, node, release, user_socket(&clusterfile.init));
     let mut configuration = cluster_configuration(image, clusterfile, cluster);
-    api.move_health_timeout(&configuration, &mut init);
-    for document in [&mut init, &mut configuration] {
+    api.move_health_timeout(&mut configuration, &mut init);
+    for (kind, document) in [("InitConfiguration", &mut init), ("ClusterConfiguration", &mut configuration)] {
         arguments_to_text(document);
         api.adapt(document);
+        require_all_fields(api, kind, document, &cluster.version)?;
     }
     let documents = [
         with_header(api.name(), "InitConfiguration", init),
@@ -106,7 +110,7 @@ pub fn init(image: &KubeadmDocuments, clusterfile: &KubeadmDocuments, cluster: &
 /// The document for `kubeadm join --config` on another master or on a worker. Contains secrets.
 ///
 /// # Errors
-/// `Usage` if the version is not one of Kubernetes.
+/// `Usage` if the version is not one of Kubernetes, or its kubeadm does not have a field of the documents.
 pub fn join(
     image: &KubeadmDocuments,
     clusterfile: &KubeadmDocuments,
@@ -128,9 +132,22 @@ pub fn join(
         fields.shift_remove("controlPlane");
     }
     register(&mut join, cluster, node, release, user_socket(&clusterfile.join));
+    let mut configuration = layered(json!({}), &image.cluster, json!({}), &clusterfile.cluster);
+    api.move_health_timeout(&mut configuration, &mut join);
     arguments_to_text(&mut join);
     api.adapt(&mut join);
+    require_all_fields(api, "JoinConfiguration", &join, &cluster.version)?;
     stream(&[with_header(api.name(), "JoinConfiguration", join)])
+}
+
+/// Refuses what this kubeadm would lose: it only warns of fields that it does not have.
+fn require_all_fields(api: ApiVersion, kind: &str, document: &Value, version: &str) -> Result<()> {
+    match api.lost_fields(document).as_slice() {
+        [] => Ok(()),
+        lost => Err(Failure::usage(format!("kubeadm of Kubernetes {version} does not have {} of {kind}", lost.join(", ")))
+            .hint("remove it from the Clusterfile, or from `etc/kubeadm.yml` of the image; kubeadm has it since Kubernetes 1.31 (v1beta4)")
+            .into()),
+    }
 }
 
 /// The pod and service networks of a cluster. Precedence: kubeadm documents of the Clusterfile, `overrides`, image, built-in.
@@ -187,6 +204,9 @@ fn cluster_values(cluster: &ClusterValues) -> Value {
     }
     if !cluster.networks.services.is_empty() {
         overlay(&mut values, &json!({ "networking": { "serviceSubnet": list(&cluster.networks.services) } }));
+    }
+    if cluster.dns_disabled {
+        overlay(&mut values, &json!({ "dns": { "disabled": true } }));
     }
     if let Some(repository) = &cluster.image_repository {
         overlay(&mut values, &json!({ "imageRepository": repository }));
@@ -351,6 +371,7 @@ mod tests {
             cert_sans: vec!["10.0.0.2".to_owned(), "example.com".to_owned()],
             networks: Networks { pods: vec!["10.244.0.0/16".parse().unwrap()], services: Vec::new() },
             image_repository: None,
+            dns_disabled: false,
             dns_repository: None,
             cgroup_driver: None,
             cri_socket: "/run/containerd/containerd.sock".to_owned(),
@@ -429,6 +450,77 @@ maxPods: 200
         insta::assert_snapshot!("join-worker-1.20", join_for("v1.20.2", false));
         insta::assert_snapshot!("join-worker-1.24", join_for("v1.24.17", false));
         insta::assert_snapshot!("join-master-1.31", join_for("v1.31.0", true));
+    }
+
+    #[test]
+    fn the_timeout_of_the_control_plane_holds_for_every_master() {
+        let (image, none) = (documents(IMAGE), KubeadmDocuments::default());
+        let old = "kind: ClusterConfiguration\napiServer: {timeoutForControlPlane: 9m0s}\n";
+        let new = "kind: InitConfiguration\ntimeouts: {controlPlaneComponentHealthCheck: 9m0s}\n---\n\
+            kind: JoinConfiguration\ntimeouts: {controlPlaneComponentHealthCheck: 9m0s, discovery: 8m0s}\n";
+        let discovery = Discovery::Token { ca_cert_hashes: Vec::new() };
+        for (name, text) in [("old", old), ("new", new)] {
+            for (version, at_init, at_join) in [
+                ("v1.31.0", "timeouts:\n  controlPlaneComponentHealthCheck: 9m0s", true),
+                ("v1.24.0", "timeoutForControlPlane: 9m0s", false),
+            ] {
+                let documents = documents(text);
+                let text = init(&image, &documents, &values(version), &node(true)).unwrap().expose_secret().to_owned();
+                assert!(text.contains(at_init), "{name} {version}: {text}");
+                assert_eq!(text.matches("9m0s").count(), 1, "{name} {version}: {text}");
+                let text = join(&image, &documents, &values(version), &node(true), &discovery).unwrap().expose_secret().to_owned();
+                assert_eq!(text.contains("controlPlaneComponentHealthCheck: 9m0s"), at_join, "{name} {version}: {text}");
+                assert_eq!(
+                    text.contains(if at_join { "  discovery: 8m0s" } else { "  timeout: 8m0s" }),
+                    name == "new",
+                    "{name} {version}: {text}"
+                );
+            }
+        }
+        assert!(!join_for("v1.31.0", true).contains("controlPlaneComponentHealthCheck"));
+        assert!(join(&image, &none, &values("v1.31.0"), &node(true), &discovery).is_ok());
+    }
+
+    #[test]
+    fn fields_that_an_older_kubeadm_would_lose_are_refused() {
+        let none = KubeadmDocuments::default();
+        for (text, expected) in [
+            ("kind: ClusterConfiguration\nencryptionAlgorithm: ECDSA-P256\n", "encryptionAlgorithm of ClusterConfiguration"),
+            ("kind: ClusterConfiguration\ndns: {disabled: true}\n", "dns.disabled of ClusterConfiguration"),
+            ("kind: ClusterConfiguration\ndns: {disabled: false}\n", ""),
+            ("kind: InitConfiguration\ntimeouts: {etcdAPICall: 9m0s}\n", "timeouts.etcdAPICall of InitConfiguration"),
+            (
+                "kind: ClusterConfiguration\napiServer: {extraArgs: [{name: service-account-issuer, value: a}, \
+                    {name: service-account-issuer, value: b}]}\n",
+                "a second apiServer.extraArgs.service-account-issuer of ClusterConfiguration",
+            ),
+        ] {
+            let result = |version| init(&documents(IMAGE), &documents(text), &values(version), &node(true));
+            let error = result("v1.30.0").map(drop).err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error.is_empty(), expected.is_empty(), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains(','), "{text}: {error}");
+            assert!(result("v1.31.0").is_ok(), "{text}");
+        }
+        assert!(init(&none, &none, &values("v1.30.0"), &node(true)).is_ok());
+    }
+
+    #[test]
+    fn arguments_that_stand_twice_stay_both() {
+        let text = "kind: ClusterConfiguration\napiServer: {extraArgs: [{name: service-account-issuer, value: a}, \
+            {name: v, value: 2}, {name: service-account-issuer, value: b}]}\n";
+        let text = init(&documents(IMAGE), &documents(text), &values("v1.31.0"), &node(true)).unwrap().expose_secret().to_owned();
+        let at = |value: &str| text.find(&format!("name: service-account-issuer\n    value: {value}\n"));
+        assert!(at("a").is_some() && at("a") < at("b"), "{text}");
+    }
+
+    #[test]
+    fn an_image_without_coredns_says_so_to_kubeadm() {
+        let none = KubeadmDocuments::default();
+        for disabled in [false, true] {
+            let cluster = ClusterValues { dns_disabled: disabled, ..values("v1.31.0") };
+            let text = init(&none, &none, &cluster, &node(true)).unwrap().expose_secret().to_owned();
+            assert_eq!(text.contains("dns:\n  disabled: true\n"), disabled, "{text}");
+        }
     }
 
     #[test]

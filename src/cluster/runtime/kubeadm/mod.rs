@@ -2,3 +2,5 @@
 
 mod api_version;
 pub mod config;
+
+pub use api_version::Release;
