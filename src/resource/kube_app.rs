@@ -117,17 +117,14 @@ impl KubeApp {
     }
 }
 
-/// How many nodes of a NodeList are not ready: no daemon runs on them.
+/// How many nodes of a NodeList have been switched off or cut off: their kubelets do not say anything, and no daemon is expected there. A
+/// node that says itself that it is not ready, as before its network plugin runs, is none of them.
 fn lost_nodes(list: &Value) -> u64 {
-    let ready = |node: &&Value| {
-        node["status"]["conditions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    let is_lost = |node: &&Value| {
+        let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "Unknown")
     };
-    let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-    (nodes.len() - nodes.iter().filter(ready).count()) as u64
+    list["items"].as_array().into_iter().flatten().filter(is_lost).count() as u64
 }
 
 /// Why a workload is not ready yet, as `kubectl rollout status` counts; `None` if it is, and for kinds that have no readiness. Daemons
@@ -343,6 +340,16 @@ mod tests {
             "[ -e $ROOT/asked ] && exit 0; touch $ROOT/asked; echo 'The connection to the server 10.0.0.1:6443 was refused' >&2; exit 2",
         );
         assert_eq!(app.check(&host.system).unwrap(), State::Present);
+    }
+
+    #[test]
+    fn only_nodes_whose_kubelets_are_silent_are_lost() {
+        let node = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let list = json!({"items": [node("True"), node("False"), node("Unknown"), {"status": {}}]});
+        assert_eq!(lost_nodes(&list), 1);
+        let daemons = json!({"kind": "DaemonSet", "metadata": {"name": "d", "generation": 1},
+            "status": {"observedGeneration": 1, "numberReady": 3, "updatedNumberScheduled": 4, "desiredNumberScheduled": 4}});
+        assert_eq!((unready(&daemons, 0).is_some(), unready(&daemons, 1)), (true, None));
     }
 
     #[test]
