@@ -1,46 +1,14 @@
-//! Resources: what a host must have, one kind per file. The agent checks, applies and undoes them on the host itself.
+//! Resources: what a host must have, one kind per file: `os/` has what any host can have, `kube/` what asks or drives kubeadm, kubectl and
+//! etcd. The agent checks, applies and undoes them on the host itself.
 //!
 //! A resource is a value that describes a desired state. The runner creates it, sends it to the agent and prints it in a plan;
 //! only the agent changes the host. Paths go through [`System`], so that tests use a directory instead of `/`.
 
-mod absent_etcd_member;
-mod absent_node;
-mod backup;
-mod command;
-mod directory;
-mod drained_node;
-mod file;
-mod host_files;
-mod hosts_entry;
-mod htpasswd;
-mod kernel_module;
-mod kube_app;
-mod kube_health;
-mod kube_node;
-mod kubeadm_init;
-mod kubeadm_join;
-mod kubeadm_member;
-mod kubeadm_reset;
-mod kubeadm_unit;
-mod kubectl;
+mod kube;
 mod ledger;
-mod limits;
-mod mounts;
-mod old_rootfs;
-mod owned_directory;
-mod packet_rules;
-mod pod_network;
-mod registry_mirror;
-mod rootfs;
-mod script;
+mod os;
 mod stop;
-mod stored_image;
-mod swap;
-mod symlink;
-mod sysctl;
 mod system;
-mod systemd_unit;
-mod text_lines;
 
 use std::collections::BTreeMap;
 
@@ -49,38 +17,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::paths;
 
-pub use absent_etcd_member::AbsentEtcdMember;
-pub use absent_node::AbsentNode;
-pub use backup::{Backup, FileMode};
-pub use command::Command;
-pub use directory::Directory;
-pub use drained_node::DrainedNode;
-pub use file::{Content, File};
-pub use host_files::{HostFiles, PathMapping};
-pub use hosts_entry::HostsEntry;
-pub use htpasswd::Htpasswd;
-pub use kernel_module::KernelModule;
-pub use kube_app::{KubeApp, is_manifest};
-pub use kube_health::KubeHealth;
-pub use kube_node::KubeNode;
-pub use kubeadm_init::KubeadmInit;
-pub use kubeadm_join::KubeadmJoin;
-pub use kubeadm_unit::KUBEADM_TIMEOUT;
+pub use kube::{
+    AbsentEtcdMember, AbsentNode, DrainedNode, KUBEADM_TIMEOUT, KubeApp, KubeHealth, KubeNode, KubeadmInit, KubeadmJoin, is_manifest,
+};
 pub use ledger::{AppliedResource, Ledger};
-pub use limits::Limit;
-pub use mounts::remove_all;
-pub use old_rootfs::OldRootfs;
-pub use owned_directory::OwnedDirectory;
-pub use registry_mirror::{Endpoint, RegistryMirror};
-pub use rootfs::Rootfs;
-pub use script::Script;
+pub use os::{
+    Backup, Command, Content, Directory, Endpoint, File, FileMode, HostFiles, HostsEntry, Htpasswd, KernelModule, Limit, OldRootfs,
+    OwnedDirectory, PathMapping, RegistryMirror, Rootfs, Rule, Script, StoredImage, SwapOff, Symlink, Sysctl, SystemdUnit, remove_all,
+};
 pub use stop::{GRACE_PERIOD, interrupted, signal_tree};
-pub use stored_image::StoredImage;
-pub use swap::SwapOff;
-pub use symlink::Symlink;
-pub use sysctl::{Rule, Sysctl};
 pub use system::{PATH, System, run};
-pub use systemd_unit::SystemdUnit;
 
 /// The actual state of a resource on a host, compared with the desired one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

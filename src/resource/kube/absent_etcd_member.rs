@@ -9,8 +9,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::system::run;
 use super::{Reconcile, Snapshot, State, System};
+use crate::resource::system::run;
 
 const PEER_PORT: u16 = 2380;
 

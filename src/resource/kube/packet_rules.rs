@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 use super::System;
-use super::system::run;
+use crate::resource::system::run;
 
 /// How the names of their chains start: kube-proxy's and the kubelet's, those of the CNI plugins, of flannel, Calico and Cilium.
 const CHAINS: [&str; 5] = ["KUBE-", "CNI-", "FLANNEL-", "cali-", "CILIUM_"];

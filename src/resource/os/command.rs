@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::stop::run_stoppable;
 use super::{Reconcile, Snapshot, State, System};
 use crate::image::Digest;
 use crate::paths::STAMPS;
+use crate::resource::stop::run_stoppable;
 
 /// A shell command. It runs again only after the command, its environment or its image changed.
 ///

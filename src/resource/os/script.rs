@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::stop::run_stoppable;
 use super::{Reconcile, Snapshot, State, System};
 use crate::error::Failure;
 use crate::image::{Digest, Hasher};
 use crate::paths::STAMPS;
+use crate::resource::stop::run_stoppable;
 
 /// A script, with optional scripts that check and undo what it does. Without a check it runs again only after it or its
 /// environment changed.
@@ -55,7 +55,7 @@ impl Script {
     }
 
     /// The same with public variables only.
-    pub(super) fn for_undo(&self) -> Self {
+    pub(in crate::resource) fn for_undo(&self) -> Self {
         let mut undo = self.clone();
         undo.env.retain(|name, _| self.public.contains(name));
         undo
