@@ -23,4 +23,4 @@ pub use manifest::{
 };
 pub use platform::{host_platform, oci_arch, parse_platform, platform_string, qemu_arch, serves, uname_arch, variant_of};
 pub use reference::Reference;
-pub use referrer::{referrer, subject_of};
+pub use referrer::{image_of_tag, referrer, subject_of};

@@ -10,6 +10,7 @@ use crate::image::{
     host_platform, platform_string, referrer, subject_of,
 };
 use crate::store::Store;
+use crate::trust::tag_of_signatures;
 
 /// The content of a repository.
 #[derive(Debug, Default)]
@@ -56,16 +57,18 @@ impl Repositories {
     /// Reads the repositories of a store; `own` is the name of this registry, whose images are found first.
     pub fn read(store: &Store, own: Option<&str>) -> Result<Repositories> {
         let mut names = Repositories { own: own.map(str::to_owned), ..Repositories::default() };
-        let all = store.refs()?;
+        let (all, referrers) = (store.all_refs()?, store.referrers_by_subject()?);
         for (name, descriptor) in &all {
             names.add(name, descriptor.clone());
         }
         for (name, descriptor) in &all {
+            names.add_referrers_of(name, descriptor, &referrers);
             let Some(content) = names.read_manifest(store, descriptor) else { continue };
             if let Some(subject) = subject_of(&content).unwrap_or_default() {
                 names.add_referrer(name, subject, referrer(descriptor, &content));
             }
             if let Content::Index(index) = content {
+                index.manifests().iter().for_each(|manifest| names.add_referrers_of(name, manifest, &referrers));
                 names.add_workloads(store, &index);
             }
         }
@@ -144,6 +147,21 @@ impl Repositories {
     }
 
     fn repository(&mut self, name: &Reference) -> &mut Repository {
+    /// Adds what refers to a manifest, and what refers to that in turn. Signatures get cosign's tag, unless another was pushed.
+    fn add_referrers_of(&mut self, name: &Reference, subject: &Descriptor, referrers: &BTreeMap<Digest, Vec<Descriptor>>) {
+        let Ok(digest) = Digest::try_from(subject.digest()) else { return };
+        for referrer in referrers.get(&digest).into_iter().flatten() {
+            let is_new = self.repository(name).referrers.get(&digest).is_none_or(|known| !known.contains(referrer));
+            self.add_referrer(name, digest, referrer.clone());
+            if let Some(tag) = tag_of_signatures(referrer, &digest) {
+                self.repository(name).tags.entry(tag).or_insert_with(|| referrer.clone());
+            }
+            if is_new {
+                self.add_referrers_of(name, referrer, referrers);
+            }
+        }
+    }
+
         let repositories = self.registries.entry(name.registry().to_owned()).or_default();
         repositories.entry(name.repository().to_owned()).or_default()
     }
