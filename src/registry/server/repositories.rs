@@ -7,7 +7,7 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
     ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Digest, Reference, TYPE_WORKLOADS, UNKNOWN_REGISTRY, content_of,
-    host_platform, platform_string, referrer, subject_of,
+    host_platform, platform_string, referrer, subject_of, unwrap_workload_blob,
 };
 use crate::store::Store;
 use crate::trust::tag_of_signatures;
@@ -177,10 +177,10 @@ impl Repositories {
         entries.sort_by_key(|entry| platform(entry).as_deref() != Some(host.as_str()));
         for entry in entries {
             let Some(Content::Manifest(manifest)) = self.read_manifest(store, entry) else { continue };
-            for layer in manifest.layers() {
+            for layer in manifest.layers().iter().map(unwrap_workload_blob) {
                 let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
                 if let Some(name) = reference.and_then(|text| text.parse::<Reference>().ok()) {
-                    self.add_workload(&name, layer.clone());
+                    self.add_workload(&name, layer);
                 }
             }
         }
