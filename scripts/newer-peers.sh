@@ -46,14 +46,18 @@ link_to_libraries() {
   patchelf --set-interpreter "$root/usr/lib64/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$root/usr/lib/x86_64-linux-gnu" "$1"
 }
 
-# wrap_podman: podman looks for its helpers before it does anything.
+# wrap_podman: podman and buildah look for their helpers before they do anything.
 wrap_podman() {
+  local program
   cp "$work/forky/usr/bin/conmon" "$work/bin/podman-conmon"
   link_to_libraries "$work/bin/podman-conmon"
-  mv "$work/bin/podman" "$work/podman"
-  printf '[engine]\nconmon_path = ["%s/bin/podman-conmon"]\nhelper_binaries_dir = ["%s/forky/usr/lib/podman"]\n' "$tree" "$tree" > "$work/containers.conf"
-  printf '#!/bin/sh\nCONTAINERS_CONF=%s/containers.conf exec %s/podman "$@"\n' "$tree" "$tree" > "$work/bin/podman"
-  chmod +x "$work/bin/podman"
+  printf '[engine]\nconmon_path = ["%s/bin/podman-conmon"]\nhelper_binaries_dir = ["%s/forky/usr/lib/podman"]\n' "$tree" "$tree" \
+    > "$work/containers.conf"
+  for program in podman buildah; do
+    mv "$work/bin/$program" "$work/$program"
+    printf '#!/bin/sh\nCONTAINERS_CONF=%s/containers.conf exec %s/%s "$@"\n' "$tree" "$tree" "$program" > "$work/bin/$program"
+    chmod +x "$work/bin/$program"
+  done
 }
 
 build() {

@@ -21,6 +21,7 @@ mod ingest;
 mod inspect;
 mod layout;
 mod lock;
+mod lock_holders;
 mod partial;
 mod prune;
 mod referrers;

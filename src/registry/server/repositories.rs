@@ -110,11 +110,12 @@ impl Repositories {
         }
     }
 
-    /// The names of all repositories, with their registry unless it is this one.
+    /// The names of all repositories: with their registry unless it is this one, or has a port, which no name of a repository may have (OCI
+    /// distribution specification, "pulling manifests").
     pub fn repositories(&self) -> Vec<String> {
         let of = |(registry, repositories): (&String, &BTreeMap<String, Repository>)| {
-            let own = self.own.as_ref() == Some(registry);
-            let named = |repository: &String| if own { repository.clone() } else { format!("{registry}/{repository}") };
+            let bare = self.own.as_ref() == Some(registry) || registry.contains([':', '[']);
+            let named = |repository: &String| if bare { repository.clone() } else { format!("{registry}/{repository}") };
             repositories.keys().map(named).collect::<Vec<_>>()
         };
         self.registries.iter().flat_map(of).collect()
@@ -146,7 +147,6 @@ impl Repositories {
         }
     }
 
-    fn repository(&mut self, name: &Reference) -> &mut Repository {
     /// Adds what refers to a manifest, and what refers to that in turn. Signatures get cosign's tag, unless another was pushed.
     fn add_referrers_of(&mut self, name: &Reference, subject: &Descriptor, referrers: &BTreeMap<Digest, Vec<Descriptor>>) {
         let Ok(digest) = Digest::try_from(subject.digest()) else { return };
@@ -162,6 +162,7 @@ impl Repositories {
         }
     }
 
+    fn repository(&mut self, name: &Reference) -> &mut Repository {
         let repositories = self.registries.entry(name.registry().to_owned()).or_default();
         repositories.entry(name.repository().to_owned()).or_default()
     }
@@ -267,6 +268,10 @@ mod tests {
             assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
         }
         assert_eq!(names.repositories(), ["docker.io/a/b", "a/b"]);
+        let blob = Blob::of(b"elsewhere");
+        names.add(&"127.0.0.1:5000/team/c:1".parse().unwrap(), Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest));
+        assert_eq!(names.repositories(), ["team/c", "docker.io/a/b", "a/b"], "no name of a repository has a port in it");
+        assert_eq!(names.candidates(None, "team/c").len(), 1, "and it is found by that name");
     }
 
     #[test]
