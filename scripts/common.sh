@@ -71,14 +71,16 @@ locked() {
 
 # debian_apt UPDATE-or-DOWNLOAD...: apt-get with lists and state of its own, over the suites of bookworm that this machine's apt
 # is configured with, and their sources. It changes nothing of the machine, needs no root, and takes nothing as installed.
+# With $debian_suite set, it is over that suite of the same mirror instead (trixie, forky, sid).
 debian_apt() (
-  root=$cache/apt
+  suite=${debian_suite:-}
+  root=$cache/apt${suite:+-$suite}
   key=/usr/share/keyrings/debian-archive-keyring.gpg
   mkdir -p "$root"/{state/lists/partial,cache/archives/partial}
   exec {apt_lock}> "$root/lock"
   flock "$apt_lock"
   : > "$root/status"
-  debian_suites | awk -v key="$key" '{ print "deb [signed-by=" key "]", $0, "main"; print "deb-src [signed-by=" key "]", $0, "main" }' \
+  { if [ -n "$suite" ]; then printf '%s %s\n' "$(debian_mirror)" "$suite"; else debian_suites; fi; } | awk -v key="$key" '{ print "deb [signed-by=" key "]", $0, "main"; print "deb-src [signed-by=" key "]", $0, "main" }' \
     > "$root/sources.list"
   apt-get -qq -o DPkg::Lock::Timeout=300 -o Dir::Etc::SourceList="$root/sources.list" -o Dir::Etc::SourceParts=- \
     -o Dir::State="$root/state" -o Dir::State::status="$root/status" -o Dir::Cache="$root/cache" \

@@ -22,7 +22,7 @@ packages=(
 
 # caches: what end-to-end tests need and takes minutes to make, while the code compiles.
 caches() {
-  "$here/debian-parts.sh" && "$here/testhost-base.sh" && "$here/helm.sh" target/test-helm && "$here/cyclonedx.sh" target/test-cyclonedx && "$here/kubernetes-from-debian.sh" target/test-kubernetes && "$here/cargo-deb.sh"
+  "$here/debian-parts.sh" && "$here/testhost-base.sh" && "$here/helm.sh" target/test-helm && "$here/cyclonedx.sh" target/test-cyclonedx && "$here/newer-peers.sh" target/test-peers && "$here/kubernetes-from-debian.sh" target/test-kubernetes && "$here/cargo-deb.sh"
 }
 
 scripts_form() {

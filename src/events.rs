@@ -49,7 +49,7 @@ pub enum Level {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
-    /// A stage of a run begins; tasks that follow belong to it.
+    /// A stage of a run begins. Others may go on meanwhile: a task names its stage.
     Stage {
         /// The stage's name.
         name: String,
@@ -65,6 +65,9 @@ pub enum Event {
         /// The task that this is a part of: its progress counts for that one too.
         #[serde(skip_serializing_if = "Option::is_none")]
         parent: Option<TaskId>,
+        /// The stage of a run that it belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stage: Option<&'static str>,
         /// What is done, to what: `push sha256:12ab…`, `h1: sysctl`.
         label: String,
         /// How much there is to do, if known.
@@ -137,12 +140,14 @@ pub struct Context {
     jobs_are_fixed: bool,
     /// The task that new tasks are a part of.
     parent: Option<TaskId>,
+    /// The stage of a run that new tasks belong to.
+    stage: Option<&'static str>,
 }
 
 impl Context {
     /// A context that reports to `events`, stops on `cancel` and does `jobs` things at once.
     pub fn new(events: Arc<dyn Events>, cancel: CancellationToken, jobs: NonZeroUsize) -> Self {
-        Context { events, cancel, jobs, jobs_are_fixed: false, parent: None }
+        Context { events, cancel, jobs, jobs_are_fixed: false, parent: None, stage: None }
     }
 
     /// A context that reports to nobody; for tests and small work.
@@ -168,6 +173,11 @@ impl Context {
     /// The same, but the tasks that it begins are parts of `task`: what they advance, that one advances too.
     pub fn within(&self, task: &Task) -> Self {
         Context { parent: Some(task.id), ..self.clone() }
+    }
+
+    /// The same, but the tasks that it begins belong to a stage of a run.
+    pub fn in_stage(&self, stage: &'static str) -> Self {
+        Context { stage: Some(stage), ..self.clone() }
     }
 
     /// How many things to do at once.
@@ -231,7 +241,7 @@ impl Context {
     pub fn task(&self, label: impl Into<String>, total: Option<u64>, unit: Unit) -> Task {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.emit(Event::Started { task: id, parent: self.parent, label: label.into(), total, unit });
+        self.emit(Event::Started { task: id, parent: self.parent, stage: self.stage, label: label.into(), total, unit });
         Task { events: self.events.clone(), id, open: true }
     }
 }

@@ -24,6 +24,7 @@ pub mod program_output;
 pub mod registry;
 pub mod resource;
 pub mod retry;
+pub mod service;
 pub mod store;
 pub mod template;
 pub mod trust;

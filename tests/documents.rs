@@ -112,6 +112,22 @@ fn every_command_is_documented() {
 }
 
 #[test]
+fn every_environment_variable_of_sealift_is_documented() {
+    let document = read(root().join("docs/commands.md")).text;
+    let mut variables = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("src/cli")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for reading in ["env = \"", "var_os(\"", "try_from_env(\""] {
+            let names = text.match_indices(reading).filter_map(|(at, _)| text[at + reading.len()..].split('"').next());
+            variables.extend(names.filter(|name| name.starts_with("SEALIFT_")).map(str::to_owned));
+        }
+    }
+    assert!(variables.len() >= 5, "{variables:?}");
+    let missing: Vec<&String> = variables.iter().filter(|name| !document.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/commands.md does not say what these are: {missing:?}");
+}
+
+#[test]
 fn the_list_of_dependencies_is_that_of_cargo_toml() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let sections = manifest

@@ -302,3 +302,22 @@ fn containerd_buildah_and_umoci_read_archives_of_either_compression() {
         }
     }
 }
+
+#[test]
+fn a_prune_beside_a_push_says_whom_it_waits_for_and_goes_on_when_that_ends() {
+    let site = Sealift::new();
+    site.store();
+    let serve = Serve::start(&site, &["--writable"]);
+    let answer = run("curl", &["-s", "-i", "-X", "POST", &format!("http://{}/v2/team/shop/blobs/uploads/", serve.host())]);
+    let place = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().trim().to_owned();
+    let said = site.home().join("prune.log");
+    let mut command = site.command(&["prune"]);
+    let mut prune = command.stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+    let told = || std::fs::read_to_string(&said).unwrap();
+    wait_until("prune says whom it waits for", || told().contains("waiting for process "));
+    assert_says(&told(), &["(sealift registry serve, for ", " s) to release the store"]);
+    assert!(prune.try_wait().unwrap().is_none());
+    run("curl", &["-s", "-X", "DELETE", &format!("http://{}{place}", serve.host())]);
+    assert!(prune.wait().unwrap().success(), "{}", told());
+    assert_eq!(told().matches("waiting for").count(), 1, "{}", told());
+}

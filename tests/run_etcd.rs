@@ -6,6 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::clusters::Etcd;
+use common::hosts::assert_same_snapshot;
 use common::sealift::assert_says;
 
 #[test]
@@ -34,12 +35,6 @@ fn a_second_apply_changes_nothing_and_a_reset_leaves_nothing() {
 }
 
 /// Panics with the lines that differ between two snapshots of a host.
-fn assert_same_snapshot(before: &str, after: &str, host: &str) {
-    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect::<Vec<_>>();
-    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect::<Vec<_>>();
-    assert!(gone.is_empty() && new.is_empty(), "{host} after the reset:\n- {}\n+ {}", gone.join("\n- "), new.join("\n+ "));
-}
-
 #[test]
 fn a_run_killed_at_any_of_ten_moments_is_finished_by_the_same_command() {
     let etcd = Etcd::on(3);

@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::hosts::Hosts;
+use common::hosts::{Hosts, assert_same_snapshot};
 use common::kubefiles::{container_images, kubernetes_context, repository};
 use common::sealift::{Sealift, assert_says};
 
@@ -206,6 +207,7 @@ impl Kubernetes {
 #[test]
 fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_hosts() {
     let mut kubernetes = Kubernetes::on_two_of_three_hosts();
+    let before: BTreeMap<&str, String> = ["h1", "h2", "h3"].map(|host| (host, kubernetes.hosts.snapshot(host))).into();
     kubernetes.refuses_applications_for_another_kubernetes();
     for seconds in KILLS {
         kubernetes.kill_a_run_after(seconds);
@@ -229,10 +231,9 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     assert_says(&kubernetes.known(&["kubeconfig"]), &["clusters:", &kubernetes.hosts.addresses()[0].to_string()]);
     kubernetes.known(&["reset", "--yes"]);
     for host in ["h1", "h2", "h3"] {
-        let left = "ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /var/lib/containerd /etc/cni /var/lib/sealift /usr/bin/kube* 2>/dev/null; \
-            ip -br link | grep -v -e '^lo' -e '^eth0'; pgrep -a 'containerd|kubelet|etcd'; grep -e kubelet -e containerd /proc/mounts; \
-            iptables-save 2>/dev/null | grep -e KUBE -e CNI; ip route | grep -v -e 'dev eth0 proto kernel' -e '^default'; true";
-        assert_eq!(kubernetes.hosts.run(host, left), "", "{host} after the reset");
+        let left = kubernetes.hosts.run(host, "pgrep -a 'containerd|kubelet|etcd'; true");
+        assert_eq!(left, "", "{host} after the reset");
+        assert_same_snapshot(&before[&host], &kubernetes.hosts.snapshot(host), host);
     }
     kubernetes.run();
     kubernetes.assert_demo_answers();

@@ -1,6 +1,7 @@
 //! Loads images from an archive into the store.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::collections::BTreeSet;
+use std::io::{self, BufReader, Read, Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::BinaryBytes;
@@ -8,14 +9,15 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Serialize;
 
 use super::concat_reader::ConcatReader;
+use super::docker_archive::DockerFiles;
 use super::load_parts::PartLoader;
 use super::{BLOBS, DELTA_FILE, Delta, INDEX_FILE, LAYOUT_FILE, PartList};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Task, Unit};
-use crate::image::{Blob, Digest, Reference};
-use crate::layer::{LayerVerification, TarReader, check_layers, check_workloads};
+use crate::image::{Blob, Content, Digest, Reference, subject_of};
+use crate::layer::{EntryKind, LayerVerification, TarReader, check_layers, check_workloads, decompressed_archive};
 use crate::store::{MAX_MANIFEST_SIZE, Store, is_referrer, ref_name};
-use crate::trust::Policy;
+use crate::trust::{Policy, adopt_signatures};
 
 /// How the images of an archive are named and verified.
 #[derive(Debug, Clone, Default)]
@@ -55,20 +57,22 @@ impl LoadSummary {
 /// at the end, when they are complete and their layers verified.
 pub fn load(store: &Store, archive: impl Read, options: &LoadOptions, ctx: &Context) -> Result<LoadSummary> {
     let task = ctx.task("load", None, Unit::Bytes);
-    let mut archive = BufReader::with_capacity(256 << 10, ctx.reader(archive));
-    ensure_uncompressed(archive.fill_buf()?)?;
+    let archive = decompressed_archive(BufReader::with_capacity(256 << 10, ctx.reader(archive)))?;
     let mut members = TarReader::new(archive);
-    let (mut head, mut loaded) = (Metadata::default(), LoadSummary::default());
+    let (mut head, mut docker, mut loaded) = (Metadata::default(), DockerFiles::default(), LoadSummary::default());
     while let Some(member) = members.next()? {
         ctx.check()?;
         let path = member.path.to_string_lossy();
         if let Some(Some(digest)) = path.strip_prefix(BLOBS).map(Digest::from_blob_path) {
             load_blob(store, &mut members, Blob { digest, size: member.size }, &mut loaded, ctx, &task)?;
-        } else {
+        } else if member.kind == EntryKind::Symlink {
+            docker.link(&path, &member.link.to_string_lossy());
+        } else if !docker.take(&path, &mut members, member.size, store, ctx)? {
             head.take(&path, &mut members, member.size, store)?;
         }
     }
-    let index = head.index()?;
+    let of_docker = if head.is_layout { None } else { docker.images(store)? };
+    let index = of_docker.map_or_else(|| head.index(), Ok)?;
     task.done(loaded.describe());
     loaded.images = name_images(store, &index, options, head.delta.as_ref(), ctx)?;
     Ok(loaded)
@@ -114,8 +118,8 @@ impl Metadata {
     fn index(&self) -> Result<ImageIndex> {
         if !self.is_layout {
             bail!(
-                Failure::usage("not an OCI archive: it has no `oci-layout` file")
-                    .hint("convert an archive of an old `docker save` with `skopeo copy docker-archive:FILE oci-archive:NEW`")
+                Failure::usage("not an archive of images: it has neither an `oci-layout` file nor docker's `manifest.json`")
+                    .hint("make one with `sealift save`, `docker save` or `skopeo copy … oci-archive:FILE`")
             );
         }
         let index = self
@@ -169,18 +173,6 @@ pub fn load_parts(store: &Store, parts: &PartList, options: &LoadOptions, ctx: &
     loaded.images = name_images(store, &head.index()?, options, head.delta.as_ref(), ctx)?;
     collection.finish()?;
     Ok(loaded)
-}
-
-/// Refuses empty and compressed files by their first bytes.
-fn ensure_uncompressed(start: &[u8]) -> Result<()> {
-    ensure!(!start.is_empty(), Failure::usage("not an OCI archive: the file is empty"));
-    let unpack = match start {
-        [0x1f, 0x8b, ..] => "gunzip -c",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd -dc",
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz -dc",
-        _ => return Ok(()),
-    };
-    bail!(Failure::usage("the archive is compressed").hint(format!("decompress it first: `{unpack} FILE | sealift load`")))
 }
 
 /// Refuses other versions of the image layout than 1.0.0.
@@ -239,16 +231,69 @@ fn load_blob(store: &Store, content: &mut impl Read, blob: Blob, loaded: &mut Lo
     Ok(())
 }
 
+/// The entries of an archive's index by what they are.
+struct Entries<'a> {
+    images: Vec<&'a Descriptor>,
+    referrers: Vec<&'a Descriptor>,
+    /// Manifests with cosign's signatures of an image, as `cosign save` writes them: without a subject.
+    signatures: Vec<&'a Descriptor>,
+}
+
+impl<'a> Entries<'a> {
+    /// Sorts the entries. What has a subject refers to an image, also if the index does not say so (`oras backup`), and what is an attachment for
+    /// cosign is no image either.
+    fn sort(store: &Store, index: &'a ImageIndex) -> Result<Self> {
+        let mut entries = Entries { images: Vec::new(), referrers: Vec::new(), signatures: Vec::new() };
+        for entry in index.manifests() {
+            let content = if store.has(&Blob::try_from(entry)?) { store.read_manifest(entry)? } else { Content::Leaf };
+            match kind_by_cosign(entry) {
+                _ if is_referrer(entry) || subject_of(&content)?.is_some() => entries.referrers.push(entry),
+                Some("sigs") => entries.signatures.push(entry),
+                Some("atts" | "sbom") => {}
+                _ => entries.images.push(entry),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The images that no other one reaches, each once: what a person calls the images of the archive.
+    fn roots(&self, store: &Store) -> Result<Vec<&'a Descriptor>> {
+        let mut below = BTreeSet::new();
+        for image in &self.images {
+            let Content::Index(index) = store.read_manifest(image)? else { continue };
+            for child in index.manifests() {
+                below.extend(store.reachable([child])?);
+            }
+        }
+        let mut roots: Vec<&Descriptor> = Vec::new();
+        for image in &self.images {
+            let is_below = Digest::try_from(image.digest()).is_ok_and(|digest| below.contains(&digest));
+            if !is_below && roots.iter().all(|root| root.digest() != image.digest()) {
+                roots.push(image);
+            }
+        }
+        Ok(roots)
+    }
+}
+
+/// What an entry is for `cosign save`, which writes it into an annotation: `image`, `imageIndex`, `sigs`, `atts` or `sbom`.
+fn kind_by_cosign(entry: &Descriptor) -> Option<&str> {
+    entry.annotations().as_ref()?.get("kind")?.strip_prefix("dev.cosignproject.cosign/")
+}
+
 /// Checks that the images are complete, verifies and tags them, and attaches their referrers.
 fn name_images(store: &Store, index: &ImageIndex, options: &LoadOptions, delta: Option<&Delta>, ctx: &Context) -> Result<Vec<Reference>> {
-    let (referrers, images): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests().iter().partition(|entry| is_referrer(entry));
-    let named: Vec<(Reference, &Descriptor)> = match (&options.tag, images.as_slice()) {
-        (Some(tag), [only]) => vec![(tag.clone(), *only)],
-        (Some(_), several) => bail!(
-            Failure::usage(format!("the archive has {} images: `--tag` works with one only", several.len()))
-                .hint("load without `--tag`, then name an image with `sealift tag`")
-        ),
-        (None, entries) => entries.iter().filter_map(|entry| Some((ref_name(entry)?, *entry))).collect(),
+    let entries = Entries::sort(store, index)?;
+    let referrers = &entries.referrers;
+    let named: Vec<(Reference, &Descriptor)> = match &options.tag {
+        Some(tag) => match entries.roots(store)?.as_slice() {
+            [only] => vec![(tag.clone(), *only)],
+            several => bail!(
+                Failure::usage(format!("the archive has {} images: `--tag` works with one only", several.len()))
+                    .hint("load without `--tag`, then name an image with `sealift tag`")
+            ),
+        },
+        None => entries.images.iter().filter_map(|entry| Some((ref_name(entry)?, *entry))).collect(),
     };
     if named.is_empty() {
         bail!(Failure::usage("the archive has no image name").hint("set one with `--tag NAME`"));
@@ -260,13 +305,19 @@ fn name_images(store: &Store, index: &ImageIndex, options: &LoadOptions, delta: 
             .and_then(|()| check_workloads(store, descriptor))
             .with_context(|| format!("image {} in the archive", name.familiar()))?;
     }
-    for referrer in &referrers {
+    for referrer in referrers.iter().chain(&entries.signatures) {
         ensure_complete(store, referrer, &format!("referrer {}", referrer.digest()), delta)?;
     }
     if on_hosts > 0 {
         ctx.warn(format!("{on_hosts} blobs are only on the hosts: the images run there, but cannot be pushed or saved from this store"));
     }
     referrers.iter().try_for_each(|referrer| store.attach(referrer))?;
+    if let ([signed], false) = (entries.roots(store)?.as_slice(), entries.signatures.is_empty()) {
+        for signatures in &entries.signatures {
+            let Content::Manifest(manifest) = store.read_manifest(signatures)? else { continue };
+            adopt_signatures(store, signed, &manifest)?;
+        }
+    }
     for (name, descriptor) in &named {
         options.policy.check(store, name, &descriptor.digest().try_into()?, ctx)?;
     }

@@ -6,6 +6,7 @@
 
 mod concat_reader;
 mod delta;
+mod docker_archive;
 mod inventory;
 mod load;
 mod load_parts;

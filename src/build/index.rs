@@ -16,7 +16,10 @@ use super::plan::Plan;
 use super::prepare::Prepared;
 use super::stage::StageResult;
 use super::workloads::workloads;
-use crate::image::{ANNOTATION_CLUSTER, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Reference, canonical};
+use crate::image::{
+    ANNOTATION_CLUSTER, ANNOTATION_SEALER, ANNOTATION_SEALER_IMAGES, ClusterConfig, ClusterImage, Reference, announce_compression,
+    canonical,
+};
 use crate::store::Store;
 use crate::workloads::{Fetched, RequiredImages, Workloads};
 
@@ -122,6 +125,7 @@ impl ImageContent<'_> {
             .build()?;
         let mut descriptor = store.put_json(MediaType::ImageManifest, &manifest)?;
         descriptor.set_platform(Some(self.platform.clone()));
+        announce_compression(&mut descriptor, &manifest);
         Ok(descriptor)
     }
 

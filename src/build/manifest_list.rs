@@ -8,7 +8,8 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType, Plat
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{
-    ANNOTATION_PLATFORM, ClusterConfig, Content, Reference, TYPE_CLUSTER, canonical, host_platform, parse_platform, platform_string,
+    ANNOTATION_PLATFORM, ClusterConfig, Content, Reference, TYPE_CLUSTER, announce_compression, canonical, host_platform, parse_platform,
+    platform_string,
 };
 use crate::store::Store;
 
@@ -193,7 +194,12 @@ fn key_of(manifest: &Descriptor) -> String {
 }
 
 /// Writes and tags the index. It is a cluster image if one of its manifests is.
-fn write(list: &Reference, manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+fn write(list: &Reference, mut manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+    for entry in &mut manifests {
+        if let Ok(Content::Manifest(manifest)) = store.read_manifest(entry) {
+            announce_compression(entry, &manifest);
+        }
+    }
     let is_cluster = manifests.iter().any(|manifest| is_of_cluster(manifest, store));
     let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(manifests);
     let builder = if is_cluster { builder.artifact_type(MediaType::from(TYPE_CLUSTER)) } else { builder };

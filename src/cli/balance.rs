@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 
 use super::CommandContext;
-use crate::cluster::runtime::load_balancer;
+use crate::service::apiserver_balancer;
 
 /// Forward TCP connections to the first backend that answers; runs as a systemd unit on workers
 #[derive(Debug, clap::Args)]
@@ -22,5 +22,5 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
-    load_balancer::serve(listener, args.backends, &cmd.ctx).await
+    apiserver_balancer::serve(listener, args.backends, &cmd.ctx).await
 }

@@ -158,7 +158,7 @@ impl Console {
                 self.succeeded(before);
                 self.line(&self.paint(&format!("== {title}"), BOLD));
             }
-            Event::Started { task, parent, label, total, unit } => self.progress().start(task, parent, label, total, unit),
+            Event::Started { task, parent, label, total, unit, .. } => self.progress().start(task, parent, label, total, unit),
             Event::Advanced { task, by } => {
                 let report = self.progress().advance(task, by);
                 if let Some(line) = report {

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{Blob, Content, Digest, Reference};
 use crate::layer::{LayerVerification, check_layers};
-use crate::store::{Problem, Store, ref_name};
+use crate::store::{Problem, Store, belongs_to_image, ref_name};
 use crate::workloads::ImageArchive;
 
 /// Verify every blob in the store, and repair damaged ones
@@ -74,7 +74,8 @@ async fn check(store: &Store, layers: bool, ctx: &Context) -> Result<Vec<Problem
     tokio::task::spawn_blocking(move || {
         let mut problems = store.fsck(&ctx)?;
         if layers && problems.is_empty() {
-            for root in store.roots()? {
+            // signatures and bills have no layers to unpack
+            for root in store.roots()?.into_iter().filter(|root| !belongs_to_image(root)) {
                 ctx.check()?;
                 let images = ref_name(&root).into_iter().collect();
                 problems.extend(

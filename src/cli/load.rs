@@ -16,7 +16,8 @@ use crate::store::Store;
 
 /// Load images from an archive file
 ///
-/// Reads archives of `sealift save` and `skopeo copy … oci-archive:…`. Every blob is verified. Interrupted, the same command resumes.
+/// Reads archives of `sealift save`, `skopeo copy … oci-archive:…`, `oras backup`, `cosign save` (its directory in a tar), `docker save`
+/// and `podman save`, also compressed with gzip or zstd. Every blob is verified. Interrupted, the same command resumes.
 ///
 /// Of a split archive name any part, next to its list FILE.parts: the other parts in that directory are read too. Parts may also come
 /// one after another, on several disks: missing parts are named, and loaded ones need not be there again (unless `prune` runs in

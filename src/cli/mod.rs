@@ -422,7 +422,7 @@ impl Color {
             Color::Never => false,
             Color::Auto => {
                 use std::io::IsTerminal as _;
-                std::env::var_os("NO_COLOR").is_none()
+                std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                     && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
                     && std::io::stderr().is_terminal()
             }

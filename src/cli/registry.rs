@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::CommandContext;
-use crate::registry::server::{Settings, serve};
+use crate::service::registry::{Settings, serve};
 
 /// Run a registry that serves the store
 #[derive(Debug, clap::Args)]

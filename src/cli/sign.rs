@@ -14,12 +14,12 @@ use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::error::Failure;
 use crate::image::Reference;
 use crate::store::Store;
-use crate::trust::{self, PrivateKey, platform_manifests, push_referrers};
+use crate::trust::{self, Format, PrivateKey, platform_manifests, push_referrers};
 
 /// Sign an image
 ///
-/// The signature has cosign's format: `cosign verify --key` accepts it. It is attached to the image in the store, and goes with it
-/// through push, pull, save and load. An image that is not in the store is signed in its registry.
+/// The signature has one of cosign's formats: `cosign verify --key` accepts it. It is attached to the image in the store, and goes with
+/// it through push, pull, save and load. An image that is not in the store is signed in its registry.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sealift sign shop:1.0 --key cosign.key\n  sealift sign shop:1.0 --key cosign.key -a release=1.0\n  sealift sign registry.example.com/shop:1.0 --remote --key cosign.key"
@@ -34,6 +34,9 @@ pub struct Args {
     /// Sign this annotation too
     #[arg(short, long = "annotation", value_name = "KEY=VALUE")]
     annotations: Vec<String>,
+    /// The format: `simple` for cosign of every version, podman and CRI-O, `bundle` as cosign makes it since 3.0
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: FormatArg,
     /// Also sign each manifest of the image, for tools that verify only their platform's, as podman and CRI-O do
     #[arg(short, long)]
     recursive: bool,
@@ -45,17 +48,34 @@ pub struct Args {
     registry: RegistryArgs,
 }
 
+/// The formats by their names.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum FormatArg {
+    #[default]
+    Simple,
+    Bundle,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Format {
+        match format {
+            FormatArg::Simple => Format::Simple,
+            FormatArg::Bundle => Format::Bundle,
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let annotations = annotations(&args.annotations)?;
-    let key = read_key(&args.key, &args.password).await?;
+    let signer = Signer { key: read_key(&args.key, &args.password).await?, annotations, format: args.format.into() };
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
     let name = args.name.only_name_in_store(&store)?;
     let local = if args.place.remote { None } else { store.resolve(&name)? };
     let (image, signed) = match local {
         Some(image) => {
-            let signed = sign(&store, &name, args.recursive, &image, key, annotations).await?;
+            let signed = sign(&store, &name, args.recursive, &image, signer).await?;
             (image, signed)
         }
         None => {
@@ -64,7 +84,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             if args.recursive {
                 remote.fetch_index(&client, &name, cmd).await?;
             }
-            let signed = sign(&remote.store, &name, args.recursive, &remote.image, key, annotations).await?;
+            let signed = sign(&remote.store, &name, args.recursive, &remote.image, signer).await?;
             push_referrers(&client, &remote.image, &name, &remote.store, &cmd.ctx).await?;
             (remote.image, signed)
         }
@@ -85,20 +105,20 @@ struct Done {
     signatures: String,
 }
 
-/// Signs the image, and with `--recursive` its manifests.
-async fn sign(
-    store: &Store,
-    name: &Reference,
-    recursive: bool,
-    image: &Descriptor,
+/// How an image is signed.
+struct Signer {
     key: PrivateKey,
     annotations: BTreeMap<String, String>,
-) -> Result<Vec<Done>> {
+    format: Format,
+}
+
+/// Signs the image, and with `--recursive` its manifests.
+async fn sign(store: &Store, name: &Reference, recursive: bool, image: &Descriptor, signer: Signer) -> Result<Vec<Done>> {
     let (store, name, image) = (store.clone(), name.clone(), image.clone());
     spawn_blocking(move || {
         let manifests = if recursive { platform_manifests(&store, &image)? } else { Vec::new() };
         let sign = |one: &Descriptor| {
-            let signatures = trust::sign(&store, &name, one, &key, &annotations)?;
+            let signatures = trust::sign(&store, &name, one, &signer.key, &signer.annotations, signer.format)?;
             Ok(Done { image: one.digest().to_string(), signatures: signatures.digest().to_string() })
         };
         std::iter::once(&image).chain(&manifests).map(sign).collect()

@@ -32,8 +32,7 @@ impl PolicyArgs {
     pub fn policy(&self) -> Result<Policy> {
         match &self.trust_policy {
             Some(file) => Policy::read(file),
-            None if Path::new(POLICY_FILE).exists() => Policy::read(Path::new(POLICY_FILE)),
-            None => Ok(Policy::default()),
+            None => policy_in(Path::new(POLICY_FILE)),
         }
     }
 
@@ -42,6 +41,17 @@ impl PolicyArgs {
         let (policy, digest) = (self.policy()?, Blob::try_from(image)?.digest);
         let (store, name, ctx) = (store.clone(), name.clone(), cmd.ctx.clone());
         spawn_blocking(move || policy.check(&store, &name, &digest, &ctx)).await?
+    }
+}
+
+/// The policy in this file, if there is one. One that cannot be read is an error: it must not count as none.
+fn policy_in(file: &Path) -> Result<Policy> {
+    match std::fs::symlink_metadata(file) {
+        Ok(_) => Policy::read(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Policy::default()),
+        Err(error) => Err(Failure::usage(format!("cannot read the trust policy {}: {error}", file.display()))
+            .hint("run the command as a user who may read it")
+            .into()),
     }
 }
 
@@ -125,5 +135,40 @@ impl Remote {
         let (_, bytes) = client.manifest(&exact, &cmd.ctx).await?.with_context(|| format!("{exact} was deleted meanwhile"))?;
         self.store.put(&bytes)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::error::{Kind, kind_of};
+
+    #[test]
+    fn only_a_policy_that_is_not_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("good"), "trust: off").unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        symlink("good", at("link")).unwrap();
+        for (name, is_read) in [
+            ("none", true),
+            ("none/trust.yaml", true),
+            ("good", true),
+            ("link", true),
+            ("dangling", false),
+            ("circle", false),
+            ("directory", false),
+            ("file/trust.yaml", false),
+        ] {
+            match policy_in(&at(name)) {
+                Ok(_) => assert!(is_read, "{name}"),
+                Err(error) => assert!(!is_read && kind_of(&error) == Kind::Usage, "{name}: {error:#}"),
+            }
+        }
     }
 }

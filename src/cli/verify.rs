@@ -12,12 +12,13 @@ use super::trust_args::{Remote, WhereArgs, annotations};
 use super::{CommandContext, ImageArg, RegistryArgs};
 use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
-use crate::trust::{Pattern, PublicKey, SignatureRequirements, VerifiedSignature, is_signatures, verify};
+use crate::trust::{Pattern, PublicKey, SignatureRequirements, VerifiedSignature, attested, is_signature, verify};
 
 /// Verify the signatures of an image
 ///
-/// Accepts signatures that sealift or cosign made with a key. An image in the store is verified offline, any other in its registry.
-/// Exits with code 6 if no signature is valid. Also lists what is attached to the image, such as SBOMs; the signature does not cover it.
+/// Accepts signatures that sealift or cosign made with a key, in both of cosign's formats. An image in the store is verified offline, any other in its registry.
+/// Exits with code 6 if no signature is valid. Also lists what is attached to the image, such as SBOMs and
+/// attestations: it is no signature, and the signature does not cover it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sealift verify shop:1.0 --key cosign.pub\n  sealift verify shop:1.0 --key old.pub --key new.pub -a release=1.0"
@@ -62,7 +63,11 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         .with_context(|| name.familiar())?;
     let answer = json!({ "image": digest, "signatures": signed, "attached": attached });
     cmd.console.answer(&answer, || {
-        let attached = attached.iter().map(|one| format!("  attached: {} ({})\n", one.artifact_type, one.digest));
+        let kind = |one: &Attached| match &one.predicate_type {
+            Some(predicate) => format!("attestation {predicate}"),
+            None => one.artifact_type.clone(),
+        };
+        let attached = attached.iter().map(|one| format!("  attached: {} ({})\n", kind(one), one.digest));
         signed.iter().map(|signed| signature_line(&name, &digest, signed)).chain(attached).collect()
     })
 }
@@ -73,20 +78,25 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
 struct Attached {
     artifact_type: String,
     digest: String,
+    /// Of an attestation: what kind of statement it makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate_type: Option<String>,
 }
 
 fn attached(store: &Store, image: &Digest) -> Result<Vec<Attached>> {
-    let documents = store.referrers(image)?.into_iter().filter(|one| !is_signatures(one));
+    let documents = store.referrers(image)?.into_iter().filter(|one| !is_signature(store, one));
     let attached = |one: Descriptor| Attached {
         artifact_type: one.artifact_type().as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         digest: one.digest().to_string(),
+        predicate_type: attested(store, &one),
     };
     Ok(documents.map(attached).collect())
 }
 
 /// A signature in one line, with the name that was signed, if that is another.
 fn signature_line(name: &Reference, digest: &Digest, signed: &VerifiedSignature) -> String {
-    let another = signed.signed_as != format!("{}/{}", name.registry(), name.repository());
-    let signed_as = if another { format!(", as {}", signed.signed_as) } else { String::new() };
+    let own = format!("{}/{}", name.registry(), name.repository());
+    let signed_as = signed.signed_as.as_ref().filter(|signed_as| **signed_as != own);
+    let signed_as = signed_as.map_or_else(String::new, |signed_as| format!(", as {signed_as}"));
     format!("{} ({digest}) is signed by {}{signed_as}\n", name.familiar(), signed.key)
 }

@@ -15,7 +15,6 @@ use crate::distribute::{Distribution, distribute};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Unit};
 use crate::host::{Host, combine};
-use crate::image::Blob;
 use crate::resource::Resource;
 use crate::store::Store;
 
@@ -123,25 +122,25 @@ impl<'a> Executor<'a> {
             self.ctx.check()?;
             let turn = self.turns.get(&step.host).ok_or_else(|| Failure::failed(format!("host {}: not connected", step.host)))?;
             let _turn = turn.lock().await;
-            self.step(self.hosts.host(step.host)?, step).await?;
+            self.step(self.hosts.host(step.host)?, step, &self.ctx.in_stage(group.stage.name)).await?;
             self.done.lock().await.push(step.id.clone());
         }
         Ok(())
     }
 
-    async fn step(&self, host: &Host, step: &Step) -> Result<()> {
+    async fn step(&self, host: &Host, step: &Step, ctx: &Context) -> Result<()> {
         match &step.action {
-            Action::Distribute(blobs) => self.distribute(host, blobs).await,
-            Action::Resource(resource) => self.apply(host, resource, step.change == Change::Verify).await,
+            Action::Distribute(blobs) => distribute(&[Distribution { host, blobs: blobs.clone() }], self.store, ctx).await.map(drop),
+            Action::Resource(resource) => self.apply(host, resource, step.change == Change::Verify, ctx).await,
             Action::Revert(applied) => {
-                let task = self.ctx.task(format!("{}: remove {}", host.name(), applied.title), None, Unit::Items);
-                host.revert(&applied.id, self.ctx).await?;
+                let task = ctx.task(format!("{}: remove {}", host.name(), applied.title), None, Unit::Items);
+                host.revert(&applied.id, ctx).await?;
                 task.done("");
                 Ok(())
             }
             Action::Undo => {
-                let task = self.ctx.task(format!("{}: undo all changes", host.name()), None, Unit::Items);
-                host.undo(self.ctx).await?;
+                let task = ctx.task(format!("{}: undo all changes", host.name()), None, Unit::Items);
+                host.undo(ctx).await?;
                 task.done("");
                 Ok(())
             }
@@ -150,19 +149,14 @@ impl<'a> Executor<'a> {
     }
 
     /// Applies a resource. `anyway` runs a script even if its check finds no drift.
-    async fn apply(&self, host: &Host, resource: &Resource, anyway: bool) -> Result<()> {
-        let task = self.ctx.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
+    async fn apply(&self, host: &Host, resource: &Resource, anyway: bool, ctx: &Context) -> Result<()> {
+        let task = ctx.task(format!("{}: {}", host.name(), resource.title()), None, Unit::Items);
         let contact = self.hosts.host(self.desired.contact())?;
-        let complete = self.credentials.lock().await.fill_in(resource, contact, self.ctx).await?;
-        let applied = if anyway { host.apply_anyway(&complete, self.ctx).await } else { host.apply(&complete, self.ctx).await };
+        let complete = self.credentials.lock().await.fill_in(resource, contact, ctx).await?;
+        let applied = if anyway { host.apply_anyway(&complete, ctx).await } else { host.apply(&complete, ctx).await };
         applied.map_err(|error| with_title(error, resource))?;
         task.done("");
         Ok(())
-    }
-
-    /// Sends the blobs that are missing on a host.
-    async fn distribute(&self, host: &Host, blobs: &[Blob]) -> Result<()> {
-        distribute(&[Distribution { host, blobs: blobs.to_vec() }], self.store, self.ctx).await.map(drop)
     }
 }
 
@@ -171,27 +165,34 @@ fn groups<'a>(plan: &'a Plan, stages: &[&'static Stage]) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let planned = |stage: &&&'static Stage| plan.stages.iter().find(|planned| planned.stage == stage.name);
     for (stage, planned) in stages.iter().filter_map(|stage| Some((*stage, planned(&stage)?))) {
-        for (subject, steps) in by_subject(planned) {
-            let of_subject = groups.iter().rposition(|group| group.subject == subject);
-            let previous = groups.len().checked_sub(1).filter(|last| stage.one_by_one && groups[*last].stage.name == stage.name);
-            let of_stages = (0..groups.len()).filter(|number| stage.after.contains(&groups[*number].stage.name));
-            let after = of_subject.into_iter().chain(previous).chain(of_stages).collect();
-            groups.push(Group { stage, subject, steps, after });
+        for steps in by_subject(planned, stage.one_by_one) {
+            let after = steps.iter().flat_map(|step| &step.after).flat_map(|name| groups_named(name, &groups)).collect();
+            groups.push(Group { stage, subject: steps[0].subject, steps, after });
         }
     }
     groups
 }
 
-/// The steps for each host; hosts in the order of their first step.
-fn by_subject(stage: &StagePlan) -> Vec<(IpAddr, Vec<&Step>)> {
-    let mut groups: Vec<(IpAddr, Vec<&Step>)> = Vec::new();
+/// The steps of a stage for each host, hosts in the order of their first step; if hosts are changed one by one, each run of steps for one.
+fn by_subject(stage: &StagePlan, one_by_one: bool) -> Vec<Vec<&Step>> {
+    let mut groups: Vec<Vec<&Step>> = Vec::new();
     for step in &stage.steps {
-        match groups.iter_mut().find(|(subject, _)| *subject == step.subject) {
-            Some((_, steps)) => steps.push(step),
-            None => groups.push((step.subject, vec![step])),
+        let considered = if one_by_one { groups.len().saturating_sub(1) } else { 0 };
+        match groups[considered..].iter_mut().find(|steps| steps[0].subject == step.subject) {
+            Some(steps) => steps.push(step),
+            None => groups.push(vec![step]),
         }
     }
     groups
+}
+
+/// The groups that a step names in `after`: the one with that step, or all of a stage.
+fn groups_named<'g>(name: &'g str, groups: &'g [Group<'_>]) -> impl Iterator<Item = usize> + 'g {
+    let is_named = move |group: &Group<'_>| match name.strip_prefix("stage ") {
+        Some(stage) => group.stage.name == stage,
+        None => group.steps.iter().any(|step| step.id == name),
+    };
+    (0..groups.len()).filter(move |number| is_named(&groups[*number]))
 }
 
 /// Whether a group can start, and whether it never can.
@@ -226,15 +227,21 @@ fn combined(failed: Vec<(&Group<'_>, anyhow::Error)>, groups: &[Group<'_>]) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::plan::after;
 
     fn plan(stages: &[(&'static str, &[u8])]) -> Plan {
-        let step = |stage: &str, host: u8| {
-            let host = IpAddr::from([10, 0, 0, host]);
-            let (id, what) = (format!("{stage}/{host}"), String::new());
-            Step { id, host, what, change: Change::Create, after: Vec::new(), disrupts: None, subject: host, action: Action::Undo }
-        };
-        let stages = stages.iter().map(|(stage, hosts)| StagePlan { stage, steps: hosts.iter().map(|host| step(stage, *host)).collect() });
-        Plan { cluster: String::new(), image: String::new(), stages: stages.collect(), unreachable: Vec::new() }
+        let mut planned: Vec<StagePlan> = Vec::new();
+        for (name, hosts) in stages {
+            let stage = STAGES.iter().find(|stage| stage.name == *name).unwrap();
+            let mut steps = Vec::new();
+            for host in *hosts {
+                let host = IpAddr::from([10, 0, 0, *host]);
+                let (id, what, after) = (format!("{name}/{host}"), String::new(), after(stage, host, &steps, &planned));
+                steps.push(Step { id, host, what, change: Change::Create, after, disrupts: None, subject: host, action: Action::Undo });
+            }
+            planned.push(StagePlan { stage: name, steps });
+        }
+        Plan { cluster: String::new(), image: String::new(), stages: planned, unreachable: Vec::new() }
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn steps(stage: &Stage, desired: &DesiredState, observed: &ObservedState, earlie
             .or_else(|| verification(stage, &resource, planned().next().is_some()));
         let Some(change) = change else { continue };
         let id = format!("{}/{}/{}", stage.name, resource.host, resource.action.id());
-        let (what, after) = (resource.action.title(), after(stage, &resource, &steps, earlier));
+        let (what, after) = (resource.action.title(), after(stage, resource.subject, &steps, earlier));
         let disrupts = disruption(&resource.action, &change);
         let (host, subject, action) = (resource.host, resource.subject, missing_only(resource.action, resource.host, observed));
         steps.push(Step { id, host, what, change, after, disrupts, subject, action });
@@ -210,15 +210,19 @@ fn missing_only(action: Action, host: IpAddr, observed: &ObservedState) -> Actio
     }
 }
 
-/// What must be done before a step: the step before it for the same host, else the stages before.
-fn after(stage: &Stage, resource: &DesiredResource, steps: &[Step], earlier: &[StagePlan]) -> Vec<String> {
-    let previous = if stage.one_by_one { steps.last() } else { steps.iter().rfind(|step| step.subject == resource.subject) };
-    if let Some(previous) = previous {
+/// What must be done before a step: the step before it for the same host; for the first one of a host in its stage, the stages before and,
+/// where hosts are changed one by one, the host before.
+pub(super) fn after(stage: &Stage, subject: IpAddr, steps: &[Step], earlier: &[StagePlan]) -> Vec<String> {
+    let previous = if stage.one_by_one { steps.last() } else { steps.iter().rfind(|step| step.subject == subject) };
+    if let Some(previous) = previous.filter(|previous| previous.subject == subject) {
         return vec![previous.id.clone()];
     }
-    let of_subject = earlier.iter().flat_map(|stage| &stage.steps).rfind(|step| step.subject == resource.subject);
+    let of_subject = steps.iter().rfind(|step| step.subject == subject);
+    let before = || earlier.iter().flat_map(|stage| &stage.steps).rfind(|step| step.subject == subject);
+    let of_subject = of_subject.or_else(before);
     let stages = stage.after.iter().filter(|name| earlier.iter().any(|planned| planned.stage == **name));
-    of_subject.map(|step| step.id.clone()).into_iter().chain(stages.map(|name| format!("stage {name}"))).collect()
+    let steps = of_subject.into_iter().chain(previous).map(|step| step.id.clone());
+    steps.chain(stages.map(|name| format!("stage {name}"))).collect()
 }
 
 /// What does not serve while a step is carried out.

@@ -143,7 +143,7 @@ pub struct Step {
     pub host: Option<String>,
     /// What is done: `sysctl net.ipv4.ip_forward=1`.
     pub step: String,
-    /// The stage that it began in.
+    /// The stage that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
 }
@@ -187,7 +187,6 @@ pub struct RunLog {
 struct State {
     file: File,
     bytes: u64,
-    stage: Option<String>,
     tasks: HashMap<TaskId, Running>,
     /// The last lines of output of each host.
     output: HashMap<String, VecDeque<String>>,
@@ -275,8 +274,7 @@ impl RunLog {
         }
     }
 
-    fn start(&self, state: &mut State, task: TaskId, parent: Option<TaskId>, label: &str, unit: Unit) {
-        let step = Step { stage: state.stage.clone(), ..step_of(&self.redactor.redact(label)) };
+    fn start(&self, state: &mut State, task: TaskId, step: Step, parent: Option<TaskId>, unit: Unit) {
         if parent.is_none() {
             self.write(state, Entry::Started { step: step.clone() });
         }
@@ -321,11 +319,11 @@ impl Events for RunLog {
         let mut guard = self.state();
         let state = &mut *guard;
         match event {
-            Event::Stage { name, number, total } => {
-                state.stage = Some(name.clone());
-                self.write(state, Entry::Stage { name, number, total });
+            Event::Stage { name, number, total } => self.write(state, Entry::Stage { name, number, total }),
+            Event::Started { task, parent, stage, label, unit, .. } => {
+                let step = Step { stage: stage.map(str::to_owned), ..step_of(&self.redactor.redact(&label)) };
+                self.start(state, task, step, parent, unit);
             }
-            Event::Started { task, parent, label, unit, .. } => self.start(state, task, parent, &label, unit),
             Event::Advanced { task, by } => {
                 if let Some(running) = state.tasks.get_mut(&task) {
                     running.done += by;
@@ -397,7 +395,7 @@ impl RunLogs {
         let (path, file) = self.create(&begun.command)?;
         // not all filesystems have locks
         file.try_lock().ok();
-        let state = State { file, bytes: 0, stage: None, tasks: HashMap::new(), output: HashMap::new(), failed: None, changes: None };
+        let state = State { file, bytes: 0, tasks: HashMap::new(), output: HashMap::new(), failed: None, changes: None };
         let log = RunLog { path, begun: begun.clone(), redactor, began: Instant::now(), state: Mutex::new(state) };
         log.write(&mut log.state(), Entry::Begun(begun));
         Ok(Arc::new(log))
@@ -564,8 +562,9 @@ mod tests {
     fn a_log_tells_host_step_stage_output_and_result_without_secrets() {
         let (_dir, logs, clusterfile) = logs();
         let log = logs.begin(begun("run"), Redactor::new(&clusterfile)).unwrap();
-        let ctx = Context::silent().logged_to(log.clone());
+        let ctx = Context::silent().logged_to(log.clone()).in_stage("prepare");
         ctx.emit(Event::Stage { name: "prepare".into(), number: 1, total: 2 });
+        ctx.emit(Event::Stage { name: "begun beside it".into(), number: 2, total: 2 });
         let whole = ctx.task("distribute to h1", Some(10), Unit::Bytes);
         let part = ctx.within(&whole).task("send sha256:12", Some(7), Unit::Bytes);
         part.advance(7);
@@ -595,7 +594,7 @@ mod tests {
             })
             .collect();
         assert_eq!(bytes, [("h1".to_owned(), 7)]);
-        assert_eq!(records.len(), 12, "{records:#?}");
+        assert_eq!(records.len(), 13, "{records:#?}");
         assert_eq!(records.last().unwrap().entry, Entry::Ended(ended));
     }
 

@@ -29,6 +29,20 @@ pub const ANNOTATION_APP: &str = "io.sealift.app";
 /// On the descriptor of a container image's root among the workloads, and on names in `index.json`.
 pub const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// On a manifest's descriptor in an index, with the value `true`: a layer is compressed with zstd. skopeo, podman and buildah write it,
+/// and change an index that lacks it while they copy it (containers/image, `internal/manifest`).
+pub const ANNOTATION_ZSTD: &str = "io.github.containers.compression.zstd";
+
+/// Sets [`ANNOTATION_ZSTD`] on the entry of an index if one of the layers of its manifest is compressed with zstd.
+pub fn announce_compression(entry: &mut Descriptor, manifest: &ImageManifest) {
+    let is_zstd = |layer: &Descriptor| layer.media_type().as_ref().ends_with("+zstd");
+    if manifest.layers().iter().any(is_zstd) {
+        let mut annotations = entry.annotations().clone().unwrap_or_default();
+        annotations.insert(ANNOTATION_ZSTD.to_owned(), "true".to_owned());
+        entry.set_annotations(Some(annotations));
+    }
+}
+
 /// A parsed index or manifest, or a blob that is neither.
 #[derive(Debug, Clone)]
 pub enum Content {
@@ -67,7 +81,8 @@ pub fn media_type_of(bytes: &[u8]) -> Option<String> {
 
 /// The descriptors in a document: an index's manifests, a manifest's config and layers.
 ///
-/// The layers of a workloads manifest include other manifests; they are opaque blobs there, not documents to follow.
+/// The layers of a workloads manifest include other manifests; they are opaque blobs there, not documents to follow (see
+/// [`super::wrap_workload_blob`]).
 pub fn children(content: &Content) -> Vec<Descriptor> {
     match content {
         Content::Index(index) => index.manifests().clone(),

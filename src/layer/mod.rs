@@ -5,6 +5,7 @@
 //! Unpacking trusts nothing: no path leads out of the root directory, and all bytes must match their digests (errors of
 //! kind `Verification`).
 
+mod archive_compression;
 mod chunking;
 mod compress;
 mod confined_root;
@@ -30,6 +31,7 @@ use oci_spec::image::Descriptor;
 
 use crate::image::Digest;
 
+pub use archive_compression::decompressed_archive;
 pub use compress::{Compression, compression_of};
 pub use diff::diff;
 pub use file_reader::{digest_files, read_files};
@@ -37,7 +39,7 @@ pub(crate) use flatten::each_member;
 pub use flatten::{ListedEntry, changes, flatten, list_files, tree_of};
 pub use older_tree::{OlderTree, UnpackedLayers, unpack_with};
 pub use pack::{ChunkCache, PackOptions, pack, pack_cached};
-pub(crate) use tar_reader::TarReader;
+pub(crate) use tar_reader::{Kind as EntryKind, TarReader};
 pub use unpack::{UnpackOptions, diff_ids, layers_of, sync, unpack, unpack_blob, unpack_image};
 pub use verify_layers::{LayerVerification, check_layers};
 pub use verify_manifests::{check_manifest, check_members, check_workloads, is_image};

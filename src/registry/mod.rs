@@ -1,5 +1,4 @@
-//! OCI distribution: the client that pulls and pushes, and the local registry (`sealift registry serve`).
+//! OCI distribution: the client that pulls and pushes. The local registry is a [service](crate::service::registry).
 
 pub mod client;
-pub mod server;
-mod sink;
+pub mod sink;

@@ -7,7 +7,7 @@ use super::Store;
 use crate::error::Failure;
 use crate::image::{
     ANNOTATION_APP, ANNOTATION_CLUSTER, ANNOTATION_REF_NAME, ANNOTATION_SEALER, Blob, ClusterConfig, ClusterImage, Content, Reference,
-    host_platform, parse_platform, platform_string, serves,
+    host_platform, parse_platform, platform_string, serves, unwrap_workload_blob,
 };
 
 /// An image for one platform, its manifest and config parsed.
@@ -106,7 +106,7 @@ impl Store {
     pub fn workloads(&self, descriptor: &Descriptor) -> Result<Vec<Workload>> {
         let Content::Manifest(manifest) = self.read_manifest(descriptor)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        for root in manifest.layers() {
+        for root in &manifest.layers().iter().map(unwrap_workload_blob).collect::<Vec<_>>() {
             let annotation = |key| root.annotations().as_ref().and_then(|annotations| annotations.get(key));
             let Some(name) = annotation(ANNOTATION_REF_NAME) else { continue };
             let name = name.parse().with_context(|| format!("workloads manifest {}", descriptor.digest()))?;

@@ -1,12 +1,16 @@
 //! Locks between processes: users of blobs against `prune`, writers of `index.json` against each other.
 
 use std::fs::{File, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::Store;
+use super::lock_holders::lock_holders;
 use crate::events::Context;
+
+/// After this time, whoever waits looks again whom for.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// While it exists, `prune` in another process waits, so blobs that no image names yet are not deleted.
 #[derive(Debug)]
@@ -27,15 +31,25 @@ impl Store {
         Ok(SharedLock { _lock: Some(lock) })
     }
 
-    /// Waits until no other process uses the store, then takes the exclusive lock.
+    /// Waits until no other process uses the store, then takes the exclusive lock. Says whom it waits for, and again whenever that changes.
     pub fn lock_exclusive(&self, ctx: &Context) -> Result<File> {
-        let mut noted = false;
+        let (mut known, mut asked) = (None, None::<Instant>);
         loop {
             if let Some(lock) = self.try_lock_exclusive()? {
                 return Ok(lock);
             }
-            if !std::mem::replace(&mut noted, true) {
-                ctx.note("waiting for other commands to release the store");
+            if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
+                asked = Some(Instant::now());
+                let holders = File::open(self.root.join("lock")).map_or_else(|_| Vec::new(), |lock| lock_holders(&lock));
+                // the ages of the same processes grow
+                let pids: Vec<String> = holders.iter().filter_map(|holder| holder.split(" (").next().map(str::to_owned)).collect();
+                if known.as_ref() != Some(&pids) {
+                    match holders.as_slice() {
+                        [] => ctx.note("waiting for other commands to release the store"),
+                        holders => ctx.note(format!("waiting for {} to release the store", holders.join(" and "))),
+                    }
+                    known = Some(pids);
+                }
             }
             ctx.check()?;
             std::thread::sleep(Duration::from_millis(100));

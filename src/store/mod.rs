@@ -21,6 +21,7 @@ mod ingest;
 mod inspect;
 mod layout;
 mod lock;
+mod lock_holders;
 mod partial;
 mod prune;
 mod referrers;
@@ -44,7 +45,7 @@ pub use ingest::Ingest;
 pub use inspect::{InspectedImage, Workload};
 pub use lock::SharedLock;
 pub use prune::Pruned;
-pub use referrers::is_referrer;
+pub use referrers::{belongs_to_image, is_referrer};
 pub use refs::ref_name;
 pub use upload_session::Upload;
 

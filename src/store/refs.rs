@@ -7,6 +7,7 @@ use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::Store;
 use super::blob::missing;
+use super::referrers::belongs_to_image;
 use crate::atomic_file;
 use crate::error::Failure;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Reference};
@@ -17,7 +18,7 @@ const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
 impl Store {
     /// The descriptor that a reference points at. A reference with a digest also finds that digest under another name.
     pub fn resolve(&self, name: &Reference) -> Result<Option<Descriptor>> {
-        let mut names = self.refs()?;
+        let mut names = self.all_refs()?;
         let exact = names.iter().position(|(known, _)| known == name);
         let found = exact.or_else(|| {
             let digest = name.digest()?;
@@ -42,12 +43,18 @@ impl Store {
 
     /// Points a reference at a manifest or index of the store, replacing what it pointed at.
     pub fn tag(&self, name: &Reference, descriptor: &Descriptor) -> Result<()> {
+        self.tag_with(name, descriptor, None)
+    }
+
+    /// As [`Store::tag`], with one more annotation.
+    pub(super) fn tag_with(&self, name: &Reference, descriptor: &Descriptor, annotation: Option<(&str, String)>) -> Result<()> {
         let blob = Blob::try_from(descriptor)?;
         ensure!(self.has(&blob), missing(&blob));
         let mut named = descriptor.clone();
         let mut annotations: HashMap<String, String> = named.annotations().clone().unwrap_or_default();
         annotations.remove(ANNOTATION_CONTAINERD_NAME);
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_string());
+        annotations.extend(annotation.map(|(key, value)| (key.to_owned(), value)));
         named.set_annotations(Some(annotations));
         let _lock = self.lock_refs()?;
         let index = self.index()?;
@@ -68,8 +75,15 @@ impl Store {
         Ok(removed)
     }
 
-    /// All references with their descriptors, sorted. Entries of `index.json` without a name are left out.
+    /// All references to images with their descriptors, sorted. Entries of `index.json` without a name, and those of signatures and
+    /// other things that belong to an image, are left out.
     pub fn refs(&self) -> Result<Vec<(Reference, Descriptor)>> {
+        Ok(self.all_refs()?.into_iter().filter(|(_, descriptor)| !belongs_to_image(descriptor)).collect())
+    }
+
+    /// All references as [`Store::refs`], also to what belongs to an image: referrers and tags such as `sha256-<hex>.sig` that were pushed
+    /// to the registry server.
+    pub fn all_refs(&self) -> Result<Vec<(Reference, Descriptor)>> {
         let named =
             self.index()?.manifests().iter().filter_map(|known| Some((ref_name(known)?, known.clone()))).collect::<BTreeMap<_, _>>();
         Ok(named.into_iter().collect())

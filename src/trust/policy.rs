@@ -203,7 +203,7 @@ mod tests {
     use oci_spec::image::{Descriptor, MediaType};
 
     use super::*;
-    use crate::trust::{PrivateKey, sign};
+    use crate::trust::{Format, PrivateKey, sign};
 
     const POLICY: &str = "trust: warn\nkeys: [all.pub]\nimages:\n- name: registry.example.com/prod/**\n  trust: required\n  keys: [prod.pub]\n- name: docker.io/library/*\n  trust: off\n- name: r.io/*/a\n  trust: required\n";
 
@@ -230,7 +230,7 @@ mod tests {
         let image = store.put(b"image").unwrap();
         let descriptor = Descriptor::new(MediaType::ImageManifest, image.size, oci_spec::image::Digest::from(image.digest));
         let (name, [old, new]): (Reference, _) = ("shop:1".parse().unwrap(), [(); 2].map(|()| PrivateKey::generate()));
-        sign(&store, &name, &descriptor, &old, &Default::default()).unwrap();
+        sign(&store, &name, &descriptor, &old, &Default::default(), Format::Bundle).unwrap();
         for (file, key) in [("old.pub", &old), ("new.pub", &new)] {
             std::fs::write(dir.path().join(file), key.public().to_pem().unwrap()).unwrap();
         }

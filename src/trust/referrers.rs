@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::Descriptor;
 
 use super::Policy;
-use super::signature::{self, is_signatures, signature_tag, signatures_in};
+use super::simple_signing::{self, is_signatures, signature_tag, signatures_in};
 use crate::error::{Failure, Kind, kind_of};
 use crate::events::Context;
 use crate::image::{Blob, Content, Digest, Reference, children, content_of, subject_of};
@@ -126,15 +126,15 @@ async fn pull_referrers_of(client: &Client, image: &Descriptor, name: &Reference
 async fn pull_signatures(client: &Client, image: &Descriptor, from: &Reference, store: &Store, ctx: &Context) -> Result<usize> {
     let Some((descriptor, bytes)) = client.manifest(from, ctx).await? else { return Ok(0) };
     let Content::Manifest(manifest) = content_of(descriptor.media_type(), &bytes)? else { return Ok(0) };
-    let known = signature::layers(store, &Blob::try_from(image)?.digest)?;
-    let is_known = |layer: &Descriptor| known.iter().any(|known| signature::same(known, layer));
+    let known = simple_signing::layers(store, &Blob::try_from(image)?.digest)?;
+    let is_known = |layer: &Descriptor| known.iter().any(|known| simple_signing::same(known, layer));
     let new: Vec<Descriptor> = signatures_in(manifest.layers()).into_iter().filter(|layer| !is_known(layer)).collect();
     for layer in &new {
         client.pull_blob(from, &Blob::try_from(layer)?, store, ctx).await?;
     }
     let count = new.len();
     if count > 0 {
-        signature::add(store, image, new)?;
+        simple_signing::add(store, image, new)?;
     }
     Ok(count)
 }

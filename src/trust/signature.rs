@@ -1,22 +1,26 @@
-//! Signatures of an image: all of them in one manifest, as cosign keeps them under the tag `sha256-<hex>.sig`.
+//! Signs and verifies images, in both of cosign's formats.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use oci_spec::image::{Descriptor, MediaType};
-use serde_json::json;
+use oci_spec::image::Descriptor;
+use serde::Serialize;
 
-use super::{Pattern, Payload, PrivateKey, PublicKey};
+use super::{Pattern, Payload, PrivateKey, PublicKey, Statement, bundle, simple_signing};
 use crate::error::Failure;
-use crate::image::{Blob, Content, Digest, Reference, canonical};
+use crate::image::{Blob, Digest, Reference};
 use crate::store::Store;
 
-/// The artifact type of a manifest with signatures, as cosign lists it among referrers.
-pub(super) const TYPE_SIGNATURES: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
-const TYPE_PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const ANNOTATION_SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The format of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A simple-signing payload under the tag `sha256-<hex>.sig`: what cosign made by default before 3.0, and what podman and CRI-O read.
+    #[default]
+    Simple,
+    /// A Sigstore bundle among the referrers: what cosign makes by default since 3.0.
+    Bundle,
+}
 
 /// What a signature must satisfy.
 #[derive(Debug, Clone, Default)]
@@ -30,50 +34,59 @@ pub struct SignatureRequirements {
 }
 
 /// A valid signature.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VerifiedSignature {
     /// The path of the key that made it.
     pub key: String,
     /// The key's fingerprint.
     pub fingerprint: Digest,
-    /// The repository that the image was signed as.
-    #[serde(rename = "signedAs")]
-    pub signed_as: String,
+    /// Its format.
+    pub format: Format,
+    /// The repository that the image was signed as; signatures of cosign 3 do not say it.
+    pub signed_as: Option<String>,
     /// What was signed.
-    pub payload: Payload,
+    pub payload: Claim,
 }
 
-/// Signs an image of the store and attaches the signature; returns the descriptor of the manifest with all its signatures.
+/// What a signature says about an image.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Claim {
+    /// In the simple-signing format.
+    Payload(Payload),
+    /// In a bundle.
+    Statement(Statement),
+}
+
+/// A signature that was read and not verified yet.
+#[derive(Debug, Clone)]
+pub(super) struct Signed {
+    /// Its format, which says how the payload is read.
+    pub format: Format,
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// The document in them.
+    pub payload: Vec<u8>,
+    /// Signatures of the bytes, in base64 of the DER form.
+    pub signatures: Vec<String>,
+}
+
+/// Signs an image of the store and attaches the signature; returns the descriptor of the manifest with it. The same key signs the same
+/// image with the same bytes.
 pub fn sign(
     store: &Store,
     name: &Reference,
     image: &Descriptor,
     key: &PrivateKey,
     annotations: &BTreeMap<String, String>,
+    format: Format,
 ) -> Result<Descriptor> {
-    let bytes = Payload::new(name, Blob::try_from(image)?.digest, annotations).bytes()?;
-    let payload = store.put(&bytes)?;
-    let mut layer = Descriptor::new(MediaType::Other(TYPE_PAYLOAD.to_owned()), payload.size, oci_spec::image::Digest::from(payload.digest));
-    layer.set_annotations(Some(HashMap::from([(ANNOTATION_SIGNATURE.to_owned(), key.sign(&bytes))])));
-    add(store, image, vec![layer])
-}
-
-/// Adds signatures to those that an image has in the store.
-pub(super) fn add(store: &Store, image: &Descriptor, new: Vec<Descriptor>) -> Result<Descriptor> {
-    let digest = Blob::try_from(image)?.digest;
-    let before = manifests(store, &digest)?;
-    let mut layers = layers(store, &digest)?;
-    for layer in new {
-        if !layers.iter().any(|known| same(known, &layer)) {
-            layers.push(layer);
-        }
+    let payload = Payload::new(name, Blob::try_from(image)?.digest, annotations);
+    match format {
+        Format::Simple => simple_signing::sign(store, image, &payload, key),
+        Format::Bundle => bundle::sign(store, image, &Statement::new(&payload, annotations), key),
     }
-    let written = write(store, image, &layers)?;
-    store.attach(&written)?;
-    for older in before.iter().filter(|older| older.digest() != written.digest()) {
-        store.detach(older)?;
-    }
-    Ok(written)
 }
 
 /// Verifies that the image with this digest has a signature that meets the requirements; returns all that do.
@@ -81,13 +94,16 @@ pub(super) fn add(store: &Store, image: &Descriptor, new: Vec<Descriptor>) -> Re
 /// # Errors
 /// Of kind `Verification` if no signature is valid; the message says why for each.
 pub fn verify(store: &Store, digest: &Digest, requirements: &SignatureRequirements) -> Result<Vec<VerifiedSignature>> {
-    let layers = layers(store, digest)?;
-    if layers.is_empty() {
-        bail!(Failure::verification(format!("{digest} is not signed")).hint("sign it with `sealift sign NAME --key cosign.key`"));
+    let signatures = signatures_of(store, digest)?;
+    if signatures.is_empty() {
+        let failure = Failure::verification(format!("{digest} is not signed"));
+        let attested = store.referrers(digest)?.iter().any(|one| bundle::attested(store, one).is_some());
+        let failure = if attested { failure.hint("its attestations say something about it, but are no signatures") } else { failure };
+        bail!(failure.hint("sign it with `sealift sign NAME --key cosign.key`"));
     }
     let (mut valid, mut errors) = (Vec::new(), Vec::new());
-    for layer in &layers {
-        match verify_one(store, layer, digest, requirements) {
+    for signature in signatures {
+        match signature.and_then(|signed| signed.verify(digest, requirements)) {
             Ok(signature) => valid.push(signature),
             Err(error) => errors.push(format!("{error:#}")),
         }
@@ -99,85 +115,83 @@ pub fn verify(store: &Store, digest: &Digest, requirements: &SignatureRequiremen
     Ok(valid)
 }
 
-fn verify_one(store: &Store, layer: &Descriptor, digest: &Digest, requirements: &SignatureRequirements) -> Result<VerifiedSignature> {
-    let bytes = store.read(&Blob::try_from(layer)?).context("the signed payload")?;
-    let signature = signature_of(layer).context("it has no signature annotation")?;
-    let made_by = |(_, key): &&(String, PublicKey)| key.verifies(&bytes, signature);
-    let (name, key) = requirements.keys.iter().find(made_by).context("it was made with another key, or the payload was modified")?;
-    let payload = Payload::read(&bytes)?;
-    if payload.digest() != *digest {
-        bail!("it is for another image: {}", payload.digest());
+/// The signatures of an image in the store, in both formats; an error for each that cannot be read. Attestations are not among them.
+fn signatures_of(store: &Store, digest: &Digest) -> Result<Vec<Result<Signed>>> {
+    let simple = simple_signing::layers(store, digest)?.into_iter().map(|layer| simple_signing::read(store, &layer));
+    let mut all: Vec<Result<Signed>> = simple.collect();
+    for referrer in store.referrers(digest)?.iter().filter(|one| bundle::is_bundle(one)) {
+        all.extend(bundle::read(store, referrer).transpose());
     }
-    let signed_as = payload.signed_as();
-    if let Some(pattern) = requirements.signed_as.as_ref().filter(|pattern| !pattern.matches_text(&signed_as)) {
-        bail!("it was signed as {signed_as}, not as {pattern}");
+    Ok(all)
+}
+
+/// Whether a referrer has signatures of its subject: a manifest of the simple-signing format, or a bundle that is no attestation.
+pub fn is_signature(store: &Store, referrer: &Descriptor) -> bool {
+    simple_signing::is_signatures(referrer) || (bundle::is_bundle(referrer) && matches!(bundle::read(store, referrer), Ok(Some(_))))
+}
+
+impl Signed {
+    fn verify(&self, digest: &Digest, requirements: &SignatureRequirements) -> Result<VerifiedSignature> {
+        let made_by = |(_, key): &&(String, PublicKey)| self.signatures.iter().any(|signature| key.verifies(&self.bytes, signature));
+        let (name, key) = requirements.keys.iter().find(made_by).context("it was made with another key, or the payload was modified")?;
+        let claim = match self.format {
+            Format::Simple => Claim::Payload(Payload::read(&self.payload)?),
+            Format::Bundle => Claim::Statement(Statement::read(&self.payload)?),
+        };
+        claim.ensure_is_for(digest)?;
+        let signed_as = claim.signed_as(digest);
+        if let Some(pattern) = &requirements.signed_as {
+            match &signed_as {
+                Some(name) if pattern.matches_text(name) => {}
+                Some(name) => bail!("it was signed as {name}, not as {pattern}"),
+                None => bail!("it does not say what it was signed as, which must be {pattern}"),
+            }
+        }
+        if !claim.has_annotations(digest, &requirements.annotations) {
+            bail!("it lacks the annotations required with `-a`");
+        }
+        Ok(VerifiedSignature { key: name.clone(), fingerprint: key.fingerprint()?, format: self.format, signed_as, payload: claim })
     }
-    if !payload.has_annotations(&requirements.annotations) {
-        bail!("it lacks the annotations required with `-a`");
+}
+
+impl Claim {
+    fn ensure_is_for(&self, digest: &Digest) -> Result<()> {
+        match self {
+            Claim::Payload(payload) if payload.digest() != *digest => bail!("it is for another image: {}", payload.digest()),
+            Claim::Statement(statement) if statement.subject(digest).is_none() => {
+                bail!("it is for another image: {}", statement.digests().join(", "))
+            }
+            _ => Ok(()),
+        }
     }
-    Ok(VerifiedSignature { key: name.clone(), fingerprint: key.fingerprint()?, signed_as, payload })
-}
 
-/// The signatures of an image that the store has: layers whose annotation is the signature of their bytes.
-pub(super) fn layers(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> {
-    let mut found: Vec<Descriptor> = Vec::new();
-    for descriptor in manifests(store, digest)? {
-        let Content::Manifest(manifest) = store.read_manifest(&descriptor)? else { continue };
-        found.extend(signatures_in(manifest.layers()));
+    fn signed_as(&self, digest: &Digest) -> Option<String> {
+        match self {
+            Claim::Payload(payload) => Some(payload.signed_as()),
+            Claim::Statement(statement) => statement.signed_as(digest),
+        }
     }
-    Ok(found)
-}
 
-/// The layers of a manifest that are signatures.
-pub(super) fn signatures_in(layers: &[Descriptor]) -> Vec<Descriptor> {
-    layers.iter().filter(|layer| layer.media_type().as_ref() == TYPE_PAYLOAD && signature_of(layer).is_some()).cloned().collect()
-}
-
-/// Whether a referrer is a manifest of signatures.
-pub fn is_signatures(referrer: &Descriptor) -> bool {
-    referrer.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == TYPE_SIGNATURES)
-}
-
-/// The tag under which cosign looks for an image's signatures.
-pub(super) fn signature_tag(digest: &Digest) -> String {
-    format!("{}-{}.sig", digest.algorithm().name(), digest.hex())
-}
-
-fn manifests(store: &Store, digest: &Digest) -> Result<Vec<Descriptor>> {
-    Ok(store.referrers(digest)?.into_iter().filter(is_signatures).collect())
-}
-
-fn signature_of(layer: &Descriptor) -> Option<&String> {
-    layer.annotations().as_ref()?.get(ANNOTATION_SIGNATURE)
-}
-
-/// Whether two layers are the same signature.
-pub(super) fn same(a: &Descriptor, b: &Descriptor) -> bool {
-    a.digest() == b.digest() && signature_of(a) == signature_of(b)
-}
-
-/// Writes the manifest; the same signatures give the same bytes.
-fn write(store: &Store, image: &Descriptor, layers: &[Descriptor]) -> Result<Descriptor> {
-    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest().to_string()).collect();
-    let never = "0001-01-01T00:00:00Z";
-    let config = store.put(&canonical(&json!({
-        "architecture": "", "os": "", "created": never, "config": {}, "history": vec![json!({"created": never}); layers.len()],
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    }))?)?;
-    let manifest = canonical(&json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": TYPE_SIGNATURES,
-        "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.size},
-        "layers": layers,
-        "subject": {"mediaType": image.media_type(), "digest": image.digest(), "size": image.size()},
-    }))?;
-    let blob = store.put(&manifest)?;
-    Ok(Descriptor::new(MediaType::ImageManifest, blob.size, oci_spec::image::Digest::from(blob.digest)))
+    fn has_annotations(&self, digest: &Digest, annotations: &BTreeMap<String, String>) -> bool {
+        match self {
+            Claim::Payload(payload) => payload.has_annotations(annotations),
+            Claim::Statement(statement) => statement.has_annotations(digest, annotations),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::image::MediaType;
+    use serde_json::json;
+
     use super::*;
     use crate::events::Context;
+    use crate::trust::simple_signing::{add, layers};
+
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    const FORMATS: [Format; 2] = [Format::Simple, Format::Bundle];
 
     /// A store with one image, `shop:1`.
     fn shop() -> (tempfile::TempDir, Store, Reference, Descriptor) {
@@ -204,31 +218,82 @@ mod tests {
 
     #[test]
     fn a_signature_is_valid_for_its_key_and_image_only() {
-        let (_dir, store, name, image) = shop();
-        let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        let (own, other) = (requirements_for(&key), requirements_for(&PrivateKey::generate()));
-        let digest = digest_of(&image);
-        let refused = |digest: &Digest, requirements: &SignatureRequirements| verify(&store, digest, requirements).unwrap_err().to_string();
-        assert!(refused(&digest, &own).ends_with("is not signed"));
-        sign(&store, &name, &image, &key, &none).unwrap();
-        let both = SignatureRequirements { keys: [other.keys.clone(), own.keys.clone()].concat(), ..SignatureRequirements::default() };
-        let signed = verify(&store, &digest, &both).unwrap().remove(0);
-        assert_eq!((signed.fingerprint, signed.signed_as.as_str()), (key.public().fingerprint().unwrap(), "docker.io/library/shop"));
-        assert!(refused(&digest, &other).contains("it was made with another key"));
-        assert!(refused(&Digest::of(b"x"), &own).ends_with("is not signed"));
-        let says = SignatureRequirements { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
-        assert!(refused(&digest, &says).contains("lacks the annotations"));
-        let named = |pattern: &str| SignatureRequirements { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
-        assert!(verify(&store, &digest, &named("docker.io/*/shop")).is_ok());
-        assert!(refused(&digest, &named("quay.io/**")).contains("it was signed as docker.io/library/shop, not as quay.io/**"));
+        for format in FORMATS {
+            let (_dir, store, name, image) = shop();
+            let (key, none) = (PrivateKey::generate(), BTreeMap::new());
+            let (own, other) = (requirements_for(&key), requirements_for(&PrivateKey::generate()));
+            let digest = digest_of(&image);
+            let refused =
+                |digest: &Digest, requirements: &SignatureRequirements| verify(&store, digest, requirements).unwrap_err().to_string();
+            assert!(refused(&digest, &own).ends_with("is not signed"));
+            sign(&store, &name, &image, &key, &none, format).unwrap();
+            let both = SignatureRequirements { keys: [other.keys.clone(), own.keys.clone()].concat(), ..SignatureRequirements::default() };
+            let signed = verify(&store, &digest, &both).unwrap().remove(0);
+            assert_eq!((signed.fingerprint, signed.format), (key.public().fingerprint().unwrap(), format));
+            assert_eq!(signed.signed_as.as_deref(), Some("docker.io/library/shop"));
+            assert!(refused(&digest, &other).contains("it was made with another key"));
+            assert!(refused(&Digest::of(b"x"), &own).ends_with("is not signed"));
+            let says = SignatureRequirements { annotations: BTreeMap::from([("env".to_owned(), "prod".to_owned())]), ..own.clone() };
+            assert!(refused(&digest, &says).contains("lacks the annotations"));
+            sign(&store, &name, &image, &key, &says.annotations, format).unwrap();
+            assert_eq!(verify(&store, &digest, &says).unwrap().len(), 1);
+            let named = |pattern: &str| SignatureRequirements { signed_as: Some(pattern.parse().unwrap()), ..own.clone() };
+            assert!(verify(&store, &digest, &named("docker.io/*/shop")).is_ok());
+            assert!(refused(&digest, &named("quay.io/**")).contains("it was signed as docker.io/library/shop, not as quay.io/**"));
+        }
+    }
+
+    /// Attaches a bundle that holds `payload` of this type, signed.
+    fn attach_bundle(store: &Store, image: &Descriptor, payload: &str, payload_type: &str, key: &PrivateKey, predicate: &str) {
+        use base64::Engine as _;
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+        let signature = key.sign(format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len()).as_bytes());
+        let media_type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        let bundle = json!({"mediaType": media_type, "dsseEnvelope": {
+            "payload": encode(payload.as_bytes()), "payloadType": payload_type, "signatures": [{"sig": signature}]}});
+        let (layer, config) = (store.put(bundle.to_string().as_bytes()).unwrap(), store.put(b"{}").unwrap());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": media_type, "subject": image,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.digest, "size": config.size},
+            "layers": [{"mediaType": media_type, "digest": layer.digest, "size": layer.size}],
+            "annotations": {"dev.sigstore.bundle.predicateType": predicate}});
+        let blob = store.put(manifest.to_string().as_bytes()).unwrap();
+        store.attach(&Descriptor::new(MediaType::ImageManifest, blob.size, oci_spec::image::Digest::from(blob.digest))).unwrap();
+    }
+
+    #[test]
+    fn an_attestation_is_never_a_signature_and_other_bundles_are_told() {
+        const STATEMENT: &str = "application/vnd.in-toto+json";
+        const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
+        let statement = |digest: &Digest, predicate: &str| {
+            json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate, "predicate": {},
+                "subject": [{"digest": {"sha256": "00"}}, {"digest": {"sha256": digest.hex()}}]})
+            .to_string()
+        };
+        for (predicate, payload_type, of_image, expected, counts) in [
+            (SIGNATURE, STATEMENT, true, "", true),
+            ("https://slsa.dev/provenance/v1", STATEMENT, true, "is not signed", false),
+            ("https://cosign.sigstore.dev/attestation/v1", STATEMENT, true, "is not signed", false),
+            (SIGNATURE, STATEMENT, false, "it is for another image: sha256:00, sha256:", true),
+            (SIGNATURE, "text/plain", true, "its payload has the type `text/plain`", false),
+        ] {
+            let (_dir, store, _, image) = shop();
+            let (key, digest) = (PrivateKey::generate(), digest_of(&image));
+            let subject = if of_image { digest } else { Digest::of(b"other") };
+            let payload = statement(&subject, predicate);
+            // what the manifest says of its bundle is not signed, so it does not count
+            attach_bundle(&store, &image, &payload, payload_type, &key, SIGNATURE);
+            let said = verify(&store, &digest, &requirements_for(&key)).map_or_else(|error| format!("{error:#}"), |_| String::new());
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{predicate} {payload_type}: {said}");
+            assert_eq!(is_signature(&store, &store.referrers(&digest).unwrap()[0]), counts, "{predicate} {payload_type}");
+        }
     }
 
     #[test]
     fn one_valid_signature_of_several_is_enough() {
         let (_dir, store, name, image) = shop();
         let [old, new, other] = [(); 3].map(|()| PrivateKey::generate());
-        for key in [&old, &new] {
-            sign(&store, &name, &image, key, &BTreeMap::new()).unwrap();
+        for (key, format) in [&old, &new].into_iter().zip(FORMATS) {
+            sign(&store, &name, &image, key, &BTreeMap::new(), format).unwrap();
         }
         let digest = digest_of(&image);
         for key in [&old, &new] {
@@ -246,7 +311,7 @@ mod tests {
     fn a_signature_moved_to_another_image_is_refused() {
         let (_dir, store, name, image) = shop();
         let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        sign(&store, &name, &image, &key, &none).unwrap();
+        sign(&store, &name, &image, &key, &none, Format::Simple).unwrap();
         let other = store.put(b"another image").unwrap();
         let other = Descriptor::new(MediaType::ImageManifest, other.size, oci_spec::image::Digest::from(other.digest));
         add(&store, &other, layers(&store, &digest_of(&image)).unwrap()).unwrap();
@@ -258,7 +323,7 @@ mod tests {
     fn a_changed_payload_is_refused() {
         let (_dir, store, name, image) = shop();
         let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        sign(&store, &name, &image, &key, &none).unwrap();
+        sign(&store, &name, &image, &key, &none, Format::Simple).unwrap();
         let layer = layers(&store, &digest_of(&image)).unwrap().remove(0);
         let path = store.blob_path(&digest_of(&layer));
         let text = std::fs::read_to_string(&path).unwrap().replace("shop", "show");
@@ -271,9 +336,13 @@ mod tests {
     fn signing_again_changes_nothing_and_another_key_adds_a_signature() {
         let (_dir, store, name, image) = shop();
         let (key, none) = (PrivateKey::generate(), BTreeMap::new());
-        let first = sign(&store, &name, &image, &key, &none).unwrap();
-        assert_eq!(sign(&store, &name, &image, &key, &none).unwrap(), first);
-        sign(&store, &name, &image, &PrivateKey::generate(), &none).unwrap();
+        let bundle = sign(&store, &name, &image, &key, &none, Format::Bundle).unwrap();
+        assert_eq!(sign(&store, &name, &image, &key, &none, Format::Bundle).unwrap(), bundle);
+        assert_eq!(store.referrers(&digest_of(&image)).unwrap().len(), 1);
+        store.detach(&bundle).unwrap();
+        let first = sign(&store, &name, &image, &key, &none, Format::Simple).unwrap();
+        assert_eq!(sign(&store, &name, &image, &key, &none, Format::Simple).unwrap(), first);
+        sign(&store, &name, &image, &PrivateKey::generate(), &none, Format::Simple).unwrap();
         assert_eq!(layers(&store, &digest_of(&image)).unwrap().len(), 2);
         assert_eq!(store.referrers(&digest_of(&image)).unwrap().len(), 1);
     }
@@ -281,7 +350,7 @@ mod tests {
     #[test]
     fn prune_keeps_signatures_as_long_as_their_image() {
         let (_dir, store, name, image) = shop();
-        let signatures = sign(&store, &name, &image, &PrivateKey::generate(), &BTreeMap::new()).unwrap();
+        let signatures = sign(&store, &name, &image, &PrivateKey::generate(), &BTreeMap::new(), Format::Simple).unwrap();
         assert_eq!(store.prune(false, &Context::silent()).unwrap().blobs, 0);
         assert!(store.has(&Blob::try_from(&signatures).unwrap()));
         store.untag(&name).unwrap();

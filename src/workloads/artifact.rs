@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageManifest, ImageManifestBuilder, MediaType, Platform, PlatformBuilder};
 
 use super::image_blobs::Blobs;
-use crate::image::{ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Reference, TYPE_WORKLOADS, platform_string};
+use crate::image::{
+    ANNOTATION_APP, ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Digest, Reference, TYPE_WORKLOADS, platform_string,
+    unwrap_workload_blob, wrap_workload_blob,
+};
 use crate::store::Store;
 
 /// The container images of a cluster image.
@@ -19,13 +22,13 @@ pub struct Workloads {
 }
 
 impl Workloads {
-    /// Reads a workloads manifest: layers with a name are roots.
+    /// Reads a workloads manifest, also of the form before [`unwrap_workload_blob`]: layers with a name are roots.
     ///
     /// # Errors
     /// Fails if a name or digest is invalid.
     pub fn from_manifest(manifest: &ImageManifest) -> Result<Self> {
         let mut workloads = Workloads::default();
-        for descriptor in manifest.layers() {
+        for descriptor in &manifest.layers().iter().map(unwrap_workload_blob).collect::<Vec<_>>() {
             let annotation = |key| descriptor.annotations().as_ref().and_then(|annotations| annotations.get(key));
             match annotation(ANNOTATION_REF_NAME) {
                 Some(name) => {
@@ -96,6 +99,7 @@ impl Workloads {
         let mut layers: Vec<Descriptor> = self.roots.iter().map(|(name, (root, apps))| annotated(root, name, apps)).collect();
         let roots: BTreeSet<String> = layers.iter().map(|root| root.digest().to_string()).collect();
         layers.extend(self.parts.values().filter(|part| !roots.contains(&part.digest().to_string())).cloned());
+        let layers: Vec<Descriptor> = layers.iter().map(wrap_workload_blob).collect();
         let empty = store.put(b"{}")?;
         let manifest = ImageManifestBuilder::default()
             .schema_version(2u32)
@@ -137,7 +141,7 @@ fn describe(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Content;
+    use crate::image::{Content, TYPE_WORKLOAD_BLOB};
 
     fn described(number: u8) -> Descriptor {
         describe(MediaType::ImageLayer, Blob::of(&[number])).unwrap()
@@ -162,6 +166,7 @@ mod tests {
         let Content::Manifest(manifest) = store.read_manifest(&forth).unwrap() else { panic!("a manifest") };
         // two names of one image are two roots; blobs that images share are listed once
         assert_eq!(manifest.layers().len(), 3 + 3);
+        assert!(manifest.layers().iter().all(|layer| layer.media_type().as_ref() == TYPE_WORKLOAD_BLOB), "{manifest:?}");
         let read = Workloads::from_manifest(&manifest).unwrap();
         assert_eq!((read.len(), read.write(&store).unwrap()), (3, forth));
         let apps = manifest.layers()[0].annotations().as_ref().and_then(|all| all.get(ANNOTATION_APP).cloned());

@@ -11,7 +11,7 @@ use crate::image::{Blob, Digest};
 /// One image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ManifestEntry {
+pub(crate) struct ManifestEntry {
     /// The path of its config in the archive.
     pub config: String,
     /// Its names, like `nginx:1.25`; none for an image without a tag.
@@ -21,7 +21,7 @@ pub(super) struct ManifestEntry {
 }
 
 /// Reads `manifest.json`.
-pub(super) fn parse(manifest: &[u8]) -> Result<Vec<ManifestEntry>> {
+pub(crate) fn parse(manifest: &[u8]) -> Result<Vec<ManifestEntry>> {
     serde_json::from_slice(manifest).context("manifest.json")
 }
 
@@ -30,7 +30,7 @@ pub(super) fn parse(manifest: &[u8]) -> Result<Vec<ManifestEntry>> {
 ///
 /// # Errors
 /// `Verification` if the number of layers is not that of the config.
-pub(super) fn manifest(config: &[u8], layers: impl ExactSizeIterator<Item = u64>) -> Result<(Vec<u8>, Vec<Digest>)> {
+pub(crate) fn manifest(config: &[u8], layers: impl ExactSizeIterator<Item = u64>) -> Result<(Vec<u8>, Vec<Digest>)> {
     let parsed: ImageConfiguration = serde_json::from_slice(config).context("image config")?;
     let diff_ids = parsed.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<Vec<Digest>>>()?;
     ensure!(
@@ -46,4 +46,18 @@ pub(super) fn manifest(config: &[u8], layers: impl ExactSizeIterator<Item = u64>
         .layers(described.collect::<Vec<_>>())
         .build()?;
     Ok((manifest.to_string()?.into_bytes(), diff_ids))
+}
+
+/// The path in the archive that a symbolic link points to.
+pub(crate) fn link_target(link: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }

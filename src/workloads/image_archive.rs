@@ -4,27 +4,32 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
-use super::docker_archive::{self, ManifestEntry};
+use super::docker_archive::{self, ManifestEntry, link_target};
 use crate::error::{Failure, hints_of};
 use crate::events::Context;
 use crate::image::{ANNOTATION_REF_NAME, Blob, Digest, Reference};
+use crate::layer::decompressed_archive;
 use crate::store::{MAX_MANIFEST_SIZE, Store};
 
 /// Where containerd writes the full name of an image; `ref.name` has only the tag then.
 const ANNOTATION_CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// Offset and size in bytes of blobs in a tar.
+type Positions = HashMap<Digest, (u64, u64)>;
 
 /// An archive or directory of container images, and what it contains.
 #[derive(Debug)]
 pub struct ImageArchive {
     path: PathBuf,
     images: Vec<Image>,
-    /// Offset and size in bytes of each blob in a tar. `None` for a directory.
-    blobs: Option<HashMap<Digest, (u64, u64)>>,
+    /// The tar, decompressed, with offset and size in bytes of each of its blobs. `None` for a directory.
+    tar: Option<(File, Positions)>,
     /// The OCI manifests of the images of a docker archive, which has none itself.
     generated: HashMap<Digest, Vec<u8>>,
 }
@@ -36,7 +41,7 @@ struct Image {
 }
 
 impl ImageArchive {
-    /// Opens a layout directory, or an uncompressed tar of one or of `docker save`, and lists its images.
+    /// Opens a layout directory, or a tar of one or of `docker save`, which may be compressed, and lists its images.
     ///
     /// # Errors
     /// `Usage` if it is none of these.
@@ -57,32 +62,29 @@ impl ImageArchive {
 
     fn open_dir(path: &Path) -> Result<Self> {
         let index = fs_err::read(path.join("index.json"))?;
-        Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, blobs: None, generated: HashMap::new() })
+        Ok(ImageArchive { path: path.to_owned(), images: images(&index)?, tar: None, generated: HashMap::new() })
     }
 
     fn open_tar(path: &Path) -> Result<Self> {
-        let mut file = fs_err::File::open(path)?;
-        ensure_uncompressed(&mut file)?;
-        let files = Files::list(file.file())?;
-        if let Some(index) = files.document(file.file(), "index.json")? {
-            return Ok(ImageArchive {
-                path: path.to_owned(),
-                images: images(&index)?,
-                blobs: Some(files.blobs()),
-                generated: HashMap::new(),
-            });
+        let file = uncompressed(fs_err::File::open(path)?)?;
+        let files = Files::list(&file)?;
+        let mut archive = ImageArchive { path: path.to_owned(), images: Vec::new(), tar: None, generated: HashMap::new() };
+        let mut blobs = HashMap::new();
+        if let Some(index) = files.document(&file, "index.json")? {
+            archive.images = images(&index)?;
+            blobs = files.blobs();
+        } else {
+            let manifest = files.document(&file, "manifest.json")?.context("it contains neither index.json nor manifest.json")?;
+            for saved in docker_archive::parse(&manifest)? {
+                archive.add_docker_image(&saved, &files, &file, &mut blobs)?;
+            }
         }
-        let manifest = files.document(file.file(), "manifest.json")?.context("it contains neither index.json nor manifest.json")?;
-        let mut archive =
-            ImageArchive { path: path.to_owned(), images: Vec::new(), blobs: Some(HashMap::new()), generated: HashMap::new() };
-        for saved in docker_archive::parse(&manifest)? {
-            archive.add_docker_image(&saved, &files, file.file())?;
-        }
+        archive.tar = Some((file, blobs));
         Ok(archive)
     }
 
     /// Adds an image of a docker archive, with a generated manifest. The digests of its layers are those in its config.
-    fn add_docker_image(&mut self, saved: &ManifestEntry, files: &Files, file: &File) -> Result<()> {
+    fn add_docker_image(&mut self, saved: &ManifestEntry, files: &Files, file: &File, blobs: &mut Positions) -> Result<()> {
         let config =
             files.document(file, &saved.config)?.with_context(|| format!("the archive does not contain the config `{}`", saved.config))?;
         let layers = saved
@@ -91,7 +93,6 @@ impl ImageArchive {
             .map(|name| files.position(name).with_context(|| format!("the archive does not contain the layer `{name}`")));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let (manifest, diff_ids) = docker_archive::manifest(&config, layers.iter().map(|(_, size)| *size))?;
-        let blobs = self.blobs.get_or_insert_default();
         blobs.extend(files.position(&saved.config).map(|position| (Digest::of(&config), position)));
         blobs.extend(diff_ids.into_iter().zip(layers));
         let blob = Blob::of(&manifest);
@@ -113,9 +114,9 @@ impl ImageArchive {
 
     /// The size of a blob in bytes; `None` if the archive does not contain it.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
-        match &self.blobs {
+        match &self.tar {
             None => std::fs::metadata(self.path.join("blobs").join(digest.blob_path())).ok().map(|metadata| metadata.len()),
-            Some(blobs) => blobs.get(digest).map(|(_, size)| *size),
+            Some((_, blobs)) => blobs.get(digest).map(|(_, size)| *size),
         }
     }
 
@@ -145,26 +146,45 @@ impl ImageArchive {
         if let Some(manifest) = self.generated.get(&blob.digest) {
             return Ok(Box::new(manifest.as_slice()));
         }
-        match &self.blobs {
+        match &self.tar {
             None => Ok(Box::new(File::open(self.path.join("blobs").join(blob.digest.blob_path()))?)),
-            Some(blobs) => {
-                let (offset, size) = *blobs.get(&blob.digest).context("the archive does not contain it")?;
-                let mut file = File::open(&self.path)?;
-                file.seek(SeekFrom::Start(offset))?;
-                Ok(Box::new(file.take(size)))
+            Some((file, blobs)) => {
+                let (offset, left) = *blobs.get(&blob.digest).context("the archive does not contain it")?;
+                Ok(Box::new(Section { file, offset, left }))
             }
         }
     }
 }
 
-/// Refuses a compressed tar: blobs are read at their offsets.
-fn ensure_uncompressed(file: &mut fs_err::File) -> Result<()> {
+/// A part of a file, read without moving the file's position: several readers share it.
+struct Section<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let limit = usize::try_from(self.left).map_or(into.len(), |left| left.min(into.len()));
+        let count = self.file.read_at(&mut into[..limit], self.offset)?;
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// The tar itself, or a decompressed copy that lives as long as it is open: blobs are read at their offsets.
+fn uncompressed(mut file: fs_err::File) -> Result<File> {
     let mut start = [0; 4];
     let count = file.read(&mut start)?;
     file.rewind()?;
-    let compressed = matches!(start[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
-    ensure!(!compressed, Failure::usage("the archive is compressed").hint("decompress it first with `gunzip` or `zstd -d`"));
-    Ok(())
+    if !matches!(start[..count], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0xfd, b'7', b'z', b'X'] | [b'B', b'Z', b'h', _]) {
+        return Ok(file.into_parts().0);
+    }
+    let mut copy = tempfile::tempfile().context("temporary file for the decompressed archive")?;
+    std::io::copy(&mut decompressed_archive(file)?, &mut copy)?;
+    copy.rewind()?;
+    Ok(copy)
 }
 
 /// The files of a tar.
@@ -207,24 +227,10 @@ impl Files {
     }
 
     /// The blobs of an OCI layout.
-    fn blobs(&self) -> HashMap<Digest, (u64, u64)> {
+    fn blobs(&self) -> Positions {
         let blob = |(name, position): (&String, &(u64, u64))| Some((Digest::from_blob_path(name.strip_prefix("blobs/")?)?, *position));
         self.positions.iter().filter_map(blob).collect()
     }
-}
-
-/// The path in the archive that a symbolic link points to.
-fn link_target(link: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = link.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            ".." => drop(parts.pop()),
-            "." | "" => {}
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 fn images(index: &[u8]) -> Result<Vec<Image>> {

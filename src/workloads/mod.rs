@@ -3,7 +3,7 @@
 
 mod artifact;
 mod candidate_files;
-mod docker_archive;
+pub(crate) mod docker_archive;
 mod fetch;
 mod image_archive;
 mod image_blobs;

@@ -58,6 +58,18 @@ impl Hosts {
         self.script(&["exec", host, "sh", "-c", line])
     }
 
+    /// What a reset must leave as it was: files, units, names, parameters, mounts, links, routes and packet filters of a host.
+    pub fn snapshot(&self, host: &str) -> String {
+        let line = "find /etc /usr/local /opt /root /var/lib -xdev -path /var/lib/systemd -prune -o -path /var/lib/private -prune -o \
+                -type f -printf '%p %m %s\\n' -o -printf '%p %m %l\\n' | sort
+            ls /usr/bin /usr/sbin; cat /etc/hosts /etc/fstab 2>/dev/null; systemctl list-unit-files --no-legend
+            sysctl -a 2>/dev/null | grep -E '^(net.ipv[46].(ip_|conf.all|conf.default)|vm.(over|panic|max)|kernel.panic|fs.inotify)'
+            cut -d' ' -f2 /proc/mounts; ip -br link | cut -d' ' -f1 | cut -d@ -f1; ip route; ip -6 route | grep -v fe80
+            for rules in iptables-save ip6tables-save; do $rules 2>/dev/null | sed -e '/^#/d' -e 's/\\[[0-9:]*\\]//'; done
+            nft list tables 2>/dev/null; ipvsadm -S -n 2>/dev/null; ipset list -n 2>/dev/null; true";
+        self.run(host, line)
+    }
+
     /// Whether a shell line on a host succeeds.
     pub fn succeeds(&self, host: &str, line: &str) -> bool {
         output(&self.id, &["exec", host, "sh", "-c", line]).status.success()
@@ -115,4 +127,11 @@ fn script(id: &str, args: &[&str]) -> String {
 fn output(id: &str, args: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/testhost.sh");
     Command::new(&script).args(args).env("TESTHOST_ID", id).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()))
+}
+
+/// Panics with the lines that differ unless a host is as its earlier snapshot says.
+pub fn assert_same_snapshot(before: &str, after: &str, host: &str) {
+    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect::<Vec<_>>();
+    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect::<Vec<_>>();
+    assert!(gone.is_empty() && new.is_empty(), "{host} after the reset:\n- {}\n+ {}", gone.join("\n- "), new.join("\n+ "));
 }

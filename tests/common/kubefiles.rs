@@ -41,6 +41,11 @@ pub fn cyclonedx() -> PathBuf {
     once("cyclonedx", |out| script("scripts/cyclonedx.sh", &[out]))
 }
 
+/// The directory with newer versions of cosign, oras, skopeo and others than Debian 12 has.
+pub fn newer_peers() -> PathBuf {
+    once("newer-peers", |out| script("scripts/newer-peers.sh", &[out]))
+}
+
 /// A file of this repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

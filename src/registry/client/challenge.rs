@@ -15,49 +15,74 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// Parses header values. `Bearer` is preferred to `Basic`; other schemes are skipped.
+    /// Parses header values, each of which may have several challenges. `Bearer` is preferred to `Basic`; other schemes are skipped.
     pub fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
-        let mut best = None;
-        for header in headers {
-            match Self::parse_one(header) {
-                Some(bearer @ Challenge::Bearer { .. }) => return Some(bearer),
-                Some(Challenge::Basic) => best = Some(Challenge::Basic),
-                None => {}
-            }
-        }
-        best
-    }
-
-    fn parse_one(header: &str) -> Option<Challenge> {
-        let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Challenge::Basic);
-        }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let parameters = parameters(rest);
-        let value = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        Some(Challenge::Bearer { realm: value("realm")?, service: value("service") })
+        let challenges: Vec<Challenge> = headers.flat_map(listed).filter_map(Listed::known).collect();
+        let bearer = challenges.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        bearer.or(challenges.first()).cloned()
     }
 }
 
-/// Parses `a="b, c",d=e` into pairs, keys in lower case.
-fn parameters(text: &str) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    let mut rest = text.trim_start_matches([',', ' ']);
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, left) = match after.trim_start().strip_prefix('"') {
-            Some(quoted) => until_quote(quoted),
-            None => {
-                let (value, left) = after.split_once(',').unwrap_or((after, ""));
-                (value.trim().to_owned(), left)
-            }
-        };
-        pairs.push((key.trim().to_ascii_lowercase(), value));
-        rest = left.trim_start_matches([',', ' ']);
+/// A challenge as it is listed.
+struct Listed<'a> {
+    scheme: &'a str,
+    /// Names in lower case, and values.
+    parameters: Vec<(String, String)>,
+}
+
+impl Listed<'_> {
+    fn known(self) -> Option<Challenge> {
+        if self.scheme.eq_ignore_ascii_case("basic") {
+            return Some(Challenge::Basic);
+        }
+        let value = |name: &str| self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        self.scheme.eq_ignore_ascii_case("bearer").then(|| Some(Challenge::Bearer { realm: value("realm")?, service: value("service") }))?
     }
-    pairs
+}
+
+/// Splits a list of challenges: `Negotiate, Basic realm="a, b", Bearer realm=c,service=d`. Commas separate challenges and their parameters
+/// alike: a word before `=` is a parameter, any other a scheme, which one token (`Negotiate oYIBvT==`) may follow.
+fn listed(header: &str) -> Vec<Listed<'_>> {
+    let is_word_end = |letter: char| matches!(letter, ' ' | '\t' | ',' | '=' | '"');
+    let mut challenges: Vec<Listed> = Vec::new();
+    let mut rest = header;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return challenges;
+        }
+        let (word, after) = rest.split_at(rest.find(is_word_end).unwrap_or(rest.len()));
+        let value = after.trim_start().strip_prefix('=').map(str::trim_start);
+        match (value.filter(|value| !value.starts_with(['=', ','])).filter(|value| !value.is_empty()), challenges.last_mut()) {
+            (Some(value), Some(challenge)) => {
+                let (value, left) = match value.strip_prefix('"') {
+                    Some(quoted) => until_quote(quoted),
+                    None => {
+                        let (value, left) = value.split_at(value.find([',', ' ', '\t']).unwrap_or(value.len()));
+                        (value.to_owned(), left)
+                    }
+                };
+                challenge.parameters.push((word.to_ascii_lowercase(), value));
+                rest = left;
+            }
+            _ if word.is_empty() || after.starts_with(['=', '"']) => {
+                // a token with padding, or what no grammar has: neither is of a scheme that is known here
+                rest = after.split_once(',').map_or("", |(_, left)| left);
+            }
+            _ => {
+                challenges.push(Listed { scheme: word, parameters: Vec::new() });
+                rest = without_token(after);
+            }
+        }
+    }
+}
+
+/// What follows a scheme, without the token that belongs to it.
+fn without_token(after: &str) -> &str {
+    let (first, rest) = after.split_once(',').unwrap_or((after, ""));
+    let token = first.trim().trim_end_matches('=');
+    let is_token = !token.is_empty() && !token.contains(['=', ' ', '\t', '"']);
+    if is_token { rest } else { after }
 }
 
 /// The unescaped text up to the closing quote, and the rest after it.
@@ -92,6 +117,17 @@ mod tests {
             (vec![r#"bearer  Service=x , realm="http://a/t?b=c""#], bearer("http://a/t?b=c", Some("x"))),
             (vec![r#"Basic realm="x""#, r#"Bearer realm="https://a""#], bearer("https://a", None)),
             (vec![r#"Bearer realm="a\"b"#], bearer("a\"b", None)),
+            // several in one header
+            (vec![r#"Basic realm="x", Bearer realm="https://a",service="b""#], bearer("https://a", Some("b"))),
+            (vec![r#"Bearer realm="https://a",service="b", Basic realm="x""#], bearer("https://a", Some("b"))),
+            (vec![r#"Negotiate, NTLM, Basic realm="a, Bearer realm=b""#], Some(Challenge::Basic)),
+            (vec![r#"Negotiate oYIBvT==, Bearer realm = "https://a" , service = b"#], bearer("https://a", Some("b"))),
+            (vec!["Negotiate oYIBvT", "Basic"], Some(Challenge::Basic)),
+            (vec![r#"Digest realm="x", qop="auth, auth-int", nonce=abc==, Basic realm="y""#], Some(Challenge::Basic)),
+            (vec![r#",, Basic ,Bearer realm=https://a/t?x=1,error="invalid_token""#], bearer("https://a/t?x=1", None)),
+            (vec![r#"Bearer error="invalid_token", Basic realm="x""#], Some(Challenge::Basic)),
+            (vec![r#"Bearer realm="", Basic"#], bearer("", None)),
+            (vec!["=", ",", "Basic=", "\"", "Digest a=b"], None),
             (vec!["Bearer service=x"], None),
             (vec!["Negotiate"], None),
             (vec![""], None),

@@ -60,7 +60,8 @@ fn read(file: &Path) -> Result<Option<String>> {
 }
 
 fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Credential>> {
-    let config: Value = serde_json::from_str(text).context("not JSON")?;
+    let config = Value::Object(read_as_go(text)?);
+    let text = config.to_string();
     let has_entry = |key: &&str| config["auths"].get(*key).is_some();
     let path = format!("{registry}/{repository}");
     let matching = std::iter::successors(Some(path.as_str()), |path| path.rsplit_once('/').map(|(parent, _)| parent));
@@ -81,6 +82,42 @@ fn find_in(text: &str, registry: &str, repository: &str) -> Result<Option<Creden
         }
     }
     Ok(None)
+}
+
+/// Reads a config file as docker, podman and all other programs in Go do: the names of fields in any case, the last one wins, the first JSON
+/// value of the file counts, and base64 may have line ends in it.
+fn read_as_go(text: &str) -> Result<Map<String, Value>> {
+    let first = serde_json::Deserializer::from_str(text).into_iter::<Map<String, Value>>().next();
+    let mut config = first.transpose().context("not JSON")?.unwrap_or_default();
+    with_names(&mut config, &["auths", "credsStore", "credHelpers"]);
+    for entry in config.get_mut("auths").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        let Some(entry) = entry.as_object_mut() else { continue };
+        with_names(entry, &["auth", "username", "password", "identitytoken"]);
+        if let Some(auth) = entry.get("auth").and_then(Value::as_str) {
+            let auth = without_padding_bytes(&auth.replace(['\r', '\n'], ""));
+            entry.insert("auth".to_owned(), auth.into());
+        }
+    }
+    Ok(config)
+}
+
+/// Gives fields their names, whatever their case was.
+fn with_names(object: &mut Map<String, Value>, names: &[&str]) {
+    for (name, value) in std::mem::take(object) {
+        let known = names.iter().find(|known| known.eq_ignore_ascii_case(&name));
+        object.insert(known.map_or(name, |known| (*known).to_owned()), value);
+    }
+}
+
+/// Takes the zero bytes off the end of a password, in base64.
+fn without_padding_bytes(auth: &str) -> String {
+    match BASE64.decode(auth) {
+        Ok(bytes) if bytes.ends_with(&[0]) => {
+            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            BASE64.encode(&bytes[..end])
+        }
+        _ => auth.to_owned(),
+    }
 }
 
 /// Stores user name and password for a registry in `file`, or in the credential helper that the file configures.
@@ -116,8 +153,8 @@ pub fn remove_credentials(file: &Path, registry: &str) -> Result<bool> {
 
 fn read_config(file: &Path) -> Result<Map<String, Value>> {
     match read(file)? {
-        Some(text) if !text.trim().is_empty() => serde_json::from_str(&text).with_context(|| unreadable(file)),
-        _ => Ok(Map::new()),
+        Some(text) => read_as_go(&text).with_context(|| unreadable(file)),
+        None => Ok(Map::new()),
     }
 }
 
@@ -195,6 +232,31 @@ mod tests {
             assert_eq!(user_of(find_in(&text, registry, repository).unwrap()), expected, "{registry}/{repository}");
         }
         assert!(find_in("{", "a", "b").is_err());
+    }
+
+    #[test]
+    fn files_are_read_as_go_reads_them() {
+        let encoded = BASE64.encode("alice:secret-with-long-tail");
+        let wrapped = format!("{}\n{}\r\n", &encoded[..20], &encoded[20..]);
+        let alice = "alice:secret-with-long-tail";
+        for (text, expected) in [
+            (json!({"auths": {"a.example": {"auth": wrapped}}}).to_string(), alice),
+            (json!({"Auths": {"a.example": {"Auth": encoded}}}).to_string(), alice),
+            (json!({"auths": {"a.example": {"auth": BASE64.encode("alice:pass\0\0")}}}).to_string(), "alice:pass"),
+            (json!({"AUTHS": {"a.example": {"UserName": "alice", "PASSWORD": "p"}}}).to_string(), "alice:p"),
+            (format!("{{\"auths\": {{\"a.example\": {{\"auth\": \"eDp5\", \"auth\": \"{encoded}\"}}}}}}"), alice),
+            (format!("{{\"auths\": {{\"a.example\": {{\"auth\": \"{encoded}\"}}}}}}\n}}"), alice),
+            (json!({"auths": {"A.example": {"auth": encoded}}}).to_string(), "nobody"),
+            (json!({"auths": null, "credsStore": null, "credHelpers": null}).to_string(), "nobody"),
+            (json!({"auths": {"a.example": {"auth": null}}}).to_string(), "nobody"),
+            (String::new(), "nobody"),
+            (" \n".to_owned(), "nobody"),
+        ] {
+            assert_eq!(user_of(find_in(&text, "a.example", "x").unwrap()), expected, "{text}");
+        }
+        for text in ["[]", "{\"auths\": {\"a.example\": {\"auth\": \"*\"}}}", "x"] {
+            assert!(find_in(text, "a.example", "x").is_err(), "{text}");
+        }
     }
 
     #[test]

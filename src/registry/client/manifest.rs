@@ -12,6 +12,7 @@ use super::transfer::{DigestMismatch, retry_on_mismatch};
 use crate::error::Failure;
 use crate::events::Context;
 use crate::image::{Blob, Content, Digest, content_of};
+use crate::layer::is_image;
 use crate::retry::{Policy, retry};
 
 /// The size limit for manifests in bytes, the same as that of registries.
@@ -113,9 +114,32 @@ async fn put_once(session: &Session, version: &str, manifest: &Manifest, what: &
         let error = session.error_from(response, what).await;
         // docker-registry reads its link files while another client's push rewrites them, and then calls the digest invalid
         let transient = status == StatusCode::BAD_REQUEST && error.to_string().contains(": digest invalid");
-        return Err(if transient { Failure::network(error.to_string()).into() } else { error });
+        let refuses_kind = matches!(status.as_u16(), 400 | 404 | 405 | 406 | 415 | 422) && is_artifact(&manifest.content);
+        return Err(match () {
+            () if transient => Failure::network(error.to_string()).into(),
+            () if refuses_kind => refuses_artifacts(&error).into(),
+            () => error,
+        });
     }
     Ok(response.headers().contains_key("oci-subject"))
+}
+
+/// Whether a manifest is of an artifact: a workloads manifest, a signature, an SBOM.
+fn is_artifact(content: &Content) -> bool {
+    match content {
+        Content::Manifest(manifest) => manifest.artifact_type().is_some() || !is_image(manifest),
+        Content::Index(index) => index.artifact_type().is_some(),
+        Content::Leaf => false,
+    }
+}
+
+/// The error for a registry that takes images and no other manifests.
+fn refuses_artifacts(error: &anyhow::Error) -> Failure {
+    let failure =
+        Failure::failed(format!("{error}; the registry may not take OCI artifacts: older versions of Harbor, Nexus and Quay do not"));
+    failure
+        .hint("carry the image in a file instead: `sealift save -o FILE NAME`, and `sealift load -i FILE` where it is needed")
+        .hint("or use another registry, such as `sealift registry serve --writable`")
 }
 
 /// Reads the body of a response, at most 4 MiB.

@@ -97,16 +97,25 @@ impl Pull<'_> {
     /// The root and all manifests below it for the requested platforms, each after its parent.
     async fn fetch_manifests(&self, root: Manifest) -> Result<Vec<Manifest>> {
         let mut manifests = vec![root];
-        let mut next = 0;
+        let (mut next, mut not_built) = (0, None);
         while let Some(manifest) = manifests.get(next) {
             if let Content::Index(index) = &manifest.content {
-                for entry in manifests_for(index, self.platforms)? {
-                    manifests.push(self.child(entry).await?);
+                match manifests_for(index, self.platforms) {
+                    Ok(entries) => {
+                        for entry in entries {
+                            manifests.push(self.child(entry).await?);
+                        }
+                    }
+                    // another nested index may be for the platform
+                    Err(error) => drop(not_built.get_or_insert(error)),
                 }
             }
             next += 1;
         }
-        Ok(manifests)
+        match not_built {
+            Some(error) if !manifests.iter().any(|manifest| matches!(manifest.content, Content::Manifest(_))) => Err(error),
+            _ => Ok(manifests),
+        }
     }
 
     async fn child(&self, entry: Descriptor) -> Result<Manifest> {

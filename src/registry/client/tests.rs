@@ -464,3 +464,31 @@ async fn mirrors_that_are_down_lack_the_image_or_fail_are_skipped() {
     }
     assert!(fakes.iter().all(|fake| fake.count("GET /v2/a/manifests/1") >= 1));
 }
+
+#[tokio::test]
+async fn a_registry_that_refuses_artifacts_is_told_with_what_to_do_instead() {
+    let registry = TestRegistry::new().await;
+    let store = registry.store("here");
+    let config = store.put(b"{}").unwrap();
+    let manifest = |config_type: &str, more: &str| {
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",{more}"config":{{"mediaType":"{config_type}","digest":"{}","size":2}},"layers":[]}}"#,
+            config.digest
+        );
+        let blob = store.put(text.as_bytes()).unwrap();
+        DescriptorBuilder::default().media_type(MediaType::ImageManifest).digest(blob.digest).size(blob.size).build().unwrap()
+    };
+    let artifact = r#""artifactType":"application/vnd.sealift.workloads.v1","#;
+    for (root, status, said) in [
+        (manifest("application/vnd.oci.empty.v1+json", artifact), 400, true),
+        (manifest("application/vnd.oci.empty.v1+json", artifact), 415, true),
+        (manifest("application/vnd.oci.empty.v1+json", artifact), 413, false),
+        (manifest("application/vnd.oci.image.config.v1+json", ""), 400, false),
+    ] {
+        registry.fault("PUT /v2/a/manifests", FaultResponse::Status(status, "", ""));
+        let error = registry.push(&store, &root).await.unwrap_err();
+        let hints = crate::error::hints_of(&error).concat();
+        assert_eq!(hints.contains("sealift save"), said, "{status}: {error:#} {hints}");
+        assert_eq!(format!("{error:#}").contains("Harbor, Nexus and Quay"), said, "{error:#}");
+    }
+}

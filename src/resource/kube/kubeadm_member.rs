@@ -35,7 +35,8 @@ pub fn check(system: &System, master: bool) -> Result<State> {
     Ok(health_problem(system, master).map_or(State::Present, |problem| State::differs(problem, "healthy")))
 }
 
-/// Runs kubeadm unless this host is a member already, after resetting what a failed run left; then waits until it is healthy.
+/// Runs kubeadm unless this host is a member already, after resetting what a failed run left; of a member, starts a kubelet that was
+/// stopped. Then waits until it is healthy.
 ///
 /// # Errors
 /// Of kind `Verification` if the kubelet or the API server is not healthy after 240 seconds.
@@ -52,6 +53,8 @@ pub fn apply(
     }
     if !system.path(KUBELET).exists() {
         kubeadm(log)?;
+    } else if !kubelet_is_healthy() {
+        system.run(&["systemctl", "start", "kubelet.service"], log)?; // somebody stopped it; a running one starts no second time
     }
     wait_for_health(system, master)
 }

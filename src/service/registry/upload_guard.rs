@@ -10,8 +10,8 @@ use anyhow::Result;
 use crate::image::Digest;
 use crate::store::{SharedLock, Store};
 
-/// After this time without a request, a push counts as abandoned.
-const TIMEOUT: Duration = Duration::from_secs(600);
+/// After this time without a request and without a byte, a push counts as abandoned.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The uploads and blobs that are being pushed into a store.
 pub struct UploadGuard {
@@ -44,10 +44,17 @@ impl UploadGuard {
             None => {
                 let lock = Some(self.store.lock_shared()?);
                 *guard = Some(Pending { lock, ids: BTreeSet::from([what.to_string()]), touched: Instant::now() });
-                tokio::spawn(expire(self.pending.clone()));
+                tokio::spawn(expire(self.pending.clone(), TIMEOUT));
             }
         }
         Ok(())
+    }
+
+    /// Keeps what is protected for another while: bytes of an upload arrived.
+    pub fn touch(&self) {
+        if let Some(pending) = &mut *self.pending() {
+            pending.touched = Instant::now();
+        }
     }
 
     /// Ends the protection of uploads and blobs: a manifest lists them now, or they are abandoned.
@@ -85,11 +92,11 @@ fn lock(of: &Mutex<Option<Pending>>) -> MutexGuard<'_, Option<Pending>> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends all protection after [`TIMEOUT`] without a request.
-async fn expire(of: Arc<Mutex<Option<Pending>>>) {
+/// Ends all protection after this time without a request or a byte.
+async fn expire(of: Arc<Mutex<Option<Pending>>>, timeout: Duration) {
     loop {
         let left = match &*lock(&of) {
-            Some(pending) => TIMEOUT.saturating_sub(pending.touched.elapsed()),
+            Some(pending) => timeout.saturating_sub(pending.touched.elapsed()),
             None => return,
         };
         if left.is_zero() {
@@ -127,5 +134,24 @@ mod tests {
         guard.done([blob.digest.to_string().as_str()]);
         store.prune(false, &Context::silent()).unwrap();
         assert!(!store.has(&blob));
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_protected_as_long_as_its_bytes_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let guard = UploadGuard::new(store.clone());
+        *guard.pending() =
+            Some(Pending { lock: Some(store.lock_shared().unwrap()), ids: BTreeSet::from(["upload".to_owned()]), touched: Instant::now() });
+        let idle = Duration::from_millis(400);
+        let expiry = tokio::spawn(expire(guard.pending.clone(), idle));
+        for _ in 0..8 {
+            tokio::time::sleep(idle / 4).await;
+            guard.touch();
+        }
+        assert!(guard.pending().is_some() && !expiry.is_finished(), "bytes have arrived all the time");
+        expiry.await.unwrap();
+        assert!(guard.pending().is_none(), "nobody is there any more");
+        store.prune(false, &Context::silent()).unwrap();
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use super::response;
 use super::state::{State, parameter, query};
+use super::upload_guard::UploadGuard;
 use crate::error::{Kind, kind_of};
 use crate::image::Digest;
 use crate::registry::sink::Sink;
@@ -108,7 +109,7 @@ impl State {
                 (Some(upload), refused)
             }
             (&Method::PATCH, None, _) => {
-                let (upload, refused) = write_body(body, upload).await?;
+                let (upload, refused) = write_body(body, upload, &self.upload_guard).await?;
                 let taken = refused.unwrap_or_else(|| upload_status(StatusCode::ACCEPTED, repository, id, &upload));
                 (Some(upload), taken)
             }
@@ -143,7 +144,7 @@ impl State {
     /// Receives the rest of a blob, verifies it and commits it.
     async fn finish(self: &Arc<Self>, upload: Upload, body: Body, repository: &str, digest: &str) -> Result<Response<Body>> {
         let digest: Digest = digest.parse()?;
-        let (upload, refused) = write_body(body, upload).await?;
+        let (upload, refused) = write_body(body, upload, &self.upload_guard).await?;
         if let Some(refused) = refused {
             return Ok(refused);
         }
@@ -162,13 +163,14 @@ impl State {
 }
 
 /// Appends a request body to an upload. If the client disconnects or stalls, the bytes received are kept, with an error response.
-async fn write_body(body: Body, upload: Upload) -> Result<(Upload, Option<Response<Body>>)> {
+async fn write_body(body: Body, upload: Upload, guard: &UploadGuard) -> Result<(Upload, Option<Response<Body>>)> {
     let mut stream = body.into_data_stream();
     let sink = Sink::new(upload, QUEUE);
     let refused = loop {
         let refuse = |status, message| Some(response::error(status, "BLOB_UPLOAD_INVALID", message));
         match tokio::time::timeout(IDLE, stream.next()).await {
             Ok(Some(Ok(bytes))) => {
+                guard.touch();
                 if !sink.send(bytes).await {
                     break None;
                 }

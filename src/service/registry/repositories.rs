@@ -7,9 +7,10 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 
 use crate::image::{
     ANNOTATION_PLATFORM, ANNOTATION_REF_NAME, Blob, Content, Digest, Reference, TYPE_WORKLOADS, UNKNOWN_REGISTRY, content_of,
-    host_platform, platform_string, referrer, subject_of,
+    host_platform, platform_string, referrer, subject_of, unwrap_workload_blob,
 };
 use crate::store::Store;
+use crate::trust::tag_of_signatures;
 
 /// The content of a repository.
 #[derive(Debug, Default)]
@@ -56,16 +57,18 @@ impl Repositories {
     /// Reads the repositories of a store; `own` is the name of this registry, whose images are found first.
     pub fn read(store: &Store, own: Option<&str>) -> Result<Repositories> {
         let mut names = Repositories { own: own.map(str::to_owned), ..Repositories::default() };
-        let all = store.refs()?;
+        let (all, referrers) = (store.all_refs()?, store.referrers_by_subject()?);
         for (name, descriptor) in &all {
             names.add(name, descriptor.clone());
         }
         for (name, descriptor) in &all {
+            names.add_referrers_of(name, descriptor, &referrers);
             let Some(content) = names.read_manifest(store, descriptor) else { continue };
             if let Some(subject) = subject_of(&content).unwrap_or_default() {
                 names.add_referrer(name, subject, referrer(descriptor, &content));
             }
             if let Content::Index(index) = content {
+                index.manifests().iter().for_each(|manifest| names.add_referrers_of(name, manifest, &referrers));
                 names.add_workloads(store, &index);
             }
         }
@@ -107,11 +110,12 @@ impl Repositories {
         }
     }
 
-    /// The names of all repositories, with their registry unless it is this one.
+    /// The names of all repositories: with their registry unless it is this one, or has a port, which no name of a repository may have (OCI
+    /// distribution specification, "pulling manifests").
     pub fn repositories(&self) -> Vec<String> {
         let of = |(registry, repositories): (&String, &BTreeMap<String, Repository>)| {
-            let own = self.own.as_ref() == Some(registry);
-            let named = |repository: &String| if own { repository.clone() } else { format!("{registry}/{repository}") };
+            let bare = self.own.as_ref() == Some(registry) || registry.contains([':', '[']);
+            let named = |repository: &String| if bare { repository.clone() } else { format!("{registry}/{repository}") };
             repositories.keys().map(named).collect::<Vec<_>>()
         };
         self.registries.iter().flat_map(of).collect()
@@ -143,6 +147,21 @@ impl Repositories {
         }
     }
 
+    /// Adds what refers to a manifest, and what refers to that in turn. Signatures get cosign's tag, unless another was pushed.
+    fn add_referrers_of(&mut self, name: &Reference, subject: &Descriptor, referrers: &BTreeMap<Digest, Vec<Descriptor>>) {
+        let Ok(digest) = Digest::try_from(subject.digest()) else { return };
+        for referrer in referrers.get(&digest).into_iter().flatten() {
+            let is_new = self.repository(name).referrers.get(&digest).is_none_or(|known| !known.contains(referrer));
+            self.add_referrer(name, digest, referrer.clone());
+            if let Some(tag) = tag_of_signatures(referrer, &digest) {
+                self.repository(name).tags.entry(tag).or_insert_with(|| referrer.clone());
+            }
+            if is_new {
+                self.add_referrers_of(name, referrer, referrers);
+            }
+        }
+    }
+
     fn repository(&mut self, name: &Reference) -> &mut Repository {
         let repositories = self.registries.entry(name.registry().to_owned()).or_default();
         repositories.entry(name.repository().to_owned()).or_default()
@@ -159,10 +178,10 @@ impl Repositories {
         entries.sort_by_key(|entry| platform(entry).as_deref() != Some(host.as_str()));
         for entry in entries {
             let Some(Content::Manifest(manifest)) = self.read_manifest(store, entry) else { continue };
-            for layer in manifest.layers() {
+            for layer in manifest.layers().iter().map(unwrap_workload_blob) {
                 let reference = layer.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
                 if let Some(name) = reference.and_then(|text| text.parse::<Reference>().ok()) {
-                    self.add_workload(&name, layer.clone());
+                    self.add_workload(&name, layer);
                 }
             }
         }
@@ -249,6 +268,10 @@ mod tests {
             assert_eq!(found.digest().to_string(), Digest::of(expected.as_bytes()).to_string(), "{namespace:?} {tag}");
         }
         assert_eq!(names.repositories(), ["docker.io/a/b", "a/b"]);
+        let blob = Blob::of(b"elsewhere");
+        names.add(&"127.0.0.1:5000/team/c:1".parse().unwrap(), Descriptor::new(MediaType::ImageManifest, blob.size, blob.digest));
+        assert_eq!(names.repositories(), ["team/c", "docker.io/a/b", "a/b"], "no name of a repository has a port in it");
+        assert_eq!(names.candidates(None, "team/c").len(), 1, "and it is found by that name");
     }
 
     #[test]

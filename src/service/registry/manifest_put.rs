@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 use url::form_urlencoded;
 
+use super::pushed::name_pushed;
 use super::response;
 use super::state::{State, query, unsupported};
 use crate::image::{Algorithm, Blob, Content, Digest, Reference, children, content_of, media_type_of, subject_of};
@@ -83,7 +84,7 @@ impl State {
             references.push(bare);
         }
         for name in &references {
-            self.store.tag(name, &manifest.descriptor)?;
+            name_pushed(&self.store, name, &manifest.descriptor, &manifest.content)?;
         }
         self.untag_children(repository, manifest)?;
         let references: Vec<String> = children(&manifest.content).iter().map(|child| child.digest().to_string()).collect();
@@ -141,7 +142,7 @@ impl State {
         }
         let Ok(own) = self.reference(repository, "") else { return Ok(unknown()) };
         let mut untagged = false;
-        for (name, descriptor) in self.store.refs()? {
+        for (name, descriptor) in self.store.all_refs()? {
             let is_in_repository = name.registry() == own.registry() && name.repository() == own.repository();
             if is_in_repository && Digest::try_from(descriptor.digest())? == digest {
                 untagged |= self.store.untag(&name)?;

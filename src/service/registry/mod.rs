@@ -9,6 +9,7 @@ mod discovery;
 mod listen;
 mod manifest_put;
 mod pull;
+mod pushed;
 mod repositories;
 mod response;
 mod route;
@@ -76,6 +77,10 @@ pub async fn serve(settings: &Settings, store: Store, ctx: &Context) -> Result<(
     ctx.note(format!("serving {} on {scheme}://{address}", store.root().display()));
     if settings.writable && auth.is_none() && !address.ip().is_loopback() {
         ctx.warn("anyone who reaches this address may push: require a login with `--htpasswd FILE`");
+    }
+    // a read-only store is served as it is
+    if let Err(error) = pushed::name_again(&store) {
+        tracing::warn!("{error:#}");
     }
     let state = State {
         upload_guard: UploadGuard::new(store.clone()),
