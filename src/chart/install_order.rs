@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::helm_version::HelmVersion;
 use super::yaml;
 use crate::template::Value;
 
@@ -72,6 +73,9 @@ const INSTALL_ORDER: [&str; 36] = [
     "APIService",
 ];
 
+/// Kinds that follow those in Helm 4.
+const INSTALL_ORDER_OF_HELM_4: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+
 const HOOK_EVENTS: [&str; 10] = [
     "pre-install",
     "post-install",
@@ -91,7 +95,7 @@ static DOCUMENT_SEPARATOR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:^|
 ///
 /// # Errors
 /// Fails with Helm's message where a template does not render to YAML.
-pub fn sort_manifests(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manifest>, Vec<Hook>), String> {
+pub fn sort_manifests(rendered: &BTreeMap<String, String>, helm: HelmVersion) -> Result<(Vec<Manifest>, Vec<Hook>), String> {
     let (mut manifests, mut hooks) = (Vec::new(), Vec::new());
     for (source, text) in rendered.iter().filter(|(source, _)| !source.ends_with("NOTES.txt")) {
         for document in DOCUMENT_SEPARATOR.split(text.trim()).map(str::trim).filter(|document| !document.is_empty()) {
@@ -109,8 +113,8 @@ pub fn sort_manifests(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manife
             }
         }
     }
-    manifests.sort_by_key(|manifest| install_rank(&manifest.kind));
-    hooks.sort_by_key(|hook| install_rank(&hook.manifest.kind));
+    manifests.sort_by_key(|manifest| install_rank(&manifest.kind, helm));
+    hooks.sort_by_key(|hook| install_rank(&hook.manifest.kind, helm));
     Ok((manifests, hooks))
 }
 
@@ -143,9 +147,10 @@ fn hook(manifest: Manifest, events: &str, annotations: &Value) -> Option<Hook> {
     Some(Hook { manifest, events, weight })
 }
 
-fn install_rank(kind: &str) -> (usize, String) {
-    match INSTALL_ORDER.iter().position(|known| *known == kind) {
+fn install_rank(kind: &str, helm: HelmVersion) -> (usize, String) {
+    let more: &[&str] = if helm == HelmVersion::V4 { &INSTALL_ORDER_OF_HELM_4 } else { &[] };
+    match INSTALL_ORDER.iter().chain(more).position(|known| *known == kind) {
         Some(at) => (at, String::new()),
-        None => (INSTALL_ORDER.len(), kind.to_owned()),
+        None => (usize::MAX, kind.to_owned()),
     }
 }

@@ -81,7 +81,7 @@ pub fn failure(message: impl Into<String>) -> Failure {
 pub fn render(files: Files, user_values: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
     budget::run(budget::LIMIT, || {
         let mut rendered = render_templates(files, user_values, release)?;
-        (rendered.manifests, rendered.hooks) = sort_manifests(&rendered.files)?;
+        (rendered.manifests, rendered.hooks) = sort_manifests(&rendered.files, release.helm)?;
         Ok(rendered)
     })
 }

@@ -43,9 +43,10 @@ fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> R
         Value::Text(text) => write_text(out, text, style),
         Value::Bytes(bytes) => write_text(out, &base64::engine::general_purpose::STANDARD.encode(bytes), style),
         Value::Object(object) if object.is_nil() => out.push_str("null"),
+        Value::Object(object) if object.type_name() == "complex128" => return Err("json: unsupported type: complex128".to_owned()),
         Value::Object(object) => match object.entries() {
             Some(entries) => write_entries(out, &entries, style, depth)?,
-            None => write_value(out, &object.to_plain(), style, depth + 1)?,
+            None => write_value(out, &object.to_plain(), style, depth)?,
         },
         Value::List(items) if items.is_nil() => out.push_str("null"),
         Value::List(items) => {

@@ -356,7 +356,11 @@ impl Printer {
             }
             None => digits,
         };
-        let prefix = if verb == 'o' && sharp && !digits.starts_with('0') { "0" } else { prefix };
+        let prefix = match verb {
+            'o' if sharp && !digits.starts_with('0') => "0",
+            'O' if sharp && !digits.starts_with('0') => "0o0",
+            _ => prefix,
+        };
         self.pad_with_spaces(&format!("{sign}{prefix}{digits}"));
     }
 
@@ -388,7 +392,7 @@ impl Printer {
             return self.pad_with_spaces(&format!("{sign}{text}"));
         }
         if self.flags.sharp && format != 'b' {
-            text = with_point(&text, format, precision);
+            text = with_point(&text, if verb == 'X' { 'X' } else { format }, precision);
         }
         if matches!(verb, 'E' | 'G' | 'X') {
             text = text.to_uppercase();
@@ -423,7 +427,7 @@ impl Printer {
 
 /// A float with a decimal point and its trailing zeros: the flag `#`.
 fn with_point(text: &str, format: char, precision: Option<usize>) -> String {
-    let exponent = if format == 'x' { 'p' } else { 'e' };
+    let exponent = if matches!(format, 'x' | 'X') { 'p' } else { 'e' };
     let (number, tail) = text.find(exponent).map_or((text, ""), |at| text.split_at(at));
     let mut wanted = if matches!(format, 'g' | 'x') { i64::try_from(precision.unwrap_or(6)).unwrap_or(i64::MAX) } else { 0 };
     let significant = number.chars().filter(|c| *c != '.').skip_while(|c| *c == '0').count();

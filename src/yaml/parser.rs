@@ -166,10 +166,7 @@ impl<'a> Documents<'a> {
 
     fn document(&mut self) -> Result<Option<Node>, Error> {
         while let Some(event) = self.parser.next_event() {
-            let (event, span) = event.map_err(|error| {
-                let at = self.offset(error.marker());
-                Error { kind: ErrorKind::Syntax, span: at..at, line: error.marker().line(), message: first_line(&error.info()) }
-            })?;
+            let (event, span) = event.map_err(|error| self.syntax_error(&error))?;
             if matches!(event, Event::DocumentStart(..)) {
                 self.anchors.clear();
             }
@@ -180,6 +177,22 @@ impl<'a> Documents<'a> {
             }
         }
         Ok(None)
+    }
+
+    fn syntax_error(&self, error: &granit_parser::ScanError) -> Error {
+        let at = self.offset(error.marker());
+        Error { kind: ErrorKind::Syntax, span: at..at, line: error.marker().line(), message: first_line(&error.info()) }
+    }
+
+    /// Checks that nothing stands behind the document that was read last, up to the next one.
+    ///
+    /// # Errors
+    /// Fails where something does.
+    pub fn check_end(&mut self) -> Result<(), Error> {
+        match self.parser.next_event() {
+            Some(Err(error)) => Err(self.syntax_error(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// Takes an event; returns the root of the document if it is complete.

@@ -101,6 +101,7 @@ impl Emitter {
                 }
             }
             Value::Object(object) if object.is_nil() => self.word(position, "null"),
+            Value::Object(object) if object.type_name() == "complex128" => return Err("json: unsupported type: complex128".to_owned()),
             Value::Object(object) => self.value(&object.to_plain(), Position { depth: position.depth + 1, ..position })?,
             Value::Text(text) => {
                 self.word(position, "");

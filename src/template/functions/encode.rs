@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::strings::lossy;
 use super::{Result, Row, string, text};
 use crate::template::{Value, json};
 
@@ -22,13 +23,39 @@ pub const TABLE: &[Row] = &[
     ("mustFromJson", "s", |_, a| json::read(string(a, 0))),
 ];
 
-/// Decodes as Go's `base64.StdEncoding`; the message of an error names the first invalid byte.
+/// Decodes as Go's `base64.StdEncoding`; the message of an error names the byte where Go sees it.
 fn decode_base64(word: &str) -> Result<Vec<u8>> {
-    let plain: String = word.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
-    BASE64.decode(&plain).map_err(|_| {
-        let good = plain.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(byte)).count();
-        format!("illegal base64 data at input byte {good}")
-    })
+    let corrupt = |at: usize| Err(format!("illegal base64 data at input byte {at}"));
+    let letters: Vec<(usize, u8)> = word.bytes().enumerate().filter(|(_, byte)| !b"\r\n".contains(byte)).collect();
+    let mut bytes = Vec::new();
+    for (number, chunk) in letters.chunks(4).enumerate() {
+        let mut bits = 0_u32;
+        for (at, (place, letter)) in chunk.iter().enumerate() {
+            if *letter != b'=' {
+                let Some(six) = BASE64_ALPHABET.iter().position(|digit| digit == letter) else { return corrupt(*place) };
+                bits = bits << 6 | u32::try_from(six).unwrap_or_default();
+                continue;
+            }
+            // padding: one or two signs, and nothing after them
+            match (at, chunk.get(at + 1)) {
+                (0 | 1, _) => return corrupt(*place),
+                (2, None) => return corrupt(word.len()),
+                (2, Some((place, next))) if *next != b'=' => return corrupt(place - 1),
+                _ => {}
+            }
+            if let Some((place, _)) = letters.get(number * 4 + 4) {
+                return corrupt(*place);
+            }
+            let padded = (bits << (6 * (4 - at))).to_be_bytes();
+            bytes.extend_from_slice(&padded[1..at]);
+            return Ok(bytes);
+        }
+        if chunk.len() < 4 {
+            return corrupt(word.len() - chunk.len());
+        }
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+    }
+    Ok(bytes)
 }
 
 /// Decodes a text in standard base64; line breaks are ignored.
@@ -41,9 +68,10 @@ pub fn decode_base64_text(word: &str) -> Result<String> {
 
 /// sprig returns the message of an error as if it were the text.
 fn base64_text(word: &str) -> String {
-    decode_base64(word).map_or_else(|message| message, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    decode_base64(word).map_or_else(|message| message, |bytes| lossy(&bytes))
 }
 
+const BASE64_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Encodes in base32 (RFC 4648, section 6).
@@ -62,21 +90,79 @@ fn base32(bytes: &[u8]) -> String {
     out
 }
 
+/// sprig returns the message of an error as if it were the text.
 fn base32_text(word: &str) -> String {
-    let (mut bits, mut count, mut bytes) = (0u64, 0, Vec::new());
-    for (at, letter) in word.bytes().filter(|byte| !b"\r\n".contains(byte)).enumerate() {
-        if letter == b'=' {
-            break;
+    let decoded = decode_base32(&word.bytes().filter(|byte| !b"\r\n".contains(byte)).collect::<Vec<u8>>());
+    decoded.map_or_else(|at| format!("illegal base32 data at input byte {at}"), |bytes| lossy(&bytes))
+}
+
+/// Decodes as Go's `base32.StdEncoding`; an error is the byte where Go sees it.
+fn decode_base32(word: &[u8]) -> std::result::Result<Vec<u8>, usize> {
+    let mut bytes = Vec::new();
+    for (number, chunk) in word.chunks(8).enumerate() {
+        let start = number * 8;
+        let (mut bits, mut count) = (0_u64, 0);
+        for (at, letter) in chunk.iter().enumerate() {
+            let is_last = start + 8 >= word.len();
+            if *letter == b'=' && at >= 2 && is_last {
+                if chunk.len() < 8 {
+                    return Err(word.len());
+                }
+                if let Some(wrong) = chunk[at + 1..].iter().position(|sign| *sign != b'=') {
+                    return Err(start + at + wrong);
+                }
+                if matches!(at, 3 | 6) {
+                    return Err(start + at);
+                }
+                break;
+            }
+            let five = ALPHABET.iter().position(|digit| digit == letter).ok_or(start + at)?;
+            bits = bits << 5 | five as u64;
+            count += 1;
         }
-        let Some(five) = ALPHABET.iter().position(|digit| *digit == letter) else {
-            return format!("illegal base32 data at input byte {at}");
-        };
-        bits = (bits << 5 | five as u64) & 0xfff;
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 0xff).unwrap_or(0));
+        if count == chunk.len() && count < 8 {
+            return Err(word.len() - count);
+        }
+        let whole = count * 5 / 8;
+        bytes.extend_from_slice(&(bits << (64 - 5 * count)).to_be_bytes()[..whole]);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Held to helm 3.17.3.
+    #[test]
+    fn texts_are_decoded_as_in_go() {
+        for (word, expected) in [
+            ("aGk=", "hi"),
+            ("aGlq", "hij"),
+            ("aA==", "h"),
+            ("a\nGk=\n", "hi"),
+            ("12", "illegal base64 data at input byte 0"),
+            ("a", "illegal base64 data at input byte 0"),
+            ("aGk", "illegal base64 data at input byte 0"),
+            ("aGk=x", "illegal base64 data at input byte 4"),
+            ("aG=k", "illegal base64 data at input byte 2"),
+            ("aG=", "illegal base64 data at input byte 3"),
+            ("!", "illegal base64 data at input byte 0"),
+            ("first\nsecond: x\n", "illegal base64 data at input byte 12"),
+            ("", ""),
+        ] {
+            assert_eq!(base64_text(word), expected, "{word}");
+        }
+        for (word, expected) in [
+            ("NBUQ====", "hi"),
+            ("NBUWU===", "hij"),
+            ("NB======", "h"),
+            ("1e3", "illegal base32 data at input byte 0"),
+            ("NBUQ", "illegal base32 data at input byte 0"),
+            ("NBUQ==", "illegal base32 data at input byte 6"),
+            ("NBU=====", "illegal base32 data at input byte 3"),
+        ] {
+            assert_eq!(base32_text(word), expected, "{word}");
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -11,7 +11,7 @@ use crate::template::budget;
 pub const TABLE: &[Row] = &[
     ("title", "s", |_, a| text(map_first_letters(string(a, 0), |letter| letter.to_uppercase().collect()))),
     ("untitle", "s", |_, a| text(untitle(string(a, 0)))),
-    ("initials", "s", |_, a| text(string(a, 0).split_whitespace().filter_map(|word| word.chars().next()).collect::<String>())),
+    ("initials", "s", |_, a| text(initials(string(a, 0)))),
     ("swapcase", "s", |_, a| text(swapcase(string(a, 0)))),
     ("snakecase", "s", |_, a| text(snakecase(string(a, 0), '_'))),
     ("kebabcase", "s", |_, a| text(snakecase(string(a, 0), '-'))),
@@ -43,6 +43,20 @@ fn map_first_letters(words: &str, change: impl Fn(char) -> String) -> String {
             out.push_str(&change(letter))
         }
         previous = letter;
+    }
+    out
+}
+
+/// The first letter of each word, as `goutils.Initials`: a letter is a byte.
+fn initials(words: &str) -> String {
+    let (mut out, mut starts) = (String::new(), true);
+    for letter in words.bytes().map(char::from) {
+        if letter.is_whitespace() {
+            starts = true;
+        } else {
+            out.extend(starts.then_some(letter));
+            starts = false;
+        }
     }
     out
 }
@@ -209,7 +223,11 @@ fn camelcase(text: &str) -> String {
     let start = text.find(|letter| !is_connector(letter)).unwrap_or(text.len());
     let mut out = text[..start].to_owned();
     let mut letters = text[start..].chars();
-    let Some(first) = letters.next() else { return out };
+    let Some(first) = letters.next() else {
+        // of connectors alone the last is doubled
+        out.extend(text.chars().next_back());
+        return out;
+    };
     let (mut was_upper, mut last) = (first.is_uppercase(), upper(first));
     for letter in letters {
         let mut letter = letter;
@@ -234,30 +252,31 @@ fn camelcase(text: &str) -> String {
     out
 }
 
-/// Breaks lines at spaces to a width in characters, as `goutils.WrapCustom`; `breaks_words` breaks words that are wider.
+/// Breaks lines at spaces to a width in bytes, as `goutils.WrapCustom`; `breaks_words` breaks words that are wider.
 fn wrap(words: &str, width: i64, newline: &str, breaks_words: bool) -> String {
     let width = usize::try_from(width).unwrap_or(1).max(1);
-    let letters: Vec<char> = words.chars().collect();
-    let (mut out, mut at) = (String::new(), 0);
-    while letters.len() - at > width {
-        if letters[at] == ' ' {
+    let newline = if newline.is_empty() { "\n" } else { newline };
+    let bytes = words.as_bytes();
+    let (mut out, mut at) = (Vec::new(), 0);
+    while bytes.len() - at > width {
+        if bytes[at] == b' ' {
             at += 1;
             continue;
         }
         let end = at + width;
-        let blank = letters[at..=end.min(letters.len() - 1)].iter().rposition(|letter| *letter == ' ').map(|offset| at + offset);
-        let (cut, next) = match blank.filter(|blank| *blank >= at && *blank > 0) {
+        let blank = bytes[at..=end].iter().rposition(|byte| *byte == b' ').map(|offset| at + offset);
+        let (cut, next) = match blank {
             Some(blank) => (blank, blank + 1),
             None if breaks_words => (end, end),
-            None => match letters[end..].iter().position(|letter| *letter == ' ') {
+            None => match bytes[end..].iter().position(|byte| *byte == b' ') {
                 Some(offset) => (end + offset, end + offset + 1),
                 None => break,
             },
         };
-        out.extend(&letters[at..cut]);
-        out.push_str(newline);
+        out.extend_from_slice(&bytes[at..cut]);
+        out.extend_from_slice(newline.as_bytes());
         at = next;
     }
-    out.extend(&letters[at..]);
-    out
+    out.extend_from_slice(&bytes[at..]);
+    super::strings::lossy(&out)
 }

@@ -158,6 +158,7 @@ fn chunk(_: &Engine, a: &[Value]) -> Result {
     let chunk_size = match usize::try_from(size) {
         Ok(0) => None,
         Ok(size) => Some(size),
+        Err(_) if list.len() == 1 && size < -1 => Some(1),
         // as sprig's arithmetic has it: none, where the list is longer than one and the size negative
         Err(_) if (2..=size.unsigned_abs().saturating_add(1)).contains(&(list.len() as u64)) => return Ok(Value::slice(CHUNKS, [])),
         Err(_) => None,

@@ -14,7 +14,7 @@ pub const TABLE: &[Row] = &[
     ("trimAll", "ss", trim_all),
     ("trimSuffix", "ss", |_, a| text(string(a, 1).strip_suffix(string(a, 0)).unwrap_or(string(a, 1)))),
     ("trimPrefix", "ss", |_, a| text(string(a, 1).strip_prefix(string(a, 0)).unwrap_or(string(a, 1)))),
-    ("nospace", "s", |_, a| text(string(a, 0).split_whitespace().collect::<String>())),
+    ("nospace", "s", |_, a| text(without_space(string(a, 0)))),
     ("contains", "ss", |_, a| Ok(Value::Bool(string(a, 1).contains(string(a, 0))))),
     ("hasPrefix", "ss", |_, a| Ok(Value::Bool(string(a, 1).starts_with(string(a, 0))))),
     ("hasSuffix", "ss", |_, a| Ok(Value::Bool(string(a, 1).ends_with(string(a, 0))))),
@@ -42,6 +42,12 @@ pub const TABLE: &[Row] = &[
     ("toString", "a", |_, a| text(strval(&a[0]))),
     ("toStrings", "a", |_, a| Ok(Value::texts(strslice(&a[0])))),
 ];
+
+/// As `goutils.DeleteWhiteSpace`, which takes each byte for a letter where there is something to delete.
+fn without_space(word: &str) -> String {
+    let letters = word.bytes().map(char::from);
+    if letters.clone().any(char::is_whitespace) { letters.filter(|letter| !letter.is_whitespace()).collect() } else { word.to_owned() }
+}
 
 /// The limit on a text that a function makes, in bytes.
 const MAX_BYTES: usize = 64 << 20;
@@ -86,9 +92,19 @@ fn repeat(word: &str, count: i64) -> Result<String> {
     Ok(word.repeat(count))
 }
 
-/// A range of bytes of a text; half a character becomes U+FFFD.
+/// A range of bytes of a text.
 fn bytes(word: &str, from: usize, to: usize) -> String {
-    String::from_utf8_lossy(&word.as_bytes()[from..to]).into_owned()
+    lossy(&word.as_bytes()[from..to])
+}
+
+/// The text of bytes; each that is not part of a character becomes U+FFFD.
+pub fn lossy(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+    }
+    out
 }
 
 fn trunc(count: i64, word: &str) -> String {
