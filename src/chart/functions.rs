@@ -3,23 +3,38 @@
 use std::sync::LazyLock;
 
 use super::{toml, yaml};
+use crate::template::functions::version::satisfies_by_group;
 use crate::template::functions::{Functions, Result, Row, SPRIG, rows, string, text};
 use crate::template::{Engine, Value, json, quote};
+
+/// The name of the template that contains all others, and of each that `tpl` executes.
+const ROOT: &str = "gotpl";
 
 /// All functions of a chart's templates: Go's, sprig's, and over them Helm's.
 pub static HELM: LazyLock<Functions> =
     LazyLock::new(|| SPRIG.iter().map(|(name, function)| (*name, *function)).chain(rows(TABLE)).collect());
 
-/// Starts the message of `required` in a chain of errors, as in Helm.
-const REQUIRED_START: &str = "HELM_ERR_START";
+/// Starts the message of `required` and `fail` in a chain of errors, as in Helm.
+const MESSAGE_START: &str = "HELM_ERR_START";
 /// Ends that message.
-const REQUIRED_END: &str = "HELM_ERR_END";
+const MESSAGE_END: &str = "HELM_ERR_END";
+
+/// The functions of Helm 4: what it added, and versions with their prereleases.
+pub static HELM_4: LazyLock<Functions> =
+    LazyLock::new(|| HELM.iter().map(|(name, function)| (*name, *function)).chain(rows(TABLE_OF_HELM_4)).collect());
+
+const TABLE_OF_HELM_4: &[Row] = &[
+    ("mustToYaml", "a", |_, a| text(yaml::write(&a[0])?.trim_end_matches('\n'))),
+    ("mustToToml", "a", |_, a| text(toml::write(&a[0])?)),
+    ("semverCompare", "ss", |_, a| Ok(Value::Bool(satisfies_by_group(string(a, 0), string(a, 1))?))),
+];
 
 const TABLE: &[Row] = &[
     ("include", "sa", |engine, a| text(engine.include(string(a, 0), &a[1])?)),
-    ("tpl", "sm", tpl),
+    ("tpl", "sa", tpl),
+    ("fail", "s", |_, a| Err(format!("{MESSAGE_START}{}{MESSAGE_END}", string(a, 0)))),
     ("required", "sa", |_, a| match &a[1] {
-        value if value.is_nil() || value.as_text() == Some("") => Err(format!("{REQUIRED_START}{}{REQUIRED_END}", string(a, 0))),
+        value if value.is_nil() || value.as_text() == Some("") => Err(format!("{MESSAGE_START}{}{MESSAGE_END}", string(a, 0))),
         value => Ok(value.clone()),
     }),
     // as `helm template`, which has no cluster
@@ -29,22 +44,22 @@ const TABLE: &[Row] = &[
     ("fromJson", "s", |_, a| Ok(or_error_map(json::read(string(a, 0)).and_then(|value| only_map(value, "json"))))),
     ("fromJsonArray", "s", |_, a| Ok(or_error_list(json::read(string(a, 0)).and_then(|value| only_list(value, "json"))))),
     ("toYaml", "a", to_yaml),
-    ("mustToYaml", "a", to_yaml),
     ("toYamlPretty", "a", |_, a| text(yaml::write_pretty(&a[0]).unwrap_or_default().trim_end_matches('\n'))),
     ("fromYaml", "s", |_, a| Ok(or_error_map(yaml::read(string(a, 0)).and_then(|value| only_map(value, "yaml"))))),
     ("fromYamlArray", "s", |_, a| Ok(or_error_list(yaml::read(string(a, 0)).and_then(|value| only_list(value, "yaml"))))),
     ("fromToml", "s", |_, a| Ok(or_error_map(toml::read(string(a, 0))))),
-    ("toToml", "a", |_, a| text(toml::write(&a[0]).unwrap_or_else(|message| message))),
+    ("toToml", "a", |_, a| match &a[0] {
+        value if value.is_nil() => Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
+        value => text(toml::write(value).unwrap_or_else(|message| message)),
+    }),
 ];
 
 fn tpl(engine: &Engine, a: &[Value]) -> Result {
-    let (template, dot) = (string(a, 0), &a[1]);
-    let name = dot.at("Template.Name");
-    let name = name.as_text().unwrap_or("gotpl");
-    let error = |message: String| format!("error during tpl function execution for {}: {message}", quote(template));
+    let template = string(a, 0);
     let mut engine = engine.clone();
-    engine.replace(name, template).map_err(|message| error(parse_error(name, &message)))?;
-    let rendered = engine.execute(name, dot).map_err(|message| error(execution_error(name, &message)))?;
+    engine.replace(ROOT, template).map_err(|message| format!("cannot parse template {}: {message}", quote(template)))?;
+    let rendered = engine.execute(ROOT, &a[1]);
+    let rendered = rendered.map_err(|message| format!("error during tpl function execution for {}: {message}", quote(template)))?;
     text(rendered.replace("<no value>", ""))
 }
 
@@ -98,15 +113,15 @@ pub fn parse_error(file: &str, message: &str) -> String {
     }
 }
 
-/// Formats an execution error as Helm does: of `required` only its message.
+/// Formats an execution error as Helm does: of `required` and `fail` only their message.
 pub fn execution_error(file: &str, message: &str) -> String {
     if !message.starts_with("template: ") {
         return message.to_owned();
     }
     let clauses: Vec<&str> = message.splitn(3, ": ").collect();
     let [_, place, chain] = clauses.as_slice() else { return format!("execution error in ({file}): {message}") };
-    match chain.split_once(REQUIRED_START).and_then(|(_, rest)| rest.rsplit_once(REQUIRED_END)) {
-        Some((required, _)) => format!("execution error at ({place}): {required}"),
+    match chain.split_once(MESSAGE_START).and_then(|(_, rest)| rest.rsplit_once(MESSAGE_END)) {
+        Some((told, _)) => format!("execution error at ({place}): {told}"),
         None => message.to_owned(),
     }
 }
@@ -128,7 +143,7 @@ mod tests {
         mustDateModify mustDeepCopy mustFirst mustFromJson mustHas mustInitial mustLast mustMerge mustMergeOverwrite
         mustPrepend mustPush mustRegexFind mustRegexFindAll mustRegexMatch mustRegexReplaceAll
         mustRegexReplaceAllLiteral mustRegexSplit mustRest mustReverse mustSlice mustToDate mustToJson
-        mustToPrettyJson mustToRawJson mustToYaml mustUniq mustWithout ne nindent nospace not now omit or osBase
+        mustToPrettyJson mustToRawJson mustUniq mustWithout ne nindent nospace not now omit or osBase
         osClean osDir osExt osIsAbs pick pluck plural prepend print printf println push quote randAlpha randAlphaNum
         randAscii randBytes randInt randNumeric regexFind regexFindAll regexMatch regexQuoteMeta regexReplaceAll
         regexReplaceAllLiteral regexSplit repeat replace required rest reverse round semver semverCompare seq set

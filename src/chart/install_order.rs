@@ -33,7 +33,7 @@ pub struct Hook {
 }
 
 /// Kinds in install order; others follow by name.
-const INSTALL_ORDER: [&str; 38] = [
+const INSTALL_ORDER: [&str; 36] = [
     "PriorityClass",
     "Namespace",
     "NetworkPolicy",
@@ -70,8 +70,6 @@ const INSTALL_ORDER: [&str; 38] = [
     "IngressClass",
     "Ingress",
     "APIService",
-    "MutatingWebhookConfiguration",
-    "ValidatingWebhookConfiguration",
 ];
 
 const HOOK_EVENTS: [&str; 10] = [
@@ -97,7 +95,7 @@ pub fn sort_manifests(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manife
     let (mut manifests, mut hooks) = (Vec::new(), Vec::new());
     for (source, text) in rendered.iter().filter(|(source, _)| !source.ends_with("NOTES.txt")) {
         for document in DOCUMENT_SEPARATOR.split(text.trim()).map(str::trim).filter(|document| !document.is_empty()) {
-            let object = yaml::read(document).map_err(|message| format!("YAML parse error on {source}: {message}"))?;
+            let object = yaml::read(document).and_then(head).map_err(|message| format!("YAML parse error on {source}: {message}"))?;
             let manifest = Manifest {
                 source: source.clone(),
                 kind: text_of(&object.get("kind")),
@@ -114,6 +112,20 @@ pub fn sort_manifests(rendered: &BTreeMap<String, String>) -> Result<(Vec<Manife
     manifests.sort_by_key(|manifest| install_rank(&manifest.kind));
     hooks.sort_by_key(|hook| install_rank(&hook.manifest.kind));
     Ok((manifests, hooks))
+}
+
+/// The object of a document; nothing else has a kind and a name.
+fn head(document: Value) -> Result<Value, String> {
+    let found = match &document {
+        Value::Map(_) | Value::Nil | Value::Absent => return Ok(document),
+        Value::List(_) => "array",
+        Value::Text(_) => "string",
+        Value::Bool(_) => "bool",
+        _ => "number",
+    };
+    Err(format!(
+        "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type releaseutil.SimpleHead"
+    ))
 }
 
 fn text_of(value: &Value) -> String {

@@ -4,11 +4,13 @@
 //! Takes files and values, returns manifests. Pure, except for [`load`], which reads a chart's files, and [`helm_template`], which runs
 //! a `helm` program instead. Messages of errors are Helm's, where Helm has one.
 
+mod api_versions;
 mod capabilities;
 mod coalesce;
 mod dependency;
 mod functions;
 mod helm_program;
+mod helm_version;
 mod install_order;
 mod loader;
 mod objects;
@@ -21,8 +23,9 @@ mod toml;
 pub mod values;
 mod yaml;
 
-pub use capabilities::DEFAULT_KUBE_VERSION;
+pub use api_versions::KUBERNETES_MINORS;
 pub use helm_program::{Document, Engine, helm_template};
+pub use helm_version::HelmVersion;
 pub use install_order::{Hook, Manifest};
 pub use loader::{Files, apply_helmignore, load, load_archive};
 pub use render::{Release, Rendered, failure, render};

@@ -9,7 +9,7 @@ use globset::GlobBuilder;
 
 use super::yaml;
 use crate::template::functions::{Result, base, text};
-use crate::template::{Object, Value, display, text_argument};
+use crate::template::{Object, Struct, Value, display, text_argument};
 
 /// `.Capabilities.APIVersions`
 #[derive(Debug)]
@@ -71,8 +71,12 @@ impl Object for FileSet {
             "Lines" => file().map(|bytes| lines(&String::from_utf8_lossy(&bytes))),
             "AsConfig" => self.as_yaml(|bytes| String::from_utf8_lossy(bytes).into_owned()),
             "AsSecrets" => self.as_yaml(|bytes| BASE64.encode(bytes)),
-            path => return self.0.get(path).map(|bytes| Ok(Value::Bytes(Rc::clone(bytes)))),
+            path => self.0.get(path).map_or_else(|| Ok(self.zero()), |bytes| Ok(Value::Bytes(Rc::clone(bytes)))),
         })
+    }
+
+    fn zero(&self) -> Value {
+        Value::Bytes(Rc::from([]))
     }
 
     fn to_plain(&self) -> Value {
@@ -99,6 +103,44 @@ impl FileSet {
     }
 }
 
+/// The lines of a file, without an empty one at the end.
 fn lines(text: &str) -> Value {
-    if text.is_empty() { Value::list([]) } else { Value::texts(text.split('\n')) }
+    if text.is_empty() { Value::texts::<&str>([]) } else { Value::texts(text.strip_suffix('\n').unwrap_or(text).split('\n')) }
+}
+
+/// `.Chart`: the metadata of the chart, and whether it is the one that is installed.
+#[derive(Debug)]
+pub struct ChartMetadata {
+    /// `Chart.yaml`.
+    pub metadata: Struct,
+    /// Whether no other chart contains it.
+    pub is_root: bool,
+}
+
+impl Object for ChartMetadata {
+    fn type_name(&self) -> &'static str {
+        "struct { chart.Metadata; IsRoot bool }"
+    }
+
+    fn display(&self, depth: usize) -> String {
+        format!("{{{} {}}}", self.metadata.display(depth + 1), self.is_root)
+    }
+
+    fn member(&self, name: &str, arguments: &[Value]) -> Option<Result> {
+        match name {
+            "IsRoot" => Some(Ok(Value::Bool(self.is_root))),
+            "Metadata" => Some(Ok(Value::object(self.metadata.clone()))),
+            _ => self.metadata.member(name, arguments),
+        }
+    }
+
+    fn entries(&self) -> Option<Vec<(String, Value)>> {
+        let mut entries = self.metadata.entries()?;
+        entries.push(("IsRoot".to_owned(), Value::Bool(self.is_root)));
+        Some(entries)
+    }
+
+    fn to_plain(&self) -> Value {
+        Value::map(self.entries().unwrap_or_default())
+    }
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::capabilities::{DEFAULT_KUBE_VERSION, capabilities};
-use super::coalesce::coalesce_values;
-use super::functions::{HELM, execution_error, parse_error};
+use super::capabilities::{capabilities, kube_version};
+use super::coalesce::{Nulls, coalesce_values};
+use super::functions::{HELM, HELM_4, execution_error, parse_error};
+use super::helm_version::HelmVersion;
 use super::install_order::{Hook, Manifest, sort_manifests};
 use super::loader::Files;
-use super::objects::FileSet;
+use super::objects::{ChartMetadata, FileSet};
 use super::subcharts::Chart;
 use super::{dependency, schema};
 use crate::error::Failure;
 use crate::template::functions::version::satisfies;
-use crate::template::{Engine, Struct, Value, budget, json, new_map};
+use crate::template::{Engine, JsonNames, Struct, TextMap, Value, budget, display, new_map};
 
 /// What a chart is rendered for: `.Release` and `.Capabilities`.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Release {
     pub kube_version: String,
     /// API versions that the cluster has in addition to those of Kubernetes.
     pub api_versions: Vec<String>,
+    /// The Helm that is followed.
+    pub helm: HelmVersion,
 }
 
 impl Default for Release {
@@ -36,8 +39,9 @@ impl Default for Release {
             name: "release-name".to_owned(),
             namespace: "default".to_owned(),
             upgrade: false,
-            kube_version: DEFAULT_KUBE_VERSION.to_owned(),
+            kube_version: HelmVersion::default().default_kube_version().to_owned(),
             api_versions: Vec::new(),
+            helm: HelmVersion::default(),
         }
     }
 }
@@ -97,31 +101,35 @@ pub fn texts_within(units: u64, files: Files) -> Result<BTreeMap<String, String>
 /// Renders everything but `manifests` and `hooks`.
 fn render_templates(files: Files, user_values: &serde_json::Value, release: &Release) -> Result<Rendered, String> {
     let mut chart = Chart::read(files)?;
-    let user_values = json::from_serde(user_values);
-    check_installable(&chart, release)?;
-    dependency::resolve(&mut chart, &user_values)?;
-    let values = coalesce_values(&chart, &user_values)?;
+    let user_values = super::values::of_user(user_values);
+    check_installable(&chart)?;
+    dependency::resolve(&mut chart, &user_values, release.helm)?;
+    check_kube_version(&chart, release)?;
+    let values = coalesce_values(&chart, &user_values, Nulls::in_templates(release.helm))?;
     schema::check(&chart, &values)?;
     let mut templates = BTreeMap::new();
-    let shared = Shared { release: release_value(release), capabilities: capabilities(&release.kube_version, &release.api_versions)? };
+    let shared = Shared { helm: release.helm, release: release_value(release), capabilities: capabilities(release)? };
     collect_templates(&chart, &chart.name(), &values, &shared, &mut templates);
-    Ok(Rendered { crds: chart.crds(&chart.name()), ..execute(&templates)? })
+    Ok(Rendered { crds: chart.crds(&chart.name()), ..execute(&templates, release.helm)? })
 }
 
-/// Checks that the chart is not a library, and supports the Kubernetes version.
-fn check_installable(chart: &Chart, release: &Release) -> Result<(), String> {
-    if chart.is_library() {
-        return Err("library charts are not installable".to_owned());
-    }
-    let required = chart.field("kubeVersion");
-    if !required.is_empty() && !satisfies(&required, &release.kube_version).unwrap_or(false) {
-        return Err(format!("chart requires kubeVersion: {required} which is incompatible with Kubernetes {}", release.kube_version));
+/// Checks that the chart is not a library.
+fn check_installable(chart: &Chart) -> Result<(), String> {
+    if chart.is_library() { Err("library charts are not installable".to_owned()) } else { Ok(()) }
+}
+
+/// Checks that the chart supports the Kubernetes version.
+fn check_kube_version(chart: &Chart, release: &Release) -> Result<(), String> {
+    let (required, version) = (chart.field("kubeVersion"), kube_version(&release.kube_version)?);
+    if !required.is_empty() && !satisfies(&required, &version).unwrap_or(false) {
+        return Err(format!("chart requires kubeVersion: {required} which is incompatible with Kubernetes {version}"));
     }
     Ok(())
 }
 
 /// What all charts of a release share.
 struct Shared {
+    helm: HelmVersion,
     release: Value,
     capabilities: Value,
 }
@@ -149,22 +157,20 @@ fn collect_templates(chart: &Chart, path: &str, values: &Value, shared: &Shared,
     let files = chart.files.iter().map(|(name, bytes)| (name.clone(), Rc::from(bytes.as_slice()))).collect();
     let subcharts = new_map::<String>([]);
     let dot = Value::map([
-        ("Chart", metadata(chart, !path.contains('/'))),
+        ("Chart", metadata(chart, !path.contains('/'), shared.helm)),
         ("Files", Value::object(FileSet(files))),
         ("Release", shared.release.clone()),
         ("Capabilities", shared.capabilities.clone()),
         ("Values", values.clone()),
+        ("Subcharts", Value::Map(subcharts.clone())),
     ]);
     for subchart in &chart.subcharts {
         let section = match values.get(&subchart.name()) {
             Value::Map(section) => Value::Map(section),
             _ => Value::Map(new_map::<String>([])),
         };
-        let dot_of_subchart = collect_templates(subchart, &format!("{path}/charts/{}", subchart.name()), &section, shared, templates);
+        let dot_of_subchart = collect_templates(subchart, &chart.path_of(path, subchart), &section, shared, templates);
         subcharts.borrow_mut().insert(subchart.name(), dot_of_subchart);
-    }
-    if let Some(dot) = dot.as_map().filter(|_| !chart.subcharts.is_empty()) {
-        dot.borrow_mut().insert("Subcharts".to_owned(), Value::Map(subcharts));
     }
     for (name, text) in &chart.templates {
         if !chart.is_library() || is_partial(name) {
@@ -176,55 +182,73 @@ fn collect_templates(chart: &Chart, path: &str, values: &Value, shared: &Shared,
 }
 
 /// Makes `.Chart`.
-fn metadata(chart: &Chart, is_root: bool) -> Value {
+fn metadata(chart: &Chart, is_root: bool, helm: HelmVersion) -> Value {
     let text = |name: &str| Value::text(chart.field(name));
-    let list = |name: &str| match chart.metadata.get(name) {
-        Value::Nil => Value::list([]),
-        value => value,
+    let texts = |name: &str| match chart.metadata.get(name) {
+        Value::List(items) => Value::texts(items.iter().map(display)),
+        _ => Value::nil_slice("[]string"),
     };
     let annotations = match chart.metadata.get("annotations") {
-        Value::Map(map) => Value::Map(map),
-        _ => Value::map::<String>([]),
+        Value::Map(map) => map.borrow().iter().map(|(key, value)| (key.clone(), display(value))).collect(),
+        _ => BTreeMap::new(),
     };
-    let list_of = |name: &str, ty: &'static str, fields: &'static [(&'static str, &'static str)]| match list(name) {
-        Value::List(items) => Value::list(items.iter().map(|item| {
-            let fields = fields.iter().map(|(field, key)| match item.get(key) {
-                Value::Nil => (*field, Value::text("")),
-                value => (*field, value),
-            });
-            Value::object(Struct { ty, fields: fields.collect(), methods: Vec::new() })
-        })),
-        other => other,
+    let list_of = |name: &str, types: [&'static str; 2], fields: &'static [(&'static str, &'static str)]| match chart.metadata.get(name) {
+        Value::List(items) => {
+            let item = |item: &Value| {
+                let fields = fields.iter().map(|(field, key)| match item.get(key) {
+                    Value::Nil => (*field, Value::text("")),
+                    value => (*field, value),
+                });
+                Value::object(Struct { ty: types[1], fields: fields.collect(), methods: Vec::new(), json: JsonNames::Camel })
+            };
+            Value::slice(types[0], items.iter().map(item))
+        }
+        _ => Value::nil_slice(types[0]),
     };
-    let maintainers = list_of("maintainers", "*chart.Maintainer", &[("Name", "name"), ("Email", "email"), ("URL", "url")]);
+    let maintainers =
+        list_of("maintainers", ["[]*chart.Maintainer", "*chart.Maintainer"], &[("Name", "name"), ("Email", "email"), ("URL", "url")]);
     let dependencies = list_of(
         "dependencies",
-        "*chart.Dependency",
-        &[("Name", "name"), ("Version", "version"), ("Repository", "repository"), ("Condition", "condition"), ("Alias", "alias")],
-    );
-    Value::object(Struct {
-        ty: "*chart.Metadata",
-        fields: vec![
-            ("Name", text("name")),
-            ("Home", text("home")),
-            ("Sources", list("sources")),
-            ("Version", text("version")),
-            ("Description", text("description")),
-            ("Keywords", list("keywords")),
-            ("Maintainers", maintainers),
-            ("Icon", text("icon")),
-            ("APIVersion", text("apiVersion")),
-            ("Condition", text("condition")),
-            ("Tags", text("tags")),
-            ("AppVersion", text("appVersion")),
-            ("Deprecated", Value::Bool(chart.field("deprecated") == "true")),
-            ("Annotations", annotations),
-            ("KubeVersion", text("kubeVersion")),
-            ("Dependencies", dependencies),
-            ("Type", text("type")),
+        ["[]*chart.Dependency", "*chart.Dependency"],
+        &[
+            ("Name", "name"),
+            ("Version", "version"),
+            ("Repository", "repository"),
+            ("Condition", "condition"),
+            ("Tags", "tags"),
+            ("Enabled", "enabled"),
+            ("ImportValues", "import-values"),
+            ("Alias", "alias"),
         ],
-        methods: vec![("IsRoot", Value::Bool(is_root))],
-    })
+    );
+    let fields = vec![
+        ("Name", text("name")),
+        ("Home", text("home")),
+        ("Sources", texts("sources")),
+        ("Version", text("version")),
+        ("Description", text("description")),
+        ("Keywords", texts("keywords")),
+        ("Maintainers", maintainers),
+        ("Icon", text("icon")),
+        ("APIVersion", Value::text(if chart.field("apiVersion").is_empty() { "v1".to_owned() } else { chart.field("apiVersion") })),
+        ("Condition", text("condition")),
+        ("Tags", text("tags")),
+        ("AppVersion", text("appVersion")),
+        ("Deprecated", Value::Bool(chart.field("deprecated") == "true")),
+        ("Annotations", Value::object(TextMap { is_nil: annotations.is_empty(), entries: annotations })),
+        ("KubeVersion", text("kubeVersion")),
+        ("Dependencies", dependencies),
+        ("Type", text("type")),
+    ];
+    if helm == HelmVersion::V4 {
+        // a map of the fields, with empty lists where there are none
+        let fields = fields.into_iter().map(|(name, value)| match value {
+            Value::List(list) if list.is_nil() => (name, Value::slice(list.type_name(), [])),
+            other => (name, other),
+        });
+        return Value::map(fields.chain([("IsRoot", Value::Bool(is_root))]));
+    }
+    Value::object(ChartMetadata { metadata: Struct { ty: "chart.Metadata", fields, methods: Vec::new(), json: JsonNames::Camel }, is_root })
 }
 
 fn is_partial(path: &str) -> bool {
@@ -232,10 +256,13 @@ fn is_partial(path: &str) -> bool {
 }
 
 /// Parses all templates, the deepest first, so that a parent's definitions replace those of its subcharts; then executes them.
-fn execute(templates: &BTreeMap<String, Renderable>) -> Result<Rendered, String> {
+fn execute(templates: &BTreeMap<String, Renderable>, helm: HelmVersion) -> Result<Rendered, String> {
     let mut names: Vec<&String> = templates.keys().collect();
     names.sort_by(|a, b| b.matches('/').count().cmp(&a.matches('/').count()).then_with(|| b.cmp(a)));
-    let mut engine = Engine::new(&HELM);
+    let mut engine = match helm {
+        HelmVersion::V3 => Engine::new(&HELM),
+        HelmVersion::V4 => Engine::ranging_over_integers(&HELM_4),
+    };
     for name in &names {
         engine.add(name, &templates[*name].text).map_err(|message| parse_error(name, &message))?;
     }

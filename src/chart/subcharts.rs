@@ -1,11 +1,11 @@
 //! A chart with its subcharts, read from files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::loader::{Files, load_archive};
 use super::yaml;
-use crate::template::Value;
 use crate::template::functions::version::Version;
+use crate::template::{Value, display};
 
 /// A chart.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Chart {
     pub files: Files,
     /// The charts of `charts/`, directories and archives.
     pub subcharts: Vec<Chart>,
+    /// The name that stands in the paths of the charts inside, if it is another.
+    pub name_in_paths: Option<String>,
 }
 
 /// The limit on how deep subcharts nest.
@@ -40,6 +42,7 @@ impl Chart {
         if depth > MAX_DEPTH {
             return Err(format!("subcharts nest deeper than {MAX_DEPTH} levels"));
         }
+        let files: Files = files.into_iter().map(|(path, bytes)| (path, without_mark(bytes))).collect();
         let parse = |name: &str, text: &[u8], read: fn(&str) -> Result<Value, String>| {
             read(&String::from_utf8_lossy(text)).map_err(|message| format!("cannot load {name}: {message}"))
         };
@@ -49,6 +52,9 @@ impl Chart {
         if metadata.as_map().is_none() || name.as_text().is_none_or(str::is_empty) {
             return Err("validation: chart.metadata.name is required".to_owned());
         }
+        if name.as_text().is_some_and(|name| name.contains('/')) {
+            return Err(format!("validation: chart.metadata.name {:?} is invalid", display(&name)));
+        }
         validate(&metadata)?;
         let mut chart = Chart {
             metadata,
@@ -57,6 +63,7 @@ impl Chart {
             templates: BTreeMap::new(),
             files: Files::new(),
             subcharts: Vec::new(),
+            name_in_paths: None,
         };
         let (mut directories, mut archives): (BTreeMap<String, Files>, BTreeMap<String, Vec<u8>>) = Default::default();
         for (path, bytes) in files {
@@ -97,8 +104,9 @@ impl Chart {
 
     /// Adds the dependencies of a chart of version 1, which are in a file of their own.
     fn add_requirements(&mut self, requirements: &Value) {
-        if let Some(map) = self.metadata.as_map() {
-            map.borrow_mut().entry("dependencies".to_owned()).or_insert_with(|| requirements.get("dependencies"));
+        let listed = requirements.get("dependencies");
+        if let Some(map) = self.metadata.as_map().filter(|_| !listed.is_nil()) {
+            map.borrow_mut().insert("dependencies".to_owned(), listed);
         }
     }
 
@@ -128,15 +136,33 @@ impl Chart {
         }
     }
 
+    /// The path of a chart inside this one, which has a path itself.
+    pub fn path_of(&self, own_path: &str, inside: &Chart) -> String {
+        let own = match (&self.name_in_paths, own_path.rsplit_once('/')) {
+            (Some(name), Some((parent, _))) => format!("{parent}/{name}"),
+            (Some(name), None) => name.clone(),
+            (None, _) => own_path.to_owned(),
+        };
+        format!("{own}/charts/{}", inside.name())
+    }
+
     /// The custom resource definitions of `crds/`, those of subcharts included: path and text.
     pub fn crds(&self, path: &str) -> Vec<(String, String)> {
         let own = self.files.iter().filter(|(name, _)| name.starts_with("crds/") && is_manifest(name));
         let mut all: Vec<(String, String)> =
             own.map(|(name, bytes)| (format!("{path}/{name}"), String::from_utf8_lossy(bytes).into_owned())).collect();
         for chart in &self.subcharts {
-            all.extend(chart.crds(&format!("{path}/charts/{}", chart.name())));
+            all.extend(chart.crds(&self.path_of(path, chart)));
         }
         all
+    }
+}
+
+/// The bytes of a file without the byte order mark that some editors put first, as Helm reads them.
+fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
+    match bytes.strip_prefix("\u{feff}".as_bytes()) {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
     }
 }
 
@@ -149,13 +175,23 @@ fn validate(metadata: &Value) -> Result<(), String> {
         version if Version::parse(version).is_err() => return invalid(format!("version {version:?} is invalid")),
         _ => {}
     }
-    match metadata.get("type").as_text() {
-        None | Some("" | "application" | "library") => Ok(()),
-        Some(_) => invalid("type must be application or library".to_owned()),
+    if !matches!(metadata.get("type").as_text(), None | Some("" | "application" | "library")) {
+        return invalid("type must be application or library".to_owned());
     }
+    let mut names = BTreeSet::new();
+    let Value::List(dependencies) = metadata.get("dependencies") else { return Ok(()) };
+    for dependency in dependencies.iter() {
+        let text = |key: &str| dependency.get(key).as_text().unwrap_or_default().to_owned();
+        let name = if text("alias").is_empty() { text("name") } else { text("alias") };
+        if !names.insert(name.clone()) {
+            return Err(format!("validation: more than one dependency with name or alias {name:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn is_manifest(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
     [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
 }
 

@@ -1,10 +1,10 @@
-//! Compares with the results of Helm in `testdata/helm`: `charts` and `templates` of 3.6.2, `functions` and `more` of 3.17.3.
+//! Compares with the results of Helm 3.17.3 in `testdata/helm`.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::{Files, Release, Rendered, render, yaml};
+use super::{Files, HelmVersion, Release, Rendered, render, values, yaml};
 
 fn lines(name: &str) -> Vec<Json> {
     let path = format!("{}/testdata/helm/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -14,6 +14,11 @@ fn lines(name: &str) -> Vec<Json> {
 
 fn files(json: &Json) -> Files {
     json.as_object().unwrap().iter().map(|(path, text)| (path.clone(), text.as_str().unwrap().as_bytes().to_vec())).collect()
+}
+
+/// The values of a user's file.
+fn user_values(json: &Json) -> Json {
+    values::from_yaml(&json.to_string()).unwrap()
 }
 
 /// Addresses in memory are different in each run of Go.
@@ -36,7 +41,7 @@ fn templates_render_as_helm_renders_them() {
         let mut files = files(&shared["files"]);
         let template = case["template"].as_str().unwrap();
         files.insert("templates/t.txt".to_owned(), template.as_bytes().to_vec());
-        let answer = super::render::texts(files, &shared["values"], &release);
+        let answer = super::render::texts(files, &user_values(&shared["values"]), &release);
         let got = answer.map(|mut files| files.remove("demo/templates/t.txt").unwrap_or_default());
         let same = match (&got, case["out"].as_str(), case["error"].as_str()) {
             (Ok(got), Some(want), _) => without_addresses(got) == without_addresses(want),
@@ -65,8 +70,9 @@ fn charts(case: &Json) -> Result<Rendered, String> {
         upgrade: case["upgrade"].as_bool().unwrap_or(false),
         kube_version: text("kubeVersion", "v1.20.0"),
         api_versions,
+        helm: HelmVersion::V3,
     };
-    render(files(&case["files"]), &case["values"], &release)
+    render(files(&case["files"]), &user_values(&case["values"]), &release)
 }
 
 fn documents(files: &BTreeMap<String, String>) -> Vec<(String, String)> {
@@ -105,7 +111,7 @@ fn printed(case: &Json) -> Result<Vec<(String, String)>, String> {
     let mut files = files(&case["files"]);
     super::apply_helmignore(&mut files).map_err(|error| error.to_string())?;
     let release = Release { name: "rel".to_owned(), ..Release::default() };
-    let rendered = render(files, &case["values"], &release)?;
+    let rendered = render(files, &user_values(&case["values"]), &release)?;
     let definitions = rendered.crds.into_iter().filter(|_| case["crds"].as_bool() == Some(true));
     let hooks = rendered.hooks.into_iter().map(|hook| hook.manifest);
     let manifests = rendered.manifests.into_iter().chain(hooks).map(|manifest| (manifest.source, manifest.text));
@@ -163,6 +169,117 @@ fn functions_answer_as_in_helm_3_17() {
 fn chart_of(template: &str) -> Files {
     let files = [("Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n"), ("templates/a.txt", template)];
     files.into_iter().map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+/// Templates that users reported, with what helm 3.17.3 makes of them.
+#[test]
+fn reported_templates_render_as_in_helm_3_17() {
+    let values = "defaults: {enabled: true, image: {tag: '1', digest: 'sha256:old'}, replicas: 3, args: [a]}
+site: {enabled: false, image: {tag: '', digest: null}, replicas: 0, args: []}
+common: &c {tag: '1', pullPolicy: Always}
+image:
+  tag: '2'
+  <<: *c
+";
+    for (template, expected) in [
+        (r#"{{ if semverCompare "<3.14.0" .Capabilities.HelmVersion.Version }}old{{ end }}"#, ""),
+        ("{{ .Capabilities.HelmVersion }}", "{v3.17.3 e4da49785aa6e6ee2b86efd5dd9e43400318262b clean go1.23.7}"),
+        ("{{ .Capabilities.KubeVersion }}", "v1.32.0"),
+        ("{{ 0x1p60 | int64 }} {{ 0x1p-2 }} {{ -9223372036854775808 }}", "1152921504606846976 0.25 -9223372036854775808"),
+        ("{{ 1i }} {{ 1+2i }}", "(0+1i) (1+2i)"),
+        (
+            "{{ mergeOverwrite (deepCopy .Values.defaults) .Values.site | toJson }}",
+            r#"{"args":[],"enabled":false,"image":{"digest":null,"tag":""},"replicas":0}"#,
+        ),
+        (r#"{{ define "v" }}{{ .a.b.c }}x{{ end }}{{ include "v" .context }}{{ template "v" .nope }}"#, "xx"),
+        (r#"{{ tpl "{{ .a.b }}-{{ default \"x\" .c.d }}" nil }}"#, "-x"),
+        ("{{ .Values.image.tag }}", "1"),
+        ("{{ round -2.5 0 }} {{ round -2.3 0 }} {{ round -2.345 2 }}", "-3 -3 -2.35"),
+        (r#"{{ printf "%#v" (dict "a" 1) }} {{ printf "%+v" (dict "b" 1 "a" 2) }}"#, r#"map[string]interface {}{"a":1} map[a:2 b:1]"#),
+        (r#"{{ (semver "1.2.3").IncMinor }} {{ float64 "0x1p3" }} {{ merge (dict) (dict "a" nil) | toJson }}"#, "1.3.0 8 {}"),
+        ("{{ .Files.nope }} {{ .Subcharts }}", "[] map[]"),
+        (r#"{{ "ID_YB" | camelcase }} {{ "id-BAZxa" | camelcase }} {{ "my--app" | camelcase }}"#, "IdYb IdBazxa My-App"),
+        (r#"{{ "22A1-1" | snakecase }} {{ "BAZ." | snakecase }} {{ "b.AServer" | snakecase }}"#, "22_a1_1 baz. b.a_server"),
+        (r#"{{ "node--id1" | kebabcase }} {{ "YA1221HTTP" | kebabcase }}"#, "node--id1 ya1221-http"),
+        (r#"{{ semverCompare "^x" "1.2.3" }} {{ semverCompare "<= *" "1.2.3" }} {{ semverCompare "!=x" "1.2.3" }}"#, "false false true"),
+        (r#"{{ substr 2 99 "abc" }} {{ divf 1 3 }} {{ (split "," "a")._9 | quote }}"#, r#"c 0.3333333333333333 """#),
+        (r#"{{ toYaml (dict "a\nb" (list 1)) }}"#, "? |-\n  a\n  b\n: - 1"),
+        (r#"{{ rest list | toJson }} {{ concat list list | toYaml }} {{ regexFindAll "x" "a" -1 | toJson }}"#, "null null null"),
+        (r#"{{ fromJson "{a" }}"#, "map[Error:invalid character 'a' looking for beginning of object key string]"),
+        (r#"{{ range .Files.Lines "f" }}<{{ . }}>{{ end }}"#, "<a><b>"),
+        (
+            "{{ .Chart }} {{ .Chart | toJson }}",
+            "{{web  [] 1.0.0  [] []  v2    false map[]  [] } true} {\"name\":\"web\",\"version\":\"1.0.0\",\"apiVersion\":\"v2\",\"IsRoot\":true}",
+        ),
+    ] {
+        // what is empty is left out
+        let mut files = chart_of(&format!("<{template}>"));
+        files.insert("values.yaml".to_owned(), values.as_bytes().to_vec());
+        files.insert("f".to_owned(), b"a\nb\n".to_vec());
+        let rendered = super::render::texts(files, &Json::Null, &Release::default()).map(|texts| texts["web/templates/a.txt"].clone());
+        assert_eq!(rendered, Ok(format!("<{expected}>")), "{template}");
+    }
+    for (template, expected) in [
+        ("{{ 9223372036854775808 }}", "9223372036854775808 overflows int"),
+        ("{{ 1e1000 }}", ": \"1e1000\""),
+        ("{{ 08 }}", ": \"08\""),
+        ("{{ 1__0 }}", ": \"1__0\""),
+        ("{{ 0x1g }}", ": \"0x1g\""),
+        (r#"{{ substr -1 99 "abc" }}"#, "slice bounds out of range [:99] with length 3"),
+        ("{{ divf 1 0 }}", "decimal division by 0"),
+        (r#"{{ fail "told" }}"#, "execution error at (web/templates/a.txt:1:3): told"),
+        ("{{ mustToYaml 1 }}", "function \"mustToYaml\" not defined"),
+    ] {
+        let message = super::render::texts(chart_of(template), &Json::Null, &Release::default()).expect_err(template);
+        assert!(message.ends_with(expected), "{template}: {message}");
+    }
+}
+
+/// Values of users for inner charts, and imports, as in helm 3.17.3.
+#[test]
+fn values_reach_inner_charts_as_in_helm_3_17() {
+    let dump = "v: {{ .Values | toJson }}\n";
+    let inner = "image: {registry: docker.io, name: db}\nsidecar: {image: side}\nexports: {x: {own: 2, more: {a: 1}}}\n";
+    let listed =
+        "dependencies: [{name: db, version: 1.0.0, import-values: [x, {child: image, parent: db.copied}, {child: nothing, parent: .}]}]\n";
+    for (title, dependencies, own, user, path, expected) in [
+        (
+            "the user's null takes away what an inner chart has",
+            "dependencies: [{name: db, version: 1.0.0}]\n",
+            "",
+            "db: {image: {registry: null}, sidecar: null, exports: null}",
+            "web/charts/db/templates/a.yaml",
+            r#"{"global":{},"image":{"name":"db"}}"#,
+        ),
+        (
+            "so does the parent's",
+            "",
+            "db: {image: {registry: null}, sidecar: null, exports: null}",
+            "{}",
+            "web/charts/db/templates/a.yaml",
+            r#"{"global":{},"image":{"name":"db"}}"#,
+        ),
+        (
+            "the parent's values win over those that are imported",
+            listed,
+            "own: 1\ndb: {image: null, sidecar: null}",
+            "{}",
+            "web/templates/a.yaml",
+            r#"{"db":{"exports":{"x":{"more":{"a":1},"own":2}},"global":{}},"more":{"a":1},"own":1}"#,
+        ),
+    ] {
+        let files = [
+            ("Chart.yaml", format!("apiVersion: v2\nname: web\nversion: 1.0.0\n{dependencies}")),
+            ("values.yaml", format!("\u{feff}{own}\r\n")),
+            ("templates/a.yaml", format!("\u{feff}{dump}")),
+            ("charts/db/Chart.yaml", "apiVersion: v2\nname: db\nversion: 1.0.0\n".to_owned()),
+            ("charts/db/values.yaml", inner.to_owned()),
+            ("charts/db/templates/a.yaml", dump.to_owned()),
+        ];
+        let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes())).into();
+        let texts = super::render::texts(files, &values::from_yaml(user).unwrap(), &Release::default()).unwrap();
+        assert_eq!(texts[path], format!("v: {expected}\n"), "{title}");
+    }
 }
 
 #[test]

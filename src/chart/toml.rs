@@ -17,6 +17,9 @@ const MAX_DEPTH: usize = 100;
 /// Fails with Go's message for nil inside a list, and where maps nest too deep.
 pub fn write(value: &Value) -> Result<String, String> {
     let value = plain(value);
+    if is_table(&value) && value.as_map().is_none() {
+        return Err("toml: top-level values must be Go maps or structs".to_owned());
+    }
     if value.as_map().is_none() {
         return inline(&value, 0);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::{CommandContext, EngineArg};
-use crate::chart::{self, DEFAULT_KUBE_VERSION, Document, Release, Rendered, values};
+use crate::chart::{self, Document, HelmVersion, Release, Rendered, values};
 use crate::error::Failure;
 
 /// Render helm charts without helm
@@ -47,8 +47,10 @@ struct Render {
     #[arg(long, value_name = "PATH=VALUE")]
     set_string: Vec<String>,
     /// The version of Kubernetes to render for
-    #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBE_VERSION)]
-    kube_version: String,
+    ///
+    /// Without it that which the helm of --helm-version has: v1.32.0 or v1.37.0
+    #[arg(long, value_name = "VERSION")]
+    kube_version: Option<String>,
     /// Additional API versions of the cluster (repeatable)
     #[arg(short, long, value_name = "VERSION", value_delimiter = ',')]
     api_versions: Vec<String>,
@@ -64,9 +66,33 @@ struct Render {
     /// Print only the manifests of this template, such as templates/x.yaml (repeatable)
     #[arg(short, long, value_name = "TEMPLATE")]
     show_only: Vec<String>,
+    /// The helm whose behaviour is followed
+    #[arg(long, value_enum, default_value_t, value_name = "VERSION")]
+    helm_version: HelmVersionArg,
     /// The renderer: sealift itself, or the helm in PATH
     #[arg(long, value_enum, default_value_t, value_name = "ENGINE")]
     engine: EngineArg,
+}
+
+/// A version of helm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum HelmVersionArg {
+    /// helm 3.17
+    #[default]
+    #[value(name = "3.17")]
+    V3,
+    /// helm 4
+    #[value(name = "4")]
+    V4,
+}
+
+impl HelmVersionArg {
+    fn resolve(self) -> HelmVersion {
+        match self {
+            HelmVersionArg::V3 => HelmVersion::V3,
+            HelmVersionArg::V4 => HelmVersion::V4,
+        }
+    }
 }
 
 /// Runs it.
@@ -87,8 +113,9 @@ impl Render {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             upgrade: self.is_upgrade,
-            kube_version: self.kube_version.clone(),
+            kube_version: self.kube_version.clone().unwrap_or_else(|| self.helm_version.resolve().default_kube_version().to_owned()),
             api_versions: self.api_versions.clone(),
+            helm: self.helm_version.resolve(),
         };
         let values = self.user_values()?;
         let engine = self.engine.resolve();

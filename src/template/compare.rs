@@ -1,5 +1,6 @@
 //! `eq`, `ne`, `lt`, `le`, `gt` and `ge`, as Go compares.
 
+use super::sprintf;
 use super::value::Value;
 
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -28,33 +29,50 @@ fn kind(value: &Value) -> Option<Kind> {
 /// # Errors
 /// Fails with Go's message where the types cannot be compared.
 pub fn equal(first: &Value, others: &[Value]) -> Result<bool, String> {
-    if matches!(first, Value::Map(_) | Value::List(_) | Value::Bytes(_)) {
-        return Err(format!("uncomparable type {}: {}", first.type_name(), super::display(first)));
-    }
     if others.is_empty() {
         return Err("missing argument for comparison".to_owned());
     }
     for other in others {
-        let is_equal = match (kind(first), kind(other)) {
-            (a, b) if a != b => {
-                if !first.is_nil() && !other.is_nil() {
-                    return Err(INCOMPATIBLE.to_owned());
-                }
-                false
-            }
-            (None, _) if matches!(other, Value::Map(_) | Value::List(_) | Value::Bytes(_)) && !first.is_nil() => {
-                return Err(format!("uncomparable type {}: {}", other.type_name(), super::display(other)));
-            }
-            _ => match (first, other) {
-                (Value::Int(a) | Value::Int64(a), Value::Int(b) | Value::Int64(b)) => a == b,
-                (a, b) => a.deep_equal(b),
-            },
-        };
-        if is_equal {
+        if equals(first, other)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn equals(a: &Value, b: &Value) -> Result<bool, String> {
+    let shown = |value: &Value| sprintf("%s", std::slice::from_ref(value));
+    match (kind(a), kind(b)) {
+        (left, right) if left != right => {
+            return if a.is_nil() || b.is_nil() { Ok(false) } else { Err(INCOMPATIBLE.to_owned()) };
+        }
+        (Some(_), _) => {
+            return Ok(match (a, b) {
+                (Value::Int(a) | Value::Int64(a), Value::Int(b) | Value::Int64(b)) => a == b,
+                (a, b) => a.deep_equal(b),
+            });
+        }
+        _ => {}
+    }
+    if !a.is_nil() && !b.is_nil() && a.kind_name() != b.kind_name() {
+        return Err(format!("non-comparable types {}: {}, {}: {}", shown(a), a.type_name(), b.type_name(), shown(b)));
+    }
+    if is_nil(a) || is_nil(b) {
+        return Ok(is_nil(a) == is_nil(b));
+    }
+    if matches!(b.kind_name(), "map" | "slice") {
+        return Err(format!("non-comparable type {}: {}", shown(b), b.type_name()));
+    }
+    Ok(a.deep_equal(b))
+}
+
+/// Whether Go has a nil of any type.
+fn is_nil(value: &Value) -> bool {
+    match value {
+        Value::List(list) => list.is_nil(),
+        Value::Object(object) => object.is_nil(),
+        other => other.is_nil(),
+    }
 }
 
 /// Whether `a` is less than `b` (`lt`).

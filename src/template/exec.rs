@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::budget;
 use super::functions::{Functions, accepts_unset};
 use super::node::{Branch, Command, Expr, ExprKind, Node, Number, Pipe, Tree};
+use super::object::Complex;
 use super::parse::{is_empty, parse};
 use super::source_map::MappedText;
 use super::value::Value;
@@ -23,6 +24,8 @@ pub struct Engine {
     /// How many calls of `include` are open for each template.
     included: Rc<RefCell<HashMap<String, usize>>>,
     depth: Rc<Cell<usize>>,
+    /// Whether `range` counts up to an integer, as from Go 1.24 on.
+    ranges_over_integers: bool,
     /// What was printed or used without being set; `None` where Go's `<no value>` is printed for it.
     unset: Option<Rc<RefCell<Vec<Unset>>>>,
 }
@@ -39,7 +42,12 @@ pub struct Unset {
 impl Engine {
     /// An engine without templates.
     pub fn new(functions: &'static Functions) -> Self {
-        Engine { functions, trees: HashMap::new(), included: Rc::default(), depth: Rc::default(), unset: None }
+        Engine { functions, trees: HashMap::new(), included: Rc::default(), depth: Rc::default(), ranges_over_integers: false, unset: None }
+    }
+
+    /// An engine whose `range` counts up to integers, as that of Go 1.24 and later.
+    pub fn ranging_over_integers(functions: &'static Functions) -> Self {
+        Engine { ranges_over_integers: true, ..Engine::new(functions) }
     }
 
     /// An engine that records each value that is printed or used without being set; only functions that ask whether a value is set
@@ -93,6 +101,8 @@ impl Engine {
             return Err(format!("template: {name}: exceeded maximum template depth ({MAX_DEPTH})"));
         }
         self.depth.set(self.depth.get() + 1);
+        // Go's nil as the data of a template is no value at all, of which every field is nothing
+        let dot = if dot.is_nil() { &Value::Absent } else { dot };
         let variables = vec![("$".to_owned(), dot.clone())];
         let mut execution = Execution { engine: self, tree: Rc::clone(tree), out: MappedText::new(Rc::clone(&tree.source)), variables };
         let result = execution.walk(dot, &tree.body);
@@ -246,6 +256,16 @@ impl Execution<'_> {
             Value::List(items) => items.iter().enumerate().map(|(at, item)| (int_value(at), item.clone())).collect(),
             Value::Bytes(bytes) => bytes.iter().enumerate().map(|(at, byte)| (int_value(at), Value::Int(i64::from(*byte)))).collect(),
             Value::Map(map) => map.borrow().iter().map(|(key, value)| (Value::text(key), value.clone())).collect(),
+            Value::Int(_) | Value::Int64(_) if self.engine.ranges_over_integers && branch.pipe.variables.len() > 1 => {
+                let (pos, place): (usize, &dyn std::fmt::Display) =
+                    last_operand(&branch.pipe).map_or((branch.pipe.pos, &branch.pipe as _), |operand| (operand.pos, operand));
+                return self.error(pos, place, &format!("can't use {} to iterate over more than one variable", display(value)));
+            }
+            Value::Int(count) | Value::Int64(count) if self.engine.ranges_over_integers => {
+                let of = |at: i64| if matches!(value, Value::Int(_)) { Value::Int(at) } else { Value::Int64(at) };
+                self.spend(usize::try_from(*count).unwrap_or(0))?;
+                (0..*count).map(|at| (of(at), of(at))).collect()
+            }
             Value::Object(object) => match (object.kind_name(), object.to_plain()) {
                 ("map", Value::Map(map)) => map.borrow().iter().map(|(key, value)| (Value::text(key), value.clone())).collect(),
                 ("slice", Value::List(items)) => items.iter().enumerate().map(|(at, item)| (int_value(at), item.clone())).collect(),
@@ -365,8 +385,9 @@ impl Execution<'_> {
         for (number, field) in fields.iter().enumerate() {
             let is_last = number + 1 == fields.len();
             let (operands, piped) = if is_last { (arguments, last.clone()) } else { (&[][..], None) };
+            let of_struct = matches!(&value, Value::Object(object) if object.kind_name() != "map");
             value = self.field(dot, &value, ty, at, field, operands, piped)?;
-            ty = "interface {}";
+            ty = if of_struct { value.type_name() } else { "interface {}" };
         }
         Ok(value)
     }
@@ -397,7 +418,7 @@ impl Execution<'_> {
                 match object.member(field, &arguments) {
                     Some(Ok(value)) => Ok(value),
                     Some(Err(message)) => self.error(at.pos, at, &format!("error calling {field}: {message}")),
-                    None => self.error(at.pos, at, &format!("can't evaluate field {field} in type {}", object.type_name())),
+                    None => self.error(at.pos, at, &format!("can't evaluate field {field} in type {ty}")),
                 }
             }
             _ => self.error(at.pos, at, &format!("can't evaluate field {field} in type {ty}")),
@@ -499,8 +520,11 @@ impl Execution<'_> {
         match (ty, &operand.kind) {
             ('a' | 'b', ExprKind::Bool(value)) => Ok(Value::Bool(*value)),
             ('a' | 's', ExprKind::Text(_, text)) => Ok(Value::Text(Rc::clone(text))),
-            ('f', ExprKind::Number(_, Number { float, .. })) => Ok(Value::Float(*float)),
-            ('a', ExprKind::Number(_, Number { float, is_float: true, .. })) => Ok(Value::Float(*float)),
+            ('a', ExprKind::Number(_, Number { complex: Some((real, imaginary)), .. })) => {
+                Ok(Value::object(Complex { real: *real, imaginary: *imaginary }))
+            }
+            ('f', ExprKind::Number(_, Number { float: Some(float), .. })) => Ok(Value::Float(*float)),
+            ('a', ExprKind::Number(_, Number { float: Some(float), is_float: true, .. })) => Ok(Value::Float(*float)),
             ('a' | 'i', ExprKind::Number(text, Number { int, .. })) => match int {
                 Some(int) => Ok(Value::Int(*int)),
                 None if ty == 'a' => self.error(operand.pos, operand, &format!("{text} overflows int")),

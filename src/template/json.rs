@@ -3,6 +3,8 @@
 use super::budget;
 use super::{Value, float};
 
+pub use super::json_reader::read;
+
 /// How JSON is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -40,7 +42,12 @@ fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> R
         Value::Float(value) => out.push_str(&number(*value)?),
         Value::Text(text) => write_text(out, text, style),
         Value::Bytes(bytes) => write_text(out, &base64::engine::general_purpose::STANDARD.encode(bytes), style),
-        Value::Object(object) => write_value(out, &object.to_plain(), style, depth + 1)?,
+        Value::Object(object) if object.is_nil() => out.push_str("null"),
+        Value::Object(object) => match object.entries() {
+            Some(entries) => write_entries(out, &entries, style, depth)?,
+            None => write_value(out, &object.to_plain(), style, depth + 1)?,
+        },
+        Value::List(items) if items.is_nil() => out.push_str("null"),
         Value::List(items) => {
             let mut inside = Vec::new();
             for item in items.iter() {
@@ -51,17 +58,23 @@ fn write_value(out: &mut String, value: &Value, style: Style, depth: usize) -> R
             write_group(out, ('[', ']'), &inside, style, depth);
         }
         Value::Map(map) => {
-            let mut inside = Vec::new();
-            for (key, item) in map.borrow().iter() {
-                let mut text = String::new();
-                write_text(&mut text, key, style);
-                text.push_str(if style == Style::Pretty { ": " } else { ":" });
-                write_value(&mut text, item, style, depth + 1)?;
-                inside.push(text);
-            }
-            write_group(out, ('{', '}'), &inside, style, depth);
+            let entries: Vec<(String, Value)> = map.borrow().iter().map(|(key, item)| (key.clone(), item.clone())).collect();
+            write_entries(out, &entries, style, depth)?;
         }
     }
+    Ok(())
+}
+
+fn write_entries(out: &mut String, entries: &[(String, Value)], style: Style, depth: usize) -> Result<(), String> {
+    let mut inside = Vec::new();
+    for (key, item) in entries {
+        let mut text = String::new();
+        write_text(&mut text, key, style);
+        text.push_str(if style == Style::Pretty { ": " } else { ":" });
+        write_value(&mut text, item, style, depth + 1)?;
+        inside.push(text);
+    }
+    write_group(out, ('{', '}'), &inside, style, depth);
     Ok(())
 }
 
@@ -108,25 +121,6 @@ fn write_text(out: &mut String, text: &str, style: Style) {
         }
     }
     out.push('"');
-}
-
-/// Reads a value; all numbers are floats.
-///
-/// # Errors
-/// Fails where it is not JSON, with Go's message for the most common errors.
-pub fn read(text: &str) -> Result<Value, String> {
-    serde_json::from_str::<serde_json::Value>(text).map(|value| from_serde(&value)).map_err(|error| syntax(text, &error))
-}
-
-fn syntax(text: &str, error: &serde_json::Error) -> String {
-    if error.is_eof() {
-        return "unexpected end of JSON input".to_owned();
-    }
-    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-    match line.chars().nth(error.column().saturating_sub(1)) {
-        Some(character) => format!("invalid character '{character}' looking for beginning of value"),
-        None => error.to_string(),
-    }
 }
 
 /// Converts a JSON value of serde to one of templates.

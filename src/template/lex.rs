@@ -234,23 +234,61 @@ impl<'a> Lexer<'a> {
 
     fn number(&mut self) -> Result<(), String> {
         let rest = self.rest();
-        let mut len = usize::from(rest.starts_with(['+', '-']));
-        let hex = rest[len..].starts_with("0x") || rest[len..].starts_with("0X");
-        let mut previous = ' ';
-        for character in rest[len..].chars() {
-            let exponent = if hex { matches!(previous, 'p' | 'P') } else { matches!(previous, 'e' | 'E') };
-            if !(is_name_character(character) || character == '.' || exponent && matches!(character, '+' | '-')) {
-                break;
+        let bad = |len: usize| Err(format!("bad number syntax: {}", super::quote(&rest[..len])));
+        let mut len = match scan_number(rest) {
+            Ok(len) => len,
+            Err(len) => return bad(len),
+        };
+        if rest[len..].starts_with(['+', '-']) {
+            // a complex number: `1+2i`
+            match scan_number(&rest[len..]) {
+                Ok(more) if rest[..len + more].ends_with('i') => len += more,
+                Ok(more) | Err(more) => return bad(len + more),
             }
-            len += character.len_utf8();
-            previous = character;
-        }
-        let text = &rest[..len];
-        if super::number::parse(text).is_none() {
-            return Err(format!("bad number syntax: {text:?}"));
         }
         self.emit(Kind::Number, len);
         Ok(())
+    }
+}
+
+/// The length of a number, which is an error where a letter or digit follows that cannot be part of it.
+fn scan_number(text: &str) -> Result<usize, usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    let accept = |at: &mut usize, letters: &str| {
+        let accepted = bytes.get(*at).is_some_and(|byte| letters.as_bytes().contains(byte));
+        *at += usize::from(accepted);
+        accepted
+    };
+    let decimal = "0123456789_";
+    accept(&mut at, "+-");
+    let mut digits = decimal;
+    if accept(&mut at, "0") {
+        if accept(&mut at, "xX") {
+            digits = "0123456789abcdefABCDEF_";
+        } else if accept(&mut at, "oO") {
+            digits = "01234567_";
+        } else if accept(&mut at, "bB") {
+            digits = "01_";
+        }
+    }
+    while accept(&mut at, digits) {}
+    if accept(&mut at, ".") {
+        while accept(&mut at, digits) {}
+    }
+    let exponent = match digits.len() {
+        11 => "eE",
+        23 => "pP",
+        _ => "",
+    };
+    if accept(&mut at, exponent) {
+        accept(&mut at, "+-");
+        while accept(&mut at, decimal) {}
+    }
+    accept(&mut at, "i");
+    match text[at..].chars().next().filter(|next| is_name_character(*next)) {
+        Some(next) => Err(at + next.len_utf8()),
+        None => Ok(at),
     }
 }
 

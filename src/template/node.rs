@@ -140,10 +140,12 @@ pub enum ExprKind {
 pub struct Number {
     /// Its value as an integer, if it has one.
     pub int: Option<i64>,
-    /// Its value as a float.
-    pub float: f64,
+    /// Its value as a float, if it has one.
+    pub float: Option<f64>,
     /// Whether it is a float where the type is not known (`1.0`, `1e3`).
     pub is_float: bool,
+    /// Its real and imaginary part where it is written as a complex number (`1i`, `1+2i`).
+    pub complex: Option<(f64, f64)>,
 }
 
 impl fmt::Display for Pipe {

@@ -1,10 +1,11 @@
 //! Go structs that templates meet, with their fields and methods.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::display;
 use super::value::Value;
+use super::{display, float};
 
 /// A Go value that is neither a plain value, a list nor a map: a struct, or a type with methods.
 pub trait Object: Any + Debug {
@@ -30,12 +31,106 @@ pub trait Object: Any + Debug {
     /// Fails where the arguments do not fit the method.
     fn member(&self, name: &str, arguments: &[Value]) -> Option<Result<Value, String>>;
 
+    /// What a map of this type has for a key that is not in it.
+    fn zero(&self) -> Value {
+        Value::Nil
+    }
+
+    /// Whether JSON and YAML write null for it.
+    fn is_nil(&self) -> bool {
+        false
+    }
+
+    /// The fields that JSON writes, in order; `None` for what is not a struct.
+    fn entries(&self) -> Option<Vec<(String, Value)>> {
+        None
+    }
+
     /// The value that JSON and YAML write for it.
     fn to_plain(&self) -> Value;
 }
 
-/// A Go struct without behaviour.
+/// A `complex128`, which only a constant such as `1+2i` makes.
 #[derive(Debug)]
+pub struct Complex {
+    /// The real part.
+    pub real: f64,
+    /// The imaginary part.
+    pub imaginary: f64,
+}
+
+impl Object for Complex {
+    fn type_name(&self) -> &'static str {
+        "complex128"
+    }
+
+    fn kind_name(&self) -> &'static str {
+        "complex128"
+    }
+
+    fn is_true(&self) -> bool {
+        self.real != 0.0 || self.imaginary != 0.0
+    }
+
+    fn display(&self, _depth: usize) -> String {
+        let sign = if self.imaginary.is_sign_negative() || self.imaginary.is_infinite() { "" } else { "+" };
+        format!("({}{sign}{}i)", float(self.real, 'g', None), float(self.imaginary, 'g', None))
+    }
+
+    fn member(&self, _name: &str, _arguments: &[Value]) -> Option<Result<Value, String>> {
+        None
+    }
+
+    fn to_plain(&self) -> Value {
+        Value::Nil
+    }
+}
+
+/// A `map[string]string`: what it does not have is an empty text.
+#[derive(Debug)]
+pub struct TextMap {
+    /// Its entries.
+    pub entries: BTreeMap<String, String>,
+    /// Whether it is Go's nil map.
+    pub is_nil: bool,
+}
+
+impl Object for TextMap {
+    fn type_name(&self) -> &'static str {
+        "map[string]string"
+    }
+
+    fn kind_name(&self) -> &'static str {
+        "map"
+    }
+
+    fn is_true(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    fn is_nil(&self) -> bool {
+        self.is_nil
+    }
+
+    fn display(&self, _depth: usize) -> String {
+        display(&self.to_plain())
+    }
+
+    fn member(&self, name: &str, _arguments: &[Value]) -> Option<Result<Value, String>> {
+        Some(Ok(self.entries.get(name).map_or_else(|| self.zero(), Value::text)))
+    }
+
+    fn zero(&self) -> Value {
+        Value::text("")
+    }
+
+    fn to_plain(&self) -> Value {
+        Value::map(self.entries.iter().map(|(key, text)| (key, Value::text(text))))
+    }
+}
+
+/// A Go struct without behaviour.
+#[derive(Debug, Clone)]
 pub struct Struct {
     /// Its Go type; one that starts with `*` is a pointer.
     pub ty: &'static str,
@@ -43,6 +138,8 @@ pub struct Struct {
     pub fields: Vec<(&'static str, Value)>,
     /// The results of methods without arguments. They are not printed; `String` is what the struct prints, as in Go.
     pub methods: Vec<(&'static str, Value)>,
+    /// What its fields are called in JSON and YAML.
+    pub json: JsonNames,
 }
 
 impl Object for Struct {
@@ -67,15 +164,44 @@ impl Object for Struct {
         self.fields.iter().chain(&self.methods).find(|(field, _)| *field == name).map(|(_, value)| Ok(value.clone()))
     }
 
+    fn entries(&self) -> Option<Vec<(String, Value)>> {
+        let omits_empty = self.json != JsonNames::Fields;
+        let fields = self.fields.iter().filter(|(_, value)| !omits_empty || value.is_true());
+        Some(fields.map(|(name, value)| (self.json.of(name), value.clone())).collect())
+    }
+
     fn to_plain(&self) -> Value {
-        Value::map(self.fields.iter().filter(|(_, value)| value.is_true()).map(|(name, value)| (json_name(name), value.clone())))
+        Value::map(self.entries().unwrap_or_default())
     }
 }
 
-fn json_name(field: &str) -> String {
-    match field {
-        "APIVersion" => "apiVersion".to_owned(),
-        _ => field[..1].to_lowercase() + &field[1..],
+/// The names of a struct's fields in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonNames {
+    /// As they are; fields that are empty are there too.
+    Fields,
+    /// `apiVersion`, `import-values`: those of `Chart.yaml`. Empty fields are left out.
+    Camel,
+    /// `git_commit`. Empty fields are left out.
+    Snake,
+}
+
+impl JsonNames {
+    fn of(self, field: &str) -> String {
+        match (self, field) {
+            (JsonNames::Fields, _) => field.to_owned(),
+            (JsonNames::Camel, "APIVersion") => "apiVersion".to_owned(),
+            (JsonNames::Camel, "ImportValues") => "import-values".to_owned(),
+            (JsonNames::Camel, "URL") => "url".to_owned(),
+            (JsonNames::Camel, _) => field[..1].to_lowercase() + &field[1..],
+            (JsonNames::Snake, _) => {
+                let cuts = field.char_indices().flat_map(|(at, c)| {
+                    let cut = (at > 0 && c.is_ascii_uppercase()).then_some('_');
+                    cut.into_iter().chain([c.to_ascii_lowercase()])
+                });
+                cuts.collect()
+            }
+        }
     }
 }
 

@@ -407,7 +407,8 @@ impl Parser<'_> {
             Kind::Field => ExprKind::Field(vec![token.text[1..].to_owned()]),
             Kind::Bool => ExprKind::Bool(token.text == "true"),
             Kind::Number => {
-                let value = number::parse(&token.text).ok_or_else(|| format!("illegal number syntax: {:?}", token.text))?;
+                self.line = token.line;
+                let value = number::parse(&token.text)?;
                 ExprKind::Number(token.text, value)
             }
             Kind::Char => {
@@ -415,7 +416,8 @@ impl Parser<'_> {
                 let code =
                     text.and_then(|text| text.chars().next()).ok_or_else(|| format!("malformed character constant: {}", token.text))?;
                 let int = i64::from(u32::from(code));
-                ExprKind::Number(token.text, super::node::Number { int: Some(int), float: int as f64, is_float: false })
+                let value = super::node::Number { int: Some(int), float: Some(int as f64), is_float: false, complex: None };
+                ExprKind::Number(token.text, value)
             }
             Kind::Quoted => {
                 let text = number::unquote(&token.text).ok_or("invalid syntax")?;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::budget;
@@ -33,8 +34,8 @@ pub enum Value {
     Text(Rc<str>),
     /// `[]byte`
     Bytes(Rc<[u8]>),
-    /// `[]interface{}`
-    List(Rc<Vec<Value>>),
+    /// A slice: `[]interface{}`, or one of another type (see [`List`]).
+    List(Rc<List>),
     /// `map[string]interface{}`
     Map(Map),
     /// A Go struct.
@@ -47,14 +48,24 @@ impl Value {
         Value::Text(text.as_ref().into())
     }
 
-    /// Makes a list.
+    /// Makes a `[]interface{}`.
     pub fn list(items: impl IntoIterator<Item = Value>) -> Value {
-        Value::List(Rc::new(items.into_iter().collect()))
+        Value::slice("[]interface {}", items)
     }
 
-    /// Makes a list of strings.
+    /// Makes a `[]string`.
     pub fn texts<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Value {
-        Value::list(items.into_iter().map(Value::text))
+        Value::slice("[]string", items.into_iter().map(Value::text))
+    }
+
+    /// Makes a slice of a Go type.
+    pub fn slice(ty: &'static str, items: impl IntoIterator<Item = Value>) -> Value {
+        Value::List(Rc::new(List { items: items.into_iter().collect(), ty, is_nil: false }))
+    }
+
+    /// The nil slice of a Go type, which JSON and YAML write as `null`.
+    pub fn nil_slice(ty: &'static str) -> Value {
+        Value::List(Rc::new(List { items: Vec::new(), ty, is_nil: true }))
     }
 
     /// Makes a map.
@@ -92,7 +103,7 @@ impl Value {
             Value::Float(_) => "float64",
             Value::Text(_) => "string",
             Value::Bytes(_) => "[]uint8",
-            Value::List(_) => "[]interface {}",
+            Value::List(list) => list.ty,
             Value::Map(_) => "map[string]interface {}",
             Value::Object(object) => object.type_name(),
         }
@@ -156,7 +167,8 @@ impl Value {
     fn copy_to(&self, depth: usize) -> Value {
         match self {
             Value::List(_) | Value::Map(_) if depth > MAX_DEPTH || budget::spend(budget::VALUE).is_err() => Value::Nil,
-            Value::List(items) => Value::list(items.iter().map(|item| item.copy_to(depth + 1))),
+            Value::List(list) if list.is_nil => self.clone(),
+            Value::List(list) => Value::slice(list.ty, list.iter().map(|item| item.copy_to(depth + 1))),
             Value::Map(map) => Value::map(map.borrow().iter().map(|(key, value)| (key.clone(), value.copy_to(depth + 1)))),
             other => other.clone(),
         }
@@ -178,6 +190,7 @@ impl Value {
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
+            (Value::List(a), Value::List(b)) if a.ty != b.ty || a.is_nil != b.is_nil => false,
             (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b, depth + 1)),
             (Value::Map(a), Value::Map(b)) => {
                 let (a, b) = (a.borrow(), b.borrow());
@@ -186,6 +199,34 @@ impl Value {
             (Value::Object(a), Value::Object(b)) => Rc::ptr_eq(a, b),
             _ => false,
         }
+    }
+}
+
+/// A Go slice.
+#[derive(Debug, Clone)]
+pub struct List {
+    items: Vec<Value>,
+    ty: &'static str,
+    is_nil: bool,
+}
+
+impl List {
+    /// The Go type, such as `[]string`.
+    pub fn type_name(&self) -> &'static str {
+        self.ty
+    }
+
+    /// Whether it is a nil slice.
+    pub fn is_nil(&self) -> bool {
+        self.is_nil
+    }
+}
+
+impl Deref for List {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        &self.items
     }
 }
 

@@ -12,7 +12,7 @@ pub enum FileKind {
     Manifests,
     /// A Go template of Kubernetes manifests (`*.tmpl`).
     Template,
-    /// A list of images (`imageList`).
+    /// A list of images (`imageList`, and every file below `images/shim/`).
     List,
     /// The `Chart.yaml` of a Helm chart.
     Chart,
@@ -30,6 +30,7 @@ impl FileKind {
         let name = path.file_name()?.to_str()?;
         let inside = top(path);
         match (inside, name) {
+            (Some("images"), _) => Some(FileKind::List),
             (Some(_), "Chart.yaml") => Some(FileKind::Chart),
             (Some("charts"), name) if name.ends_with(".tgz") && path.components().count() == 2 => Some(FileKind::PackedChart),
             (Some("charts"), _) => Some(FileKind::ChartPart),
@@ -68,6 +69,8 @@ fn top(path: &Path) -> Option<&str> {
     match path.components().find_map(text_of)? {
         top @ ("manifests" | "charts") => Some(top),
         "application" => app_of(path),
+        // sealos reads every file there as a list
+        "images" if path.starts_with("images/shim") => Some("images"),
         _ => None,
     }
 }
@@ -99,6 +102,9 @@ mod tests {
             ("charts/web/values.yaml", Some(FileKind::ChartPart), None),
             ("charts/web-1.0.0.tgz", Some(FileKind::PackedChart), None),
             ("application/apps/web/templates/NOTES.txt", Some(FileKind::ChartPart), Some("web")),
+            ("images/shim/operatorImages", Some(FileKind::List), None),
+            ("images/shim/deep/Chart.yaml", Some(FileKind::List), None),
+            ("images/skopeo/tars.txt", None, None),
             ("etc/kubeadm.yml", None, None),
             ("imageList", None, None),
         ] {

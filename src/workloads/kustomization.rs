@@ -45,12 +45,14 @@ pub const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "K
 const MAX_DEPTH: usize = 32;
 
 /// Fields that are not followed, and what to do about it.
-const NOT_FOLLOWED: [(&str, &str); 6] = [
+const NOT_FOLLOWED: [(&str, &str); 8] = [
     ("helmCharts", "charts in a kustomization are not rendered: add the chart with APP"),
     ("helmChartInflationGenerator", "charts in a kustomization are not rendered: add the chart with APP"),
     ("generators", "generators are not run: list the images of their resources with IMAGES"),
     ("transformers", "transformers are not run: list the images that they set with IMAGES"),
     ("replacements", "replacements are not carried out: list the images that they set with IMAGES"),
+    ("configurations", "configurations are not read: list the images that `images` sets in the fields that they name with IMAGES"),
+    ("openapi", "schemas are not read: list the images that patches of the kinds in it set with IMAGES"),
     ("vars", "variables are not replaced: list the images that they set with IMAGES"),
 ];
 
@@ -77,7 +79,9 @@ pub fn read(text: &str) -> FoundImages {
             .undecided
             .extend(remote.map(|node| undecided(node, "remote resources are not read: copy it into the image and name the copy")));
         for (key, why) in NOT_FOLLOWED {
-            found.undecided.extend(list(document, key).map(|node| undecided(node, why)));
+            // `openapi` is a single mapping
+            let nodes = document.get(key).map(Node::items).unwrap_or_default();
+            found.undecided.extend(nodes.iter().map(|node| undecided(node, why)));
         }
         let suffixed = list(document, "images").filter(|node| node.get("tagSuffix").is_some());
         found.undecided.extend(suffixed.map(|node| undecided(node, "versions of kustomize differ in `tagSuffix`: write `newTag` instead")));
@@ -108,7 +112,7 @@ fn resource(node: &Node) -> Option<Resource> {
 }
 
 fn undecided(node: &Node, why: &str) -> UndecidedText {
-    let text = node.text().or_else(|| node.get("name")?.text()).unwrap_or_default();
+    let text = node.text().or_else(|| node.get("name").or_else(|| node.get("path"))?.text()).unwrap_or_default();
     UndecidedText { text: text.to_owned(), line: node.line, why: why.to_owned() }
 }
 
@@ -348,6 +352,15 @@ mod tests {
             ("c/kustomization.yaml", "kind: Component\nimages: [{name: nginx, newTag: c}]\n"),
         ]);
         assert_eq!(entry, ["d.yaml nginx:c", "d.yaml nginx:1"]);
+    }
+
+    #[test]
+    fn fields_that_are_not_followed_are_reported() {
+        let text =
+            "resources: [r.yaml]\nconfigurations: [c.yaml]\nopenapi: {path: s.json}\nvars:\n- name: V\nimages: [{name: a, newTag: '2'}]\n";
+        let reported: Vec<_> = read(text).undecided.into_iter().map(|text| (text.line, text.text)).collect();
+        let expected = [(2, "c.yaml"), (3, "s.json"), (5, "V")];
+        assert_eq!(reported, expected.map(|(line, text)| (line, text.to_owned())));
     }
 
     #[test]

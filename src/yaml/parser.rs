@@ -86,11 +86,22 @@ fn check_keys(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
+/// What becomes of merge keys (`<<`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Merging {
+    /// They stay as they are.
+    No,
+    /// What a mapping has itself wins, wherever it stands.
+    OwnWins,
+    /// What comes later wins.
+    LaterWins,
+}
+
 /// The documents of a text, one after the other; the last item is the error, if there is one.
 pub struct Documents<'a> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
-    merged: bool,
+    merging: Merging,
     /// Lists and mappings that are not closed yet, the innermost last.
     open: Vec<Collection>,
     /// The nodes that have an anchor, each with its weight.
@@ -124,13 +135,20 @@ impl<'a> Documents<'a> {
     /// Reads a text; merge keys (`<<`) stay as they are.
     pub fn new(text: &'a str) -> Self {
         let parser = Parser::new_from_str(text);
-        Documents { text, parser, merged: false, open: Vec::new(), anchors: HashMap::new(), nodes: 0, ended: false }
+        Documents { text, parser, merging: Merging::No, open: Vec::new(), anchors: HashMap::new(), nodes: 0, ended: false }
     }
 
     /// Puts the entries of `<<: *defaults` in the place of the merge key. What a mapping has itself wins; of two that are merged the first
     /// (<https://yaml.org/type/merge.html>).
     pub fn merged(mut self) -> Self {
-        self.merged = true;
+        self.merging = Merging::OwnWins;
+        self
+    }
+
+    /// Puts the entries of `<<: *defaults` in the place of the merge key as Go's YAML does: they override the entries before them, and are
+    /// overridden by those after them.
+    pub fn merged_in_order(mut self) -> Self {
+        self.merging = Merging::LaterWins;
         self
     }
 
@@ -190,8 +208,10 @@ impl<'a> Documents<'a> {
             Event::MappingStart(..) => return self.open(start, Items::Map(Vec::new(), None)),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(mut collection) => {
-                    if self.merged {
-                        collection.merge()?;
+                    match self.merging {
+                        Merging::No => {}
+                        Merging::OwnWins => collection.merge()?,
+                        Merging::LaterWins => collection.merge_in_order()?,
                     }
                     collection.into_node()
                 }
@@ -304,6 +324,39 @@ impl Collection {
             }
         }
         *entries = own;
+        Ok(())
+    }
+
+    /// Resolves the merge keys of a mapping one after the other: later entries win.
+    fn merge_in_order(&mut self) -> Result<(), Error> {
+        let Items::Map(entries, _) = &mut self.items else { return Ok(()) };
+        if !entries.iter().any(|(key, _)| is_merge_key(key)) {
+            return Ok(());
+        }
+        let (mut all, mut places): (Vec<(Node, Node)>, HashMap<String, usize>) = Default::default();
+        let mut put = |entry: (Node, Node)| match entry.0.text().map(str::to_owned) {
+            Some(key) => match places.get(&key) {
+                Some(at) => all[*at] = entry,
+                None => {
+                    places.insert(key, all.len());
+                    all.push(entry);
+                }
+            },
+            None => all.push(entry),
+        };
+        for (key, value) in std::mem::take(entries) {
+            match &value.content {
+                _ if !is_merge_key(&key) => put((key, value)),
+                // of a list the first mapping wins
+                Content::List(items) => {
+                    for item in items.iter().rev() {
+                        merged_entries(item)?.into_iter().cloned().for_each(&mut put);
+                    }
+                }
+                _ => merged_entries(&value)?.into_iter().cloned().for_each(&mut put),
+            }
+        }
+        *entries = all;
         Ok(())
     }
 }

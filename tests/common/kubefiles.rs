@@ -31,6 +31,11 @@ pub fn helm() -> PathBuf {
     once("helm", |out| script("scripts/helm.sh", &[out])).join("helm")
 }
 
+/// The real helm 4.
+pub fn helm_4() -> PathBuf {
+    once("helm-4", |out| script("scripts/helm.sh", &[out, Path::new("4.3.1")])).join("helm")
+}
+
 /// The directory with the JSON schema of CycloneDX 1.6 and those that it refers to.
 pub fn cyclonedx() -> PathBuf {
     once("cyclonedx", |out| script("scripts/cyclonedx.sh", &[out]))

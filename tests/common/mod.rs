@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod building;
+pub mod chart_generator;
 pub mod clusters;
 pub mod cyclonedx;
 pub mod documents;

@@ -8,6 +8,8 @@ use crate::yaml::{Resolved, is_base60, resolve};
 
 /// The limit of nesting: a map may contain itself.
 const MAX_DEPTH: usize = 500;
+/// Longer keys are written behind a `?`.
+const MAX_SIMPLE_KEY: usize = 128;
 /// Lines are folded at the first space after this column.
 const FOLD_COLUMN: usize = 80;
 
@@ -19,7 +21,7 @@ pub fn write(value: &Value) -> Result<String, String> {
     emit(value, false)
 }
 
-/// Writes a value as [`write`] does, but indents lists below their keys (`toYamlPretty`).
+/// Writes a value as [`write`] does, but indents lists below their keys and folds no lines (`toYamlPretty`, which is yaml.v3).
 ///
 /// # Errors
 /// Fails as [`write`] does.
@@ -28,7 +30,7 @@ pub fn write_pretty(value: &Value) -> Result<String, String> {
 }
 
 fn emit(value: &Value, pretty: bool) -> Result<String, String> {
-    let mut emitter = Emitter { out: String::new(), column: 0, pretty };
+    let mut emitter = Emitter { out: String::new(), column: 0, pretty, fold_column: if pretty { usize::MAX } else { FOLD_COLUMN } };
     emitter.value(value, Position { indent: 0, inside_map: false, depth: 0, root: true })?;
     emitter.push("\n");
     Ok(emitter.out)
@@ -48,6 +50,7 @@ struct Emitter {
     column: usize,
     /// Whether lists in mappings are indented.
     pretty: bool,
+    fold_column: usize,
 }
 
 impl Emitter {
@@ -81,11 +84,10 @@ impl Emitter {
                     if at > 0 || position.inside_map {
                         self.line(indent);
                     }
-                    self.text(key, indent, true);
-                    self.push(":");
-                    self.value(value, Position { indent, inside_map: true, depth: position.depth + 1, root: false })?;
+                    self.entry(key, value, Position { indent, inside_map: true, depth: position.depth + 1, root: false })?;
                 }
             }
+            Value::List(items) if items.is_nil() => self.word(position, "null"),
             Value::List(items) if items.is_empty() => self.word(position, "[]"),
             Value::List(items) => {
                 // yaml.v2 does not indent a list below its key
@@ -98,6 +100,7 @@ impl Emitter {
                     self.value(item, Position { indent: indent + 2, inside_map: false, depth: position.depth + 1, root: false })?;
                 }
             }
+            Value::Object(object) if object.is_nil() => self.word(position, "null"),
             Value::Object(object) => self.value(&object.to_plain(), Position { depth: position.depth + 1, ..position })?,
             Value::Text(text) => {
                 self.word(position, "");
@@ -115,6 +118,33 @@ impl Emitter {
             other => self.word(position, &crate::template::display(other)),
         }
         Ok(())
+    }
+
+    /// Writes a key and its value; a key of several lines, or a long one, is written behind a `?`.
+    fn entry(&mut self, key: &str, value: &Value, position: Position) -> Result<(), String> {
+        if key.len() <= MAX_SIMPLE_KEY && !key.chars().any(is_break) {
+            self.text(key, position.indent, true);
+            self.push(":");
+            return self.value(value, position);
+        }
+        self.push("? ");
+        self.text(key, position.indent + 2, false);
+        self.line(position.indent);
+        self.push(":");
+        let value = match value {
+            Value::Object(object) => object.to_plain(),
+            other => other.clone(),
+        };
+        let starts_here = match &value {
+            Value::Map(map) => !map.borrow().is_empty(),
+            Value::List(items) => !items.is_empty(),
+            _ => false,
+        };
+        if starts_here {
+            self.push(" ");
+            return self.value(&value, Position { indent: position.indent + 2, inside_map: false, ..position });
+        }
+        self.value(&value, position)
     }
 
     fn word(&mut self, position: Position, word: &str) {
@@ -167,7 +197,7 @@ impl Emitter {
             let next_blank = chars.get(at + 1) == Some(&' ');
             let inside = quote.is_empty() || at > 0 && at < chars.len() - 1;
             if *c == ' ' {
-                if !is_key && !spaces && self.column > FOLD_COLUMN && inside && !next_blank {
+                if !is_key && !spaces && self.column > self.fold_column && inside && !next_blank {
                     self.line(indent);
                 } else {
                     self.push(" ");
@@ -188,7 +218,7 @@ impl Emitter {
                 self.push(&escaped);
                 spaces = false;
             } else if *c == ' ' {
-                if !is_key && !spaces && self.column > FOLD_COLUMN && at > 0 && at < chars.len() - 1 {
+                if !is_key && !spaces && self.column > self.fold_column && at > 0 && at < chars.len() - 1 {
                     self.line(indent);
                     if chars.get(at + 1) == Some(&' ') {
                         self.push("\\");

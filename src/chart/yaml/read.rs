@@ -23,7 +23,7 @@ pub fn strings(text: &str) -> Result<Value, String> {
 }
 
 fn first(text: &str, types: Types) -> Result<Value, String> {
-    let value = match Documents::new(text).merged().next() {
+    let value = match Documents::new(text).merged_in_order().next() {
         Some(node) => node.map_err(|error| in_words_of_go(&error)).and_then(|node| types.value(&node)),
         None => Ok(Value::Nil),
     };
@@ -37,7 +37,7 @@ fn first(text: &str, types: Types) -> Result<Value, String> {
 /// Fails with a message like Go's.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut all = Vec::new();
-    for node in Documents::new(text).merged() {
+    for node in Documents::new(text).merged_in_order() {
         all.push(Types::Resolved.value(&node.map_err(|error| in_words_of_go(&error))?)?);
     }
     all.retain(|document| !document.is_nil());

@@ -63,7 +63,13 @@ fn index(value: &Value, key: &Value) -> Result {
         Value::List(items) => Ok(items[at(items.len())?].clone()),
         Value::Text(text) => Ok(Value::Int(i64::from(text.as_bytes()[at(text.len())?]))),
         Value::Bytes(bytes) => Ok(Value::Int(i64::from(bytes[at(bytes.len())?]))),
-        Value::Object(object) if matches!(object.kind_name(), "map" | "slice") => index(&object.to_plain(), key),
+        Value::Object(object) if object.kind_name() == "map" => match key {
+            Value::Text(key) => {
+                object.to_plain().as_map().and_then(|map| map.borrow().get(&**key).cloned()).map_or_else(|| Ok(object.zero()), Ok)
+            }
+            _ => index(&object.to_plain(), key),
+        },
+        Value::Object(object) if object.kind_name() == "slice" => index(&object.to_plain(), key),
         other => Err(format!("can't index item of type {}", other.type_name())),
     }
 }

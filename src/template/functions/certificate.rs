@@ -8,7 +8,7 @@ use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use rsa::rand_core::{TryCryptoRng, TryRng};
 
 use super::{Result, Row, int, string, text};
-use crate::template::{Struct, Value};
+use crate::template::{JsonNames, Struct, Value};
 
 /// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
@@ -96,6 +96,7 @@ fn pair(certificate: String, key: String) -> Value {
         ty: "sprig.certificate",
         fields: vec![("Cert", Value::text(certificate)), ("Key", Value::text(key))],
         methods: Vec::new(),
+        json: JsonNames::Fields,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::types::empty;
 use super::{Result, Row, string, strval};
 use crate::template::budget;
 use crate::template::{Engine, Map, Value};
@@ -39,8 +40,8 @@ pub const TABLE: &[Row] = &[
     ("mustMerge", "mm*", |_, a| merge_all(a, false)),
     ("mergeOverwrite", "mm*", |_, a| merge_all(a, true)),
     ("mustMergeOverwrite", "mm*", |_, a| merge_all(a, true)),
-    ("deepCopy", "a", |_, a| Ok(a[0].deep_copy())),
-    ("mustDeepCopy", "a", |_, a| Ok(a[0].deep_copy())),
+    ("deepCopy", "a", deep_copy),
+    ("mustDeepCopy", "a", deep_copy),
     ("dig", "aaa*", dig),
 ];
 
@@ -71,7 +72,8 @@ fn merge_all(a: &[Value], overwrite: bool) -> Result {
 /// The limit on how deep maps are merged: one may contain itself.
 const MAX_DEPTH: usize = 1000;
 
-/// Merges as `mergo.Merge`: empty entries of the target are replaced; with `overwrite` also those that are not empty in the source.
+/// Merges as `mergo.Merge` 1.0: entries of the target that are missing or empty are taken from the source; with `overwrite` all are, those
+/// that are empty in the source and nil included. Maps on both sides are merged, also where the one of the target is empty.
 fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(format!("maps nest deeper than {MAX_DEPTH} levels"));
@@ -80,24 +82,26 @@ fn merge(target: &Map, from: &Map, overwrite: bool, depth: usize) -> Result<()> 
     let entries: Vec<(String, Value)> = from.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     for (key, value) in entries {
         let present = target.borrow().get(&key).cloned();
-        match (&present, &value) {
+        let replaces = match (&present, &value) {
+            (_, new) if new.is_nil() => overwrite,
             (Some(Value::Map(inner)), Value::Map(source)) => {
                 if !Rc::ptr_eq(inner, source) {
                     merge(inner, source, overwrite, depth + 1)?;
                 }
+                inner.borrow().is_empty()
             }
-            (Some(old), new) => {
-                let replaces = if overwrite { new.is_true() || !old.is_true() } else { !old.is_true() };
-                if replaces && (new.is_true() || old.is_nil()) {
-                    target.borrow_mut().insert(key, value);
-                }
-            }
-            (None, _) => {
-                target.borrow_mut().insert(key, value);
-            }
+            (Some(old), _) => overwrite || empty(old),
+            (None, _) => true,
+        };
+        if replaces {
+            target.borrow_mut().insert(key, value);
         }
     }
     Ok(())
+}
+
+fn deep_copy(_: &Engine, a: &[Value]) -> Result {
+    if a[0].is_nil() { Err("reflect: call of reflect.Value.Type on zero Value".to_owned()) } else { Ok(a[0].deep_copy()) }
 }
 
 fn dig(_: &Engine, a: &[Value]) -> Result {
@@ -105,11 +109,17 @@ fn dig(_: &Engine, a: &[Value]) -> Result {
     if keys.is_empty() {
         return Err("dig needs at least three arguments".to_owned());
     }
+    let mismatch = |value: &Value, expected: &str| {
+        let found = if value.is_nil() { "nil" } else { value.type_name() };
+        format!("interface conversion: interface {{}} is {found}, not {expected}")
+    };
+    dict.as_map().ok_or_else(|| mismatch(dict, "map[string]interface {}"))?;
+    if let Some(key) = keys.iter().find(|key| key.as_text().is_none()) {
+        return Err(mismatch(key, "string"));
+    }
     let mut value = dict.clone();
     for key in keys {
-        let Value::Map(map) = &value else {
-            return Err(format!("interface conversion: interface {{}} is {}, not map[string]interface {{}}", value.type_name()));
-        };
+        let Value::Map(map) = &value else { return Err(mismatch(&value, "map[string]interface {}")) };
         let next = map.borrow().get(&strval(key)).cloned();
         match next {
             Some(next) => value = next,

@@ -1,5 +1,9 @@
 //! Case of words and line wrapping, after goutils, xstrings and `strings.Title`, which sprig uses.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::{Result, Row, int, string, text};
 use crate::template::budget;
 
@@ -70,64 +74,163 @@ fn swapcase(word: &str) -> String {
     out
 }
 
+/// The kinds of parts that `xstrings` splits a text into.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Upper,
-    Lower,
-    Digit,
-    Separator,
+enum Part {
+    None,
+    Number,
+    UpperCase,
+    Alphabet,
+    Connector,
+    Punctuation,
+    Other,
 }
 
-fn class(letter: char) -> Class {
-    match letter {
-        '_' | '-' | ' ' => Class::Separator,
-        _ if letter.is_uppercase() => Class::Upper,
-        _ if letter.is_numeric() => Class::Digit,
-        _ => Class::Lower,
+fn is_connector(letter: char) -> bool {
+    letter == '-' || letter == '_' || letter.is_whitespace()
+}
+
+/// Go's `unicode.IsPunct`: `$+<=>^`|~` are symbols and not punctuation.
+fn is_punctuation(letter: char) -> bool {
+    static PUNCTUATION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{P}").expect("the pattern is constant and valid"));
+    if letter.is_ascii() {
+        return letter.is_ascii_punctuation() && !"$+<=>^`|~".contains(letter);
     }
+    PUNCTUATION.is_match(letter.encode_utf8(&mut [0; 4]))
 }
 
-/// Converts as `xstrings.ToSnakeCase`: `HTTPServer` to `http_server`, `FirstName2` to `first_name_2`.
-fn snakecase(word: &str, separator: char) -> String {
-    let letters: Vec<char> = word.chars().collect();
-    let mut out = String::new();
-    for (at, letter) in letters.iter().copied().enumerate() {
-        let before = at.checked_sub(1).map(|at| class(letters[at]));
-        let after = letters.get(at + 1).map(|letter| class(*letter));
-        let cut = match (before, class(letter)) {
-            (None, _) | (Some(Class::Separator), _) => false,
-            (Some(Class::Lower | Class::Digit), Class::Upper) => true,
-            (Some(Class::Upper), Class::Upper) => after == Some(Class::Lower),
-            (Some(Class::Lower | Class::Upper), Class::Digit) => true,
-            _ => false,
+/// `xstrings.isAlphabet`: a letter that is not one of the common Chinese characters.
+fn is_alphabet(letter: char) -> bool {
+    letter.is_alphabetic() && !matches!(letter, '\u{3400}'..='\u{4d85}' | '\u{4e00}'..='\u{9fcc}' | '\u{20000}'..='\u{2b81d}')
+}
+
+/// Splits off the first part of a text, as `xstrings.nextWord`.
+fn next_part(text: &str) -> (Part, &str, &str) {
+    let Some(first) = text.chars().next() else { return (Part::None, "", "") };
+    let run = |from: usize, fits: &dyn Fn(char) -> bool| from + text[from..].find(|letter| !fits(letter)).unwrap_or(text.len() - from);
+    let start = first.len_utf8();
+    let (part, end) = if is_connector(first) {
+        (Part::Connector, run(start, &is_connector))
+    } else if is_punctuation(first) {
+        (Part::Punctuation, run(start, &is_punctuation))
+    } else if first.is_uppercase() {
+        let second = text[start..].chars().next();
+        let end = match second {
+            Some(second) if second.is_uppercase() => {
+                let end = run(start, &char::is_uppercase);
+                // of `HTTPStatus` the `S` belongs to what follows
+                let last = text[..end].chars().next_back().map_or(0, char::len_utf8);
+                if text[end..].starts_with(is_alphabet) { end - last } else { end }
+            }
+            Some(second) if is_alphabet(second) => run(start, &|letter| is_alphabet(letter) && !letter.is_uppercase()),
+            _ => start,
         };
-        if cut {
-            out.push(separator);
+        (Part::UpperCase, end)
+    } else if is_alphabet(first) {
+        (Part::Alphabet, run(start, &|letter| is_alphabet(letter) && !letter.is_uppercase()))
+    } else if first.is_numeric() {
+        (Part::Number, run(start, &char::is_numeric))
+    } else {
+        let fits = |letter| !is_connector(letter) && !is_alphabet(letter) && !char::is_numeric(letter) && !is_punctuation(letter);
+        (Part::Other, run(start, &fits))
+    };
+    (part, &text[..end], &text[end..])
+}
+
+fn push_lower(out: &mut String, part: Part, text: &str, connector: char) {
+    match part {
+        Part::UpperCase => out.extend(text.chars().map(|letter| super::strings::simple_case(letter, letter.to_lowercase()))),
+        Part::Connector => out.extend(text.chars().map(|_| connector)),
+        _ => out.push_str(text),
+    }
+}
+
+/// Converts as `xstrings.ToSnakeCase` 1.5: `HTTPServer` to `http_server`, `http2xx` to `http_2xx`, `Bld4Floor` to `bld4_floor`.
+fn snakecase(text: &str, connector: char) -> String {
+    let mut out = String::new();
+    let (mut part, mut word, mut rest) = next_part(text);
+    let separates = |part: Part| !matches!(part, Part::Connector | Part::Punctuation);
+    while !rest.is_empty() {
+        if part != Part::Connector {
+            push_lower(&mut out, part, word, connector);
         }
-        if class(letter) == Class::Separator {
-            out.push(separator);
-        } else {
-            out.extend(letter.to_lowercase());
+        let (previous, last) = (part, word);
+        (part, word, rest) = next_part(rest);
+        match previous {
+            Part::Number => {
+                while matches!(part, Part::Alphabet | Part::Number) {
+                    push_lower(&mut out, part, word, connector);
+                    (part, word, rest) = next_part(rest);
+                }
+                if part != Part::None && separates(part) {
+                    out.push(connector);
+                }
+            }
+            Part::Connector => push_lower(&mut out, previous, last, connector),
+            Part::Punctuation => {}
+            _ if part != Part::Number => {
+                if separates(part) {
+                    out.push(connector);
+                }
+            }
+            _ if rest.is_empty() => {}
+            _ => {
+                let number = word;
+                (part, word, rest) = next_part(rest);
+                if part != Part::Alphabet {
+                    // a number is part of the word before it, unless letters in lower case follow
+                    out.push_str(number);
+                    if separates(part) {
+                        out.push(connector);
+                    }
+                    continue;
+                }
+                out.push(connector);
+                out.push_str(number);
+                while matches!(part, Part::Alphabet | Part::Number) {
+                    push_lower(&mut out, part, word, connector);
+                    (part, word, rest) = next_part(rest);
+                }
+                if part != Part::None && separates(part) {
+                    out.push(connector);
+                }
+            }
         }
     }
+    push_lower(&mut out, part, word, connector);
     out
 }
 
-/// Converts as `xstrings.ToCamelCase`: `http_server` to `HttpServer`; separators at the start stay.
-fn camelcase(word: &str) -> String {
-    let start = word.find(|letter| class(letter) != Class::Separator).unwrap_or(word.len());
-    let mut out = word[..start].to_owned();
-    let mut first = true;
-    for letter in word[start..].chars() {
-        if class(letter) == Class::Separator {
-            first = true;
-        } else if first {
-            out.extend(letter.to_uppercase());
-            first = false;
-        } else {
-            out.push(letter);
+/// Converts as `xstrings.ToPascalCase` 1.5: `http_server` to `HttpServer`, `ID_YB` to `IdYb`; connectors at the start stay, and all but the last
+/// of several.
+fn camelcase(text: &str) -> String {
+    let upper = |letter: char| super::strings::simple_case(letter, letter.to_uppercase());
+    let lower = |letter: char| super::strings::simple_case(letter, letter.to_lowercase());
+    let start = text.find(|letter| !is_connector(letter)).unwrap_or(text.len());
+    let mut out = text[..start].to_owned();
+    let mut letters = text[start..].chars();
+    let Some(first) = letters.next() else { return out };
+    let (mut was_upper, mut last) = (first.is_uppercase(), upper(first));
+    for letter in letters {
+        let mut letter = letter;
+        match (is_connector(letter), is_connector(last)) {
+            (true, true) => out.push(last),
+            (false, true) => {
+                was_upper = letter.is_uppercase();
+                letter = upper(letter);
+            }
+            _ => {
+                if was_upper && letter.is_uppercase() {
+                    letter = lower(letter);
+                } else {
+                    was_upper = false;
+                }
+                out.push(last);
+            }
         }
+        last = letter;
     }
+    out.push(last);
     out
 }
 

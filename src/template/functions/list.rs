@@ -1,7 +1,5 @@
 //! Lists, after sprig's `list.go`.
 
-use std::rc::Rc;
-
 use super::types::empty;
 use super::{Result, Row, int, strval};
 use crate::template::{Engine, Value};
@@ -41,10 +39,16 @@ pub const TABLE: &[Row] = &[
     ("mustChunk", "ia", chunk),
 ];
 
-fn items(value: &Value, verb: &str) -> Result<Rc<Vec<Value>>> {
+/// The type of most lists.
+const ANY: &str = "[]interface {}";
+/// The type of a list of lists.
+const CHUNKS: &str = "[][]interface {}";
+
+fn items(value: &Value, verb: &str) -> Result<Vec<Value>> {
     match value {
-        Value::List(items) => Ok(Rc::clone(items)),
-        Value::Bytes(bytes) => Ok(Rc::new(bytes.iter().map(|byte| Value::Int(i64::from(*byte))).collect())),
+        Value::List(items) => Ok(items.to_vec()),
+        Value::Bytes(bytes) => Ok(bytes.iter().map(|byte| Value::Int(i64::from(*byte))).collect()),
+        Value::Object(object) if object.kind_name() == "slice" => items(&object.to_plain(), verb),
         other => Err(format!("Cannot {verb} on type {}", kind(other))),
     }
 }
@@ -72,12 +76,19 @@ fn last(_: &Engine, a: &[Value]) -> Result {
 }
 
 fn rest(_: &Engine, a: &[Value]) -> Result {
-    Ok(Value::list(items(&a[0], "find rest")?.iter().skip(1).cloned()))
+    let list = items(&a[0], "find rest")?;
+    if list.is_empty() {
+        return Ok(Value::nil_slice(ANY));
+    }
+    Ok(Value::list(list.into_iter().skip(1)))
 }
 
 fn initial(_: &Engine, a: &[Value]) -> Result {
-    let list = items(&a[0], "find initial")?;
-    Ok(Value::list(list.iter().take(list.len().saturating_sub(1)).cloned()))
+    let mut list = items(&a[0], "find initial")?;
+    if list.pop().is_none() {
+        return Ok(Value::nil_slice(ANY));
+    }
+    Ok(Value::list(list))
 }
 
 fn reverse(_: &Engine, a: &[Value]) -> Result {
@@ -125,7 +136,7 @@ fn slice(_: &Engine, a: &[Value]) -> Result {
     let start = bound(1).unwrap_or(0);
     let end = bound(2).unwrap_or(i64::try_from(list.len()).unwrap_or(i64::MAX));
     match (usize::try_from(start), usize::try_from(end)) {
-        (Ok(start), Ok(end)) if start <= end && end <= list.len() => Ok(Value::list(list[start..end].iter().cloned())),
+        (Ok(start), Ok(end)) if start <= end && end <= list.len() => Ok(Value::slice(list.type_name(), list[start..end].iter().cloned())),
         _ => Err("reflect.Value.Slice: slice index out of bounds".to_owned()),
     }
 }
@@ -138,12 +149,21 @@ fn concat(_: &Engine, a: &[Value]) -> Result {
             other => return Err(format!("Cannot concat type {} as list", kind(other))),
         }
     }
-    Ok(Value::list(all))
+    // nothing is Go's nil
+    Ok(if all.is_empty() { Value::nil_slice(ANY) } else { Value::list(all) })
 }
 
 fn chunk(_: &Engine, a: &[Value]) -> Result {
-    let size = usize::try_from(int(a, 0)).unwrap_or(0).max(1);
-    Ok(Value::list(items(&a[1], "chunk")?.chunks(size).map(|chunk| Value::list(chunk.iter().cloned()))))
+    let (list, size) = (items(&a[1], "chunk")?, int(a, 0));
+    let chunk_size = match usize::try_from(size) {
+        Ok(0) => None,
+        Ok(size) => Some(size),
+        // as sprig's arithmetic has it: none, where the list is longer than one and the size negative
+        Err(_) if (2..=size.unsigned_abs().saturating_add(1)).contains(&(list.len() as u64)) => return Ok(Value::slice(CHUNKS, [])),
+        Err(_) => None,
+    };
+    let chunk_size = chunk_size.ok_or("runtime error: makeslice: len out of range")?;
+    Ok(Value::slice(CHUNKS, list.chunks(chunk_size).map(|chunk| Value::list(chunk.iter().cloned()))))
 }
 
 /// Converts values to texts, such as the keys of `pick` and `omit`.

@@ -1,7 +1,7 @@
 //! Numbers, after sprig's `numeric.go` and `spf13/cast`.
 
-use super::{Result, Row, int, strval, text};
-use crate::template::{Engine, Value, integer};
+use super::{Result, Row, decimal, int, strval, text};
+use crate::template::{Engine, Value, parse_float, parse_int};
 
 /// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
@@ -19,16 +19,16 @@ pub const TABLE: &[Row] = &[
     ("max", "aa*", largest),
     ("biggest", "aa*", largest),
     ("min", "aa*", |_, a| Ok(Value::Int64(a.iter().map(to_int).min().unwrap_or(0)))),
-    ("add1f", "a", |_, a| Ok(Value::Float(decimal(&[a[0].clone(), Value::Int(1)], |a, b| a + b)))),
-    ("addf", "a*", |_, a| Ok(Value::Float(decimal(a, |a, b| a + b)))),
-    ("subf", "aa*", |_, a| Ok(Value::Float(decimal(a, |a, b| a - b)))),
-    ("mulf", "aa*", |_, a| Ok(Value::Float(decimal(a, |a, b| a * b)))),
-    ("divf", "aa*", |_, a| Ok(Value::Float(decimal(a, |a, b| a / b)))),
+    ("add1f", "a", |_, a| decimal::fold(&[a[0].clone(), Value::Int(1)], |a, b| Ok(a.add(b)))),
+    ("addf", "a*", |_, a| decimal::fold(&[&[Value::Int(0)], a].concat(), |a, b| Ok(a.add(b)))),
+    ("subf", "aa*", |_, a| decimal::fold(a, |a, b| Ok(a.subtract(b)))),
+    ("mulf", "aa*", |_, a| decimal::fold(a, |a, b| Ok(a.multiply(b)))),
+    ("divf", "aa*", |_, a| decimal::fold(a, |a, b| a.divide(b))),
     ("maxf", "aa*", |_, a| Ok(Value::Float(a.iter().map(to_float).fold(f64::NEG_INFINITY, f64::max)))),
     ("minf", "aa*", |_, a| Ok(Value::Float(a.iter().map(to_float).fold(f64::INFINITY, f64::min)))),
     ("ceil", "a", |_, a| Ok(Value::Float(to_float(&a[0]).ceil()))),
     ("floor", "a", |_, a| Ok(Value::Float(to_float(&a[0]).floor()))),
-    ("round", "aia*", round),
+    ("round", "aif*", round),
     ("until", "i", |_, a| counted(0, int(a, 0), if int(a, 0) < 0 { -1 } else { 1 })),
     ("untilStep", "iii", |_, a| counted(int(a, 0), int(a, 1), int(a, 2))),
     ("seq", "i*", seq),
@@ -42,12 +42,15 @@ pub fn to_int(value: &Value) -> i64 {
         Value::Float(value) if value.abs() < 9_223_372_036_854_775_807.0 => *value as i64,
         Value::Float(_) => i64::MIN,
         Value::Bool(value) => i64::from(*value),
-        Value::Text(text) => match text.strip_prefix('-') {
-            Some(digits) => integer(digits).map_or(0, i64::wrapping_neg),
-            None => integer(text.strip_prefix('+').unwrap_or(text)).unwrap_or(0),
-        },
+        Value::Text(text) => parse_int(without_zero_decimals(text)).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// A number without the `.00` that says nothing: `cast.trimZeroDecimal`.
+fn without_zero_decimals(text: &str) -> &str {
+    let trimmed = text.trim_end_matches('0');
+    if trimmed.len() < text.len() { trimmed.strip_suffix('.').unwrap_or(text) } else { text }
 }
 
 /// Converts as `cast.ToFloat64`: what is not a number is 0.
@@ -56,7 +59,7 @@ pub fn to_float(value: &Value) -> f64 {
         Value::Int(value) | Value::Int64(value) => *value as f64,
         Value::Float(value) => *value,
         Value::Bool(value) => f64::from(u8::from(*value)),
-        Value::Text(text) => text.parse().unwrap_or(0.0),
+        Value::Text(text) => parse_float(text).unwrap_or(0.0),
         _ => 0.0,
     }
 }
@@ -72,27 +75,13 @@ fn largest(_: &Engine, a: &[Value]) -> Result {
     Ok(Value::Int64(a.iter().map(to_int).max().unwrap_or(0)))
 }
 
-/// Computes as sprig, which uses decimals here: the error of binary fractions is rounded away.
-fn decimal(values: &[Value], step: fn(f64, f64) -> f64) -> f64 {
-    let Some((first, rest)) = values.split_first() else { return 0.0 };
-    let exact = rest.iter().fold(to_float(first), |sum, value| step(sum, to_float(value)));
-    format!("{exact:.16e}")
-        .parse::<f64>()
-        .ok()
-        .and_then(|_| format!("{exact:.14e}").parse().ok())
-        .map_or(exact, |rounded: f64| if (rounded - exact).abs() <= exact.abs() * 4.0 * f64::EPSILON { rounded } else { exact })
-}
-
 fn round(_: &Engine, a: &[Value]) -> Result {
     let value = to_float(&a[0]);
     let half = a.get(2).map_or(0.5, to_float);
     let scale = 10f64.powi(i32::try_from(int(a, 1)).unwrap_or(0));
     let digits = scale * value;
-    let rounded = if digits.fract().abs() >= half && value >= 0.0 || digits.rem_euclid(1.0) >= half && value < 0.0 {
-        digits.ceil()
-    } else {
-        digits.floor()
-    };
+    // as sprig: the fraction of a negative number is below every bound, so that it is rounded down
+    let rounded = if digits.fract() >= half { digits.ceil() } else { digits.floor() };
     Ok(Value::Float(rounded / scale))
 }
 
@@ -113,21 +102,20 @@ fn numbers(start: i64, stop: i64, step: i64) -> Result<Vec<i64>> {
 }
 
 fn counted(start: i64, stop: i64, step: i64) -> Result {
-    Ok(Value::list(numbers(start, stop, step)?.into_iter().map(Value::Int)))
+    Ok(Value::slice("[]int", numbers(start, stop, step)?.into_iter().map(Value::Int)))
 }
 
+/// As sprig's `seq`, which behaves as bash's: start, step and end, where it counts down only for a negative step.
 fn seq(_: &Engine, a: &[Value]) -> Result {
     let toward = |start: i64, end: i64| if end < start { -1 } else { 1 };
     let (start, step, end) = match a {
-        [] => return text(""),
         [end] => (1, toward(1, to_int(end)), to_int(end)),
         [start, end] => (to_int(start), toward(to_int(start), to_int(end)), to_int(end)),
-        [start, step, end] => (to_int(start), to_int(step), to_int(end)),
+        [start, step, end] if to_int(end) >= to_int(start) || to_int(step) <= 0 => (to_int(start), to_int(step), to_int(end)),
         _ => return text(""),
     };
-    if step == 0 || a.len() == 3 && (step > 0) != (end > start) {
-        return text("");
-    }
-    let all = numbers(start, end.saturating_add(step.signum()), step)?;
+    let stop = end.saturating_add(toward(start, end));
+    let counts_away = (stop > start) != (step > 0);
+    let all = if counts_away { Vec::new() } else { numbers(start, stop, step)? };
     text(all.iter().map(i64::to_string).collect::<Vec<_>>().join(" "))
 }

@@ -4,6 +4,7 @@ mod builtin;
 mod certificate;
 mod crypto;
 pub mod date;
+mod decimal;
 mod dict;
 mod encode;
 mod letter_case;
@@ -16,6 +17,7 @@ mod strings;
 mod types;
 mod url;
 pub mod version;
+mod version_constraint;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

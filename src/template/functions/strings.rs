@@ -2,7 +2,7 @@
 
 use super::{Result, Row, int, string, strslice, strval, text};
 use crate::template::budget;
-use crate::template::{Value, quote};
+use crate::template::{TextMap, Value, quote};
 
 /// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
@@ -27,7 +27,7 @@ pub const TABLE: &[Row] = &[
     ("plural", "ssi", |_, a| text(string(a, usize::from(int(a, 2) != 1)))),
     ("repeat", "is", |_, a| text(repeat(string(a, 1), int(a, 0))?)),
     ("trunc", "is", |_, a| text(trunc(int(a, 0), string(a, 1)))),
-    ("substr", "iis", |_, a| text(substr(int(a, 0), int(a, 1), string(a, 2)))),
+    ("substr", "iis", |_, a| text(substr(int(a, 0), int(a, 1), string(a, 2))?)),
     ("abbrev", "is", |_, a| text(abbrev(0, int(a, 0), string(a, 1)))),
     ("abbrevboth", "iis", |_, a| text(abbrev(int(a, 0), int(a, 1), string(a, 2)))),
     ("split", "ss", |_, a| Ok(numbered(string(a, 1).split(string(a, 0))))),
@@ -47,7 +47,7 @@ pub const TABLE: &[Row] = &[
 const MAX_BYTES: usize = 64 << 20;
 
 /// Changes the case of a letter if the result is one letter, as Go does.
-fn simple_case(letter: char, mut cased: impl ExactSizeIterator<Item = char>) -> char {
+pub fn simple_case(letter: char, mut cased: impl ExactSizeIterator<Item = char>) -> char {
     cased.next().filter(|_| cased.len() == 0).unwrap_or(letter)
 }
 
@@ -100,14 +100,25 @@ fn trunc(count: i64, word: &str) -> String {
     }
 }
 
-fn substr(start: i64, end: i64, word: &str) -> String {
-    let len = word.len();
-    let clamp = |at: i64| usize::try_from(at).unwrap_or(0).min(len);
-    match (start < 0, end < 0 || clamp(end) == len) {
-        (true, _) => bytes(word, 0, clamp(end)),
-        (_, true) => bytes(word, clamp(start), len),
-        _ => bytes(word, clamp(start).min(clamp(end)), clamp(end)),
+/// A range of bytes; where one bound is left open (negative, or an end beyond the text) the other counts.
+///
+/// Fails as Go does where a bound lies outside the text.
+fn substr(start: i64, end: i64, word: &str) -> Result<String> {
+    let len = i64::try_from(word.len()).unwrap_or(i64::MAX);
+    let (from, to) = match (start < 0, end < 0 || end > len) {
+        (true, _) => (0, end),
+        (false, true) => (start, len),
+        (false, false) => (start, end),
+    };
+    if to < 0 || to > len {
+        let length = if to < 0 { String::new() } else { format!(" with length {len}") };
+        return Err(format!("runtime error: slice bounds out of range [:{to}]{length}"));
     }
+    if from > to {
+        return Err(format!("runtime error: slice bounds out of range [{from}:{to}]"));
+    }
+    let bound = |at: i64| usize::try_from(at).unwrap_or_default();
+    Ok(bytes(word, bound(from), bound(to)))
 }
 
 /// `goutils.AbbreviateFull`: at most `width` characters, with dots where something is left out.
@@ -135,7 +146,7 @@ fn split_list<'a>(word: &'a str, separator: &str) -> Vec<&'a str> {
 }
 
 fn numbered<'a>(words: impl Iterator<Item = &'a str>) -> Value {
-    Value::map(words.enumerate().map(|(at, word)| (format!("_{at}"), Value::text(word))))
+    Value::object(TextMap { entries: words.enumerate().map(|(at, word)| (format!("_{at}"), word.to_owned())).collect(), is_nil: false })
 }
 
 fn splitn(_: &crate::template::Engine, a: &[Value]) -> Result {

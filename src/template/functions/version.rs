@@ -1,10 +1,15 @@
-//! Semantic versions and their constraints, after Masterminds/semver v3.
+//! Semantic versions, after Masterminds/semver v3.3. Constraints are in [`super::version_constraint`].
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::{Result, Row, string};
-use crate::template::{Object, Value};
+use crate::template::{Object, Value, text_argument};
+
+pub use super::version_constraint::{satisfies, satisfies_by_group};
 
 /// The functions with their parameters (see [`Function`](super::Function)).
 pub const TABLE: &[Row] = &[
@@ -12,13 +17,23 @@ pub const TABLE: &[Row] = &[
     ("semverCompare", "ss", |_, a| Ok(Value::Bool(satisfies(string(a, 0), string(a, 1))?))),
 ];
 
+static VERSION: LazyLock<Regex> = LazyLock::new(|| {
+    let word = r"[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*";
+    Regex::new(&format!(r"^v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(?:-({word}))?(?:\+({word}))?$"))
+        .expect("the pattern is constant and valid")
+});
+
 /// A semantic version, and how it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    numbers: [u64; 3],
-    pre: String,
+    /// Major, minor and patch.
+    pub numbers: [u64; 3],
+    /// What follows `-`.
+    pub pre: String,
     meta: String,
     original: String,
+    /// Whether Go has it as a value, not as a pointer: such a one has fewer methods.
+    is_value: bool,
 }
 
 impl Version {
@@ -27,32 +42,22 @@ impl Version {
     /// # Errors
     /// Fails with the message of Masterminds/semver.
     pub fn parse(original: &str) -> Result<Version> {
-        let invalid = || "Invalid Semantic Version".to_owned();
-        let text = original.strip_prefix('v').unwrap_or(original);
-        let (text, meta) = text.split_once('+').unwrap_or((text, ""));
-        let (core, pre) = text.split_once('-').unwrap_or((text, ""));
+        let parts = VERSION.captures(original).ok_or_else(|| "Invalid Semantic Version".to_owned())?;
+        let part = |number: usize| parts.get(number).map_or("", |part| part.as_str());
         let mut numbers = [0; 3];
-        let parts: Vec<&str> = core.split('.').collect();
-        if parts.len() > 3 || original.ends_with(['-', '+']) {
-            return Err(invalid());
-        }
-        for (slot, part) in numbers.iter_mut().zip(parts) {
-            if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(invalid());
-            }
-            *slot = part.parse().map_err(|_| invalid())?;
-        }
-        let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        for list in [pre, meta] {
-            if !list.is_empty() && !list.split('.').all(word) {
-                return Err(invalid());
+        for (at, number) in numbers.iter_mut().enumerate() {
+            let digits = part(at + 1);
+            if !digits.is_empty() {
+                let out_of_range = || format!("Error parsing version segment: strconv.ParseUint: parsing {digits:?}: value out of range");
+                *number = digits.parse().map_err(|_| out_of_range())?;
             }
         }
-        Ok(Version { numbers, pre: pre.to_owned(), meta: meta.to_owned(), original: original.to_owned() })
+        check_prerelease(part(4))?;
+        Ok(Version { numbers, pre: part(4).to_owned(), meta: part(5).to_owned(), original: original.to_owned(), is_value: false })
     }
 
     /// Compares by precedence: build metadata does not count.
-    fn compare(&self, other: &Version) -> Ordering {
+    pub fn compare(&self, other: &Version) -> Ordering {
         self.numbers.cmp(&other.numbers).then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
             (true, true) => Ordering::Equal,
             (true, false) => Ordering::Greater,
@@ -60,11 +65,50 @@ impl Version {
             _ => compare_pre(&self.pre, &other.pre),
         })
     }
+
+    /// The version with other parts, as the methods that make one return it.
+    fn with(&self, numbers: [u64; 3], pre: &str, meta: &str) -> Value {
+        let mut next = Version { numbers, pre: pre.to_owned(), meta: meta.to_owned(), original: String::new(), is_value: true };
+        let prefix = if self.original.starts_with('v') { "v" } else { "" };
+        next.original = format!("{prefix}{next}");
+        Value::object(next)
+    }
+
+    /// A method that only a pointer has.
+    fn pointer_member(&self, name: &str, arguments: &[Value]) -> Option<Result> {
+        let other = || {
+            let got = |value: &Value| format!("wrong type for value; expected *semver.Version; got {}", value.type_name());
+            let argument = arguments.first().ok_or("wrong type for value; expected *semver.Version")?;
+            argument.as_object::<Version>().filter(|version| !version.is_value).ok_or_else(|| got(argument))
+        };
+        let ordered = |fits: fn(Ordering) -> bool| other().map(|other| Value::Bool(fits(self.compare(other))));
+        Some(match name {
+            "Original" => Ok(Value::text(&self.original)),
+            "Compare" => other().map(|other| Value::Int(self.compare(other) as i64)),
+            "Equal" => ordered(Ordering::is_eq),
+            "GreaterThan" => ordered(Ordering::is_gt),
+            "GreaterThanEqual" => ordered(Ordering::is_ge),
+            "LessThan" => ordered(Ordering::is_lt),
+            "LessThanEqual" => ordered(Ordering::is_le),
+            _ => return None,
+        })
+    }
+}
+
+/// Checks the words of a prerelease: a number must not start with 0.
+fn check_prerelease(pre: &str) -> Result<()> {
+    let is_padded = |word: &str| word.len() > 1 && word.starts_with('0') && word.bytes().all(|byte| byte.is_ascii_digit());
+    if pre.split('.').any(is_padded) { Err("Version segment starts with 0".to_owned()) } else { Ok(()) }
+}
+
+fn check_words(text: &str, error: &str) -> Result<()> {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if text.is_empty() || text.split('.').all(is_word) { Ok(()) } else { Err(error.to_owned()) }
 }
 
 impl Object for Version {
     fn type_name(&self) -> &'static str {
-        "*semver.Version"
+        if self.is_value { "semver.Version" } else { "*semver.Version" }
     }
 
     fn display(&self, _depth: usize) -> String {
@@ -72,25 +116,29 @@ impl Object for Version {
     }
 
     fn member(&self, name: &str, arguments: &[Value]) -> Option<Result> {
-        let number = |at: usize| Ok(Value::Int64(i64::try_from(self.numbers[at]).unwrap_or(i64::MAX)));
-        let other = || {
-            let got = |value: &Value| format!("wrong type for value; expected *semver.Version; got {}", value.type_name());
-            let argument = arguments.first().ok_or("wrong type for value; expected *semver.Version")?;
-            argument.as_object::<Version>().ok_or_else(|| got(argument))
-        };
+        let [major, minor, patch] = self.numbers;
+        let number = |number: u64| Ok(Value::Int64(i64::try_from(number).unwrap_or(i64::MAX)));
         Some(match name {
-            "Major" => number(0),
-            "Minor" => number(1),
-            "Patch" => number(2),
+            "Major" => number(major),
+            "Minor" => number(minor),
+            "Patch" => number(patch),
             "Prerelease" => Ok(Value::text(&self.pre)),
             "Metadata" => Ok(Value::text(&self.meta)),
-            "Original" => Ok(Value::text(&self.original)),
             "String" => Ok(Value::text(self.to_string())),
-            "Compare" => other().map(|other| Value::Int(self.compare(other) as i64)),
-            "Equal" => other().map(|other| Value::Bool(self.compare(other).is_eq())),
-            "GreaterThan" => other().map(|other| Value::Bool(self.compare(other).is_gt())),
-            "LessThan" => other().map(|other| Value::Bool(self.compare(other).is_lt())),
-            _ => return None,
+            "IncMajor" => Ok(self.with([major.wrapping_add(1), 0, 0], "", "")),
+            "IncMinor" => Ok(self.with([major, minor.wrapping_add(1), 0], "", "")),
+            "IncPatch" if self.pre.is_empty() => Ok(self.with([major, minor, patch.wrapping_add(1)], "", "")),
+            "IncPatch" => Ok(self.with(self.numbers, "", "")),
+            "SetPrerelease" => text_argument(name, arguments, 0).and_then(|pre| {
+                check_words(&pre, "Invalid Prerelease string").and_then(|()| check_prerelease(&pre))?;
+                Ok(self.with(self.numbers, &pre, &self.meta))
+            }),
+            "SetMetadata" => text_argument(name, arguments, 0).and_then(|meta| {
+                check_words(&meta, "Invalid Metadata string")?;
+                Ok(self.with(self.numbers, &self.pre, &meta))
+            }),
+            _ if self.is_value => return None,
+            _ => return self.pointer_member(name, arguments),
         })
     }
 
@@ -99,7 +147,8 @@ impl Object for Version {
     }
 }
 
-fn compare_pre(a: &str, b: &str) -> Ordering {
+/// Compares two prereleases word by word.
+pub fn compare_pre(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.split('.'), b.split('.'));
     loop {
         let order = match (left.next(), right.next()) {
@@ -129,122 +178,5 @@ impl fmt::Display for Version {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether a version satisfies a constraint such as `>=1.19-0, <2 || ^3.1`.
-///
-/// # Errors
-/// Fails where the constraint or the version is invalid.
-pub fn satisfies(constraint: &str, version: &str) -> Result<bool> {
-    let mut any = Vec::new();
-    for alternative in constraint.split("||") {
-        any.push(conditions(alternative).ok_or_else(|| format!("improper constraint: {constraint}"))?);
-    }
-    let version = Version::parse(version)?;
-    Ok(any.iter().any(|all| all.iter().all(|condition| condition.admits(&version))))
-}
-
-/// One comparison of a constraint.
-struct Condition {
-    operator: String,
-    version: Version,
-    /// How many of major, minor and patch are specified; the rest are wildcards.
-    specified: usize,
-}
-
-/// Reads the comparisons of one alternative, separated by spaces or commas; `None` if one is invalid. `1.2 - 1.4` is a range.
-fn conditions(text: &str) -> Option<Vec<Condition>> {
-    let ranged = text.trim();
-    if let Some((low, high)) = ranged.split_once(" - ") {
-        return Some(vec![condition(">=", low.trim())?, condition("<=", high.trim())?]);
-    }
-    let mut all = Vec::new();
-    let mut rest = ranged;
-    while !rest.is_empty() {
-        rest = rest.trim_start_matches([' ', ',', '\t']);
-        let operator = rest.find(|c: char| !"=!<>~^".contains(c)).unwrap_or(rest.len());
-        let (operator, after) = rest.split_at(operator);
-        let after = after.trim_start();
-        let end = after.find([' ', ',', '\t']).unwrap_or(after.len());
-        if end == 0 {
-            return if operator.is_empty() && !all.is_empty() { Some(all) } else { None };
-        }
-        // `>=1.2<2` without a blank
-        let end = after[..end].find(['<', '>', '=', '!', '~', '^']).unwrap_or(end);
-        all.push(condition(operator, &after[..end])?);
-        rest = after[end..].trim_start();
-    }
-    (!all.is_empty()).then_some(all)
-}
-
-fn condition(operator: &str, text: &str) -> Option<Condition> {
-    let operator = match operator {
-        "" | "=" | "!=" | ">" | "<" | ">=" | "=>" | "<=" | "=<" | "~" | "~>" | "^" => operator,
-        _ => return None,
-    };
-    let plain = text.strip_prefix('v').unwrap_or(text);
-    let core_end = plain.find(['-', '+']).unwrap_or(plain.len());
-    let parts: Vec<&str> = plain[..core_end].split('.').collect();
-    let specified = parts.iter().position(|part| matches!(*part, "x" | "X" | "*")).unwrap_or(parts.len());
-    if parts.len() > 3 {
-        return None;
-    }
-    let whole: Vec<String> =
-        parts.iter().enumerate().map(|(at, part)| if at < specified { (*part).to_owned() } else { "0".to_owned() }).collect();
-    let version = Version::parse(&format!("{}{}", whole.join("."), &plain[core_end..])).ok()?;
-    Some(Condition { operator: operator.to_owned(), version, specified })
-}
-
-impl Condition {
-    fn admits(&self, version: &Version) -> bool {
-        let order = version.compare(&self.version);
-        let dirty = self.specified < 3;
-        // a prerelease satisfies only a constraint that has one too
-        if !version.pre.is_empty() && self.version.pre.is_empty() && self.operator != "!=" {
-            return false;
-        }
-        let same = |count: usize| version.numbers[..count] == self.version.numbers[..count];
-        match self.operator.as_str() {
-            "" | "=" if dirty => self.tilde(version),
-            "" | "=" => order.is_eq(),
-            "!=" if dirty => {
-                if !version.pre.is_empty() && self.version.pre.is_empty() {
-                    return false;
-                }
-                !same(self.specified)
-            }
-            "!=" => !order.is_eq(),
-            ">" if dirty && self.specified > 0 => order.is_gt() && !same(self.specified),
-            ">" if dirty => false,
-            ">" => order.is_gt(),
-            "<" => order.is_lt(),
-            ">=" | "=>" => order.is_ge(),
-            "<=" | "=<" if dirty => order.is_lt() || same(self.specified),
-            "<=" | "=<" => order.is_le(),
-            "~" | "~>" => self.tilde(version),
-            _ => self.caret(version),
-        }
-    }
-
-    fn tilde(&self, version: &Version) -> bool {
-        let significant = self.specified.min(2);
-        !version.compare(&self.version).is_lt()
-            && (significant == 0 || version.numbers[..significant] == self.version.numbers[..significant])
-    }
-
-    fn caret(&self, version: &Version) -> bool {
-        if version.compare(&self.version).is_lt() {
-            return false;
-        }
-        let [major, minor, patch] = self.version.numbers;
-        let significant = match self.specified {
-            0 => 0,
-            _ if major > 0 || self.specified == 1 => 1,
-            _ if minor > 0 || self.specified == 2 => 2,
-            _ if patch > 0 || version.numbers[2] == 0 => 3,
-            _ => 3,
-        };
-        version.numbers[..significant] == self.version.numbers[..significant]
     }
 }
