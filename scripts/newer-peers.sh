@@ -60,6 +60,15 @@ wrap_podman() {
   done
 }
 
+# keep_libraries: of a suite's root, only what the programs load.
+keep_libraries() {
+  mkdir -p "$work/kept/usr/lib"
+  mv "$work/forky/usr/lib64" "$work/kept/usr/"
+  mv "$work"/forky/usr/lib/{x86_64-linux-gnu,podman} "$work/kept/usr/lib/"
+  rm -rf "$work/forky"
+  mv "$work/kept" "$work/forky"
+}
+
 build() {
   local program place
   work=$tree.partial
@@ -80,6 +89,7 @@ build() {
   done
   wrap_podman
   rm -rf "$work/trixie"
+  keep_libraries
   mv "$work" "$tree"
 }
 

@@ -16,7 +16,7 @@ step() { say "==> [$((SECONDS / 60)):$(printf %02d $((SECONDS % 60)))] $*"; }
 # What sealift is tested against, and what its tests and their hosts are made with.
 packages=(
   skopeo umoci buildah docker-registry containerd runc containernetworking-plugins etcd-server etcd-client apache2-utils
-  build-essential ca-certificates curl mmdebstrap debian-archive-keyring dpkg-dev faketime golang-go jq kmod openssh-client procps
+  build-essential ca-certificates curl mmdebstrap debian-archive-keyring dpkg-dev faketime golang-go jq kmod openssh-client patchelf procps
   bsdutils bzip2 db-util iproute2 libcap2-bin openssl python3 python3-pip qemu-user-static rpm shellcheck sqlite3 sudo uidmap util-linux xz-utils zstd
 )
 

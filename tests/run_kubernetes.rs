@@ -188,6 +188,25 @@ impl Kubernetes {
         assert_says(&crictl("logs --tail 100 $(crictl ps -q --name kube-scheduler) 2>&1"), &["scheduler"]);
     }
 
+    /// Other content of a manifest with the same name reaches the API server.
+    fn runs_what_changed_in_an_application(&self) {
+        for text in ["first", "other"] {
+            let context = self.sealift.home().join(format!("change-{text}"));
+            std::fs::create_dir_all(&context).expect("the context is written");
+            let manifest =
+                format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: change, namespace: default}}\ndata: {{text: {text}}}\n");
+            std::fs::write(context.join("change.yaml"), manifest).expect("the context is written");
+            let kubefile = String::from("FROM demo:test\nAPP change local://change.yaml\nLAUNCH [\"demo\", \"change\"]\n");
+            std::fs::write(context.join("Kubefile"), kubefile).expect("the context is written");
+            self.sealift.ok(&["build", "-t", "change:test", &context.display().to_string()]);
+            let args = [self.args(), vec!["change:test".to_owned()]].concat();
+            self.sealift.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+            let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get configmap change -o jsonpath={.data.text}";
+            assert_eq!(self.hosts.run("h1", kubectl), text);
+        }
+        assert!(self.run() > 0, "back to the image without it");
+    }
+
     /// Every node answers with its own name, through its own port.
     fn assert_demo_answers(&self) {
         for (number, address) in (1..).zip(&self.hosts.addresses()[..self.members]) {
@@ -215,6 +234,7 @@ fn a_kubernetes_cluster_comes_up_through_ten_kills_and_a_reset_leaves_clean_host
     kubernetes.run();
     kubernetes.assert_demo_answers();
     assert_eq!(kubernetes.run(), 0, "a second run changes nothing");
+    kubernetes.runs_what_changed_in_an_application();
     let status = kubernetes.known(&["status"]);
     assert_eq!(status.matches("Ready v1.").count(), 2, "{status}");
     kubernetes.members = 3;

@@ -201,3 +201,72 @@ fn an_application_image_is_added_to_a_cluster() {
     assert!(Path::new(&file).exists());
     assert_says(&notes.reads("h1"), &[&notes.address(1)]);
 }
+
+/// Another image, going back, another address, a dead host that is taken out: each is said before it is done, and done by one command.
+#[test]
+fn another_image_is_asked_for_what_it_wants_and_going_back_is_a_change_too() {
+    let notes = Notes::on(2);
+    let (key, both) = (notes.hosts.key().display().to_string(), notes.clusterfile(&[1, 2], ""));
+    notes.runs(&["run", "-f", &both]).expect_code(0);
+    let build = |tag: &str, text: &str| {
+        let context = notes.sealift.home().join(tag.replace([':', '/'], "-"));
+        std::fs::create_dir_all(context.join("scripts")).unwrap();
+        std::fs::write(context.join("Kubefile"), KUBEFILE).unwrap();
+        for (name, script) in SCRIPTS {
+            std::fs::write(context.join("scripts").join(name), format!("{}{script}", ENV.replace("in $Masters", text))).unwrap();
+        }
+        notes.sealift.ok(&["build", "-t", tag, &context.display().to_string()]);
+    };
+    // its scripts want something else: planned, and done at once
+    build("notes:2", "in the second");
+    for (image, text) in [("notes:2", "in the second"), ("notes:1", "in 10.")] {
+        let plan = notes.runs(&["plan", image, "--name", "notes", "-o", "json"]).expect_code(0);
+        let done = notes.runs(&["run", image, "--name", "notes", "-o", "json"]).expect_code(0);
+        let done: Value = serde_json::from_str(&done.stdout).unwrap();
+        let mut steps: Vec<String> = done["steps"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+        steps.sort();
+        assert_eq!(steps, ids(&serde_json::from_str(&plan.stdout).unwrap()));
+        assert!(["h1", "h2"].iter().all(|host| notes.reads(host).contains(text)), "{image}");
+        assert_says(&notes.runs(&["plan", "--name", "notes"]).expect_code(0).stdout, &["0 changes to notes"]);
+    }
+
+    // an application that goes back to an earlier version is launched again
+    for version in [1, 2] {
+        let context = notes.sealift.home().join(format!("team-{version}"));
+        std::fs::create_dir_all(&context).unwrap();
+        std::fs::write(context.join("Kubefile"), format!("FROM scratch\nCMDS [\"echo app {version} >> /etc/app-log\"]\n")).unwrap();
+        let tag = format!("team/app:{version}");
+        notes.sealift.ok(&["build", "--type", "app-installer", "-t", &tag, &context.display().to_string()]);
+    }
+    for version in [1, 2, 1] {
+        notes.runs(&["run", &format!("team/app:{version}"), "--name", "notes"]).expect_code(0);
+    }
+    assert_eq!(notes.hosts.run("h1", "cat /etc/app-log"), "app 1\napp 2\napp 1\n");
+    // one that the Clusterfile does not name leaves, which is said
+    assert_says(&notes.runs(&["plan", "-f", &both]).expect_code(0).stderr, &["team/app:1", "leaves the record"]);
+
+    // one machine by two of its addresses is no other host
+    let other = notes.address(2).replace(".12", ".112");
+    notes.hosts.run("h2", &format!("ip address add {other}/24 dev eth0"));
+    let renamed = std::fs::read_to_string(&both).unwrap().replace(&notes.address(2), &other);
+    let file = notes.sealift.home().join("renamed");
+    std::fs::write(&file, renamed).unwrap();
+    let refused = notes.runs(&["apply", "-f", &file.display().to_string(), "--yes", "--host-key", "off"]).expect_code(3);
+    assert_says(&refused.stderr, &[&other, "same machine"]);
+    assert_says(&notes.reads("h2"), &[&notes.address(2)]);
+
+    // a dead host is taken out: asked first, kept in mind until it is back or forgotten, then cleaned by the same command
+    let address = notes.address(2);
+    let out = ["reset", "notes", "--host", address.as_str(), "--pk", &key];
+    notes.hosts.stop("h2");
+    notes.runs(&out).expect_code(2);
+    assert_says(&notes.runs(&[&out[..], &["--yes"]].concat()).expect_code(4).stderr, &[&address, "--forget"]);
+    notes.hosts.start("h2");
+    notes.runs(&[&out[..], &["--yes"]].concat()).expect_code(0);
+    assert_eq!(notes.hosts.run("h2", "ls -d /etc/notes /var/lib/sealift 2>/dev/null || true"), "");
+    assert_says(&notes.runs(&["plan", "--name", "notes"]).expect_code(0).stdout, &["0 changes to notes"]);
+    assert_says(
+        &notes.runs(&["reset", "notes", "--host", "10.213.0.99", "--pk", &key, "--yes"]).expect_code(2).stderr,
+        &["does not belong"],
+    );
+}

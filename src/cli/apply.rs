@@ -32,7 +32,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let session = args.session.with_cluster(args.cluster);
     let clusterfile = session.clusterfile(None, cmd)?;
     recorded("apply", &clusterfile, &args.report, cmd, async |cmd| {
-        super::run::bring_up_and_report(&session, clusterfile.clone(), &args.run, cmd).await
+        super::run::bring_up_and_report(&session, clusterfile.clone(), &args.run, |_| Ok(()), cmd).await
     })
     .await
 }

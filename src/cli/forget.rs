@@ -35,7 +35,11 @@ pub fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let reset = format!("`sealift reset {name}` takes it down first, where its hosts are still there");
     if !args.yes {
         let of = if hosts.is_empty() { String::new() } else { format!(" of {}", count(hosts.len(), "host")) };
-        confirm(&format!("forget deletes what this machine knows of cluster {name}{of}"), &format!("confirm with `--yes`; {reset}"))?;
+        confirm(
+            &format!("forget deletes what this machine knows of cluster {name}{of}"),
+            &format!("confirm with `--yes`; {reset}"),
+            &cmd.ctx,
+        )?;
     }
     records.forget(&name)?;
     if !hosts.is_empty() {

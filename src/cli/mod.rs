@@ -470,7 +470,7 @@ fn plain_command() -> clap::Command {
 ///
 /// # Errors
 /// `Usage` with `hint` if the answer is not yes, or there is no terminal to ask on.
-fn confirm(what: &str, hint: &str) -> Result<()> {
+fn confirm(what: &str, hint: &str, ctx: &Context) -> Result<()> {
     use std::io::{IsTerminal as _, Write as _};
     let refusal = || Failure::usage(what.to_owned()).hint(hint);
     if !std::io::stdin().is_terminal() {
@@ -479,9 +479,25 @@ fn confirm(what: &str, hint: &str) -> Result<()> {
     let mut stderr = std::io::stderr();
     write!(stderr, "{what}. Continue? [y/N] ")?;
     stderr.flush()?;
+    await_input(ctx)?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal().into()) }
+}
+
+/// Waits until a line can be read from stdin, or the user interrupts.
+fn await_input(ctx: &Context) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdin = std::io::stdin();
+    let interval = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    loop {
+        ctx.check()?;
+        match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&interval)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 #[cfg(test)]

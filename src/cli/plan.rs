@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::session::{SessionArgs, require_reachable};
+use super::session::{SessionArgs, plan, require_reachable};
 use super::{CommandContext, ImageArg, count};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
@@ -32,13 +32,7 @@ pub struct Args {
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     let store = cmd.store()?;
     let clusterfile = args.session.clusterfile_with(args.image.as_ref(), &store, cmd).await?;
-    clusterfile.require_runnable()?;
-    let _in_use = store.lock_shared()?;
-    let images = args.session.images(&clusterfile, &store, cmd).await?;
-    let session = args.session.open(clusterfile, images, cmd).await?;
-    let plan = session.plan(&cmd.ctx).await;
-    session.hosts.close().await;
-    let plan = plan?;
+    let plan = plan(&args.session, clusterfile, cmd).await?;
     if let Some(file) = &args.out {
         atomic_file::write(file, &serde_json::to_vec_pretty(&plan)?, 0o644)?;
     }

@@ -1,7 +1,7 @@
 //! Runs that change a cluster are recorded: each has a log, may have a report, and makes a revision.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -43,18 +43,38 @@ pub async fn recorded(
         by: owner(),
         sealift: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    if let Some(file) = &args.report {
+        require_writable(file)?;
+    }
     let log = records()?.logs(&cluster.name).begin(begun, Redactor::new(clusterfile))?;
     let result = work(&cmd.logged_to(log.clone())).await;
     let ended = log.end(&result);
     if let Some(file) = &args.report {
-        let run = records()?.logs(&cluster.name).find(&log.id())?;
-        atomic_file::write(file, report::html(&run, &run.records()?).as_bytes(), 0o644)?;
-        cmd.ctx.note(format!("report: {}", file.display()));
+        match write_report(file, &cluster.name, &log) {
+            Ok(()) => cmd.ctx.note(format!("report: {}", file.display())),
+            Err(error) => cmd.ctx.warn(format!("no report: {error:#}")),
+        }
     }
     result.map_err(|error| {
         failed_at(&ended, &error, cmd);
         with_log(error, &log)
     })
+}
+
+fn write_report(file: &Path, cluster: &str, log: &RunLog) -> Result<()> {
+    let run = records()?.logs(cluster).find(&log.id())?;
+    atomic_file::write(file, report::html(&run, &run.records()?).as_bytes(), 0o644)
+}
+
+/// Refuses a place for a report that cannot be written, before anything is changed.
+fn require_writable(file: &Path) -> Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let refused = |why: String| {
+        Failure::usage(format!("--report {}: {why}", file.display())).hint("name a file in a directory that you may write to")
+    };
+    fs_err::create_dir_all(directory).map_err(|error| refused(error.to_string()))?;
+    tempfile::tempfile_in(directory).map_err(|error| refused(error.to_string()))?;
+    if file.is_dir() { Err(refused("a directory".to_owned()).into()) } else { Ok(()) }
 }
 
 /// Says which step failed first, and the last lines of its output that the error does not have.

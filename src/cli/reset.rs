@@ -5,16 +5,15 @@ use std::net::IpAddr;
 use anyhow::Result;
 use serde_json::json;
 
-use super::CommandContext;
 use super::cluster_args::{KnownArgs, records};
 use super::recorded::{ReportArgs, recorded};
 use super::run::bring_up_and_report;
 use super::session::{RunArgs, SessionArgs};
-use crate::cluster::{Hosts, LeaseGuard, departed_hosts};
+use super::{CommandContext, count};
+use crate::cluster::{Hosts, LeaseGuard, Session, departed_hosts};
 use crate::clusterfile::{Clusterfile, HostSpec, Ssh};
 use crate::error::Failure;
 use crate::events::Unit;
-use crate::host::facts::FactsRequest;
 use crate::host::{AgentBinaries, Fence, Host, Target, combine};
 
 /// Take a cluster down and undo all changes on its hosts
@@ -55,7 +54,7 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     }
     let name = clusterfile.cluster.name.clone();
     let targets = args.cluster.access.targets(&clusterfile)?;
-    confirm(args.yes, &name, targets.len())?;
+    confirm(args.yes, &name, targets.len(), cmd)?;
     recorded("reset", &clusterfile, &args.report, cmd, async |cmd| reset(&clusterfile, targets, &args, cmd).await).await
 }
 
@@ -95,7 +94,7 @@ async fn reset(clusterfile: &Clusterfile, mut targets: Vec<Target>, args: &Args,
     }
     let hosts = targets.len() - failed.len();
     let answer = json!({ "cluster": name, "hosts": hosts, "undone": undone, "failed": failed.iter().map(|(address, _)| address).collect::<Vec<_>>() });
-    cmd.console.answer(&answer, || format!("cluster {name}: {undone} changes undone on {hosts} hosts\n"))?;
+    cmd.console.answer(&answer, || format!("cluster {name}: {} undone on {}\n", count(undone, "change"), count(hosts, "host")))?;
     let errors: Vec<anyhow::Error> = failed.into_iter().map(|(_, error)| error).collect();
     match combine(&errors, targets.len()) {
         None => Ok(()),
@@ -115,46 +114,52 @@ fn ssh(clusterfile: &Clusterfile) -> &Ssh {
     clusterfile.cluster.hosts.first().map_or(&clusterfile.cluster.ssh, |host| &host.ssh)
 }
 
-/// Takes one host out of the cluster and cleans it.
+/// Takes one host out of the cluster and cleans it, as if it were deleted from the Clusterfile: also one that an earlier run deleted there.
 async fn one_host(host: IpAddr, mut clusterfile: Clusterfile, args: &Args, cmd: &CommandContext) -> Result<()> {
-    if clusterfile.cluster.host(host).is_some() {
-        // as if it were deleted from the Clusterfile
-        clusterfile.cluster.hosts.retain(|spec| spec.address != host);
-        if clusterfile.cluster.masters().next().is_none() {
-            return Err(Failure::usage(format!("{host} is the only master of cluster {}", clusterfile.cluster.name))
-                .hint("without `--host` the whole cluster is taken down")
-                .into());
-        }
-        let session = SessionArgs::new(args.cluster.access.clone(), args.forget);
-        let run = RunArgs { yes: args.yes, break_lease: args.break_lease };
-        return recorded("reset", &clusterfile, &args.report, cmd, async |cmd| {
-            bring_up_and_report(&session, clusterfile.clone(), &run, cmd).await
-        })
-        .await;
+    let ssh = ssh(&clusterfile).clone();
+    let listed = clusterfile.cluster.host(host).cloned();
+    clusterfile.cluster.hosts.retain(|spec| spec.address != host);
+    if clusterfile.cluster.masters().next().is_none() {
+        return Err(Failure::usage(format!("{host} is the only master of cluster {}", clusterfile.cluster.name))
+            .hint("without `--host` the whole cluster is taken down")
+            .into());
     }
-    let name = clusterfile.cluster.name.clone();
-    let target = args.cluster.access.target_of(&HostSpec::at(host, ssh(&clusterfile).clone()), ssh(&clusterfile))?;
-    if !args.yes {
-        super::confirm(&format!("reset takes {host} out of cluster {name} and undoes all changes on it"), "confirm with `--yes`")?;
-    }
-    let connected = Host::connect(&target, &AgentBinaries::current_exe()?, &cmd.ctx).await?;
-    let cleaned = async {
-        let clusters = connected.facts(&FactsRequest::default()).await?.installed.clusters;
-        if !clusters.is_empty() && !clusters.contains(&name) {
-            return Err(Failure::usage(format!("{host} belongs to the cluster {}, not to {name}", clusters.join(", ")))
-                .hint("name that cluster: `sealift reset CLUSTER --host ADDRESS`")
-                .into());
+    let is_listed = listed.is_some();
+    let leaving = listed.unwrap_or_else(|| HostSpec::at(host, ssh));
+    let session = SessionArgs::new(args.cluster.access.clone(), args.forget).without_host(leaving);
+    let run = RunArgs { yes: args.yes, break_lease: args.break_lease };
+    let confirmed = |session: &Session| {
+        require_member(session, host, is_listed)?;
+        if args.yes || session.desired.removals().contains(&host) {
+            return Ok(()); // it is asked with all that leave
         }
-        connected.set_fence(Fence { cluster: name.clone(), number: None });
-        let undone = undo(&connected, &name, cmd).await?;
-        connected.purge(args.keep_store).await?;
-        Ok(undone)
+        let name = session.desired.name();
+        super::confirm(&format!("{host} is not reachable: cluster {name} goes on without it"), "confirm with `--yes`", &cmd.ctx)
     };
-    let undone: Result<usize> = cleaned.await;
-    connected.close().await;
-    let undone = undone?;
-    cmd.console
-        .answer(&json!({ "cluster": name, "hosts": 1, "undone": undone, "failed": [] }), || format!("{host}: {undone} changes undone\n"))
+    recorded("reset", &clusterfile, &args.report, cmd, async |cmd| {
+        bring_up_and_report(&session, clusterfile.clone(), &run, confirmed, cmd).await
+    })
+    .await
+}
+
+/// Refuses a host that the cluster does not know, and a cluster that nobody knows any more: a run would make a new one.
+fn require_member(session: &Session, host: IpAddr, is_listed: bool) -> Result<()> {
+    let name = session.desired.name();
+    let Some(membership) = &session.desired.membership else {
+        return Err(Failure::usage(format!(
+            "no host of cluster {name} that is reachable belongs to it: what {host} is to it cannot be told"
+        ))
+        .hint(format!("`sealift reset {name}` cleans all of its hosts"))
+        .into());
+    };
+    let departing = session.desired.departing.iter().find(|departing| departing.address() == host);
+    let has_changes = departing.is_some_and(|departing| departing.changed);
+    let is_recorded = membership.recorded.as_ref().is_some_and(|recorded| recorded.cluster.host(host).is_some());
+    let is_member = membership.node(host).is_some() || membership.etcd_member(host).is_some();
+    if is_listed || is_recorded || is_member || has_changes {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{host} does not belong to cluster {name}")).hint(format!("`sealift status {name}` lists its hosts")).into())
 }
 
 type Results = Vec<(IpAddr, Result<usize>)>;
@@ -212,9 +217,10 @@ async fn undo(host: &Host, cluster: &str, cmd: &CommandContext) -> Result<usize>
     Ok(count)
 }
 
-fn confirm(yes: bool, name: &str, hosts: usize) -> Result<()> {
+fn confirm(yes: bool, name: &str, hosts: usize, cmd: &CommandContext) -> Result<()> {
     if yes {
         return Ok(());
     }
-    super::confirm(&format!("reset takes cluster {name} down on {hosts} hosts, with all that is in it"), "confirm with `--yes`")
+    let hosts = count(hosts, "host");
+    super::confirm(&format!("reset takes cluster {name} down on {hosts}, with all that is in it"), "confirm with `--yes`", &cmd.ctx)
 }

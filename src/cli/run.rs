@@ -8,6 +8,7 @@ use serde_json::json;
 use super::recorded::{ReportArgs, recorded};
 use super::session::{RunArgs, SessionArgs, bring_up, require_reachable};
 use super::{CommandContext, ImageArg, count};
+use crate::cluster::Session;
 use crate::clusterfile::Clusterfile;
 
 /// Bring up a cluster from an image
@@ -42,20 +43,33 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
         return cmd.console.answer(&json!({ "clusterfile": text }), || text.clone());
     }
     recorded("run", &clusterfile, &args.report, cmd, async |cmd| {
-        bring_up_and_report(&args.session, clusterfile.clone(), &args.run, cmd).await
+        bring_up_and_report(&args.session, clusterfile.clone(), &args.run, |_| Ok(()), cmd).await
     })
-    .await
+    .await?;
+    if args.image.is_some() && !args.session.cluster.names_hosts() {
+        args.session.note_of_own_clusterfile(&clusterfile, cmd);
+    }
+    Ok(())
 }
 
-/// Brings up the cluster of a Clusterfile, and prints how many changes that took.
-pub async fn bring_up_and_report(args: &SessionArgs, clusterfile: Clusterfile, run: &RunArgs, cmd: &CommandContext) -> Result<()> {
+/// Brings up the cluster of a Clusterfile, and prints how many changes that took. `check` may refuse it before anything is changed.
+pub async fn bring_up_and_report(
+    args: &SessionArgs,
+    clusterfile: Clusterfile,
+    run: &RunArgs,
+    check: impl FnOnce(&Session) -> Result<()>,
+    cmd: &CommandContext,
+) -> Result<()> {
     let began = Instant::now();
     clusterfile.require_runnable()?;
     let store = cmd.store()?;
     let _in_use = store.lock_shared()?;
     let images = args.images(&clusterfile, &store, cmd).await?;
     let session = args.open(clusterfile, images, cmd).await?;
-    let result = bring_up(&session, &store, run, cmd).await;
+    let result = match check(&session) {
+        Ok(()) => bring_up(&session, &store, run, cmd).await,
+        Err(error) => Err(error),
+    };
     let (name, hosts) = (session.desired.name().to_owned(), session.desired.hosts.iter().filter(|host| host.reachable).count());
     session.hosts.close().await;
     let (plan, done) = result?;

@@ -1,6 +1,7 @@
 //! What `run`, `apply`, `plan` and `check` have in common: from arguments to a session with all hosts.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 
@@ -41,12 +42,20 @@ pub struct SessionArgs {
     registry: RegistryArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// A host that leaves the cluster, whether a Clusterfile names it or not.
+    #[arg(skip)]
+    leaving: Option<HostSpec>,
 }
 
 impl SessionArgs {
     /// The defaults, for a Clusterfile that is known.
     pub fn new(access: AccessArgs, forget: bool) -> Self {
         SessionArgs { cluster: ClusterArgs::new(access), forget, drain_timeout: DRAIN_TIMEOUT, ..SessionArgs::default() }
+    }
+
+    /// The same, with a host that leaves the cluster.
+    pub fn without_host(self, leaving: HostSpec) -> Self {
+        SessionArgs { leaving: Some(leaving), ..self }
     }
 
     /// The same, for the cluster with this name.
@@ -117,7 +126,11 @@ impl SessionArgs {
     /// Connects to all hosts and runs the preflight checks.
     pub async fn open(&self, mut clusterfile: Clusterfile, images: Vec<ImageContent>, cmd: &CommandContext) -> Result<Session> {
         records()?.unseal(&mut clusterfile)?;
-        let mut known = records()?.find(&clusterfile.cluster.name)?;
+        let before = records()?.find(&clusterfile.cluster.name)?;
+        let mut known = before.clone();
+        if let Some(leaving) = &self.leaving {
+            known.get_or_insert_with(|| clusterfile.clone()).cluster.hosts.push(leaving.clone());
+        }
         if let Some(known) = &mut known {
             known.cluster.hosts.extend(records()?.departing(&clusterfile.cluster.name)?);
         }
@@ -131,7 +144,24 @@ impl SessionArgs {
             ..SessionOptions::default()
         };
         let inputs = Inputs { clusterfile, images, known, options };
-        Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await
+        let session = Session::open(inputs, &target, &AgentBinaries::current_exe()?, &cmd.ctx).await?;
+        if let Some(before) = before.filter(|_| !self.cluster.names_hosts()) {
+            warn_of_another_record(&session, &before, cmd)?;
+        }
+        for image in session.desired.dropped_images() {
+            cmd.ctx.warn(format!(
+                "the cluster runs {image}, which the Clusterfile does not name: it leaves the record, and what it brought stays in the cluster"
+            ));
+        }
+        Ok(session)
+    }
+
+    /// Says that a Clusterfile that the user keeps is not the cluster's any more.
+    pub fn note_of_own_clusterfile(&self, clusterfile: &Clusterfile, cmd: &CommandContext) {
+        let name = &clusterfile.cluster.name;
+        cmd.ctx.note(format!(
+            "a Clusterfile that you keep does not say so yet: `sealift run --name {name} --dry-run` prints the one that holds now"
+        ));
     }
 }
 
@@ -142,6 +172,42 @@ fn not_pulled(error: anyhow::Error, name: &Reference) -> anyhow::Error {
     error.context(failure)
 }
 
+/// Warns if the control plane has another Clusterfile than this machine, although the last run from here was done: another operator has
+/// changed the cluster since.
+fn warn_of_another_record(session: &Session, known: &Clusterfile, cmd: &CommandContext) -> Result<()> {
+    let name = session.desired.name();
+    let runs = records()?.logs(name).runs();
+    let last_done = runs.iter().find(|run| !run.is_running).is_some_and(|run| run.result() == "done");
+    let Some(membership) = session.desired.membership.as_ref().filter(|_| last_done || runs.is_empty()) else { return Ok(()) };
+    let Some(recorded) = &membership.recorded else { return Ok(()) };
+    let hosts = |file: &Clusterfile| file.cluster.hosts.iter().map(|host| (host.address, host.is_master())).collect::<BTreeSet<_>>();
+    if hosts(recorded) == hosts(known) && recorded.cluster.images == known.cluster.images {
+        return Ok(());
+    }
+    let contact = session.desired.contact();
+    cmd.ctx.warn(format!(
+        "the control plane of {name} has another Clusterfile than this machine: if somebody else changed the cluster, take theirs over \
+        first with `sealift adopt --host {contact}`"
+    ));
+    Ok(())
+}
+
+/// What a run would change. Says too what would keep it from being run.
+pub async fn plan(args: &SessionArgs, clusterfile: Clusterfile, cmd: &CommandContext) -> Result<Plan> {
+    clusterfile.require_runnable()?;
+    let store = cmd.store()?;
+    let _in_use = store.lock_shared()?;
+    let images = args.images(&clusterfile, &store, cmd).await?;
+    let session = args.open(clusterfile, images, cmd).await?;
+    let plan = session.plan(&cmd.ctx).await;
+    session.hosts.close().await;
+    for finding in &session.findings {
+        let refused = finding.severity == Severity::Fail && !finding.ignored;
+        cmd.ctx.warn(if refused { format!("a run would be refused: {finding}") } else { finding.to_string() });
+    }
+    plan
+}
+
 /// Brings a cluster up: refuses hosts that fail the preflight checks, plans, asks before hosts leave the cluster, applies. Returns the
 /// plan and the identifiers of the steps that were carried out.
 pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &CommandContext) -> Result<(Plan, Vec<String>)> {
@@ -150,7 +216,8 @@ pub async fn bring_up(session: &Session, store: &Store, run: &RunArgs, cmd: &Com
     }
     require_passed(&session.findings)?;
     let plan = session.plan(&cmd.ctx).await?;
-    confirm_removals(session, run.yes)?;
+    warn_of_too_few(session, cmd);
+    confirm_removals(session, run.yes, cmd)?;
     if let Some(log) = &cmd.log {
         let names = session.desired.hosts.iter().map(|host| (host.address().to_string(), host.name.clone()));
         log.versions(versions(&session.desired)?, names.collect());
@@ -183,20 +250,43 @@ pub struct RunArgs {
     pub break_lease: bool,
 }
 
-/// Asks before hosts leave the cluster.
-fn confirm_removals(session: &Session, yes: bool) -> Result<()> {
+/// Warns of a cluster that does not survive what its operator may think it does.
+fn warn_of_too_few(session: &Session, cmd: &CommandContext) {
     let desired = &session.desired;
-    let removals = desired.removals();
-    if removals.is_empty() || yes {
+    let masters = desired.masters().count();
+    if desired.is_kubernetes() && masters.is_multiple_of(2) {
+        let fail = (masters - 1) / 2;
+        let may = if fail == 0 { "none may fail".to_owned() } else { format!("no more than {fail} may fail, as of {}", masters - 1) };
+        cmd.ctx.warn(format!("etcd on {masters} masters: {may}; an odd number is better"));
+    }
+    if desired.is_kubernetes() && desired.workers().next().is_none() && !desired.removals().is_empty() {
+        cmd.ctx.warn("no worker is left: pods that do not tolerate the taint of masters have no node to run on");
+    }
+}
+
+/// Asks before hosts leave the cluster.
+fn confirm_removals(session: &Session, yes: bool, cmd: &CommandContext) -> Result<()> {
+    let desired = &session.desired;
+    let (removals, role_changes) = (desired.removals(), desired.role_changes());
+    if removals.is_empty() && role_changes.is_empty() || yes {
         return Ok(());
     }
-    let list = removals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let question = format!(
-        "{list} {} cluster {}: pods are evicted, changes undone",
-        if removals.len() == 1 { "leaves" } else { "leave" },
-        desired.name()
-    );
-    super::confirm(&question, "confirm with `--yes`; `sealift plan` shows every step")
+    let mut parts = Vec::new();
+    if !removals.is_empty() {
+        let list = removals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        parts.push(format!("{list} {} cluster {}", if removals.len() == 1 { "leaves" } else { "leave" }, desired.name()));
+    }
+    for host in role_changes {
+        let role = if host.spec.is_master() { "master" } else { "worker" };
+        parts.push(format!("{} leaves and joins again as a {role}", host.address()));
+    }
+    let question = format!("{}: pods are evicted, changes undone", parts.join("; "));
+    let hint = match cmd.log.as_ref().map(|log| log.command()) {
+        Some("scale") => "confirm with `--yes`; `--dry-run` shows every step",
+        Some("reset") => "confirm with `--yes`",
+        _ => "confirm with `--yes`; `sealift plan` shows every step",
+    };
+    super::confirm(&question, hint, &cmd.ctx)
 }
 
 /// Says which hosts were not reachable, after everything else is done.
@@ -215,7 +305,10 @@ pub fn require_reachable(unreachable: &[Unreachable]) -> Result<()> {
 
 /// Who holds the lease, for others who want to change the cluster meanwhile: `user@machine (process 1234)`.
 pub fn owner() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    let uid = rustix::process::getuid();
+    let variable = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
+    let user = if uid.is_root() { Some("root".to_owned()) } else { variable("USER").or_else(|| variable("LOGNAME")) };
+    let user = user.unwrap_or_else(|| uid.as_raw().to_string());
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine} (process {})", std::process::id())
 }

@@ -13,7 +13,7 @@ use crate::app::Applications;
 use crate::clusterfile::{Clusterfile, Env, HostSpec, merged};
 use crate::error::{Failure, Kind};
 use crate::host::facts::Facts;
-use crate::image::{ClusterConfig, ClusterKind, RuntimeKind};
+use crate::image::{ClusterConfig, ClusterKind, Reference, RuntimeKind};
 use crate::paths;
 use crate::resource::{Content, Resource, Rootfs};
 
@@ -143,7 +143,10 @@ fn leader(hosts: &[DesiredHost], membership: Option<&Membership>) -> Result<IpAd
         .map(|host| host.address())
         .ok_or_else(|| {
             let list = masters.iter().map(|host| host.address().to_string()).collect::<Vec<_>>().join(", ");
-            Failure::network(format!("no master is reachable: {list}")).hint("bring one of them back, or name one that is reachable").into()
+            Failure::network(format!("no master is reachable: {list}"))
+                .hint("bring one of them back, or name one that is reachable")
+                .hint("if the cluster has other masters by now, `sealift adopt --host MASTER` learns them")
+                .into()
         })
 }
 
@@ -287,10 +290,24 @@ impl DesiredState {
             || self.contact() == address
     }
 
-    /// The hosts that leave the cluster or leave it to join again in another role, for the question before it happens.
+    /// The hosts that leave the cluster for good.
     pub fn removals(&self) -> Vec<IpAddr> {
-        let rejoining = self.hosts.iter().filter(|host| host.rejoins).map(DesiredHost::address);
-        rejoining.chain(self.departing.iter().filter(|host| host.is_removed()).map(DepartingHost::address)).collect()
+        self.departing.iter().filter(|host| host.is_removed()).map(DepartingHost::address).collect()
+    }
+
+    /// The hosts that leave the cluster to join it again in another role.
+    pub fn role_changes(&self) -> Vec<&DesiredHost> {
+        self.hosts.iter().filter(|host| host.rejoins && host.reachable).collect()
+    }
+
+    /// The images that the cluster runs by its own record and that are not desired any more, whatever their version. What their
+    /// applications brought stays in the cluster.
+    pub fn dropped_images(&self) -> Vec<&str> {
+        let recorded = self.membership.as_ref().and_then(|membership| membership.recorded.as_ref());
+        let recorded = recorded.into_iter().flat_map(|recorded| &recorded.cluster.images).skip(1);
+        let repository = |text: &str| text.parse::<Reference>().ok().map(|name| (name.registry().to_owned(), name.repository().to_owned()));
+        let desired: Vec<_> = self.clusterfile.cluster.images.iter().map(|image| repository(image)).collect();
+        recorded.filter(|image| !desired.contains(&repository(image))).map(String::as_str).collect()
     }
 
     /// Refuses what cannot be done with the members that the cluster has.
@@ -362,7 +379,10 @@ impl DesiredState {
         let part = image.part(&leader.machine).expect("`new` refuses app images that are not built for the leader");
         let rootfs = Rootfs { manifest: part.rootfs, current: false }.path();
         let env = merged(&image.config().env, &leader.env);
+        // its commands are known by it, whatever its version
         let name = image.name.familiar();
+        let tag = image.name.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let name = name.strip_suffix(&tag).unwrap_or(&name);
         with(Applications {
             config: image.config(),
             overrides: &self.clusterfile.application,
@@ -370,7 +390,7 @@ impl DesiredState {
             env: &env,
             rootfs: part.rootfs.digest,
             directory: &rootfs,
-            image: Some(&name),
+            image: Some(name),
         })
     }
 

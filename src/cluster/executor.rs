@@ -21,22 +21,29 @@ use crate::store::Store;
 /// How many hosts are changed in parallel.
 const PARALLEL_HOSTS: usize = 64;
 
-/// Carries out a plan, but for the stage `purge`, which waits for the lease to be released. Returns the identifiers of its steps in the
-/// order in which they were done.
-///
-/// # Errors
-/// What depends on a step that failed is not started; everything else is finished. The error names every host that failed. Of kind
-/// `Verification` in the last stage.
-pub async fn execute(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<Vec<String>> {
+/// What a run did.
+#[derive(Debug)]
+pub struct Executed {
+    /// The identifiers of its steps, in the order in which they were done.
+    pub done: Vec<String>,
+    /// The error that names every host that failed.
+    pub result: Result<()>,
+}
+
+/// Carries out a plan, but for the stage `purge`, which waits for the lease to be released. What depends on a step that failed is not
+/// started; everything else is finished. An error of the last stage is of kind `Verification`.
+pub async fn execute(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Executed {
     Executor::new(desired, hosts, store, ctx).run(plan, &STAGES).await
 }
 
-/// Carries out the stage `purge` of a plan, on the hosts that left the cluster.
-///
-/// # Errors
-/// Fails if a host fails; the error names every one.
-pub async fn purge(desired: &DesiredState, plan: &Plan, hosts: &Hosts, store: &Store, ctx: &Context) -> Result<Vec<String>> {
-    Executor::new(desired, hosts, store, ctx).run(plan, &[PURGE]).await
+/// Carries out the stage `purge` of a plan, on the hosts that left the cluster. `done` are the steps that were done before: a host whose
+/// changes could not be undone keeps what it needs for that.
+pub async fn purge(desired: &DesiredState, plan: &Plan, done: &[String], hosts: &Hosts, store: &Store, ctx: &Context) -> Executed {
+    let mut plan = plan.clone();
+    for stage in plan.stages.iter_mut().filter(|stage| stage.stage == PURGE.name) {
+        stage.steps.retain(|step| step.after.iter().all(|id| done.contains(id)));
+    }
+    Executor::new(desired, hosts, store, ctx).run(&plan, &[PURGE]).await
 }
 
 struct Executor<'a> {
@@ -75,7 +82,7 @@ impl<'a> Executor<'a> {
         Executor { desired, hosts, store, ctx, credentials, turns, done: Mutex::default() }
     }
 
-    async fn run(self, plan: &Plan, stages: &[&'static Stage]) -> Result<Vec<String>> {
+    async fn run(self, plan: &Plan, stages: &[&'static Stage]) -> Executed {
         let groups = groups(plan, stages);
         let stages: Vec<&str> = stages.iter().map(|stage| stage.name).filter(|name| !plan.steps_of(name).is_empty()).collect();
         let mut progress = vec![Progress::Waiting; groups.len()];
@@ -111,10 +118,8 @@ impl<'a> Executor<'a> {
             };
         }
         drop(running);
-        match combined(failed, &groups) {
-            None => self.ctx.check().map(|()| self.done.into_inner()),
-            Some(error) => Err(error),
-        }
+        let result = combined(failed, &groups).map_or_else(|| self.ctx.check(), Err);
+        Executed { done: self.done.into_inner(), result }
     }
 
     async fn group(&self, group: &Group<'_>) -> Result<()> {
@@ -122,16 +127,17 @@ impl<'a> Executor<'a> {
             self.ctx.check()?;
             let turn = self.turns.get(&step.host).ok_or_else(|| Failure::failed(format!("host {}: not connected", step.host)))?;
             let _turn = turn.lock().await;
-            self.step(self.hosts.host(step.host)?, step, &self.ctx.in_stage(group.stage.name)).await?;
+            self.step(self.hosts.host(step.host)?, step, group.stage).await?;
             self.done.lock().await.push(step.id.clone());
         }
         Ok(())
     }
 
-    async fn step(&self, host: &Host, step: &Step, ctx: &Context) -> Result<()> {
+    async fn step(&self, host: &Host, step: &Step, stage: &'static Stage) -> Result<()> {
+        let ctx = &self.ctx.in_stage(stage.name);
         match &step.action {
             Action::Distribute(blobs) => distribute(&[Distribution { host, blobs: blobs.clone() }], self.store, ctx).await.map(drop),
-            Action::Resource(resource) => self.apply(host, resource, step.change == Change::Verify, ctx).await,
+            Action::Resource(resource) => self.apply(host, resource, stage.verifies && step.change == Change::Verify, ctx).await,
             Action::Revert(applied) => {
                 let task = ctx.task(format!("{}: remove {}", host.name(), applied.title), None, Unit::Items);
                 host.revert(&applied.id, ctx).await?;
@@ -154,7 +160,7 @@ impl<'a> Executor<'a> {
         let contact = self.hosts.host(self.desired.contact())?;
         let complete = self.credentials.lock().await.fill_in(resource, contact, ctx).await?;
         let applied = if anyway { host.apply_anyway(&complete, ctx).await } else { host.apply(&complete, ctx).await };
-        applied.map_err(|error| with_title(error, resource))?;
+        applied?;
         task.done("");
         Ok(())
     }
@@ -199,12 +205,6 @@ fn groups_named<'g>(name: &'g str, groups: &'g [Group<'_>]) -> impl Iterator<Ite
 fn readiness(group: &Group<'_>, progress: &[Progress]) -> (bool, bool) {
     let ready = group.after.iter().all(|number| progress[*number] == Progress::Done);
     (ready, group.after.iter().any(|number| progress[*number] == Progress::Stopped))
-}
-
-/// Prefixes an error with the title of its resource; its kind and hints stay.
-fn with_title(error: anyhow::Error, resource: &Resource) -> anyhow::Error {
-    let failure = Failure::over(&error, resource.title());
-    error.context(failure)
 }
 
 /// One error for all that failed, each with the name of its stage; errors of a stage that verifies are of kind `Verification`.

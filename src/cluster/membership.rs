@@ -37,7 +37,7 @@ pub struct Membership {
     pub networks: Vec<IpNet>,
     /// The version of its control plane, such as `v1.20.2`, as kubeadm recorded it: hosts that join get this one.
     pub version: Option<String>,
-    /// The Clusterfile of the last run that succeeded, as its hosts store it.
+    /// The Clusterfile of the last run that changed its hosts, as they store it.
     pub recorded: Option<Clusterfile>,
 }
 

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::stage::{Action, DesiredResource, PURGE, STAGES, Stage, TIDY};
 use super::{DesiredState, ObservedState};
-use crate::paths::{HOME, REGISTRY_TLS};
+use crate::paths::{HOME, REGISTRY_TLS, ROOTFS_CURRENT};
 use crate::resource::{Resource, State};
 
 /// What a run would change. Its JSON is the output of `plan -o json`. What it lists is what a run carries out, no more and no less.
@@ -101,7 +101,7 @@ pub enum Change {
         /// How many bytes of them are missing.
         bytes: u64,
     },
-    /// It is verified, because of other changes.
+    /// It is verified once other changes are made, and applied if it has drifted by then.
     Verify,
     /// Its state is unknown: the check failed.
     Unknown {
@@ -172,7 +172,8 @@ fn steps(stage: &Stage, desired: &DesiredState, observed: &ObservedState, earlie
         let planned = || earlier.iter().flat_map(|stage| &stage.steps).chain(&steps);
         let change = change(&resource, desired, observed)
             .or_else(|| restart(&resource, &written, planned()))
-            .or_else(|| verification(stage, &resource, planned().next().is_some()));
+            .or_else(|| verification(stage, &resource, planned().next().is_some()))
+            .or_else(|| check_of_another_image(&resource, planned()));
         let Some(change) = change else { continue };
         let id = format!("{}/{}/{}", stage.name, resource.host, resource.action.id());
         let (what, after) = (resource.action.title(), after(stage, resource.subject, &steps, earlier));
@@ -242,6 +243,18 @@ fn disruption(action: &Action, change: &Change) -> Option<String> {
 fn verification(stage: &Stage, resource: &DesiredResource, changes: bool) -> Option<Change> {
     let is_check = matches!(resource.action, Action::Resource(Resource::Script(_) | Resource::KubeHealth(_)));
     (stage.verifies && changes && is_check).then_some(Change::Verify)
+}
+
+/// What the scripts and manifests of the image on a host say is worth nothing once another one is there: then they are asked again.
+fn check_of_another_image<'a>(desired: &DesiredResource, mut earlier: impl Iterator<Item = &'a Step>) -> Option<Change> {
+    let asks_image = match &desired.action {
+        Action::Resource(Resource::Script(script)) => script.directory.starts_with(ROOTFS_CURRENT),
+        Action::Resource(Resource::KubeApp(app)) => app.directory.starts_with(ROOTFS_CURRENT),
+        _ => false,
+    };
+    let changes_image =
+        |step: &Step| step.host == desired.host && matches!(&step.action, Action::Resource(Resource::Rootfs(rootfs)) if rootfs.current);
+    (asks_image && earlier.any(changes_image)).then_some(Change::Verify)
 }
 
 /// Scripts read the names of stages: `distribute` stays what it was called first.
@@ -335,8 +348,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::image::Digest;
-    use crate::resource::{File, HostFiles, PathMapping, SystemdUnit};
+    use crate::image::{Blob, Digest};
+    use crate::resource::{File, HostFiles, KubeApp, PathMapping, Rootfs, SystemdUnit};
 
     #[test]
     fn a_plan_lists_and_counts_its_changes_and_its_json_stays_as_it_was() {
@@ -395,6 +408,34 @@ mod tests {
                 serde_json::json!([{"id": "stage/10.0.0.1/rootfs", "host": "10.0.0.1", "what": "rootfs", "change": "ship", "blobs": 2, "bytes": 3 << 20}])
             )
         );
+    }
+
+    #[test]
+    fn what_the_image_on_a_host_says_is_asked_again_where_another_one_comes() {
+        let host = IpAddr::from([10, 0, 0, 1]);
+        let resource = |resource| DesiredResource { host, subject: host, action: Action::Resource(resource) };
+        let rootfs = |current| Resource::Rootfs(Rootfs { manifest: Blob::of(b"new"), current });
+        let step = |it: Resource, host: IpAddr| Step {
+            id: it.id(),
+            host,
+            what: it.title(),
+            change: Change::Create,
+            after: Vec::new(),
+            disrupts: None,
+            subject: host,
+            action: Action::Resource(it),
+        };
+        let app = |directory: &str| {
+            let files = vec!["a.yaml".into()];
+            resource(Resource::KubeApp(KubeApp { name: "a".into(), directory: directory.into(), files, timeout_seconds: 1, wait: true }))
+        };
+        let of_image = app("/var/lib/sealift/rootfs/current/application/apps/a");
+        let asked = |resource: &DesiredResource, earlier: Step| check_of_another_image(resource, [earlier].iter()).is_some();
+        assert!(asked(&of_image, step(rootfs(true), host)));
+        assert!(!asked(&of_image, step(rootfs(true), IpAddr::from([10, 0, 0, 2]))), "another host");
+        assert!(!asked(&of_image, step(rootfs(false), host)), "the image of an application beside it");
+        assert!(!asked(&app("/var/lib/sealift/rootfs/0123/application/apps/a"), step(rootfs(true), host)), "in a directory of its own");
+        assert!(!asked(&resource(rootfs(true)), step(rootfs(true), host)));
     }
 
     #[test]

@@ -12,16 +12,18 @@ use super::observed_state::wait_for_kubeadm;
 use super::plan::Unreachable;
 use super::preflight::{self, Finding, HostInput, Input};
 use super::runtime::{kubernetes, kubernetes_version, sealer};
+use super::stage::Action;
 use super::{
     DepartingHost, DesiredState, Hosts, ImageContent, LeaseGuard, Membership, Observed, Plan, execute, executor, gather_facts, membership,
     observe,
 };
 use crate::clusterfile::{Clusterfile, HostSpec, Networks};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{AgentBinaries, Target, combine};
 use crate::image::RuntimeKind;
+use crate::resource::Resource;
 use crate::store::Store;
 
 /// A session with a cluster: its hosts are connected and observed, nothing is changed yet.
@@ -109,6 +111,7 @@ impl Session {
                 require_known(&gone, &inputs)?;
             }
             let departing = departing(left, &observation.facts, &inputs);
+            check_addresses(&departing, &observation.facts, &inputs.clusterfile)?;
             let present = disk_requirements::present_content(&hosts, &inputs.images[0], &observation.facts, ctx);
             let present = ctx.or_cancelled(present).await?;
             let findings = preflight::run_checks(&input(&inputs, &observation.facts, &present)?, &inputs.options.ignore);
@@ -158,23 +161,29 @@ impl Session {
         let contact = self.hosts.host(self.desired.contact())?;
         let lease = LeaseGuard::acquire(contact, &lease.owner, lease.force, ctx).await?;
         lease.fence(contact, self.desired.name(), self.hosts.hosts()).await?;
+        let mut done = Vec::new();
         let work = async {
             lease.verify_unchanged(self.desired.name(), self.hosts.hosts()).await?;
             begin()?;
-            let done = execute(&self.desired, plan, &self.hosts, store, ctx).await?;
-            self.verify(ctx).await?;
-            Ok(done)
+            let executed = execute(&self.desired, plan, &self.hosts, store, ctx).await;
+            done = executed.done;
+            executed.result?;
+            self.verify(ctx).await
         };
-        let mut done = lease.hold_during(contact, ctx, work).await?;
-        done.extend(executor::purge(&self.desired, plan, &self.hosts, store, ctx).await?);
+        let result = lease.hold_during(contact, ctx, work).await;
+        // hosts that left are clean, whatever became of the others
+        let purged = executor::purge(&self.desired, plan, &done, &self.hosts, store, ctx).await;
+        result?;
+        purged.result?;
+        done.extend(purged.done);
         Ok(done)
     }
 
     /// Verifies that nothing is left to change. Tries a few times, as pods may still be restarting.
     async fn verify(&self, ctx: &Context) -> Result<()> {
         let mut drift = self.plan_again(ctx).await?;
-        for _ in 1..VERIFY_ATTEMPTS {
-            if drift.changes() > 0 {
+        for attempt in 1..WORKLOAD_ATTEMPTS {
+            if drift.changes() > 0 && (attempt < VERIFY_ATTEMPTS || only_workloads(&drift)) {
                 ctx.or_cancelled(async {
                     tokio::time::sleep(VERIFY_INTERVAL).await;
                     Ok(())
@@ -275,6 +284,30 @@ fn departing(left: Vec<HostSpec>, facts: &BTreeMap<IpAddr, (Facts, i64)>, inputs
     departing.collect()
 }
 
+/// Refuses a host that is written with another of its addresses: as the one it would join, as the other be cleaned.
+fn check_addresses(departing: &[DepartingHost], facts: &BTreeMap<IpAddr, (Facts, i64)>, clusterfile: &Clusterfile) -> Result<()> {
+    let machine = |address: IpAddr| facts.get(&address).map(|(facts, _)| facts.machine_id.as_str()).filter(|id| !id.is_empty());
+    for host in departing.iter().filter(|host| host.reachable) {
+        let same = clusterfile
+            .cluster
+            .hosts
+            .iter()
+            .find(|spec| machine(host.address()).is_some() && machine(spec.address) == machine(host.address()));
+        if let Some(same) = same {
+            return Err(Failure::new(
+                Kind::Preflight,
+                format!("{} and {} are the same machine, which is a host of the cluster by its address {0}", host.address(), same.address),
+            )
+            .hint(format!(
+                "write {} in the Clusterfile; for another address take the host out first, and add it again then",
+                host.address()
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
 fn require_all(failed: &[(IpAddr, anyhow::Error)], hosts: usize) -> Result<()> {
     let errors: Vec<anyhow::Error> = failed.iter().map(|(_, error)| Failure::over(error, format!("{error:#}")).into()).collect();
     combine(&errors, hosts).map_or(Ok(()), Err)
@@ -313,13 +346,26 @@ fn check_networks(desired: &DesiredState) -> Result<()> {
 
 /// How often to look for drift after a run, at most.
 const VERIFY_ATTEMPTS: usize = 4;
+/// How often if only workloads are not ready: after a node left, controllers take their time to count anew.
+const WORKLOAD_ATTEMPTS: usize = 24;
 const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether nothing but the readiness of workloads is not as desired.
+fn only_workloads(drift: &Plan) -> bool {
+    drift.steps().all(|step| matches!(&step.action, Action::Resource(Resource::KubeApp(_) | Resource::KubeHealth(_))))
+}
 
 fn drift_error(drift: &Plan) -> anyhow::Error {
     let text = drift.text();
-    Failure::verification(format!("drift after the run: every step succeeded, but these are not as desired:\n{}", text.trim_end()))
-        .hint("run the same command again; if the drift stays, find out what changes it on that host")
-        .into()
+    let failure =
+        Failure::verification(format!("drift after the run: every step succeeded, but these are not as desired:\n{}", text.trim_end()));
+    if only_workloads(drift) {
+        return failure
+            .hint("`kubectl get pods --all-namespaces -o wide` on a control plane node shows the pods that wait, and for what")
+            .hint("run the same command again when they are ready")
+            .into();
+    }
+    failure.hint("run the same command again; if the drift stays, find out what changes it on that host").into()
 }
 
 /// How to acquire the lease.

@@ -10,6 +10,7 @@ mod distribute;
 mod leave;
 mod network;
 mod prepare;
+mod record;
 mod registry;
 mod remove;
 mod verify;
@@ -99,7 +100,7 @@ impl Action {
 }
 
 /// All stages, in the order they run.
-pub static STAGES: [&Stage; 13] = [
+pub static STAGES: [&Stage; 14] = [
     &leave::STAGE,
     &prepare::STAGE,
     &distribute::STAGE,
@@ -109,6 +110,7 @@ pub static STAGES: [&Stage; 13] = [
     &workers::STAGE,
     &network::STAGE,
     &remove::STAGE,
+    &record::STAGE,
     &apps::STAGE,
     &TIDY,
     &verify::STAGE,

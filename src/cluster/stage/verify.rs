@@ -1,14 +1,25 @@
-//! Checks the cluster as a whole, and stores its Clusterfile on the masters for the next operator.
+//! Checks the cluster as a whole.
 
 use super::{DesiredResource, Stage, on};
 use crate::cluster::DesiredState;
 use crate::cluster::runtime::none;
-use crate::paths;
-use crate::resource::{File, KubeHealth, Resource};
+use crate::resource::{KubeHealth, Resource};
 
 pub static STAGE: Stage = Stage {
     name: "verify",
-    after: &["prepare", "distribute", "container runtime", "registry", "control plane", "workers", "network", "remove", "apps", "tidy"],
+    after: &[
+        "prepare",
+        "distribute",
+        "container runtime",
+        "registry",
+        "control plane",
+        "workers",
+        "network",
+        "remove",
+        "record",
+        "apps",
+        "tidy",
+    ],
     one_by_one: false,
     verifies: true,
     desired_resources,
@@ -25,7 +36,5 @@ fn desired_resources(desired: &DesiredState) -> Vec<DesiredResource> {
     } else {
         resources.extend(desired.hosts.iter().flat_map(|host| on(host, none::verify(desired, host))));
     }
-    let file = File::new(format!("{}/{}/Clusterfile", paths::CLUSTERS, desired.name()), desired.stored_clusterfile.as_str(), 0o600);
-    resources.extend(desired.masters().flat_map(|master| on(master, [Resource::File(file.clone())])));
     resources
 }

@@ -114,10 +114,9 @@ async fn put_once(session: &Session, version: &str, manifest: &Manifest, what: &
         let error = session.error_from(response, what).await;
         // docker-registry reads its link files while another client's push rewrites them, and then calls the digest invalid
         let transient = status == StatusCode::BAD_REQUEST && error.to_string().contains(": digest invalid");
-        let refuses_kind = matches!(status.as_u16(), 400 | 404 | 405 | 406 | 415 | 422) && is_artifact(&manifest.content);
         return Err(match () {
             () if transient => Failure::network(error.to_string()).into(),
-            () if refuses_kind => refuses_artifacts(&error).into(),
+            () if may_refuse_artifacts(status, &error.to_string()) && is_artifact(&manifest.content) => refuses_artifacts(&error).into(),
             () => error,
         });
     }
@@ -131,6 +130,12 @@ fn is_artifact(content: &Content) -> bool {
         Content::Index(index) => index.artifact_type().is_some(),
         Content::Leaf => false,
     }
+}
+
+/// Whether a registry may answer so because it does not know the kind of manifest, and not because it misses something.
+fn may_refuse_artifacts(status: StatusCode, message: &str) -> bool {
+    let misses = ["blob unknown", "name unknown"].iter().any(|what| message.contains(what));
+    matches!(status.as_u16(), 400 | 404 | 405 | 406 | 415 | 422) && !misses
 }
 
 /// The error for a registry that takes images and no other manifests.
@@ -170,4 +175,24 @@ fn media_type(header: Option<&str>, bytes: &[u8]) -> MediaType {
 /// Builds a descriptor.
 pub fn descriptor_for(media_type: MediaType, blob: Blob) -> Result<Descriptor> {
     Ok(DescriptorBuilder::default().media_type(media_type).digest(blob.digest).size(blob.size).build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_kind_is_told_from_something_that_is_missing() {
+        for (status, message, expected) in [
+            (400, "manifest invalid: manifest invalid (400)", true),
+            (404, "404 not found", true),
+            (415, "415 unsupported media type", true),
+            (400, "manifest blob unknown: blob unknown to registry (400)", false),
+            (404, "name unknown: repository name not known to registry (404)", false),
+            (413, "413 payload too large", false),
+            (409, "conflict (409)", false),
+        ] {
+            assert_eq!(may_refuse_artifacts(StatusCode::from_u16(status).unwrap(), message), expected, "{status} {message}");
+        }
+    }
 }

@@ -94,13 +94,20 @@ impl KubeApp {
         }
         let list: Value = serde_json::from_slice(&output.stdout).context("kubectl get")?;
         let objects = list["items"].as_array().cloned().unwrap_or_else(|| vec![list]);
-        let lost = lost_nodes(&kubectl::get_json(system, &["get", "nodes"])?);
+        let nodes = kubectl::get_json(system, &["get", "nodes"])?;
+        let lost = lost_nodes(&nodes);
         let mut findings = Vec::new();
         for object in &objects {
-            if let Some(finding) = unready(object, lost) {
+            if let Some(finding) = unready(object, lost.len() as u64) {
                 findings.push(finding);
                 findings.extend(self.pods_of(system, object).unwrap_or_default());
             }
+        }
+        if !findings.is_empty() && !lost.is_empty() {
+            let lost = lost.join(", ");
+            findings.push(format!(
+                "nodes without an answer, whose pods may wait for them: {lost} (switch them on, or remove them with `--forget`)"
+            ));
         }
         Ok(findings)
     }
@@ -117,14 +124,14 @@ impl KubeApp {
     }
 }
 
-/// How many nodes of a NodeList have been switched off or cut off: their kubelets do not say anything, and no daemon is expected there. A
+/// The nodes of a NodeList that have been switched off or cut off: their kubelets do not say anything, and no daemon is expected there. A
 /// node that says itself that it is not ready, as before its network plugin runs, is none of them.
-fn lost_nodes(list: &Value) -> u64 {
+fn lost_nodes(list: &Value) -> Vec<&str> {
     let is_lost = |node: &&Value| {
         let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
         conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "Unknown")
     };
-    list["items"].as_array().into_iter().flatten().filter(is_lost).count() as u64
+    list["items"].as_array().into_iter().flatten().filter(is_lost).filter_map(|node| node["metadata"]["name"].as_str()).collect()
 }
 
 /// Why a workload is not ready yet, as `kubectl rollout status` counts; `None` if it is, and for kinds that have no readiness. Daemons
@@ -225,13 +232,12 @@ impl Reconcile for KubeApp {
     }
 
     fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
-        let subject = format!("app {}", self.name);
-        wait_until_healthy(system, &subject, Duration::from_secs(60), log, || {
+        wait_until_healthy(system, Duration::from_secs(60), log, || {
             let output = self.kubectl(system, &["apply"])?;
             match (output.status.success(), permanent_error(&String::from_utf8_lossy(&output.stderr))) {
                 (true, _) => system.write_text(self.stamp(), &self.digest(system)?).map(|()| Vec::new()),
                 (false, None) => Ok(vec![kubectl::last_stderr_lines(&output)]),
-                (false, Some(why)) => Err(Failure::failed(format!("{subject}: kubectl apply: {why}"))
+                (false, Some(why)) => Err(Failure::failed(format!("kubectl apply: {why}"))
                     .hint("fix the manifest, build the image again, then run the same command again")
                     .into()),
             }
@@ -239,9 +245,7 @@ impl Reconcile for KubeApp {
         if !self.wait {
             return Ok(());
         }
-        wait_until_healthy(system, &subject, Duration::from_secs(self.timeout_seconds), log, || {
-            Ok(findings_or_error(self.findings(system)))
-        })
+        wait_until_healthy(system, Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
     }
 
     /// The application itself is removed with the cluster.
@@ -344,9 +348,9 @@ mod tests {
 
     #[test]
     fn only_nodes_whose_kubelets_are_silent_are_lost() {
-        let node = |status: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+        let node = |status: &str| json!({"metadata": {"name": status}, "status": {"conditions": [{"type": "Ready", "status": status}]}});
         let list = json!({"items": [node("True"), node("False"), node("Unknown"), {"status": {}}]});
-        assert_eq!(lost_nodes(&list), 1);
+        assert_eq!(lost_nodes(&list), ["Unknown"]);
         let daemons = json!({"kind": "DaemonSet", "metadata": {"name": "d", "generation": 1},
             "status": {"observedGeneration": 1, "numberReady": 3, "updatedNumberScheduled": 4, "desiredNumberScheduled": 4}});
         assert_eq!((unready(&daemons, 0).is_some(), unready(&daemons, 1)), (true, None));

@@ -60,9 +60,7 @@ impl Reconcile for KubeHealth {
     }
 
     fn apply(&self, system: &System, log: &mut dyn FnMut(&str)) -> Result<()> {
-        wait_until_healthy(system, "cluster", Duration::from_secs(self.timeout_seconds), log, || {
-            Ok(findings_or_error(self.findings(system)))
-        })
+        wait_until_healthy(system, Duration::from_secs(self.timeout_seconds), log, || Ok(findings_or_error(self.findings(system))))
     }
 
     fn undo(&self, _: &System, _: &Snapshot, _: &mut dyn FnMut(&str)) -> Result<()> {
@@ -82,7 +80,6 @@ pub fn findings_or_error(findings: Result<Vec<String>>) -> Vec<String> {
 /// a wait cannot fix.
 pub fn wait_until_healthy(
     system: &System,
-    subject: &str,
     timeout: Duration,
     log: &mut dyn FnMut(&str),
     check: impl Fn() -> Result<Vec<String>>,
@@ -97,11 +94,11 @@ pub fn wait_until_healthy(
             last_reported.clone_from(first);
         }
         if system.stop().is_cancelled() {
-            return Err(interrupted(format!("{subject}: stopped waiting: {first}")).into());
+            return Err(interrupted(format!("stopped waiting: {first}")).into());
         }
         if Instant::now() > deadline {
             let text = findings.iter().take(MAX_FINDINGS).map(String::as_str).collect::<Vec<_>>().join("\n  ");
-            return Err(Failure::verification(format!("{subject}: not ready after {} s:\n  {text}", timeout.as_secs()))
+            return Err(Failure::verification(format!("not ready after {} s:\n  {text}", timeout.as_secs()))
                 .hint("see `kubectl describe` and `kubectl logs` on a control plane node")
                 .hint("run the same command again to continue")
                 .into());
@@ -128,7 +125,11 @@ fn nodes_not_ready(list: &Value, names: &[String]) -> Vec<String> {
 /// Which pods of a PodList are not ready, and why.
 pub fn pods_not_ready(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-    items.iter().filter_map(|pod| Some(format!("pod {}: {}", pod["metadata"]["name"].as_str()?, pod_problem(pod)?))).collect()
+    let text = |pod: &Value| {
+        let on = pod["spec"]["nodeName"].as_str().map(|node| format!(" (on node {node})")).unwrap_or_default();
+        Some(format!("pod {}{on}: {}", pod["metadata"]["name"].as_str()?, pod_problem(pod)?))
+    };
+    items.iter().filter_map(text).collect()
 }
 
 /// Why a pod is not ready, if it is not.
