@@ -202,6 +202,7 @@ image:
         (r#"{{ "22A1-1" | snakecase }} {{ "BAZ." | snakecase }} {{ "b.AServer" | snakecase }}"#, "22_a1_1 baz. b.a_server"),
         (r#"{{ "node--id1" | kebabcase }} {{ "YA1221HTTP" | kebabcase }}"#, "node--id1 ya1221-http"),
         (r#"{{ semverCompare "^x" "1.2.3" }} {{ semverCompare "<= *" "1.2.3" }} {{ semverCompare "!=x" "1.2.3" }}"#, "false false true"),
+        (r#"{{ split "" "0x" | toJson }} {{ printf "%q" 1000000 }}"#, r#"{"_0":"0","_1":"x"} '\U000f4240'"#),
         (r#"{{ substr 2 99 "abc" }} {{ divf 1 3 }} {{ (split "," "a")._9 | quote }}"#, r#"c 0.3333333333333333 """#),
         (r#"{{ toYaml (dict "a\nb" (list 1)) }}"#, "? |-\n  a\n  b\n: - 1"),
         (r#"{{ rest list | toJson }} {{ concat list list | toYaml }} {{ regexFindAll "x" "a" -1 | toJson }}"#, "null null null"),

@@ -198,6 +198,6 @@ pub fn escape(character: char, quote: char, ascii: bool) -> String {
 
 /// `strconv.IsPrint`, without its list of characters that are not assigned.
 pub fn printable(character: char) -> bool {
-    let hidden = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}');
+    let hidden = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}');
     !character.is_control() && !hidden && (character == ' ' || !character.is_whitespace())
 }

@@ -30,7 +30,7 @@ pub const TABLE: &[Row] = &[
     ("substr", "iis", |_, a| text(substr(int(a, 0), int(a, 1), string(a, 2))?)),
     ("abbrev", "is", |_, a| text(abbrev(0, int(a, 0), string(a, 1)))),
     ("abbrevboth", "iis", |_, a| text(abbrev(int(a, 0), int(a, 1), string(a, 2)))),
-    ("split", "ss", |_, a| Ok(numbered(string(a, 1).split(string(a, 0))))),
+    ("split", "ss", |_, a| Ok(numbered(split_list(string(a, 1), string(a, 0)).into_iter()))),
     ("splitn", "sis", splitn),
     ("splitList", "ss", |_, a| Ok(Value::texts(split_list(string(a, 1), string(a, 0))))),
     ("join", "sa", join),
