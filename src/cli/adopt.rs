@@ -16,7 +16,8 @@ use crate::paths::CLUSTERS;
 /// Take over a cluster that another machine brought up
 ///
 /// Reads the Clusterfile that the control plane hosts of a cluster store, and records it on this machine: then `apply`, `status`, `scale`
-/// and `reset` work from here. Nothing is changed on the hosts. Passwords are stored nowhere: give them again.
+/// and `reset` work from here. `apply`, `plan` and `scale` need the images that the cluster runs in the local store: those that are
+/// missing there are named. Nothing is changed on the hosts. Passwords are stored nowhere: give them again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sealift adopt --host 10.0.0.2\n  sealift adopt shop --host 10.0.0.2 --user ops --pk ~/.ssh/id_ed25519"
@@ -52,10 +53,36 @@ pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
             unknown.join(", ")
         ));
     }
+    let missing = missing_images(&clusterfile, cmd)?;
+    if let Some(first) = missing.first() {
+        cmd.ctx.note(format!(
+            "not in the local store: {}\n`apply`, `plan` and `scale` need them: `sealift load -i ARCHIVE`, or `sealift pull {first}`",
+            missing.join(", ")
+        ));
+    }
     let addresses: Vec<IpAddr> = clusterfile.cluster.hosts.iter().map(|host| host.address).collect();
-    cmd.console.answer(&json!({ "cluster": name, "image": clusterfile.cluster.images, "hosts": addresses }), || {
-        format!("cluster {name} ({}) is known on this machine now; `sealift status {name}` shows it\n", count(hosts, "host"))
-    })
+    cmd.console.answer(
+        &json!({ "cluster": name, "image": clusterfile.cluster.images, "missingImages": missing, "hosts": addresses }),
+        || {
+            let images = clusterfile.cluster.images.join(", ");
+            format!(
+                "cluster {name} ({}, image {images}) is known on this machine now; `sealift status {name}` shows it\n",
+                count(hosts, "host")
+            )
+        },
+    )
+}
+
+/// The images of a cluster that are not in the local store.
+fn missing_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Result<Vec<String>> {
+    let store = cmd.store()?;
+    let mut missing = Vec::new();
+    for text in &clusterfile.cluster.images {
+        if store.resolve(&text.parse()?)?.is_none() {
+            missing.push(text.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// The Clusterfile of the cluster that a host belongs to.

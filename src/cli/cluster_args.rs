@@ -121,12 +121,15 @@ impl ClusterArgs {
 
     /// The Clusterfile of a cluster that this machine knows, by `--name` or the only one, with the flags over it.
     ///
-    /// With an image and no such cluster: a new Clusterfile, whose missing hosts are reported later.
+    /// # Errors
+    /// `Usage` with an image and no such cluster: a new one needs hosts.
     pub fn known(&self, image: Option<&str>) -> Result<Clusterfile> {
         let known = records()?;
         let is_known = self.name.as_ref().is_some_and(|name| known.names().contains(name));
-        let clusterfile = if image.is_some() && !is_known { Clusterfile::default() } else { known.load(self.name.as_deref())? };
-        self.with_flags(clusterfile, image)
+        if let Some(image) = image.filter(|_| !is_known) {
+            return Err(no_hosts(image, self.name.as_deref(), &known.names()).into());
+        }
+        self.with_flags(known.load(self.name.as_deref())?, image)
     }
 
     /// The record of the cluster that `--name` means; `None` if this machine does not know it.
@@ -154,6 +157,24 @@ impl ClusterArgs {
             ..access
         })
     }
+}
+
+/// An image is named, but neither hosts nor a cluster among those that this machine knows.
+fn no_hosts(image: &str, name: Option<&str>, known: &[String]) -> Failure {
+    let image = image.strip_suffix(":latest").unwrap_or(image);
+    let failure = Failure::usage(match name {
+        Some(name) => format!("no hosts specified, and no cluster {name} is known on this machine"),
+        None => "no hosts specified".to_owned(),
+    });
+    let failure = match known {
+        [] => failure,
+        known if known.iter().any(|cluster| cluster == image) => {
+            failure.hint(format!("`{image}` is read as an image here: the cluster is named with `--name {image}`"))
+        }
+        [only] => failure.hint(format!("for the cluster {only}, which this machine knows: `--name {only}`")),
+        known => failure.hint(format!("for a cluster that this machine knows: `--name NAME`, one of {}", known.join(", "))),
+    };
+    failure.hint("for a new cluster, list hosts in a Clusterfile, `-f FILE`, or with `--masters` and `--nodes`")
 }
 
 /// A cluster that exists: by name among those that this machine knows, or by its Clusterfile.
@@ -409,5 +430,22 @@ mod tests {
         assert_eq!(clusterfile.cluster.env["A"], "1");
         assert_eq!(clusterfile.application.launch_apps, Some(vec!["web".to_owned()]));
         assert_eq!((clusterfile.cluster.name.as_str(), clusterfile.cluster.images[0].as_str()), ("shop", "shop:1"));
+    }
+
+    #[test]
+    fn an_image_without_hosts_is_refused_with_the_clusters_that_can_be_meant() {
+        for (image, name, known, message, hint) in [
+            ("app:2", None, vec![], "no hosts specified", "list hosts in a Clusterfile"),
+            ("app:2", None, vec!["shop"], "no hosts specified", "for the cluster shop, which this machine knows: `--name shop`"),
+            ("shop:latest", None, vec!["bank", "shop"], "no hosts specified", "`shop` is read as an image"),
+            ("app:2", None, vec!["bank", "shop"], "no hosts specified", "one of bank, shop"),
+            ("app:2", Some("shpo"), vec!["shop"], "no cluster shpo is known", "`--name shop`"),
+        ] {
+            let known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+            let error = anyhow::Error::from(no_hosts(image, name, &known));
+            assert!(error.to_string().contains(message), "{error}");
+            let hints = crate::error::hints_of(&error);
+            assert!(hints[0].contains(hint) && hints.last().unwrap().contains("--masters"), "{hints:?}");
+        }
     }
 }

@@ -32,7 +32,7 @@ struct Known {
     error: Option<String>,
 }
 
-/// The last run on a cluster.
+/// The run on a cluster that goes on, else the last one.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastRun {
@@ -40,7 +40,7 @@ pub struct LastRun {
     pub command: String,
     /// When it began.
     pub time: Timestamp,
-    /// `done`, `failed`, `interrupted`, `running` or `killed`.
+    /// `done`, `failed`, `some hosts`, `refused`, `interrupted`, `running` or `killed`.
     pub result: String,
     /// How many things it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub fn run(_: Args, cmd: &CommandContext) -> Result<()> {
     let records = records()?;
     let known: Vec<Known> = records.names().into_iter().map(|name| known(&records, name)).collect();
     if known.is_empty() && !cmd.console.is_json() {
-        cmd.ctx.note("no cluster is known on this machine: `sealift run` brings one up");
+        cmd.ctx.note("no cluster is known on this machine: `sealift run` brings one up, `sealift adopt` takes over one that runs");
     }
     cmd.console.answer(&known, || {
         let table = Table::new(&["NAME", "IMAGE", "HOSTS", "LAST RUN", "RESULT"], known.iter().map(row));
@@ -61,7 +61,9 @@ pub fn run(_: Args, cmd: &CommandContext) -> Result<()> {
 }
 
 fn known(records: &KnownClusters, name: String) -> Known {
-    let last_run = records.logs(&name).last().map(|run| LastRun::of(&run));
+    let logs = records.logs(&name);
+    // a later one that was refused does not hide it
+    let last_run = logs.running().or_else(|| logs.last()).map(|run| LastRun::of(&run));
     match records.load(Some(&name)) {
         Ok(file) => {
             let hosts = file.cluster.hosts.iter().map(|host| host.address.to_string()).collect();

@@ -8,6 +8,7 @@ use super::cluster_args::{AccessArgs, KnownArgs, records};
 use super::{CommandContext, ImageArg, Table, bytes};
 use crate::cluster::{Hosts, Revision, revision};
 use crate::clusterfile::HostSpec;
+use crate::error::Failure;
 use crate::host::AgentBinaries;
 use crate::store::InspectedImage;
 
@@ -45,7 +46,14 @@ struct Step {
 /// Runs the command.
 pub async fn run(args: Args, cmd: &CommandContext) -> Result<()> {
     if !records()?.names().contains(&args.name) {
-        return of_image(args.name.parse()?, args.platform, cmd).await;
+        let image: ImageArg = args.name.parse()?;
+        let store = cmd.store()?;
+        if !args.name.contains([':', '@', '/']) && store.resolve(&image.in_store(&store)?)?.is_none() {
+            return Err(Failure::usage(format!("no such cluster or image: {}", args.name))
+                .hint("`sealift clusters` lists the known clusters, `sealift images` the images in the store")
+                .into());
+        }
+        return of_image(image, args.platform, cmd).await;
     }
     if let Ok(image) = args.name.parse::<ImageArg>()
         && let Ok(store) = cmd.store()

@@ -108,6 +108,14 @@ fn row(
     }
 }
 
+/// The day of a time of creation; `-` for the beginning of Unix time, which reproducible images have.
+fn day(created: &str) -> &str {
+    match created.get(..10).unwrap_or(created) {
+        "1970-01-01" => "-",
+        day => day,
+    }
+}
+
 fn table(rows: &[&Row]) -> Table {
     let cells = rows.iter().map(|row| {
         let familiar = row.name.with_tag("-").familiar();
@@ -117,11 +125,23 @@ fn table(rows: &[&Row]) -> Table {
             row.digest.strip_prefix("sha256:").unwrap_or(&row.digest).chars().take(12).collect(),
             if row.problem.is_some() { "damaged" } else { row.kind.unwrap_or("-") }.to_owned(),
             row.platforms.join(","),
-            row.created.as_deref().map_or("-", |created| created.get(..10).unwrap_or(created)).to_owned(),
+            row.created.as_deref().map_or("-", day).to_owned(),
             bytes(row.size),
             bytes(row.own_size),
         ]
     });
     let header = ["REPOSITORY", "TAG", "DIGEST", "KIND", "PLATFORMS", "CREATED", "SIZE", "OWN"];
     Table::new(&header, cells).optional(&["CREATED", "PLATFORMS", "OWN"]).wrapped(&["REPOSITORY"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_unix_time_is_no_day_of_creation() {
+        for (created, expected) in [("1970-01-01T00:00:00Z", "-"), ("2026-12-01T06:00:00Z", "2026-12-01"), ("x", "x")] {
+            assert_eq!(day(created), expected);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cluster_args::records;
-use super::{CommandContext, Table, bytes};
+use super::{CommandContext, Table, bytes, count};
 use crate::atomic_file;
 use crate::cluster::{Entry, Record, Run, RunStep, report};
 use crate::events::Context;
@@ -138,10 +138,10 @@ fn line(record: &Record) -> String {
         Entry::Begun(begun) => {
             let images = begun.images.join(", ");
             format!(
-                "{} of cluster {} ({images}) on {} hosts by {}, sealift {}",
+                "{} of cluster {} ({images}) on {} by {}, sealift {}",
                 begun.command,
                 begun.cluster,
-                begun.hosts.len(),
+                count(begun.hosts.len(), "host"),
                 begun.by,
                 begun.sealift
             )
@@ -160,9 +160,9 @@ fn line(record: &Record) -> String {
         Entry::Versions { versions, .. } => {
             versions.iter().map(|(what, version)| format!("{what} {version}")).collect::<Vec<_>>().join(", ")
         }
-        Entry::Plan { plan } => format!("plan: {} steps", steps(plan)),
+        Entry::Plan { plan } => format!("plan: {}", count(steps(plan), "step")),
         Entry::Ended(ended) => {
-            let changes = ended.changes.map(|changes| format!(", {changes} changes")).unwrap_or_default();
+            let changes = ended.changes.map(|changes| format!(", {}", count(changes, "change"))).unwrap_or_default();
             let error = ended.error.as_ref().map(|error| format!("\nerror: {error}")).unwrap_or_default();
             let hints: String = ended.hints.iter().map(|hint| format!("\nhint: {hint}")).collect();
             format!("{}{changes} in {:.1} s{error}{hints}", ended.result, ended.seconds)
@@ -192,7 +192,16 @@ mod tests {
     #[test]
     fn a_log_reads_line_by_line() {
         let step = RunStep { host: Some("h1".into()), step: "sysctl a=1".into(), stage: None };
+        let begun = crate::cluster::Begun {
+            command: "run".into(),
+            cluster: "shop".into(),
+            images: vec!["shop:1".into()],
+            hosts: vec!["10.0.0.1".into()],
+            by: "me@desk".into(),
+            sealift: "9".into(),
+        };
         let entries = [
+            Entry::Begun(begun),
             Entry::Stage { name: "prepare".into(), number: 1, total: 9 },
             Entry::Started { step: step.clone() },
             Entry::Output { host: "h1".into(), line: "said".into() },
@@ -208,6 +217,7 @@ mod tests {
         ];
         let text: String = entries.into_iter().map(|entry| line(&Record { time: jiff::Timestamp::UNIX_EPOCH, entry })).collect();
         insta::assert_snapshot!(text, @"
+        00:00:00.000  run of cluster shop (shop:1) on 1 host by me@desk, sealift 9
         00:00:00.000  == [1/9] prepare
         00:00:00.000  > h1: sysctl a=1
         00:00:00.000    h1 | said

@@ -100,7 +100,7 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The local store of images [env: SEALIFT_STORE] [default: /var/lib/sealift/store for root, else $XDG_DATA_HOME/sealift/store]
+    /// The local store of images [env: SEALIFT_STORE] [default: store in $SEALIFT_HOME, /var/lib/sealift for root, $XDG_DATA_HOME/sealift for others]
     // the environment is read in `store_root`: clap would show an option that it sets as required in every usage line
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     store: Option<PathBuf>,

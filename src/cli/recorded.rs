@@ -10,7 +10,7 @@ use super::CommandContext;
 use super::cluster_args::records;
 use super::session::owner;
 use crate::atomic_file;
-use crate::cluster::{Applied, Begun, DesiredState, Ended, Plan, Redactor, Revision, RunLog, Session, report, revision};
+use crate::cluster::{Applied, Begun, DesiredState, Ended, Plan, Redactor, Revision, RunLog, Session, report, result_of, revision};
 use crate::clusterfile::Clusterfile;
 use crate::error::{Failure, Kind, kind_of};
 use crate::host::Host;
@@ -54,6 +54,9 @@ pub async fn recorded(
             Ok(()) => cmd.ctx.note(format!("report: {}", file.display())),
             Err(error) => cmd.ctx.warn(format!("no report: {error:#}")),
         }
+    }
+    if result.as_ref().is_err_and(|error| kind_of(error) == Kind::Usage) {
+        records()?.discard_log(&log).ok();
     }
     result.map_err(|error| {
         failed_at(&ended, &error, cmd);
@@ -124,9 +127,9 @@ pub async fn keep_revision<T>(session: &Session, plan: &Plan, result: &Result<T>
         }
         let command = cmd.log.as_ref().map_or("run", |log| log.command());
         let outcome = match result {
-            Ok(_) => "done",
-            Err(error) if kind_of(error) == Kind::Interrupted => "interrupted",
-            Err(_) => "failed",
+            Ok(_) if !plan.unreachable.is_empty() => result_of(Some(Kind::SomeHosts)),
+            Ok(_) => result_of(None),
+            Err(error) => result_of(Some(kind_of(error))),
         };
         let by = owner();
         let applied = Applied { command, by: &by, result: outcome, changes: plan.changes(), plan: serde_json::to_value(plan)? };

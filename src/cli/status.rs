@@ -11,14 +11,16 @@ use super::cluster_args::{KnownArgs, records};
 use super::clusters::LastRun;
 use super::{CommandContext, Console, Table, count};
 use crate::cluster::{
-    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Plan, Revision, Session, SessionOptions, Unreachable, certificates,
-    observe_members, revision,
+    Certificate, EtcdMember, Hosts, ImageContent, Inputs, Membership, Node, Plan, Revision, Session, SessionOptions, Unreachable,
+    certificates, observe_members, revision,
 };
-use crate::clusterfile::{Clusterfile, HostSpec};
+use crate::clusterfile::{Clusterfile, HostSpec, MASTER, NODE};
 use crate::error::{Failure, Kind, kind_of};
 use crate::host::facts::{Facts, FactsRequest};
+use crate::host::lease::Lease;
 use crate::host::{AgentBinaries, Exec, Host};
 use crate::image::Reference;
+use crate::paths::LEASE;
 
 /// A certificate that expires within this many days is a problem.
 const CERTIFICATE_DAYS: i64 = 30;
@@ -60,6 +62,9 @@ struct Status {
     /// The last revision: what was applied last.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<RevisionStatus>,
+    /// The run that changes the cluster now, from here or from elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<RunningRun>,
     /// What this machine did last.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_run: Option<LastRun>,
@@ -78,6 +83,16 @@ struct RevisionStatus {
     result: String,
 }
 
+/// A run that goes on.
+#[derive(Debug, Serialize)]
+struct RunningRun {
+    /// The command; none if it runs on another machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    since: jiff::Timestamp,
+    by: String,
+}
+
 /// The state of one host.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -87,6 +102,9 @@ struct HostStatus {
     roles: Vec<String>,
     /// `up`, or why it is unreachable.
     host: String,
+    /// Whether it is a node of the cluster that the Clusterfile does not list.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unlisted: bool,
     /// The state of its node, where the cluster is Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<String>,
@@ -117,9 +135,37 @@ fn verdict(status: &Status) -> Result<()> {
     if status.problems.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Kind::SomeHosts, format!("cluster {}: not well:\n  {}", status.cluster, status.problems.join("\n  ")))
-        .hint("`sealift plan` shows what drifted, `sealift apply` repairs it")
-        .into())
+    let failure = Failure::new(Kind::SomeHosts, format!("cluster {}: not well:\n  {}", status.cluster, status.problems.join("\n  ")));
+    Err(hints(status).into_iter().fold(failure, Failure::hint).into())
+}
+
+/// What to do next, for each cause one line. While a run goes on there is nothing to repair.
+fn hints(status: &Status) -> Vec<String> {
+    let name = &status.cluster;
+    if let Some(running) = &status.running {
+        let follow = format!("`sealift logs {name} last --follow` shows that run until it has ended");
+        return vec![if running.command.is_some() { follow } else { "look again when that run has ended".to_owned() }];
+    }
+    let listed = || status.hosts.iter().filter(|host| !host.unlisted);
+    let causes = [
+        (
+            listed().any(|host| host.host != "up"),
+            "bring the hosts back that are not reachable; those that are gone for good leave with `sealift scale`".to_owned(),
+        ),
+        (
+            status.hosts.iter().any(|host| host.unlisted),
+            "add the hosts that are not listed to the Clusterfile, or remove them with `sealift apply`".to_owned(),
+        ),
+        (
+            status.drift.as_ref().is_some_and(|steps| !steps.is_empty()),
+            format!("`sealift plan --name {name}` shows what drifted, `sealift apply {name}` repairs it"),
+        ),
+        (
+            listed().any(|host| !host.failing.is_empty()),
+            format!("`sealift exec {name} -- systemctl --failed` shows the units that have failed"),
+        ),
+    ];
+    causes.into_iter().filter(|(applies, _)| *applies).map(|(_, hint)| hint).collect()
 }
 
 /// The connected hosts, and what was found about the cluster.
@@ -138,13 +184,14 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
     let units = found.hosts.on_each(|host| failed_units(host, cmd)).await;
     let certificates = found.hosts.on_each(certificates).await;
     let revision = last_revision(&found, clusterfile, cmd).await;
+    let running = running(&found, clusterfile).await?;
     let names: BTreeMap<IpAddr, String> = found.hosts.hosts().map(|host| (host.address(), host.name().to_lowercase())).collect();
     found.hosts.close().await;
     let mut certificates: Vec<Certificate> = certificates.into_iter().filter_map(|(_, found)| found.ok()).flatten().collect();
     certificates.sort_by_key(|certificate| certificate.expires);
     let host = |spec: &HostSpec| {
         let failing = units.iter().find(|(address, _)| *address == spec.address).map(|(_, failing)| failing);
-        let why = found.unreachable.iter().find(|host| host.host == spec.address).map(|host| host.why.clone());
+        let why = found.unreachable.iter().find(|host| host.host == spec.address).map(Unreachable::short_why);
         let (host, failing) = match (failing, why) {
             (Some(Ok(failing)), _) => ("up".to_owned(), failing.clone()),
             (Some(Err(error)), _) => (format!("{error:#}"), Vec::new()),
@@ -152,14 +199,11 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         };
         let node = found.membership.as_ref().and_then(|membership| membership.node(spec.address));
         let name = names.get(&spec.address).cloned().or(node.map(|node| node.name.clone())).unwrap_or_default();
-        let node = node.map(|node| match (node.ready, node.unschedulable) {
-            (true, false) => format!("Ready {}", node.version),
-            (true, true) => format!("Ready {}, cordoned", node.version),
-            (false, _) => format!("not ready: {}", node.message),
-        });
-        HostStatus { address: spec.address, name, roles: spec.roles.clone(), host, node, failing }
+        HostStatus { address: spec.address, name, roles: spec.roles.clone(), host, unlisted: false, node: node.map(node_state), failing }
     };
-    let hosts: Vec<HostStatus> = clusterfile.cluster.hosts.iter().map(host).collect();
+    let nodes = found.membership.iter().flat_map(|membership| &membership.nodes);
+    let unlisted = nodes.filter_map(|node| unlisted(node, clusterfile));
+    let hosts: Vec<HostStatus> = clusterfile.cluster.hosts.iter().map(host).chain(unlisted).collect();
     let mut status = Status {
         cluster: clusterfile.cluster.name.clone(),
         image: clusterfile.cluster.images.join(", "),
@@ -169,12 +213,58 @@ async fn observe(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -
         drift: found.plan.as_ref().map(|plan| plan.steps().map(|step| step.id.clone()).collect()),
         drift_unknown: found.unplanned,
         revision,
+        running,
         last_run: records()?.logs(&clusterfile.cluster.name).last().map(|run| LastRun::of(&run)),
         problems: found.problems,
     };
-    let mut problems = problems(&status, found.membership.as_ref(), clusterfile);
+    let mut problems = problems(&status, found.membership.as_ref());
     status.problems.append(&mut problems);
     Ok(status)
+}
+
+fn node_state(node: &Node) -> String {
+    match (node.ready, node.unschedulable) {
+        (true, false) => format!("Ready {}", node.version),
+        (true, true) => format!("Ready {}, cordoned", node.version),
+        (false, _) => format!("not ready: {}", node.message),
+    }
+}
+
+/// A node of the cluster that the Clusterfile of this machine does not list; `None` for the others.
+fn unlisted(node: &Node, clusterfile: &Clusterfile) -> Option<HostStatus> {
+    if node.addresses.iter().any(|address| clusterfile.cluster.host(*address).is_some()) {
+        return None;
+    }
+    Some(HostStatus {
+        address: *node.addresses.first()?,
+        name: node.name.clone(),
+        roles: vec![if node.control_plane { MASTER } else { NODE }.to_owned()],
+        host: "not in the Clusterfile".to_owned(),
+        unlisted: true,
+        node: Some(node_state(node)),
+        failing: Vec::new(),
+    })
+}
+
+/// The run that changes the cluster now: by the logs of this machine, else by the lease that a control plane host keeps.
+async fn running(found: &Found, clusterfile: &Clusterfile) -> Result<Option<RunningRun>> {
+    if let Some(run) = records()?.logs(&clusterfile.cluster.name).running() {
+        return Ok(Some(RunningRun { command: Some(run.begun.command), since: run.time, by: run.begun.by }));
+    }
+    for master in clusterfile.cluster.masters().filter_map(|master| found.hosts.host(master.address).ok()) {
+        let lease = master.read_file(LEASE).await.ok().flatten();
+        if let Some(run) = lease.and_then(|bytes| held(&bytes, jiff::Timestamp::now().as_second())) {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}
+
+/// The run that holds the lease in this file at `now`, in Unix seconds.
+fn held(lease: &[u8], now: i64) -> Option<RunningRun> {
+    let lease: Lease = serde_json::from_slice(lease).ok()?;
+    let since = i64::try_from(lease.since).ok().and_then(|since| jiff::Timestamp::from_second(since).ok())?;
+    (i64::try_from(lease.until).ok()? > now).then_some(RunningRun { command: None, since, by: lease.owner })
 }
 
 /// The last revision that a control plane host or this machine knows.
@@ -192,9 +282,10 @@ async fn last_revision(found: &Found, clusterfile: &Clusterfile, cmd: &CommandCo
 /// Connects to the hosts and finds the members; plans too, if the image is in the local store.
 async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> Result<Found> {
     let mut problems = Vec::new();
-    let mut unplanned = Some("the image is not in the local store".to_owned());
-    if let Some(images) = local_images(clusterfile, cmd).await {
-        match session(clusterfile, images, args, cmd).await {
+    let unplanned;
+    match local_images(clusterfile, cmd).await {
+        Err(error) => unplanned = Some(format!("{error:#}")),
+        Ok(images) => match session(clusterfile, images, args, cmd).await {
             Ok((session, plan)) => {
                 return Ok(Found {
                     hosts: session.hosts,
@@ -206,11 +297,15 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
                 });
             }
             // the cluster may be well all the same: a value that only another machine can unseal, an image that does not fit
-            Err(error) if kind_of(&error) == Kind::Usage => unplanned = Some(format!("{error:#}")),
-            Err(error) => problems.push(format!("{error:#}")),
-        }
-        cmd.ctx.check()?;
+            Err(error) => {
+                unplanned = Some(format!("{error:#}"));
+                if kind_of(&error) != Kind::Usage {
+                    problems.push(format!("{error:#}"));
+                }
+            }
+        },
     }
+    cmd.ctx.check()?;
     let targets = args.cluster.access.targets(clusterfile)?;
     let (hosts, failed) = Hosts::connect_reachable(&targets, &AgentBinaries::current_exe()?, &cmd.ctx).await;
     cmd.ctx.check()?;
@@ -230,12 +325,11 @@ async fn find(clusterfile: &Clusterfile, args: &Args, cmd: &CommandContext) -> R
     Ok(Found { hosts, unreachable, membership, plan: None, unplanned, problems })
 }
 
-async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Option<Vec<ImageContent>> {
-    let names: Vec<Reference> = clusterfile.cluster.images.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
-    let store = cmd.store().ok().filter(|_| !names.is_empty())?;
-    let ctx = cmd.ctx.clone();
-    let open = move || names.iter().map(|name| ImageContent::open(&store, name, &ctx).ok()).collect();
-    tokio::task::spawn_blocking(open).await.ok()?
+async fn local_images(clusterfile: &Clusterfile, cmd: &CommandContext) -> Result<Vec<ImageContent>> {
+    let names: Vec<Reference> = clusterfile.cluster.images.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+    let (store, ctx) = (cmd.store()?, cmd.ctx.clone());
+    anyhow::ensure!(!names.is_empty(), "the Clusterfile names no image");
+    tokio::task::spawn_blocking(move || names.iter().map(|name| ImageContent::open(&store, name, &ctx)).collect()).await?
 }
 
 async fn session(clusterfile: &Clusterfile, images: Vec<ImageContent>, args: &Args, cmd: &CommandContext) -> Result<(Session, Plan)> {
@@ -253,11 +347,13 @@ async fn session(clusterfile: &Clusterfile, images: Vec<ImageContent>, args: &Ar
 }
 
 /// What is not well, besides what was already found.
-fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clusterfile) -> Vec<String> {
+fn problems(status: &Status, membership: Option<&Membership>) -> Vec<String> {
     let mut problems = Vec::new();
     for host in &status.hosts {
         let name = if host.name.is_empty() { host.address.to_string() } else { format!("{} ({})", host.name, host.address) };
-        if host.host != "up" {
+        if host.unlisted {
+            problems.push(format!("node {name}: not in the Clusterfile"));
+        } else if host.host != "up" {
             problems.push(format!("{name}: {}", host.host.lines().next().unwrap_or_default()));
         }
         problems.extend(host.failing.iter().map(|unit| format!("{name}: {unit} has failed")));
@@ -269,9 +365,6 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
             _ => {}
         }
     }
-    let unknown = membership.into_iter().flat_map(|membership| &membership.nodes);
-    let unknown = unknown.filter(|node| !node.addresses.iter().any(|address| clusterfile.cluster.host(*address).is_some()));
-    problems.extend(unknown.map(|node| format!("node {}: not in the Clusterfile", node.name)));
     problems.extend(status.etcd.iter().filter(|member| !member.healthy).map(|member| {
         format!("etcd member {}: does not answer", if member.name.is_empty() { member.peers.join(", ") } else { member.name.clone() })
     }));
@@ -283,9 +376,18 @@ fn problems(status: &Status, membership: Option<&Membership>, clusterfile: &Clus
             .map(|certificate| format!("{}: {} expires in {} days", certificate.host, certificate.file, certificate.days_left)),
     );
     if let Some(steps) = status.drift.as_ref().filter(|steps| !steps.is_empty()) {
-        problems.push(format!("drift: {} to make", count(steps.len(), "change")));
+        problems.push(match &status.running {
+            Some(running) => format!("{} ({} to make)", going_on(running), count(steps.len(), "change")),
+            None => format!("drift: {} to make", count(steps.len(), "change")),
+        });
     }
     problems
+}
+
+/// `a run goes on: apply since 2026-12-01 06:00:00Z by ann@desk`.
+fn going_on(running: &RunningRun) -> String {
+    let command = running.command.as_ref().map(|command| format!(" {command}")).unwrap_or_default();
+    format!("a run goes on:{command} since {} by {}", running.since.strftime("%Y-%m-%d %H:%M:%SZ"), running.by)
 }
 
 /// The systemd units of sealift and Kubernetes on a host that have failed.
@@ -322,14 +424,93 @@ fn text(status: &Status, console: &Console) -> String {
         let RevisionStatus { number, time, command, by, result } = revision;
         text += &format!("revision {number}: {command} {result}, {} by {by}\n", time.strftime("%Y-%m-%d %H:%M:%SZ"));
     }
-    if let Some(last) = &status.last_run {
+    if let Some(running) = &status.running {
+        text += &format!("{}\n", going_on(running));
+    }
+    if let Some(last) = status.last_run.as_ref().filter(|_| status.running.is_none()) {
         let time = last.time.strftime("%Y-%m-%d %H:%M:%SZ");
         text += &format!("last run from here: {} {} at {time}, see `sealift logs {} last`\n", last.command, last.result, status.cluster);
     }
     text += &match &status.drift {
         Some(steps) if steps.is_empty() => "drift: none\n".to_owned(),
-        Some(steps) => format!("drift: {}, see `sealift plan`\n", count(steps.len(), "change")),
+        Some(steps) if status.running.is_some() => format!("drift: {} while the run goes on\n", count(steps.len(), "change")),
+        Some(steps) => format!("drift: {}, see `sealift plan --name {}`\n", count(steps.len(), "change"), status.cluster),
         None => format!("drift: not known: {}\n", status.drift_unknown.as_deref().unwrap_or_default().lines().next().unwrap_or_default()),
     };
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(hosts: &[(&str, bool)], drift: Option<usize>, running: Option<RunningRun>) -> Status {
+        let host = |(state, unlisted): &(&str, bool)| HostStatus {
+            address: [10, 0, 0, 1].into(),
+            name: "h1".into(),
+            roles: vec!["master".into()],
+            host: (*state).to_owned(),
+            unlisted: *unlisted,
+            node: Some("Ready v1".into()),
+            failing: Vec::new(),
+        };
+        Status {
+            cluster: "shop".into(),
+            image: "shop:1".into(),
+            hosts: hosts.iter().map(host).collect(),
+            etcd: Vec::new(),
+            certificates: Vec::new(),
+            drift: drift.map(|steps| vec!["step".to_owned(); steps]),
+            drift_unknown: None,
+            revision: None,
+            running,
+            last_run: None,
+            problems: Vec::new(),
+        }
+    }
+
+    fn run(command: Option<&str>) -> Option<RunningRun> {
+        Some(RunningRun { command: command.map(str::to_owned), since: jiff::Timestamp::UNIX_EPOCH, by: "ann@desk".into() })
+    }
+
+    #[test]
+    fn hints_fit_what_is_not_well() {
+        let up = ("up", false);
+        for (status, problems, hints_want) in [
+            (status(&[up], Some(0), None), vec![], vec![]),
+            (status(&[up], Some(2), None), vec!["drift: 2 changes to make"], vec!["`sealift apply shop` repairs it"]),
+            (status(&[("connection refused", false)], Some(0), None), vec!["h1 (10.0.0.1): connection refused"], vec!["not reachable"]),
+            (
+                status(&[up, ("not in the Clusterfile", true)], Some(0), None),
+                vec!["node h1 (10.0.0.1): not in the Clusterfile"],
+                vec!["not listed"],
+            ),
+            (
+                status(&[up], Some(2), run(Some("apply"))),
+                vec!["a run goes on: apply since 1970-01-01 00:00:00Z by ann@desk (2 changes to make)"],
+                vec!["logs shop last --follow"],
+            ),
+            (
+                status(&[up], Some(1), run(None)),
+                vec!["a run goes on: since 1970-01-01 00:00:00Z by ann@desk (1 change to make)"],
+                vec!["look again"],
+            ),
+        ] {
+            assert_eq!(super::problems(&status, None), problems);
+            let hints = hints(&status);
+            assert_eq!(hints.len(), hints_want.len(), "{hints:?}");
+            assert!(hints.iter().zip(hints_want).all(|(hint, want)| hint.contains(want)), "{hints:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_names_a_run_until_it_is_over() {
+        let lease = |until: u64| {
+            let lease = Lease { holder: "x".into(), owner: "ann@desk".into(), since: 100, until, number: 1 };
+            held(&serde_json::to_vec(&lease).unwrap(), 150).map(|run| (run.by, run.since.as_second()))
+        };
+        assert_eq!(lease(160), Some(("ann@desk".to_owned(), 100)));
+        assert_eq!((lease(150), lease(0)), (None, None));
+        assert!(held(b"damaged", 0).is_none());
+    }
 }

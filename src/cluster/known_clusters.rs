@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{Revision, RunLogs};
+use super::{Revision, RunLog, RunLogs};
 use crate::atomic_file;
 use crate::clusterfile::{self, Clusterfile, HostSpec, MASTER, SecretsKey};
 use crate::error::Failure;
@@ -135,6 +135,25 @@ impl KnownClusters {
         // only if nothing else is in it
         std::fs::remove_dir(self.root.join(name)).ok();
         Ok(was_known)
+    }
+
+    /// Deletes the log of a run that was refused, if its cluster is not known: there may be no such cluster.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be deleted.
+    pub fn discard_log(&self, log: &RunLog) -> Result<()> {
+        if self.file(log.cluster()).is_file() {
+            return Ok(());
+        }
+        let others = self.logs(log.cluster()).runs().into_iter().filter(|run| run.path != log.path());
+        // a cluster that was reset keeps its logs, this one too
+        if others.count() > 0 {
+            return Ok(());
+        }
+        fs_err::remove_file(log.path())?;
+        // only if nothing else is in them
+        log.path().ancestors().skip(1).take(2).try_for_each(std::fs::remove_dir).ok();
+        Ok(())
     }
 
     /// Removes all that is kept of a cluster, the logs of its runs too. Returns whether there was anything.
@@ -317,6 +336,25 @@ mod tests {
         assert_eq!(loaded.cluster.env["A"], "geheim");
         clusters.save(&loaded).unwrap();
         assert!(!std::fs::read_to_string(clusters.file("shop")).unwrap().contains("geheim"));
+    }
+
+    #[test]
+    fn a_refused_run_leaves_no_log_of_a_cluster_that_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let clusters = KnownClusters::new(dir.path());
+        let clusterfile = clusterfile::load("Clusterfile", TEXT).unwrap();
+        let begin = |name: &str| {
+            let begun = super::super::Begun { command: "run".into(), cluster: name.into(), ..Default::default() };
+            clusters.logs(name).begin(begun, super::super::Redactor::new(&clusterfile)).unwrap()
+        };
+        clusters.discard_log(&begin("invented")).unwrap();
+        assert!(!dir.path().join("clusters/invented").exists());
+        clusters.save(&clusterfile).unwrap();
+        clusters.discard_log(&begin("shop")).unwrap();
+        assert_eq!(clusters.logs("shop").runs().len(), 1);
+        clusters.remove("shop").unwrap();
+        clusters.discard_log(&begin("shop")).unwrap();
+        assert_eq!(clusters.logs("shop").runs().len(), 2, "a cluster that was reset keeps its logs");
     }
 
     #[test]

@@ -48,5 +48,5 @@ pub use plan::{Change, Plan, StagePlan, Step, Unreachable};
 pub use redactor::Redactor;
 pub use registry_certificate::RegistryCertificate;
 pub use revision::{Applied, Revision, RevisionDifference};
-pub use run_log::{Begun, Ended, Entry, Record, Run, RunLog, RunLogs, Step as RunStep, telling};
+pub use run_log::{Begun, Ended, Entry, Record, Run, RunLog, RunLogs, Step as RunStep, result_of, telling};
 pub use session::{Inputs, LeaseOptions, Session, SessionOptions};

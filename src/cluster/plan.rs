@@ -36,6 +36,21 @@ pub struct Unreachable {
     pub why: String,
 }
 
+impl Unreachable {
+    /// Why, without its address at the beginning: for texts that name the host already.
+    pub fn short_why(&self) -> String {
+        let address = self.host.to_string();
+        let bare = if self.host.is_ipv6() { format!("[{address}]") } else { address.clone() };
+        let why = self.why.strip_prefix(&format!("{address}: ")).unwrap_or(&self.why);
+        let place = why.strip_prefix(&format!("{bare}:")).and_then(|rest| rest.split_once(": "));
+        match place {
+            Some(("22", rest)) => rest.to_owned(),
+            Some((port, rest)) if port.parse::<u16>().is_ok() => format!("port {port}: {rest}"),
+            _ => why.to_owned(),
+        }
+    }
+}
+
 /// What one stage would change.
 #[derive(Debug, Clone, Serialize)]
 pub struct StagePlan {
@@ -156,7 +171,7 @@ impl Plan {
             }
         }
         for host in &self.unreachable {
-            writeln!(text, "! {}  {}", host.host, host.why).expect("writing to a string");
+            writeln!(text, "! {}  {}", host.host, host.short_why()).expect("writing to a string");
         }
         let count = self.changes();
         text + &format!("{count} {} to {}\n", if count == 1 { "change" } else { "changes" }, self.cluster)
@@ -436,6 +451,21 @@ mod tests {
         assert!(!asked(&of_image, step(rootfs(false), host)), "the image of an application beside it");
         assert!(!asked(&app("/var/lib/sealift/rootfs/0123/application/apps/a"), step(rootfs(true), host)), "in a directory of its own");
         assert!(!asked(&resource(rootfs(true)), step(rootfs(true), host)));
+    }
+
+    #[test]
+    fn an_address_is_not_said_twice() {
+        for (host, why, expected) in [
+            ("10.0.0.1", "10.0.0.1:22: connection refused", "connection refused"),
+            ("10.0.0.1", "10.0.0.1: 10.0.0.1:22: connection refused", "connection refused"),
+            ("10.0.0.1", "10.0.0.1:2222: SSH login timed out", "port 2222: SSH login timed out"),
+            ("10.0.0.1", "10.0.0.11:22: connection refused", "10.0.0.11:22: connection refused"),
+            ("fd00::1", "[fd00::1]:22: connection refused", "connection refused"),
+            ("10.0.0.1", "no answer for 60 s", "no answer for 60 s"),
+        ] {
+            let unreachable = Unreachable { host: host.parse().unwrap(), why: why.to_owned() };
+            assert_eq!(unreachable.short_why(), expected, "{why}");
+        }
     }
 
     #[test]

@@ -97,12 +97,15 @@ impl<'a> Page<'a> {
         let (en, zh) = match self.run.result() {
             "done" => ("done", "完成"),
             "interrupted" => ("interrupted", "已中断"),
+            "refused" => ("refused", "已拒绝"),
+            "some hosts" => ("some hosts", "部分主机"),
             "running" => ("running", "进行中"),
             "killed" => ("killed", "被终止"),
             _ => ("failed", "失败"),
         };
+        let class = en.replace(' ', "-");
         format!(
-            "<header>\n<h1>{} <code>{}</code> <span class=\"result {en}\">{}</span></h1>\n<p>{} · sealift {} · {} · {}</p>\n</header>\n",
+            "<header>\n<h1>{} <code>{}</code> <span class=\"result {class}\">{}</span></h1>\n<p>{} · sealift {} · {} · {}</p>\n</header>\n",
             both("Cluster", "集群"),
             escaped(&begun.cluster),
             both(en, zh),
@@ -128,7 +131,8 @@ impl<'a> Page<'a> {
     fn summary(&self) -> String {
         let seconds = self.run.ended.as_ref().map_or_else(|| seconds_between(self.begin, self.end), |ended| ended.seconds);
         let changes = self.run.ended.as_ref().and_then(|ended| ended.changes).map_or_else(|| "–".to_owned(), |changes| changes.to_string());
-        let bytes: u64 = self.steps.iter().map(|step| step.bytes).sum();
+        // what was read on this machine, to verify it, did not move
+        let bytes: u64 = self.steps.iter().filter(|done| done.step.host.is_some()).map(|done| done.bytes).sum();
         let failed = self.steps.iter().filter(|step| step.outcome == "failed").count();
         let cards = [
             (both("hosts", "主机"), self.run.begun.hosts.len().to_string()),
@@ -406,7 +410,7 @@ mod tests {
             ),
             (10, Entry::Stage { name: "prepare".into(), number: 1, total: 2 }),
             (12, finished(step(Some("10.0.0.1"), "agent", None), "done", 1.0, Some(1 << 20))),
-            (20, finished(step(None, "pull shop:1", None), "done", 4.0, None)),
+            (20, finished(step(None, "verify 3 layers", None), "done", 4.0, Some(5 << 20))),
             (30, finished(step(Some("h1"), "distribute blobs", Some("prepare")), "done", 10.0, Some(3 << 20))),
             (40, Entry::Output { host: "h2".into(), line: "<script>".into() }),
             (90, finished(step(Some("h2"), "unit app", Some("apps")), "failed", 50.0, None)),

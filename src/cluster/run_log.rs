@@ -152,7 +152,7 @@ pub struct Step {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ended {
-    /// `done`, `failed` or `interrupted`.
+    /// As [`result_of`] names it.
     pub result: String,
     /// How many things it changed, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,8 +246,7 @@ impl RunLog {
         let seconds = self.began.elapsed().as_secs_f64();
         let mut ended = Ended { result: "done".to_owned(), changes: state.changes, seconds, ..Ended::default() };
         if let Err(error) = result {
-            let interrupted = kind_of(error) == Kind::Interrupted;
-            ended.result = if interrupted { "interrupted" } else { "failed" }.to_owned();
+            ended.result = result_of(Some(kind_of(error))).to_owned();
             ended.error = Some(self.redactor.redact(&format!("{error:#}")));
             ended.hints = hints_of(error).iter().map(|hint| self.redactor.redact(hint)).collect();
             ended.failed = state.failed.take();
@@ -360,8 +359,20 @@ pub struct Run {
     pub is_running: bool,
 }
 
+/// What logs, lists and revisions call the result of a run with an error of this kind: `done`, `interrupted`, `refused` (nothing was
+/// changed: wrong input, or a question that was not answered with yes), `some hosts` (others were not reached or failed), else `failed`.
+pub fn result_of(error: Option<Kind>) -> &'static str {
+    match error {
+        None => "done",
+        Some(Kind::Interrupted) => "interrupted",
+        Some(Kind::Usage) => "refused",
+        Some(Kind::SomeHosts) => "some hosts",
+        Some(_) => "failed",
+    }
+}
+
 impl Run {
-    /// `done`, `failed`, `interrupted`, `running` or `killed`.
+    /// As [`result_of`] names it, or `running` or `killed`.
     pub fn result(&self) -> &str {
         match &self.ended {
             Some(ended) => &ended.result,
@@ -438,6 +449,11 @@ impl RunLogs {
         self.files().iter().rev().map(|path| read_run(path)).collect()
     }
 
+    /// The newest run that goes on now.
+    pub fn running(&self) -> Option<Run> {
+        self.runs().into_iter().find(|run| run.is_running)
+    }
+
     /// The newest run.
     pub fn last(&self) -> Option<Run> {
         self.files().last().map(|path| read_run(path))
@@ -458,6 +474,12 @@ impl RunLogs {
         };
         match found.as_slice() {
             [path] => Ok(read_run(path)),
+            [] if files.is_empty() => {
+                let cluster = self.directory.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+                Err(Failure::usage(format!("no run on the cluster {cluster} was made from this machine"))
+                    .hint(format!("`sealift history {cluster}` lists what was applied to it, from wherever"))
+                    .into())
+            }
             [] => Err(Failure::usage(format!("no such run: {id}")).hint("`sealift logs CLUSTER` lists the runs").into()),
             several => {
                 let names = several.iter().map(|path| id_of(path)).collect::<Vec<_>>().join(", ");

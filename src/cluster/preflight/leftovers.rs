@@ -11,7 +11,7 @@ fn run(input: &Input, report: &mut Report) {
             report.fail(
                 host.address,
                 format!("the host belongs to the cluster {}", others.join(", ")),
-                format!("reset that cluster first: `sealift reset {}`", others[0]),
+                format!("take it out of that cluster: `sealift reset {} --host {}`", others[0], host.address),
             );
         } else if !host.belongs_to(&input.cluster) && !host.facts.leftovers.is_empty() {
             report.fail(
@@ -44,5 +44,6 @@ mod tests {
         let other = |input: &mut super::Input| input.hosts[0].facts.installed.clusters = vec!["bank".into()];
         let findings = assert_findings("Leftovers", other, &[Fail]);
         assert!(findings[0].message.contains("bank"));
+        assert!(findings[0].remedy.contains("sealift reset bank --host "), "{}", findings[0].remedy);
     }
 }

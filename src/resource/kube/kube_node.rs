@@ -64,6 +64,24 @@ impl KubeNode {
         (labels, taints.cloned().collect())
     }
 
+    /// What the node has in place of what is missing: `disk=hdd`, `no disk`.
+    fn instead(&self, node: &Value, (labels, taints): &(Vec<String>, Vec<String>)) -> String {
+        let label = |word: &String| {
+            let key = word.split_once('=').map_or(word.trim_end_matches('-'), |(key, _)| key);
+            node["metadata"]["labels"][key].as_str().map_or_else(|| format!("no {key}"), |value| format!("{key}={value}"))
+        };
+        let taint = |word: &String| {
+            let key = Taint::parse(word).key;
+            let text =
+                |taint: &Value, field: &str, before: &str| taint[field].as_str().map(|text| format!("{before}{text}")).unwrap_or_default();
+            let present = node["spec"]["taints"].as_array().into_iter().flatten().filter(|taint| taint["key"] == key);
+            let present: Vec<String> =
+                present.map(|taint| format!("{key}{}{}", text(taint, "value", "="), text(taint, "effect", ":"))).collect();
+            if present.is_empty() { format!("no {key}") } else { present.join(", ") }
+        };
+        labels.iter().map(label).chain(taints.iter().map(taint)).collect::<Vec<_>>().join(", ")
+    }
+
     fn read(&self, system: &System) -> Result<Value> {
         kubectl::get_json(system, &["get", "node", &self.node])
     }
@@ -78,9 +96,16 @@ impl Reconcile for KubeNode {
         if !kubectl::is_configured(system) {
             return Ok(State::Absent);
         }
-        let (labels, taints) = self.missing(&self.read(system)?);
-        let all = [labels, taints].concat();
-        Ok(if all.is_empty() { State::Present } else { State::differs("other labels or taints", all.join(", ")) })
+        let node = match self.read(system) {
+            Ok(node) => node,
+            // the host has not joined yet
+            Err(error) if error.to_string().contains("(NotFound)") => return Ok(State::Absent),
+            Err(error) => return Err(error),
+        };
+        let missing = self.missing(&node);
+        let instead = self.instead(&node, &missing);
+        let all = [missing.0, missing.1].concat();
+        Ok(if all.is_empty() { State::Present } else { State::differs(instead, all.join(", ")) })
     }
 
     fn snapshot(&self, _: &System) -> Result<Snapshot> {
@@ -135,6 +160,37 @@ mod tests {
                 "{resource:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_plan_says_what_a_node_has_instead_and_a_host_that_has_not_joined_has_no_node() {
+        use crate::resource::tests::FakeHost;
+        let labels = json!({"disk": "hdd", "old": "1"});
+        let taints = json!([{"key": "db", "value": "1", "effect": "NoExecute"}]);
+        let node = json!({"metadata": {"labels": labels}, "spec": {"taints": taints}}).to_string();
+        let not_found = "echo 'Error from server (NotFound): nodes \"h1\" not found' >&2; exit 1";
+        let resource = |label: &str, taints: &[&str], absent_labels: &[&str]| KubeNode {
+            node: "h1".into(),
+            labels: [(label.to_owned(), "ssd".to_owned())].into(),
+            taints: strings(taints),
+            absent_labels: strings(absent_labels),
+        };
+        let print = format!("cat <<'EOF'\n{node}\nEOF");
+        for (program, resource, expected) in [
+            (not_found, resource("disk", &[], &[]), State::Absent),
+            (&print, resource("zone", &["gpu:NoSchedule"], &[]), State::differs("no zone, no gpu", "zone=ssd, gpu:NoSchedule")),
+            (&print, resource("disk", &["db=2:NoExecute"], &[]), State::differs("disk=hdd, db=1:NoExecute", "disk=ssd, db=2:NoExecute")),
+            (&print, resource("disk", &[], &["old"]), State::differs("disk=hdd, old=1", "disk=ssd, old-")),
+        ] {
+            let host = FakeHost::new();
+            host.write(kubectl::ADMIN, "");
+            host.program("kubectl", program);
+            assert_eq!(resource.check(&host.system).unwrap(), expected);
+        }
+        let host = FakeHost::new();
+        host.write(kubectl::ADMIN, "");
+        host.program("kubectl", "echo 'The connection to the server was refused' >&2; exit 1");
+        resource("disk", &[], &[]).check(&host.system).unwrap_err();
     }
 
     fn strings(list: &[&str]) -> Vec<String> {

@@ -37,7 +37,7 @@ impl File {
         }
         let public = self.permissions.mode & 0o004 != 0;
         let lines = public.then(|| first_difference(actual, &self.content.0)).flatten();
-        let sizes = || State::differs(format!("{} bytes", actual.len()), format!("{} bytes of other content", self.content.0.len()));
+        let sizes = || State::differs(format!("other content, {} bytes", actual.len()), format!("{} bytes", self.content.0.len()));
         Some(lines.unwrap_or_else(sizes))
     }
 }
@@ -76,23 +76,29 @@ impl Reconcile for File {
     }
 }
 
-/// The first lines of two texts that differ.
+/// The first lines of two texts that differ. Where one text is longer, that is its next line that is not blank.
 fn first_difference(actual: &[u8], desired: &[u8]) -> Option<State> {
     let (actual, desired) = (std::str::from_utf8(actual).ok()?, std::str::from_utf8(desired).ok()?);
     let (mut actual, mut desired) = (actual.lines(), desired.lines());
+    let mut blank = None;
     for number in 1.. {
         let (actual_line, desired_line) = match (actual.next(), desired.next()) {
-            (None, None) => return None,
+            (None, None) => break,
             (actual_line, desired_line) if actual_line == desired_line => continue,
             lines => lines,
         };
         let describe = |line: Option<&str>| match line {
+            Some(line) if line.trim().is_empty() => format!("line {number} blank"),
             Some(line) => format!("line {number}: {}", line.chars().take(60).collect::<String>()),
             None => format!("no line {number}"),
         };
-        return Some(State::differs(describe(actual_line), describe(desired_line)));
+        let difference = State::differs(describe(actual_line), describe(desired_line));
+        match (actual_line, desired_line) {
+            (Some(line), None) | (None, Some(line)) if line.trim().is_empty() => blank = blank.or(Some(difference)),
+            _ => return Some(difference),
+        }
     }
-    None
+    blank
 }
 
 /// Bytes of a file. They may be secret: `Debug` prints only how many there are.
@@ -171,6 +177,21 @@ mod tests {
         assert_eq!(file.check(&host.system).unwrap(), State::differs("line 2: b", "line 2: c"));
         assert_round_trip(&host, &file);
         assert_eq!(host.read("/etc/x.conf"), "a\nb\n");
+    }
+
+    #[test]
+    fn a_difference_says_what_it_is() {
+        for (actual, desired, mode, expected) in [
+            ("a\n", "a\n\n[host]\n", 0o644, ("no line 3", "line 3: [host]")),
+            ("a\n\nb\n", "a\n", 0o644, ("line 3: b", "no line 3")),
+            ("a\n", "a\n\n", 0o644, ("no line 2", "line 2 blank")),
+            ("a\nb\n", "a\n\n", 0o644, ("line 2: b", "line 2 blank")),
+            ("a", "a\n", 0o644, ("other content, 1 bytes", "2 bytes")),
+            ("old", "new", 0o600, ("other content, 3 bytes", "3 bytes")),
+        ] {
+            let state = File::new("/etc/x", desired, mode).compare_content(actual.as_bytes());
+            assert_eq!(state, Some(State::differs(expected.0, expected.1)), "{actual:?} {desired:?}");
+        }
     }
 
     #[test]
