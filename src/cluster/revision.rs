@@ -21,7 +21,10 @@ use crate::events::Context;
 use crate::host::{Exec, Host};
 use crate::image::Digest;
 use crate::paths;
+use crate::program_output;
 
+/// The highest number that is taken for one: a higher one is damage, and nothing could follow it.
+const MAX_NUMBER: u64 = u32::MAX as u64;
 /// How many revisions a host keeps.
 const KEPT: u64 = 20;
 /// How many revisions the cluster keeps.
@@ -105,6 +108,23 @@ impl Revision {
         })
     }
 
+    /// The same without control characters in what is shown of it: whoever can write to a host can write a revision.
+    fn printable(self) -> Revision {
+        let clean = |text: String| program_output::printable(&text).into_owned();
+        let image = |image: RevisionImage| RevisionImage { name: clean(image.name), digest: clean(image.digest) };
+        Revision {
+            cluster: clean(self.cluster),
+            command: clean(self.command),
+            by: clean(self.by),
+            sealift: clean(self.sealift),
+            result: clean(self.result),
+            images: self.images.into_iter().map(image).collect(),
+            clusterfile: clean(self.clusterfile),
+            settings: self.settings.into_iter().map(|(name, digest)| (clean(name), clean(digest))).collect(),
+            ..self
+        }
+    }
+
     /// The hosts in its Clusterfile, as far as that can be read: addresses and roles.
     pub fn hosts(&self) -> BTreeMap<String, String> {
         let hosts = crate::clusterfile::load("revision", &self.clusterfile).map(|file| file.cluster.hosts).unwrap_or_default();
@@ -128,8 +148,24 @@ impl Revision {
     }
 }
 
+/// The revisions in texts of JSON, the newest last, and how many of the texts are none.
+fn parse<'a>(texts: impl Iterator<Item = &'a [u8]>) -> (Vec<Revision>, usize) {
+    let (mut found, mut damaged) = (Vec::new(), 0);
+    for text in texts.filter(|text| !text.trim_ascii().is_empty()) {
+        match serde_json::from_slice::<Revision>(text) {
+            Ok(revision) if is_numbered(&revision) => found.push(revision),
+            _ => damaged += 1,
+        }
+    }
+    (sorted(found.into_iter()), damaged)
+}
+
+fn is_numbered(revision: &Revision) -> bool {
+    (1..=MAX_NUMBER).contains(&revision.number)
+}
+
 fn sorted(revisions: impl Iterator<Item = Revision>) -> Vec<Revision> {
-    let mut revisions: Vec<Revision> = revisions.filter(|revision| revision.number > 0).collect();
+    let mut revisions: Vec<Revision> = revisions.filter(is_numbered).map(Revision::printable).collect();
     revisions.sort_by_key(|revision| revision.number);
     revisions.dedup_by_key(|revision| revision.number);
     revisions
@@ -185,7 +221,12 @@ done"#;
 pub async fn read(host: &Host, cluster: &str, ctx: &Context) -> Result<Vec<Revision>> {
     let command = Exec::shell(READ).env("Home", paths::CLUSTERS).env("Cluster", cluster).quiet();
     let output = host.exec(&command, ctx).await?.ensure_success("read revisions")?;
-    Ok(sorted(output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())))
+    let (revisions, damaged) = parse(output.stdout.split(|byte| *byte == b'\n'));
+    if damaged > 0 {
+        let place = format!("{}/{cluster}/revisions", paths::CLUSTERS);
+        ctx.warn(format!("{} ({}): damaged revisions in {place}, which are ignored: {damaged}", host.name(), host.address()));
+    }
+    Ok(revisions)
 }
 
 /// Writes a revision to every one of `hosts`, and deletes the oldest ones there. Returns an error for each host where that failed.
@@ -417,6 +458,24 @@ mod tests {
         let calls: Vec<&str> = calls.lines().filter_map(|call| Some(call.split_once("--namespace=kube-system ")?.1)).collect();
         let delete = "delete secret --ignore-not-found sealift-revision-1 sealift-revision-2";
         assert_eq!(calls, ["apply --filename=-", "apply --filename=-", delete]);
+    }
+
+    #[test]
+    fn revisions_with_a_number_that_nothing_can_follow_are_damaged() {
+        let text = |number: u64| serde_json::to_vec(&revision(number)).unwrap();
+        let texts = [text(3), text(u64::MAX), b"{".to_vec(), Vec::new(), text(0), text(1 << 33), text(2)];
+        let (found, damaged) = parse(texts.iter().map(Vec::as_slice));
+        assert_eq!((found.iter().map(|revision| revision.number).collect::<Vec<_>>(), damaged), (vec![2, 3], 4));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("9.json"), text(u64::MAX)).unwrap();
+        assert_eq!(Revision::load_all(dir.path()), []);
+    }
+
+    #[test]
+    fn revisions_are_read_without_control_characters() {
+        let by = Revision { by: "bob\u{1b}]0;owned\u{7}@desk".into(), clusterfile: "a: 1\n\u{1b}[2Jb: 2\n".into(), ..revision(1) };
+        let (found, _) = parse([serde_json::to_vec(&by).unwrap().as_slice()].into_iter());
+        assert_eq!((found[0].by.as_str(), found[0].clusterfile.as_str()), ("bob@desk", "a: 1\nb: 2\n"));
     }
 
     #[test]

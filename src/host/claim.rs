@@ -1,10 +1,14 @@
 //! The cluster that a host belongs to, and the newest run that has changed it: what an agent compares every change with.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
+use crate::clusterfile;
 use crate::error::{Failure, Kind};
+use crate::host::lease::MAX_NUMBER as MAX_LEASE_NUMBER;
 use crate::paths::{CLAIM, CLUSTERS};
 use crate::resource::System;
 
@@ -37,10 +41,14 @@ impl Claim {
         if text.is_empty() {
             return Ok(clusters(system).into_iter().next().map(|cluster| Claim { cluster, number: 0 }));
         }
-        let claim = serde_json::from_str(&text).with_context(|| {
+        let damaged = || {
             Failure::verification(format!("{CLAIM} on the host is damaged"))
                 .hint("write the name of the host's cluster into it: {\"cluster\": \"NAME\"}")
-        })?;
+        };
+        let claim: Claim = serde_json::from_str(&text).with_context(damaged)?;
+        if claim.number > MAX_LEASE_NUMBER {
+            return Err(damaged().into());
+        }
         Ok(Some(claim))
     }
 
@@ -78,12 +86,39 @@ impl Claim {
     }
 }
 
-/// The clusters whose directories are on the host, sorted.
+/// The clusters whose directories are on the host, sorted. Copies of such directories, and whatever else somebody has put beside them,
+/// are none: where there are several, only those count whose Clusterfile has the name of its directory.
 pub fn clusters(system: &System) -> Vec<String> {
     let entries = std::fs::read_dir(system.path(CLUSTERS)).into_iter().flatten().flatten();
-    let mut clusters: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = directories.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_cluster_name(name));
+    let (mut named, mut bare) = (Vec::new(), Vec::new());
+    for name in names {
+        match recorded_name(&system.path(CLUSTERS).join(&name).join("Clusterfile")) {
+            Some(recorded) if recorded == name => named.push(name),
+            Some(_) => {}
+            // workers have no Clusterfile, and neither have hosts of a run that did not finish
+            None => bare.push(name),
+        }
+    }
+    let mut clusters = if named.is_empty() { bare } else { named };
     clusters.sort();
     clusters
+}
+
+/// Whether a cluster can have this name, which is also the value of a label.
+fn is_cluster_name(name: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    name.len() <= 63 && name.chars().all(inside) && edge(name.chars().next()) && edge(name.chars().next_back())
+}
+
+/// The name of the cluster in a Clusterfile on the host; `None` if there is none that can be read.
+fn recorded_name(file: &Path) -> Option<String> {
+    // a FIFO would never end
+    std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
+    let text = std::fs::read_to_string(file).ok()?;
+    Some(clusterfile::load("Clusterfile", &text).ok()?.cluster.name)
 }
 
 #[cfg(test)]
@@ -127,8 +162,45 @@ mod tests {
         let claim = Claim { cluster: "a".into(), number: 7 };
         claim.write(&system).unwrap();
         assert_eq!(Claim::read(&system).unwrap(), Some(claim));
-        std::fs::write(system.path(CLAIM), "{").unwrap();
-        let error = Claim::read(&system).unwrap_err();
-        assert!(kind_of(&error) == Kind::Verification && error.to_string().contains("claim.json"), "{error}");
+        for text in ["{", r#"{"cluster":"a","number":18446744073709551615}"#] {
+            std::fs::write(system.path(CLAIM), text).unwrap();
+            let error = Claim::read(&system).unwrap_err();
+            assert!(kind_of(&error) == Kind::Verification && error.to_string().contains("claim.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_directories_of_clusters_count() {
+        let clusterfile = |name: &str| format!("apiVersion: sealift.io/v1\nkind: Cluster\nmetadata: {{name: {name}}}\n");
+        // entries, each with its Clusterfile if it is a directory with one, or with `file`
+        type Case<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)], &'a [&'a str]);
+        let cases: [Case<'_>; 6] = [
+            ("none", &[], &[]),
+            ("a cluster", &[("a", Some("a"))], &["a"]),
+            ("a worker", &[("a", None)], &["a"]),
+            ("a copy, a hidden one and a file", &[("a", Some("a")), ("a.bak", Some("a")), (".x", Some("x")), ("b", Some("file"))], &["a"]),
+            ("a copy of a worker's", &[("a", Some("a")), ("a.bak", None)], &["a"]),
+            ("two clusters of an older sealift", &[("b", Some("b")), ("a", Some("a"))], &["a", "b"]),
+        ];
+        for (name, entries, expected) in cases {
+            let root = tempfile::tempdir().unwrap();
+            let system = System::new(root.path());
+            std::fs::create_dir_all(system.path(CLUSTERS)).unwrap();
+            for (entry, content) in entries {
+                let path = system.path(CLUSTERS).join(entry);
+                match content {
+                    Some("file") => std::fs::write(path, "x").unwrap(),
+                    None => std::fs::create_dir(path).unwrap(),
+                    Some(cluster) => {
+                        std::fs::create_dir(&path).unwrap();
+                        std::fs::write(path.join("Clusterfile"), clusterfile(cluster)).unwrap();
+                    }
+                }
+            }
+            assert_eq!(clusters(&system), expected, "{name}");
+        }
+        for (name, expected) in [("a", true), ("shop-1.b_c", true), ("", false), (".x", false), ("a-", false), (&"a".repeat(64), false)] {
+            assert_eq!(is_cluster_name(name), expected, "{name}");
+        }
     }
 }

@@ -72,6 +72,9 @@ pub enum Answer {
     },
 }
 
+/// The highest number of a lease that is taken for one: numbers grow from Unix seconds, and a higher one is damage.
+pub const MAX_NUMBER: u64 = 1 << 40;
+
 /// How long a lease is valid without being renewed.
 pub const DURATION: Duration = Duration::from_secs(60);
 
@@ -87,6 +90,8 @@ impl Lease {
         })?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let current: Option<Lease> = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // with a number that nothing exceeds, no host could tell older runs from newer ones
+        let current = current.map(|lease| if lease.number > MAX_NUMBER { Lease { number: 0, ..lease } } else { lease });
         let (lease, answer) = next(current.as_ref(), holder, owner, request, now);
         if let Some(lease) = lease.filter(|lease| current.as_ref() != Some(lease)) {
             atomic_file::write(file, &serde_json::to_vec(&lease)?, 0o644)?;
@@ -235,6 +240,19 @@ mod tests {
             "a holder may raise its number"
         );
         assert_eq!(number(request("b", acquire)), second + 11);
+    }
+
+    #[test]
+    fn a_number_that_nothing_exceeds_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lease.json");
+        std::fs::write(&file, r#"{"holder":"b","owner":"bob","since":1,"until":2,"number":18446744073709551615}"#).unwrap();
+        let number = |holder: &str| {
+            let answer = Lease::request(&file, holder, "o", &Request::Acquire { force: true, above: 0 }).unwrap();
+            answer.held().unwrap().unwrap().number
+        };
+        let first = number("a");
+        assert!(first < MAX_NUMBER && number("c") > first);
     }
 
     proptest::proptest! {

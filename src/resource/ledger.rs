@@ -1,8 +1,12 @@
 //! The undo ledger: a snapshot of each resource before its first change, so that all changes can be undone.
 //!
 //! `/var/lib/sealift/undo/ledger.jsonl` is append-only: a line is the CRC-32 of the rest (8 hex digits), a space, and a JSON
-//! object. A line is on disk before its change is made. A last line that was cut off by a crash, which its CRC shows, is dropped; a
-//! whole line that this version cannot read was written by a newer one: it is kept, and the ledger is refused.
+//! object. A line is on disk before its change is made. A last line without its end was cut off by a crash and is dropped; any other
+//! one whose CRC does not match is damaged, and the ledger is refused until an operator puts a `#` before it. A whole line that this
+//! version cannot read was written by a newer one: it is kept, and the ledger is refused.
+//!
+//! The first line says that the ledger was begun. A host that a cluster has claimed has it, so that a ledger which is empty or missing
+//! there is known to be lost. What is undone stays in the ledger, marked, until `reset` removes all files of sealift.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -16,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Resource, Snapshot, State, System, interrupted};
 use crate::atomic_file;
 use crate::error::{Failure, Kind};
-use crate::paths::UNDO_LEDGER;
+use crate::paths::{HOME, UNDO_LEDGER};
 
 /// How long to wait for another process that has the ledger locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +31,17 @@ const VERSION: u32 = 1;
 pub struct Ledger<'a> {
     system: &'a System,
     file: File,
+    content: Records,
+}
+
+/// What the lines of a ledger say.
+#[derive(Default)]
+struct Records {
     entries: Vec<Entry>,
+    /// Whether there is any whole line.
+    begun: bool,
+    /// The numbers of the lines, from 1, that an operator has excluded.
+    excluded: Vec<usize>,
 }
 
 /// A resource that was applied on a host.
@@ -48,8 +62,10 @@ enum Record {
     /// A resource is about to change.
     #[serde(rename = "before")]
     Snapshot(Box<Entry>),
-    /// The change with this number, counted from 0, was undone.
+    /// The change with this number was undone.
     Undone(usize),
+    /// The ledger was begun: from here on, one without lines is lost.
+    Begun,
 }
 
 /// A resource and its snapshot from before its first change.
@@ -57,6 +73,9 @@ enum Record {
 struct Entry {
     #[serde(default)]
     version: u32,
+    /// Names it in lines of what was undone. Entries of earlier versions have none: their number is their position, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<usize>,
     title: String,
     resource: Resource,
     #[serde(rename = "before")]
@@ -85,10 +104,41 @@ impl<'a> Ledger<'a> {
         };
         atomic_file::sync_dir(parent)?;
         let bytes = fs_err::read(&path)?;
-        let (entries, valid_bytes) = read(&bytes)?;
+        let (content, valid_bytes) = read(&bytes)?;
         file.set_len(valid_bytes as u64)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Ledger { system, file, entries })
+        Ok(Ledger { system, file, content })
+    }
+
+    /// Opens it, and writes its first line if it has none: before a cluster claims the host.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn begin(system: &'a System) -> Result<Self> {
+        let mut ledger = Ledger::open(system)?;
+        if !ledger.content.begun {
+            ledger.append(&Record::Begun)?;
+            ledger.content.begun = true;
+        }
+        Ok(ledger)
+    }
+
+    /// Whether this host has changes that are not undone, by a ledger that is not locked for that. One that cannot be read counts as
+    /// such: nothing says that there are none.
+    pub fn has_changes(system: &System) -> bool {
+        match std::fs::read(system.path(UNDO_LEDGER)) {
+            Ok(bytes) => read(&bytes).map_or(true, |(content, _)| content.entries.iter().any(|entry| !entry.undone)),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// What is wrong with the ledger of a host that a cluster has claimed; `None` if it is whole.
+    pub fn problem(system: &System) -> Option<anyhow::Error> {
+        match std::fs::read(system.path(UNDO_LEDGER)) {
+            Ok(bytes) => read(&bytes).map_or_else(Some, |(content, _)| (!content.begun).then(|| lost(true).into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(lost(false).into()),
+            Err(error) => Some(anyhow::Error::from(error).context("undo ledger")),
+        }
     }
 
     /// Applies a resource: records its snapshot, applies it, checks it again. Returns whether there was anything to do.
@@ -127,32 +177,41 @@ impl<'a> Ledger<'a> {
     /// Names that change.
     pub fn undo(&mut self, log: &mut dyn FnMut(&str)) -> Result<usize> {
         let mut count = 0;
-        for number in undo_order(&self.entries) {
-            if self.entries[number].undone {
+        for line in &self.content.excluded {
+            log(&format!("line {line} of the undo ledger is excluded: its change is not undone"));
+        }
+        for number in undo_order(&self.content.entries) {
+            if self.content.entries[number].undone {
                 continue;
             }
             if self.system.stop().is_cancelled() {
                 return Err(interrupted(format!("interrupted: {count} changes undone, {} left", self.pending())).into());
             }
-            let entry = &self.entries[number];
+            let entry = &self.content.entries[number];
             log(&format!("undo {}", entry.title));
             entry.resource.reconciler().undo(self.system, &entry.snapshot, log).map_err(|error| self.not_undone(number, error))?;
             count += 1;
             for number in self.replaced_by(number) {
-                self.append(&Record::Undone(number))?;
-                self.entries[number].undone = true;
+                self.mark_undone(number)?;
             }
         }
-        self.entries.clear();
-        self.file.set_len(0)?;
-        self.file.sync_all()?;
         Ok(count)
+    }
+
+    /// Records that an entry was undone. On a full disk it is not recorded, and undone once more the next time: what is undone frees space.
+    fn mark_undone(&mut self, index: usize) -> Result<()> {
+        let number = self.content.entries[index].number.unwrap_or(index);
+        match self.append(&Record::Undone(number)) {
+            Err(error) if !is_disk_full(&error) => return Err(error),
+            _ => self.content.entries[index].undone = true,
+        }
+        Ok(())
     }
 
     /// The resources that were applied here and not undone, each once: identity and title.
     pub fn applied(&self) -> Vec<AppliedResource> {
         let mut applied: Vec<AppliedResource> = Vec::new();
-        for entry in self.entries.iter().filter(|entry| !entry.undone) {
+        for entry in self.content.entries.iter().filter(|entry| !entry.undone) {
             let id = entry.resource.id();
             match applied.iter_mut().find(|known| known.id == id) {
                 Some(known) => known.title.clone_from(&entry.title),
@@ -167,20 +226,19 @@ impl<'a> Ledger<'a> {
     /// # Errors
     /// Fails if it cannot be undone; the next attempt tries again.
     pub fn revert(&mut self, id: &str, log: &mut dyn FnMut(&str)) -> Result<()> {
-        for number in (0..self.entries.len()).rev() {
-            let entry = &self.entries[number];
+        for number in (0..self.content.entries.len()).rev() {
+            let entry = &self.content.entries[number];
             if entry.undone || entry.resource.id() != id {
                 continue;
             }
             entry.resource.reconciler().undo(self.system, &entry.snapshot, log).with_context(|| entry.title.clone())?;
-            self.append(&Record::Undone(number))?;
-            self.entries[number].undone = true;
+            self.mark_undone(number)?;
         }
         Ok(())
     }
 
     fn not_undone(&self, number: usize, error: anyhow::Error) -> anyhow::Error {
-        let title = &self.entries[number].title;
+        let title = &self.content.entries[number].title;
         let others = match self.pending() - 1 {
             0 => String::new(),
             1 => ", and an older change waits for it".to_owned(),
@@ -195,19 +253,19 @@ impl<'a> Ledger<'a> {
 
     /// An entry, and those of the same script in its earlier forms: one run of the newest undo script counts for all.
     fn replaced_by(&self, number: usize) -> Vec<usize> {
-        let of = &self.entries[number];
+        let of = &self.content.entries[number];
         let is_replaced = |entry: &Entry| matches!(entry.resource, Resource::Script(_)) && entry.title == of.title && !entry.undone;
-        (0..=number).rev().filter(|&other| other == number || is_replaced(&self.entries[other])).collect()
+        (0..=number).rev().filter(|&other| other == number || is_replaced(&self.content.entries[other])).collect()
     }
 
     /// The number of changes that are not undone yet.
     pub fn pending(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.undone).count()
+        self.content.entries.iter().filter(|entry| !entry.undone).count()
     }
 
     fn record(&mut self, resource: &Resource) -> Result<()> {
         let (title, resource_for_undo) = (resource.title(), resource.for_undo());
-        let known = self.entries.iter().rev().find(|entry| entry.title == title && !entry.undone);
+        let known = self.content.entries.iter().rev().find(|entry| entry.title == title && !entry.undone);
         match known.map(|entry| &entry.resource) {
             // of a script the newest form is undone: an older undo script may be gone with its image
             Some(Resource::Script(known)) if matches!(&resource_for_undo, Resource::Script(new) if new != known) => {}
@@ -215,18 +273,25 @@ impl<'a> Ledger<'a> {
             None => {}
         }
         let snapshot = resource.reconciler().snapshot(self.system)?;
-        let line = Record::Snapshot(Box::new(Entry { version: VERSION, title, resource: resource_for_undo, snapshot, undone: false }));
+        let next = self.content.entries.iter().filter_map(|entry| entry.number).max().map_or(0, |number| number.saturating_add(1));
+        let entry = Entry { version: VERSION, number: Some(next), title, resource: resource_for_undo, snapshot, undone: false };
+        let line = Record::Snapshot(Box::new(entry));
         self.append(&line)?;
         if let Record::Snapshot(entry) = line {
-            self.entries.push(*entry);
+            self.content.entries.push(*entry);
         }
         Ok(())
     }
 
     fn append(&mut self, line: &Record) -> Result<()> {
         let text = serde_json::to_string(line)?;
-        self.file.write_all(format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())).as_bytes()).context("undo ledger")?;
-        self.file.sync_data().context("undo ledger")
+        let line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
+        let length = self.file.metadata().context("undo ledger")?.len();
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            self.file.set_len(length).ok(); // half a line before others would be a damaged one
+        }
+        written.context("undo ledger")
     }
 }
 
@@ -246,22 +311,42 @@ enum Line {
     Record(Record),
     /// Its CRC does not match.
     Damaged,
+    /// An operator has put a `#` before it.
+    Excluded {
+        /// Whether it was about a change, not about an undone one: then it keeps its number.
+        is_entry: bool,
+    },
     /// Written by a newer sealift: why it cannot be read.
     Newer(String),
 }
 
-/// The entries in `bytes`, and the length in bytes of its whole lines.
-fn read(bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut valid_bytes = 0;
+/// What the lines in `bytes` say, and the length in bytes of its whole lines.
+fn read(bytes: &[u8]) -> Result<(Records, usize)> {
+    let mut content = Records::default();
+    let (mut valid_bytes, mut position) = (0, 0);
     for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {
+        if !line.ends_with(b"\n") {
+            break; // cut off while it was written
+        }
+        content.begun = true;
         match parse(line) {
-            Line::Record(Record::Snapshot(entry)) => entries.push(*entry),
-            Line::Record(Record::Undone(number)) => entries.get_mut(number).into_iter().for_each(|entry| entry.undone = true),
-            Line::Damaged if valid_bytes + line.len() == bytes.len() => break,
+            Line::Record(Record::Snapshot(entry)) => {
+                content.entries.push(Entry { number: entry.number.or(Some(position)), ..*entry });
+                position += 1;
+            }
+            Line::Record(Record::Undone(number)) => {
+                let of_number = content.entries.iter_mut().filter(|entry| entry.number == Some(number));
+                of_number.for_each(|entry| entry.undone = true);
+            }
+            Line::Record(Record::Begun) => {}
+            Line::Excluded { is_entry } => {
+                position += usize::from(is_entry);
+                content.excluded.push(number);
+            }
             Line::Damaged => {
                 return Err(Failure::verification(format!("undo ledger: line {number} is damaged"))
-                    .hint(format!("inspect {UNDO_LEDGER} on the host; remove that line to undo the other changes"))
+                    .hint(format!("inspect {UNDO_LEDGER} on the host, and undo by hand what that line is about"))
+                    .hint(format!("then exclude the line and run the same command again: `sed -i '{number}s/^/#/' {UNDO_LEDGER}`"))
                     .into());
             }
             Line::Newer(why) => {
@@ -274,10 +359,28 @@ fn read(bytes: &[u8]) -> Result<(Vec<Entry>, usize)> {
         }
         valid_bytes += line.len();
     }
-    Ok((entries, valid_bytes))
+    Ok((content, valid_bytes))
+}
+
+/// The ledger of a host that a cluster has claimed is there without a line, or missing.
+fn lost(is_there: bool) -> Failure {
+    let how = if is_there { "empty" } else { "missing" };
+    Failure::verification(format!("the undo ledger is {how}, although a cluster has changed this host: nothing can be undone"))
+        .hint(format!("restore {UNDO_LEDGER} on the host from a backup, if there is one"))
+        .hint(format!("or undo by hand what was changed there, remove {HOME}, and run the same command again"))
+}
+
+/// Whether a disk without free space is the cause of an error.
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
+    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| full.contains(&error.kind()))
 }
 
 fn parse(line: &[u8]) -> Line {
+    if let Some(excluded) = line.strip_prefix(b"#") {
+        let start = &excluded[..excluded.len().min(64)];
+        return Line::Excluded { is_entry: !start.windows(8).any(|window| window == b"\"undone\"") };
+    }
     let checked = || {
         let (crc, text) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
         let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
@@ -409,9 +512,79 @@ mod tests {
             host.write("/proc/sys/vm/x", "1\n");
             host.write("/etc/sysctl.d/99-zz-sealift.conf", "");
         }
-        host.write(path, &format!("{}{whole}", whole.replace("vm.x", "vm.y")));
-        let error = Ledger::open(&host.system).err().unwrap().to_string();
-        assert!(error.contains("line 1 is damaged"), "{error}");
+        let damaged = whole.replace("vm.x", "vm.y");
+        for (text, line) in [(format!("{damaged}{whole}"), 1), (format!("{whole}{damaged}"), 2), (damaged.clone(), 1)] {
+            host.write(path, &text);
+            let error = Ledger::open(&host.system).err().unwrap().to_string();
+            assert!(error.contains(&format!("line {line} is damaged")), "{error}");
+            assert!(Ledger::has_changes(&host.system) && Ledger::problem(&host.system).is_some());
+            assert_eq!(host.read(path), text, "nothing is cut off");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_excluded_or_removed_changes_nothing_about_the_others() {
+        let applied = |host: &FakeHost| {
+            for key in ["a", "b", "c"] {
+                host.write(&format!("/proc/sys/vm/{key}"), "0\n");
+                let sysctl = Resource::Sysctl(Sysctl::exactly(format!("vm.{key}"), 1));
+                Ledger::begin(&host.system).unwrap().apply(&sysctl, &mut |_| ()).unwrap();
+            }
+            Ledger::open(&host.system).unwrap().revert("sysctl/vm.c", &mut |_| ()).unwrap();
+        };
+        type Change = fn(&str) -> String;
+        let exclude: Change = |line| format!("#{}", line.replace("vm.a", "vm.z"));
+        for (name, with_numbers, change) in [
+            ("excluded", true, exclude),
+            ("excluded in a ledger without numbers", false, exclude),
+            ("removed", true, (|_| String::new()) as Change),
+        ] {
+            let host = FakeHost::new();
+            applied(&host);
+            let text = host.read(UNDO_LEDGER);
+            let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+            assert_eq!(lines.len(), 5, "{text}");
+            if !with_numbers {
+                lines.remove(0);
+                for line in &mut lines {
+                    let text = (0..3).fold(line[9..].trim_end().to_owned(), |text, at| text.replace(&format!("\"number\":{at},"), ""));
+                    *line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
+                }
+            }
+            let of_a = lines.iter().position(|line| line.contains("vm.a")).unwrap();
+            lines[of_a] = change(&lines[of_a]);
+            host.write(UNDO_LEDGER, &lines.concat());
+            let mut ledger = Ledger::open(&host.system).unwrap();
+            let mut said = Vec::new();
+            assert_eq!(ledger.undo(&mut |line| said.push(line.to_owned())).unwrap(), 1, "{name}");
+            assert_eq!(said.last().map(String::as_str), Some("undo sysctl vm.b=1"), "{name}");
+            assert_eq!(said.len() == 2, name.starts_with("excluded"), "{name}: {said:?}");
+            assert_eq!(host.read("/proc/sys/vm/b"), "0\n", "{name}");
+            // what is applied afterwards has a number of its own
+            ledger.apply(&Resource::Sysctl(Sysctl::exactly("vm.c", 1)), &mut |_| ()).unwrap();
+            drop(ledger);
+            assert_eq!(Ledger::open(&host.system).unwrap().pending(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_was_begun_and_has_no_line_is_lost() {
+        let host = FakeHost::new();
+        assert!(!Ledger::has_changes(&host.system));
+        Ledger::begin(&host.system).unwrap();
+        let begun = host.read(UNDO_LEDGER);
+        assert!(Ledger::problem(&host.system).is_none() && !Ledger::has_changes(&host.system));
+        Ledger::begin(&host.system).unwrap();
+        assert_eq!(host.read(UNDO_LEDGER), begun, "it is begun once");
+        host.write("/proc/sys/vm/x", "0\n");
+        Ledger::open(&host.system).unwrap().apply(&sysctl(1), &mut |_| ()).unwrap();
+        assert!(Ledger::problem(&host.system).is_none() && Ledger::has_changes(&host.system));
+        Ledger::open(&host.system).unwrap().undo(&mut |_| ()).unwrap();
+        assert!(Ledger::problem(&host.system).is_none() && !Ledger::has_changes(&host.system), "a reset that is cut off goes on");
+        host.write(UNDO_LEDGER, "");
+        assert!(Ledger::problem(&host.system).unwrap().to_string().contains("is empty"));
+        std::fs::remove_file(host.system.path(UNDO_LEDGER)).unwrap();
+        assert!(Ledger::problem(&host.system).unwrap().to_string().contains("is missing"));
     }
 
     #[test]
@@ -549,8 +722,14 @@ mod tests {
         };
         let file = |path: &str| Resource::File(super::super::File::new(path, "", 0o600));
         let inside = file("/var/lib/sealift/rootfs/b/scripts/x");
-        let entry =
-            |resource: Resource| Entry { version: VERSION, title: resource.title(), resource, snapshot: Snapshot::Null, undone: false };
+        let entry = |resource: Resource| Entry {
+            version: VERSION,
+            number: None,
+            title: resource.title(),
+            resource,
+            snapshot: Snapshot::Null,
+            undone: false,
+        };
         let order = |resources: &[&Resource]| undo_order(&resources.iter().map(|it| entry((*it).clone())).collect::<Vec<_>>());
         let (first, second, other, user) = (rootfs("a"), rootfs("b"), file("/etc/x"), script("current", "1"));
         for (name, resources, expected) in [

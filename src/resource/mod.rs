@@ -20,7 +20,7 @@ use crate::paths;
 pub use kube::{
     AbsentEtcdMember, AbsentNode, DrainedNode, KUBEADM_TIMEOUT, KubeApp, KubeHealth, KubeNode, KubeadmInit, KubeadmJoin, is_manifest,
 };
-pub use ledger::{AppliedResource, Ledger};
+pub use ledger::{AppliedResource, Ledger, is_disk_full};
 pub use os::{
     Backup, Command, Content, Directory, Endpoint, File, FileMode, HostFiles, HostsEntry, Htpasswd, KernelModule, Limit, OldRootfs,
     OwnedDirectory, PathMapping, RegistryMirror, Rootfs, Rule, Script, StoredImage, SwapOff, Symlink, Sysctl, SystemdUnit, remove_all,

@@ -21,6 +21,7 @@ mod os;
 mod ports;
 mod privileges;
 mod swap;
+mod undo_ledger;
 
 use std::net::IpAddr;
 
@@ -128,7 +129,7 @@ pub struct Check {
 }
 
 /// All checks, by file name.
-pub static CHECKS: [&Check; 18] = [
+pub static CHECKS: [&Check; 19] = [
     &address::CHECK,
     &arch::CHECK,
     &cgroups::CHECK,
@@ -147,6 +148,7 @@ pub static CHECKS: [&Check; 18] = [
     &ports::CHECK,
     &privileges::CHECK,
     &swap::CHECK,
+    &undo_ledger::CHECK,
 ];
 
 /// Collects the findings of the checks.

@@ -11,7 +11,7 @@ use crate::atomic_file;
 use crate::error::Failure;
 use crate::host::{Claim, Fence, host_lock};
 use crate::paths::{CHANGE_LOCK, EXECUTABLE};
-use crate::resource::{System, interrupted};
+use crate::resource::{System, interrupted, is_disk_full};
 
 /// After this time a change that waits for another one says so.
 const NOTICE: Duration = Duration::from_secs(2);
@@ -43,16 +43,38 @@ impl Change<'_> {
     /// # Errors
     /// Refuses as [`Claim::admit`] does; of kind `Interrupted` if the call is cancelled while it waits.
     pub fn begin(&self, log: &mut dyn FnMut(&str)) -> Result<Admitted> {
-        let mut lock = lock(self.system, log)?;
-        let before = Claim::read(self.system)?;
-        let claim = Claim::admit(before.as_ref(), self.fence)?;
-        lock.set_len(0).and_then(|()| lock.write_all(self.title.as_bytes())).context(CHANGE_LOCK)?;
-        let admitted = Admitted { _lock: lock, before, claim };
+        let admitted = self.admit(log)?;
         if admitted.before.is_some() {
             admitted.claim(self.system)?;
         }
         Ok(admitted)
     }
+
+    /// As [`Self::begin`], for a change that removes files: on a full disk it goes on without recording the number of the lease.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_removal(&self, log: &mut dyn FnMut(&str)) -> Result<Admitted> {
+        let admitted = self.admit(log)?;
+        if admitted.before.is_some() {
+            admitted.claim(self.system).or_else(unless_disk_full)?;
+        }
+        Ok(admitted)
+    }
+
+    fn admit(&self, log: &mut dyn FnMut(&str)) -> Result<Admitted> {
+        let mut lock = lock(self.system, log)?;
+        let before = Claim::read(self.system)?;
+        let claim = Claim::admit(before.as_ref(), self.fence)?;
+        let title = lock.set_len(0).and_then(|()| lock.write_all(self.title.as_bytes())).context(CHANGE_LOCK);
+        title.or_else(unless_disk_full)?; // only for others who wait
+        Ok(Admitted { _lock: lock, before, claim })
+    }
+}
+
+/// A write that a full disk may refuse.
+fn unless_disk_full(error: anyhow::Error) -> Result<()> {
+    if is_disk_full(&error) { Ok(()) } else { Err(error) }
 }
 
 /// Waits until no other agent changes the host.
@@ -81,6 +103,11 @@ fn lock(system: &System, log: &mut dyn FnMut(&str)) -> Result<File> {
 }
 
 impl Admitted {
+    /// Whether the host belongs to no cluster yet, and to that of the run as soon as it is claimed.
+    pub fn claims_anew(&self) -> bool {
+        self.before.is_none() && self.claim.is_some()
+    }
+
     /// Claims the host for the cluster of the run.
     pub fn claim(&self, system: &System) -> Result<()> {
         match &self.claim {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::ErrorKind::{DirectoryNotEmpty, NotADirectory, ResourceBusy};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,8 +47,9 @@ const PURGED: [&str; 13] = [
     "rootfs",
     "stamps",
     "store",
-    "undo",
+    // a claim without a ledger would say that the ledger is lost
     "claim.json",
+    "undo",
     "change.lock",
 ];
 
@@ -245,14 +246,14 @@ impl Server {
                 Ok((true, Vec::new()))
             }),
             Request::Undo => self.spawn_blocking_call(id, Access::Change, move |system, line| {
-                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin(line)?;
-                Ok((Ledger::open(system)?.undo(line)?, Vec::new()))
+                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin_removal(line)?;
+                Ok((undo(system, line)?, Vec::new()))
             }),
             Request::Purge { keep_store } => self.spawn_blocking_call(id, Access::Change, move |system, line| {
                 if !system.path(HOME).exists() {
                     return Ok(((), Vec::new()));
                 }
-                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin(line)?;
+                let _change = Change { system, fence: fence.as_ref(), title: "reset" }.begin_removal(line)?;
                 Ok((purge(system, keep_store)?, Vec::new()))
             }),
             Request::ReadFile(path) => self.spawn_blocking_call(id, Access::Read, move |system, _| read_file(system, &path)),
@@ -324,6 +325,9 @@ impl Server {
 fn begin(system: &System, title: &str, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<change::Admitted> {
     let change = Change { system, fence, title }.begin(log)?;
     change::ensure_installed(system)?;
+    if change.claims_anew() {
+        Ledger::begin(system)?; // first: a claim without a ledger says that the ledger is lost
+    }
     change.claim(system)?;
     Ok(change)
 }
@@ -331,6 +335,23 @@ fn begin(system: &System, title: &str, fence: Option<&Fence>, log: &mut dyn FnMu
 fn apply(system: &System, resource: &Resource, fence: Option<&Fence>, log: &mut dyn FnMut(&str)) -> Result<bool> {
     let _change = begin(system, &resource.title(), fence, log)?;
     Ledger::open(system)?.apply(resource, log)
+}
+
+/// Undoes all changes, and returns how many there were.
+///
+/// # Errors
+/// As [`Ledger::undo`]; of kind `Verification` if a cluster has claimed the host and its ledger is lost.
+fn undo(system: &System, log: &mut dyn FnMut(&str)) -> Result<usize> {
+    require_ledger(system)?;
+    Ledger::open(system)?.undo(log)
+}
+
+/// Refuses to go on as if nothing had been changed where the ledger of a host that a cluster has claimed is lost or damaged.
+fn require_ledger(system: &System) -> Result<()> {
+    match Claim::read(system)?.and_then(|_| Ledger::problem(system)) {
+        Some(problem) => Err(problem),
+        None => Ok(()),
+    }
 }
 
 fn check(system: &System, resources: &[Resource]) -> Vec<Result<State, String>> {
@@ -364,12 +385,13 @@ fn reachable_blobs(system: &System) -> Result<Vec<Blob>> {
 /// Removes sealift's own files, the lock that is held meanwhile last. The undo ledger stays locked until it is removed.
 ///
 /// # Errors
-/// Fails if there are changes that are not undone: without the ledger nothing could undo them.
+/// Fails if there are changes that are not undone, or if the ledger is lost: without it nothing can undo them.
 fn purge(system: &System, keep_store: bool) -> Result<()> {
     let home = system.path(HOME);
     if !home.exists() {
         return Ok(());
     }
+    require_ledger(system)?;
     let ledger = if system.path(UNDO_LEDGER).exists() { Some(Ledger::open(system)?) } else { None };
     if let Some(count) = ledger.as_ref().map(Ledger::pending).filter(|&count| count > 0) {
         return Err(Failure::failed(format!("changes that are not undone: {count}; sealift's files on the host stay"))
@@ -394,8 +416,8 @@ fn purge(system: &System, keep_store: bool) -> Result<()> {
         result?;
     }
     match std::fs::remove_dir(&home) {
-        // what else is in it is the user's; it may be a mount point
-        Err(error) if ![ErrorKind::DirectoryNotEmpty, ErrorKind::ResourceBusy].contains(&error.kind()) => Err(error).context(HOME),
+        // what else is in it is the user's; it may be a mount point, or a link to another disk
+        Err(error) if ![DirectoryNotEmpty, ResourceBusy, NotADirectory].contains(&error.kind()) => Err(error).context(HOME),
         _ => Ok(()),
     }
 }
@@ -427,7 +449,7 @@ mod tests {
         for (files, keep_store, expected) in [
             (&["bin/x", "undo/saved/x", "store/x", ".removed/x", "data/x", "theirs"][..], false, &["data", "theirs"][..]),
             (&["bin/x", "store/x", "rootfs/x/y"], true, &["store"]),
-            (&["clusters/x", "kubeadm/begun", "stamps/x", "lease.json"], false, &[]),
+            (&["clusters/.x/y", "kubeadm/begun", "stamps/x", "lease.json"], false, &[]),
         ] {
             let (_root, system) = host(files);
             for _ in 0..2 {
@@ -436,6 +458,76 @@ mod tests {
             }
             assert_eq!(system.path(HOME).exists(), !expected.is_empty());
         }
+    }
+
+    #[test]
+    fn a_directory_of_sealift_that_is_a_link_is_emptied_and_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let system = System::new(root.path());
+        let disk = root.path().join("mnt/disk");
+        std::fs::create_dir_all(&disk).unwrap();
+        std::fs::create_dir_all(root.path().join("var/lib")).unwrap();
+        std::os::unix::fs::symlink("../../mnt/disk", system.path(HOME)).unwrap();
+        for file in ["bin/x", "rootfs/x/y", "store/x"] {
+            std::fs::create_dir_all(disk.join(file).parent().unwrap()).unwrap();
+            std::fs::write(disk.join(file), "x").unwrap();
+        }
+        for _ in 0..2 {
+            purge(&system, false).unwrap();
+            assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
+            assert_eq!(std::fs::read_link(system.path(HOME)).unwrap(), Path::new("../../mnt/disk"));
+        }
+    }
+
+    #[test]
+    fn a_claimed_host_whose_ledger_is_lost_or_damaged_is_never_reset() {
+        let begun = |system: &System| {
+            let fence = Fence { cluster: "a".into(), number: Some(1) };
+            let file = crate::resource::File::new("/etc/x", "new", 0o644);
+            let permissions = crate::resource::FileMode::of_current_user(0o644);
+            let file = crate::resource::File { permissions, ..file };
+            apply(system, &Resource::File(file), Some(&fence), &mut |_| ()).unwrap();
+        };
+        type Damage = fn(&Path);
+        let cases: [(&str, Damage, Option<&str>); 5] = [
+            ("whole", |_| (), None),
+            ("emptied", |ledger| std::fs::write(ledger, "").unwrap(), Some("undo ledger is empty")),
+            ("removed", |ledger| std::fs::remove_file(ledger).unwrap(), Some("undo ledger is missing")),
+            ("all removed", |ledger| std::fs::remove_dir_all(ledger.parent().unwrap()).unwrap(), Some("undo ledger is missing")),
+            (
+                "damaged",
+                |ledger| {
+                    let text = std::fs::read_to_string(ledger).unwrap().replace("{\"before\"", "{\"befoRe\"");
+                    std::fs::write(ledger, text).unwrap();
+                },
+                Some("line 2 is damaged"),
+            ),
+        ];
+        for (name, damage, expected) in cases {
+            let (root, system) = host(&[]);
+            begun(&system);
+            damage(&system.path(UNDO_LEDGER));
+            for result in [undo(&system, &mut |_| ()).map(drop), purge(&system, false)] {
+                assert_eq!(result.is_ok(), expected.is_none(), "{name}");
+                let Err(error) = result else { continue };
+                assert!(error.to_string().contains(expected.unwrap()), "{name}: {error}");
+                assert_eq!(crate::error::kind_of(&error), crate::error::Kind::Verification, "{name}");
+                assert!(crate::error::hints_of(&error).last().unwrap().contains("run the same command again"), "{name}");
+            }
+            assert_eq!(root.path().join("etc/x").exists(), expected.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_was_claimed_and_not_changed_is_reset() {
+        let (_root, system) = host(&[]);
+        let fence = Fence { cluster: "a".into(), number: Some(1) };
+        drop(begin(&system, "file", Some(&fence), &mut |_| ()).unwrap());
+        for _ in 0..2 {
+            assert_eq!(undo(&system, &mut |_| ()).unwrap(), 0);
+        }
+        purge(&system, false).unwrap();
+        assert!(!system.path(HOME).exists());
     }
 
     #[test]

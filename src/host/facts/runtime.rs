@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Claim, claim};
 use crate::image::Digest;
-use crate::paths::{HOME, KUBEADM_BEGUN, REGISTRY_CA, REGISTRY_TLS, UNDO_LEDGER};
-use crate::resource::System;
+use crate::paths::{HOME, KUBEADM_BEGUN, REGISTRY_CA, REGISTRY_TLS};
+use crate::resource::{Ledger, System};
 
 /// Programs that conflict with those of sealift over sockets, cgroups and iptables.
 const PROGRAMS: [&str; 8] = ["containerd", "dockerd", "crio", "kubelet", "k3s", "rke2", "k0s", "podman"];
@@ -40,8 +40,11 @@ pub struct ConflictingRuntime {
 /// What sealift has installed on a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
-    /// Whether the undo ledger has entries: changes that are not undone.
+    /// Whether the undo ledger has changes that are not undone, or nobody can tell.
     pub changed: bool,
+    /// Why a reset could not undo the changes of this host: what is wrong with its undo ledger or its claim.
+    #[serde(default)]
+    pub undo_problem: Option<String>,
     /// The clusters this host belongs to.
     pub clusters: Vec<String>,
     /// The certificate of the local registry on it (PEM), without its key.
@@ -159,15 +162,22 @@ pub fn leftovers(system: &System) -> Vec<String> {
 
 /// Finds what sealift has installed on this host.
 pub fn installed(system: &System) -> Installed {
-    let ledger = std::fs::metadata(system.path(UNDO_LEDGER));
+    let claim = Claim::read(system);
     let mut clusters = claim::clusters(system);
-    clusters.extend(Claim::read(system).ok().flatten().map(|claim| claim.cluster));
+    clusters.extend(claim.as_ref().ok().cloned().flatten().map(|claim| claim.cluster));
     clusters.sort();
     clusters.dedup();
     let registry_certificate = std::fs::read_to_string(system.path(REGISTRY_TLS)).ok().and_then(certificate_of);
     let registry_authorities = std::fs::read_to_string(system.path(REGISTRY_CA)).unwrap_or_default();
-    let changed = ledger.is_ok_and(|meta| meta.len() > 0);
-    Installed { changed, clusters, registry_certificate, registry_authorities, node: node_identity(system) }
+    let problem = claim.map_or_else(Some, |claim| claim.and_then(|_| Ledger::problem(system)));
+    Installed {
+        changed: problem.is_some() || Ledger::has_changes(system),
+        undo_problem: problem.map(|error| format!("{error:#}")),
+        clusters,
+        registry_certificate,
+        registry_authorities,
+        node: node_identity(system),
+    }
 }
 
 /// Returns the certificate of a PEM file that also has its key.
@@ -246,9 +256,18 @@ mod tests {
         std::fs::write(&registry, "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----\ny\n").unwrap();
         let registry_certificate = Some("-----BEGIN CERTIFICATE-----\ny\n".to_owned());
         write(root.path(), "var/lib/sealift/registry/ca.crt");
-        let expected =
-            Installed { changed: true, clusters: vec!["shop".into()], registry_certificate, registry_authorities: "x".into(), node: None };
-        assert_eq!(installed(&system), expected);
+        let expected = Installed {
+            changed: true,
+            undo_problem: Some("undo ledger".into()),
+            clusters: vec!["shop".into()],
+            registry_certificate,
+            registry_authorities: "x".into(),
+            node: None,
+        };
+        let mut found = installed(&system);
+        let problem = found.undo_problem.replace("undo ledger".into()).unwrap();
+        assert!(problem.contains("undo ledger"), "{problem}");
+        assert_eq!(found, expected);
     }
 
     #[test]
