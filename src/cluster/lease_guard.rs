@@ -12,6 +12,8 @@ use crate::events::Context;
 use crate::host::lease::{Answer, DURATION, Lease, Request, has_ended, new_holder};
 use crate::host::{Claim, Fence, Host};
 
+/// A lease that nobody renewed for so long is over, whatever its time says: a run that cannot renew its lease ends before that.
+const WATCH: Duration = DURATION.saturating_add(Duration::from_secs(2));
 /// How often to try again while another run holds the lease.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// When a lease is renewed, and how long before its end by the host's clock the run counts it as over.
@@ -42,8 +44,7 @@ impl LeaseGuard {
     }
 
     async fn wait(&self, host: &Host, acquire: &Request, ctx: &Context) -> Result<()> {
-        let mut first: Option<Lease> = None;
-        let began = Instant::now();
+        let mut first: Option<(Lease, Instant)> = None;
         loop {
             let answer = ctx.or_cancelled(self.request(host, acquire)).await?;
             let Answer::Refused { lease: other, .. } = &answer else { return Ok(()) };
@@ -52,15 +53,21 @@ impl LeaseGuard {
                 return self.request(host, &Request::TakeOver { from: other.holder.clone() }).await?.held().map(drop);
             }
             match &first {
-                Some(first) if is_active(first, other) || began.elapsed() > DURATION * 2 => return answer.held().map(drop),
-                Some(_) => {}
+                Some((first, seen)) => match Holder::of(first, other, seen.elapsed()) {
+                    Holder::Active => return answer.held().map(drop),
+                    Holder::Unknown => {}
+                    Holder::Gone => {
+                        ctx.note(format!("taking over the lease of {}, which was not renewed for {} s", other.owner, WATCH.as_secs()));
+                        return self.request(host, &Request::TakeOver { from: other.holder.clone() }).await?.held().map(drop);
+                    }
+                },
                 None => {
                     let seconds = DURATION.as_secs();
                     ctx.warn(format!(
                         "the cluster is locked by {}: waiting up to {seconds} s to see whether that run is active",
                         other.owner
                     ));
-                    first = Some(other.clone());
+                    first = Some((other.clone(), Instant::now()));
                 }
             }
             ctx.or_cancelled(async {
@@ -219,9 +226,27 @@ impl Term {
     }
 }
 
-/// Whether a lease was renewed since it was read before, or acquired by another run.
-fn is_active(earlier: &Lease, now: &Lease) -> bool {
-    now.holder != earlier.holder || now.until > earlier.until
+/// What is known of the run that holds a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// It has renewed the lease, or another run has acquired it.
+    Active,
+    Unknown,
+    /// It has let the lease end.
+    Gone,
+}
+
+impl Holder {
+    /// Compares a lease with what it was `watched` ago. Its times do not matter: the clock of the host may have been set.
+    fn of(earlier: &Lease, now: &Lease, watched: Duration) -> Holder {
+        if now.holder != earlier.holder || now.until != earlier.until {
+            Holder::Active
+        } else if watched >= WATCH {
+            Holder::Gone
+        } else {
+            Holder::Unknown
+        }
+    }
 }
 
 #[cfg(test)]
@@ -232,13 +257,18 @@ mod tests {
     #[test]
     fn a_run_is_active_if_its_lease_was_renewed_or_acquired_by_another() {
         let lease = |holder: &str, until| Lease { holder: holder.into(), until, ..Lease::default() };
+        let (first, distant) = (lease("a", 60), lease("a", u64::MAX));
+        let seconds = Duration::from_secs;
         let cases = [
-            ("nothing changed", lease("a", 60), false),
-            ("it was renewed", lease("a", 75), true),
-            ("another run acquired it", lease("b", 60), true),
+            ("nothing changed", &first, lease("a", 60), seconds(59), Holder::Unknown),
+            ("nothing changed within its term", &first, lease("a", 60), seconds(63), Holder::Gone),
+            ("whatever its time says", &distant, lease("a", u64::MAX), seconds(63), Holder::Gone),
+            ("it was renewed", &first, lease("a", 75), seconds(63), Holder::Active),
+            ("it was renewed after the clock was set back", &distant, lease("a", 75), seconds(63), Holder::Active),
+            ("another run acquired it", &first, lease("b", 60), seconds(1), Holder::Active),
         ];
-        for (name, now, expected) in cases {
-            assert_eq!(is_active(&lease("a", 60), &now), expected, "{name}");
+        for (name, earlier, now, watched, expected) in cases {
+            assert_eq!(Holder::of(earlier, &now, watched), expected, "{name}");
         }
     }
 

@@ -110,7 +110,9 @@ impl Answer {
             Answer::Held(lease) => Ok(Some(lease)),
             Answer::Free => Ok(None),
             Answer::Refused { lease, seconds } => {
-                Err(Failure::failed(format!("the cluster is locked by {}, who has been changing it for {seconds} s", lease.owner))
+                // a lease from before anybody had one has a wrong time
+                let since = if seconds < 365 * 86_400 { format!(", who has been changing it for {seconds} s") } else { String::new() };
+                Err(Failure::failed(format!("the cluster is locked by {}{since}", lease.owner))
                     .hint("wait until that run has ended, then run the same command again")
                     .hint("if you are sure that no run is active, `--break-lease` breaks the lock")
                     .into())

@@ -26,6 +26,7 @@ use crate::error::{Failure, Kind, kind_of};
 use crate::events::{Context, Event, Task};
 use crate::image::Blob;
 use crate::paths;
+use crate::program_output::printable;
 use crate::resource::{AppliedResource, Resource, State};
 use crate::retry::{Policy, retry};
 use crate::store::Store;
@@ -37,6 +38,9 @@ const RETRY: Policy = Policy { attempts: 2, first_pause: Duration::from_millis(5
 
 /// The sshd of a jump host drops some of many new connections (sshd_config(5), MaxStartups).
 const RETRY_THROUGH_JUMP: Policy = Policy { attempts: 6, ..RETRY };
+
+/// How long a small file of a host may take.
+const FILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits for a connection, and tells the user when it takes long.
 async fn noticed<T>(address: IpAddr, ctx: &Context, connecting: impl Future<Output = T>) -> T {
@@ -55,6 +59,8 @@ pub struct Host {
     client: Client,
     session: ssh::Session,
     claim: Option<Claim>,
+    /// Cancels what only reads.
+    ctx: Context,
 }
 
 impl Host {
@@ -69,7 +75,8 @@ impl Host {
         let session = noticed(target.address, ctx, connecting).await?;
         let agent = ctx.or_cancelled(agent::start(&session, target, agents, ctx)).await;
         let (client, handshake) = agent.with_context(|| format!("host {}", target.address))?;
-        Ok(Host { address: target.address, name: handshake.hostname, client, session, claim: handshake.claim })
+        let name = printable(&handshake.hostname).into_owned();
+        Ok(Host { address: target.address, name, client, session, claim: handshake.claim, ctx: ctx.clone() })
     }
 
     /// The address that it was connected by.
@@ -104,12 +111,12 @@ impl Host {
 
     /// Gathers facts about the host.
     pub async fn facts(&self, request: &facts::FactsRequest) -> Result<facts::Facts> {
-        self.with_host_name(self.client.request(Request::Facts(request.clone())).await)
+        self.read(Request::Facts(request.clone())).await
     }
 
     /// Checks resources in one round trip, and returns a state for each, or the error's text.
     pub async fn check(&self, resources: &[Resource]) -> Result<Vec<Result<State, String>>> {
-        self.with_host_name(self.client.request(Request::Check(resources.to_vec())).await)
+        self.read(Request::Check(resources.to_vec())).await
     }
 
     /// Applies a resource: records a snapshot in the undo ledger, applies it, checks it again. If the user interrupts, the agent finishes
@@ -137,7 +144,7 @@ impl Host {
 
     /// The resources that were applied on the host and not undone.
     pub async fn applied(&self) -> Result<Vec<AppliedResource>> {
-        self.with_host_name(self.client.request(Request::Applied).await)
+        self.read(Request::Applied).await
     }
 
     /// Undoes the changes of one resource; see [`AppliedResource::id`].
@@ -165,11 +172,26 @@ impl Host {
         Ok(Output { status: ended.status, stdout, stderr, truncated_bytes: ended.truncated_bytes })
     }
 
-    /// Reads a file of at most 4 MiB; `None` if there is none.
+    /// Reads a regular file of at most 4 MiB; `None` if there is none.
+    ///
+    /// # Errors
+    /// Fails for anything but a regular file, and if it takes a minute: a disk hangs. Of kind `Interrupted` if the user interrupts.
     pub async fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let call = async { self.client.call(Request::ReadFile(path.to_owned())).await?.wait(|_| ()).await };
-        let (is_there, content): (bool, Vec<u8>) = self.with_host_name(call.await)?;
+        let call = async {
+            timeout(FILE_TIMEOUT, call).await.unwrap_or_else(|_| {
+                Err(Failure::network(format!("{path}: not read for {} s", FILE_TIMEOUT.as_secs()))
+                    .hint("see whether a disk of the host hangs: `dmesg`, `ls -l` of that file")
+                    .into())
+            })
+        };
+        let (is_there, content): (bool, Vec<u8>) = self.with_host_name(self.ctx.or_cancelled(call).await)?;
         Ok(is_there.then_some(content))
+    }
+
+    /// Makes a request that changes nothing: the user may interrupt it at once.
+    async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        self.with_host_name(self.ctx.or_cancelled(self.client.request(request)).await)
     }
 
     /// Returns which of these blobs are missing from the host's store, and how many bytes of each are there from an earlier transfer.
@@ -221,7 +243,7 @@ impl Host {
                 if line.starts_with("undo ") {
                     line.clone_into(&mut step.lock().unwrap_or_else(PoisonError::into_inner));
                 }
-                ctx.emit(Event::Output { source: self.name.clone(), line: line.to_owned() });
+                ctx.emit(Event::Output { source: self.name.clone(), line: printable(line).into_owned() });
             };
             let mut call: Call = self.client.call(request).await?;
             tokio::select! {
@@ -241,6 +263,9 @@ impl Host {
 
     /// Adds the host to an error, and keeps its kind and hints.
     fn with_host_name<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| Failure::over(&error, format!("{} ({}): {error:#}", self.name, self.address)).into())
+        result.map_err(|error| {
+            let message = format!("{} ({}): {error:#}", self.name, self.address);
+            Failure::over(&error, printable(&message)).into()
+        })
     }
 }

@@ -14,6 +14,9 @@ use crate::program_output::each_line;
 /// The `PATH` of programs on a host, whatever the login shell's is.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How many symbolic links are followed from one to the next, as in Linux (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
 /// Access to a host's files and programs, with a configurable root directory.
 #[derive(Debug, Clone)]
 pub struct System {
@@ -67,17 +70,36 @@ impl System {
         }
     }
 
-    /// Writes a text file atomically and keeps its mode (0644 for a new one); an empty text removes it.
+    /// Writes a text file atomically and keeps its mode (0644 for a new one), owner and group; an empty text removes it. Of a symbolic
+    /// link the target is written, and stays also if it is empty.
     pub fn write_text(&self, path: impl AsRef<Path>, text: &str) -> Result<()> {
-        let path = self.path(path);
-        if !text.is_empty() {
-            let mode = fs_err::metadata(&path).map_or(0o644, |meta| std::os::unix::fs::MetadataExt::mode(&meta) & 0o7777);
-            return crate::atomic_file::write(&path, text.as_bytes(), mode);
+        use std::os::unix::fs::MetadataExt as _;
+        let link = self.path(path);
+        let path = self.link_target(link.clone());
+        if !text.is_empty() || path != link {
+            let before = fs_err::metadata(&path).ok();
+            crate::atomic_file::write(&path, text.as_bytes(), before.as_ref().map_or(0o644, |before| before.mode() & 0o7777))?;
+            let owner = |of: &std::fs::Metadata| (of.uid(), of.gid());
+            if let Some((uid, gid)) =
+                before.as_ref().map(owner).filter(|before| fs_err::metadata(&path).is_ok_and(|now| owner(&now) != *before))
+            {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).with_context(|| path.display().to_string())?;
+            }
+            return Ok(());
         }
         match fs_err::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// What a path names after its symbolic links, of which the last may have no target.
+    fn link_target(&self, mut path: PathBuf) -> PathBuf {
+        for _ in 0..MAX_LINKS {
+            let Ok(target) = std::fs::read_link(&path) else { break };
+            path = if target.is_absolute() { self.path(target) } else { path.parent().unwrap_or(Path::new("/")).join(target) };
+        }
+        path
     }
 
     /// Prepares a program with only `PATH`, `HOME` and the C locale in its environment, `/` as its directory, and no stdin.
@@ -165,6 +187,28 @@ mod tests {
         let error = system.run(&["sh", "-c", "echo because >&2; exit 3"], &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("because"), "{error}");
         assert!(system.output(&["no-such-program"]).unwrap_err().to_string().contains("no-such-program"));
+    }
+
+    #[test]
+    fn the_target_of_a_link_is_written_with_its_mode_and_group() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let system = System::new(dir.path());
+        std::fs::create_dir_all(dir.path().join("etc/real")).unwrap();
+        let target = dir.path().join("etc/real/hosts");
+        std::fs::write(&target, "old\n").unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let group = if chown(&target, None, Some(4)).is_ok() { 4 } else { std::fs::metadata(&target).unwrap().gid() };
+        for (link, to) in [("hosts", "real/hosts"), ("absolute", "/etc/real/hosts"), ("twice", "hosts")] {
+            symlink(to, dir.path().join("etc").join(link)).unwrap();
+            for text in ["new\n", "", "newer\n"] {
+                system.write_text(format!("/etc/{link}"), text).unwrap();
+                assert_eq!(std::fs::read_to_string(&target).unwrap(), text, "{link}");
+                let meta = std::fs::metadata(&target).unwrap();
+                assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o640, group), "{link}");
+                assert_eq!(std::fs::read_link(dir.path().join("etc").join(link)).unwrap(), Path::new(to));
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::events::{Context, Unit};
 use crate::host::Target;
 use crate::host::ssh::Session;
 use crate::image::Blob;
+use crate::program_output::printable;
 
 /// The prompt that sudo is told to print.
 const PROMPT: &str = "[sealift] sudo password:";
@@ -42,9 +43,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// Of kind `Verification` if the agent's digest is wrong even after a second upload. Failures of sudo and a full disk have hints.
 pub async fn start(session: &Session, target: &Target, agents: &AgentBinaries, ctx: &Context) -> Result<(Client, Handshake)> {
-    let output =
-        session.output(&format!("/bin/sh -c 'echo {MARKER} $(uname -m) $(id -u)'")).await.context("detect the host's architecture")?;
-    let facts: Vec<&str> = output.lines().find_map(|line| line.strip_prefix(MARKER)).unwrap_or_default().split_whitespace().collect();
+    let output = session.output(&format!("/bin/sh -c 'echo {MARKER} $(uname -m) $(id -u)'")).await;
+    let output = output.map_err(|error| {
+        let Target { user, address, .. } = target;
+        let failure = Failure::over(&error, "detect the host's architecture");
+        error.context(failure.hint(format!(
+            "the login shell of {user} must run commands: `ssh {user}@{address} true` must succeed; with `nologin`, or an `exit` in a start file, it does not"
+        )))
+    })?;
+    let facts: Vec<&str> = output.lines().find_map(after_marker).unwrap_or_default().split_whitespace().collect();
     let [machine, uid] = facts[..] else {
         return Err(Failure::failed(format!("the host did not report architecture and user, but {:?}", output.trim()))
             .hint("check that the login shell of the user on the host can run `/bin/sh`, `uname` and `id`")
@@ -146,8 +153,8 @@ impl Bootstrap<'_> {
                 }
                 count = stdout.read_until(b'\n', &mut line) => {
                     anyhow::ensure!(count? > 0, "the agent exited before it started");
-                    if let Some(word) = String::from_utf8_lossy(&line).trim().strip_prefix(MARKER) {
-                        break word.to_owned();
+                    if let Some(word) = after_marker(&String::from_utf8_lossy(&line)) {
+                        break word.trim().to_owned();
                     }
                     line.clear();
                 }
@@ -263,19 +270,35 @@ impl RemoteOutput {
         }
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&stderr).replace(PROMPT, "");
-        let text = text.trim();
-        let failure =
-            Failure::new(Kind::Failed, if text.is_empty() { "start the agent".into() } else { format!("start the agent: {text}") });
-        error.context(if text.contains("must have a tty") {
-            failure.hint("disable `requiretty` for this user in sudoers")
-        } else if text.contains("not in the sudoers file") || text.contains("not allowed to") {
-            failure.hint("log in as root, or as a user who may use sudo")
-        } else if text.contains("No space left") {
-            failure.hint("free disk space in /var/lib/sealift on the host")
-        } else {
-            failure
-        })
+        error.context(no_agent(&printable(text.trim())))
     }
+}
+
+/// The failure of a start, with a hint if what the host says has a known cause.
+fn no_agent(text: &str) -> Failure {
+    let message = if text.is_empty() { "start the agent".into() } else { format!("start the agent: {text}") };
+    let failure = Failure::new(Kind::Failed, message);
+    let says = |part: &str| text.contains(part);
+    if says("must have a tty") {
+        failure.hint("disable `requiretty` for this user in sudoers")
+    } else if says("not in the sudoers file") || says("not allowed to") {
+        failure.hint("log in as root, or as a user who may use sudo")
+    } else if says("sudo") && (says("not found") || says("No such file")) {
+        failure.hint("install sudo on the host, or log in as root")
+    } else if says("No space left") {
+        failure.hint("free disk space in /var/lib/sealift on the host")
+    } else if says("/var/lib/sealift/bin/sealift-") && says("Permission denied") && !says("cannot write") {
+        Failure { kind: Kind::Preflight, ..failure }
+            .hint("the host does not let programs in /var/lib/sealift run: mostly its filesystem is mounted noexec, as hardened hosts mount /var")
+            .hint("mount it without noexec (`findmnt -T /var/lib/sealift`), or give /var/lib/sealift a filesystem of its own")
+    } else {
+        failure
+    }
+}
+
+/// What follows the marker in a line. The start files of a login shell may have printed the begin of that line.
+fn after_marker(line: &str) -> Option<&str> {
+    Some(line.split_once(MARKER)?.1)
 }
 
 /// The text after the last line end, if it is not the prompt that is answered.
@@ -315,6 +338,37 @@ async fn forward_output(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_lines_are_found_after_what_a_login_shell_printed() {
+        for (line, expected) in [
+            ("sealift-agent: x86_64 0", Some(" x86_64 0")),
+            ("\u{1b}]0;host\u{7}sealift-agent: x86_64 0", Some(" x86_64 0")),
+            ("Welcome! sealift-agent:want\n", Some("want\n")),
+            ("Welcome to this host", None),
+        ] {
+            assert_eq!(after_marker(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn known_causes_have_a_hint() {
+        let exec = "/bin/sh: 1: exec: /var/lib/sealift/bin/sealift-0123456789ab: Permission denied";
+        for (text, kind, hint) in [
+            ("bash: line 1: sudo: command not found", Kind::Failed, "install sudo"),
+            ("sh: 1: sudo: not found", Kind::Failed, "install sudo"),
+            (exec, Kind::Preflight, "noexec"),
+            ("sh: line 1: /var/lib/sealift/bin/sealift-0123456789ab: Permission denied", Kind::Preflight, "noexec"),
+            ("cannot write /var/lib/sealift/bin/sealift-0123456789ab: Permission denied", Kind::Failed, ""),
+            ("head: write error: No space left on device", Kind::Failed, "free disk space"),
+            ("ops is not in the sudoers file", Kind::Failed, "may use sudo"),
+        ] {
+            let failure = no_agent(text);
+            assert_eq!((failure.kind, failure.message.contains(text)), (kind, true), "{text}");
+            assert_eq!(failure.hints.is_empty(), hint.is_empty(), "{text}");
+            assert!(failure.hints.first().is_none_or(|first| first.contains(hint)), "{text}: {:?}", failure.hints);
+        }
+    }
 
     #[test]
     fn what_has_no_line_end_is_a_question_but_for_the_prompt() {

@@ -1,7 +1,7 @@
 //! The client of the agent's protocol: calls over one stream, many in parallel.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl Client {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let watch = Watch { peer: peer.to_owned(), ctx: ctx.clone() };
+        let watch = Watch { peer: peer.to_owned(), ctx: ctx.clone(), silent: AtomicBool::new(false) };
         let tell = |silent| watch.tell(silent);
         let silence = Silence { limit: HANDSHAKE_TIMEOUT, ..watch.silence(&tell) };
         let first = frame::read(&mut input, &silence).await?;
@@ -194,6 +194,7 @@ impl PendingCalls {
 struct Watch {
     peer: String,
     ctx: Context,
+    silent: AtomicBool,
 }
 
 impl Watch {
@@ -202,6 +203,7 @@ impl Watch {
     }
 
     fn tell(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
         match silent {
             true => self.ctx.warn(format!("no answer from {} for {} s", self.peer, SILENCE_NOTICE.as_secs())),
             false => self.ctx.note(format!("{} answers again", self.peer)),
@@ -219,6 +221,7 @@ async fn read_events<R: AsyncRead + Unpin>(mut input: R, calls: Arc<PendingCalls
                     call.send((answer.event, payload)).ok();
                 }
             }
+            Ok(None) if watch.silent.load(Ordering::Relaxed) => break format!("no answer from {}", watch.peer),
             Ok(None) => break "the agent exited".into(),
             Err(error) => break format!("{error:#}"),
         }

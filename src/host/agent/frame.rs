@@ -87,7 +87,7 @@ pub struct Silence<'a> {
 
 impl Silence<'_> {
     /// Waits for a read to end.
-    async fn end<T>(&self, read: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+    async fn end(&self, read: impl Future<Output = std::io::Result<usize>>) -> Result<usize> {
         tokio::pin!(read);
         if let Ok(result) = timeout(self.noticed_after, &mut read).await {
             return Ok(result?);
@@ -95,8 +95,11 @@ impl Silence<'_> {
         (self.notice)(true);
         match timeout(self.limit.saturating_sub(self.noticed_after), read).await {
             Ok(result) => {
-                (self.notice)(false);
-                Ok(result?)
+                let count = result?;
+                if count > 0 {
+                    (self.notice)(false); // an end of the stream is no answer
+                }
+                Ok(count)
             }
             Err(_) => Err(Failure::network(format!("no answer from {} for {} s", self.peer, self.limit.as_secs())).into()),
         }
@@ -166,6 +169,18 @@ mod tests {
             let silent_for_ever = notices.len() % 2 == 1;
             assert_eq!(silent_for_ever, !whole, "{name}: {notices:?}");
         }
+        let (near, far) = tokio::io::duplex(10);
+        let notices = Mutex::new(Vec::new());
+        let silence =
+            Silence { peer: "h1", noticed_after: ms(50), limit: ms(5000), notice: &|silent| notices.lock().unwrap().push(silent) };
+        let cut_off = async {
+            tokio::time::sleep(ms(300)).await;
+            drop(far);
+        };
+        let mut near = near;
+        let (result, ()) = tokio::join!(read::<_, String>(&mut near, &silence), cut_off);
+        assert!(matches!(result, Ok(None)), "{result:?}");
+        assert_eq!(notices.into_inner().unwrap(), [true], "a connection that is cut off does not answer");
         let (near, _far) = tokio::io::duplex(10);
         let silence = Silence { peer: "h1", noticed_after: ms(10), limit: ms(20), notice: &|_| () };
         let error = read::<_, String>(&mut { near }, &silence).await.unwrap_err();

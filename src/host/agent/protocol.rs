@@ -9,7 +9,7 @@ use crate::error::{Failure, Kind, hints_of, kind_of};
 use crate::host::facts::FactsRequest;
 use crate::host::{Claim, Fence, lease};
 use crate::image::{Blob, Digest};
-use crate::resource::Resource;
+use crate::resource::{Resource, is_disk_full};
 
 /// The version of the protocol. Client and agent must have the same.
 pub const VERSION: u32 = 2;
@@ -155,7 +155,11 @@ pub struct RemoteError {
 
 impl From<&anyhow::Error> for RemoteError {
     fn from(error: &anyhow::Error) -> Self {
-        RemoteError { code: kind_of(error).exit_code(), message: format!("{error:#}"), hints: hints_of(error).to_vec() }
+        let mut hints = hints_of(error).to_vec();
+        if is_disk_full(error) {
+            hints.push("free disk space on the host: `df -h /var/lib/sealift /etc`, `journalctl --vacuum-size=100M`".to_owned());
+        }
+        RemoteError { code: kind_of(error).exit_code(), message: format!("{error:#}"), hints }
     }
 }
 

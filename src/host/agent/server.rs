@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind::{DirectoryNotEmpty, NotADirectory, ResourceBusy};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -359,13 +361,22 @@ fn check(system: &System, resources: &[Resource]) -> Vec<Result<State, String>> 
 }
 
 fn read_file(system: &System, path: &str) -> Result<(bool, Vec<u8>)> {
-    let full_path = system.path(path);
-    match fs_err::metadata(&full_path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((false, Vec::new())),
-        Err(error) => Err(error.into()),
-        Ok(meta) if meta.len() > MAX_FILE => Err(Failure::failed(format!("{path}: {} bytes (limit {MAX_FILE})", meta.len())).into()),
-        Ok(_) => Ok((true, fs_err::read(&full_path)?)),
+    // a FIFO would wait for somebody who writes to it
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(system.path(path)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((false, Vec::new())),
+        file => file.with_context(|| path.to_owned())?,
+    };
+    let meta = file.metadata().with_context(|| path.to_owned())?;
+    if !meta.is_file() {
+        return Err(Failure::failed(format!("{path}: not a regular file")).hint("see what is there on the host: `ls -l`").into());
     }
+    let mut content = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut content).with_context(|| path.to_owned())?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(Failure::failed(format!("{path}: {} bytes (limit {MAX_FILE})", meta.len())).into());
+    }
+    Ok((true, content))
 }
 
 fn missing(system: &System, blobs: &[Blob]) -> Result<Vec<(Blob, u64)>> {
@@ -442,6 +453,28 @@ mod tests {
         let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_waits() {
+        let (root, system) = host(&["regular", "directory/x"]);
+        let home = system.path(HOME);
+        let fifo = std::process::Command::new("mkfifo").arg(home.join("fifo")).status().unwrap();
+        assert!(fifo.success());
+        std::os::unix::fs::symlink("fifo", home.join("link")).unwrap();
+        std::fs::File::create(home.join("large")).unwrap().set_len(MAX_FILE + 1).unwrap();
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _root = root;
+            let read = |name: &&str| read_file(&system, &format!("{HOME}/{name}")).map_err(|error| format!("{error:#}"));
+            done.send(["regular", "missing", "directory", "fifo", "link", "large"].iter().map(read).collect::<Vec<_>>()).ok();
+        });
+        let read = result.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
+        assert_eq!(read[..2], [Ok((true, b"x".to_vec())), Ok((false, Vec::new()))]);
+        for result in &read[2..5] {
+            assert!(result.as_ref().unwrap_err().contains("not a regular file"), "{result:?}");
+        }
+        assert!(read[5].as_ref().unwrap_err().contains("limit"), "{:?}", read[5]);
     }
 
     #[test]

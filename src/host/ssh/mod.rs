@@ -78,7 +78,8 @@ impl Session {
         }
         if status != Some(0) {
             let status = status.map_or("no exit status".into(), |status| format!("exit status {status}"));
-            let text = String::from_utf8_lossy(&stderr);
+            // nologin(8) says why on stdout
+            let text = String::from_utf8_lossy(if stderr.trim_ascii().is_empty() { &stdout } else { &stderr });
             return Err(Failure::failed(format!("`{command}`: {status}: {}", text.trim())).into());
         }
         Ok(String::from_utf8_lossy(&stdout).into_owned())
