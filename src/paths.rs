@@ -34,6 +34,8 @@ pub const UNDO_BACKUPS: &str = "/var/lib/sealift/undo/saved";
 pub const STAMPS: &str = "/var/lib/sealift/stamps";
 /// A marker file that exists while kubeadm changes the host, and after it failed.
 pub const KUBEADM_BEGUN: &str = "/var/lib/sealift/kubeadm/begun";
+/// What kubectl remembers of an API server: not in root's home, which is the user's.
+pub const KUBECTL_CACHE: &str = "/var/lib/sealift/kubectl";
 
 #[cfg(test)]
 mod tests {
@@ -58,6 +60,7 @@ mod tests {
             UNDO_BACKUPS,
             STAMPS,
             KUBEADM_BEGUN,
+            KUBECTL_CACHE,
         ];
         for path in all {
             assert!(path.strip_prefix(HOME).is_some_and(|rest| rest.starts_with('/')), "{path}");

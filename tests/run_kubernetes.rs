@@ -136,7 +136,8 @@ impl Kubernetes {
 
     /// Every pod of the demo answers to every host by its own address: the routes between hosts are right.
     fn assert_pods_reach_each_other(&self) {
-        let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -o jsonpath='{.items[*].status.podIP}'";
+        let kubectl =
+            "kubectl --cache-dir /run/kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -o jsonpath='{.items[*].status.podIP}'";
         let pods = self.hosts.run("h1", kubectl);
         assert_eq!(pods.split_whitespace().count(), self.members, "{pods}");
         for number in 1..=self.members {
@@ -147,7 +148,7 @@ impl Kubernetes {
     }
 
     fn kubectl(&self, arguments: &str) -> String {
-        self.hosts.run("h1", &format!("kubectl --kubeconfig /etc/kubernetes/admin.conf {arguments}"))
+        self.hosts.run("h1", &format!("kubectl --cache-dir /run/kubectl --kubeconfig /etc/kubernetes/admin.conf {arguments}"))
     }
 
     /// Waits for what a pod of another namespace is answered from a URL, or for curl's exit code: 6 is a name that nobody knows.
@@ -201,7 +202,8 @@ impl Kubernetes {
             self.sealift.ok(&["build", "-t", "change:test", &context.display().to_string()]);
             let args = [self.args(), vec!["change:test".to_owned()]].concat();
             self.sealift.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
-            let kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf get configmap change -o jsonpath={.data.text}";
+            let kubectl =
+                "kubectl --cache-dir /run/kubectl --kubeconfig /etc/kubernetes/admin.conf get configmap change -o jsonpath={.data.text}";
             assert_eq!(self.hosts.run("h1", kubectl), text);
         }
         assert!(self.run() > 0, "back to the image without it");

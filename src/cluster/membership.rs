@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::events::Context;
 use crate::host::facts::Facts;
 use crate::host::{Exec, Host};
-use crate::paths::CLUSTERS;
+use crate::paths::{CLUSTERS, KUBECTL_CACHE};
 use crate::resource::AbsentEtcdMember;
 
 /// How long to wait for an API server before a cluster is changed: its hosts may have been switched on a moment ago.
@@ -215,7 +215,8 @@ fn no_api_server(cluster: &str, members: &BTreeMap<IpAddr, bool>, reasons: &[Str
 }
 
 async fn kubectl(host: &Host, arguments: &[&str], ctx: &Context) -> Result<String> {
-    let base = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=10s"];
+    let cache = format!("--cache-dir={KUBECTL_CACHE}");
+    let base = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=10s", &cache];
     let command = Exec::new(base.into_iter().chain(arguments.iter().copied())).quiet();
     Ok(host.exec(&command, ctx).await?.ensure_success(&format!("{}: kubectl {}", host.name(), arguments.join(" ")))?.text())
 }

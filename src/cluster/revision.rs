@@ -32,7 +32,8 @@ const KEPT_IN_CLUSTER: u64 = 10;
 /// The most bytes of a revision in the cluster: `kubectl apply` keeps it in an annotation too, in base64, and those have at most 256 KiB.
 const MAX_IN_CLUSTER: usize = 128 << 10;
 /// How kubectl is called on a control plane node.
-const KUBECTL: &str = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=10s --namespace=kube-system";
+const KUBECTL: &str =
+    "kubectl --cache-dir=/var/lib/sealift/kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=10s --namespace=kube-system";
 
 /// What a run applied to a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -417,6 +418,11 @@ mod tests {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn kubectl_keeps_its_cache_where_a_reset_removes_it() {
+        assert!(KUBECTL.contains(&format!("--cache-dir={} ", crate::paths::KUBECTL_CACHE)));
     }
 
     #[test]

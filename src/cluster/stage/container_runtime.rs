@@ -14,9 +14,10 @@ use crate::template;
 pub static STAGE: Stage = Stage { name: "container runtime", after: &[], one_by_one: false, verifies: false, desired_resources };
 
 /// Directories of containerd, the kubelet and kubeadm; a reset removes them.
-const DIRECTORIES: [&str; 9] = [
+const DIRECTORIES: [&str; 10] = [
     "/etc/cni/net.d",
     "/etc/kubernetes",
+    "/opt/containerd",
     "/run/containerd",
     "/var/lib/cni",
     "/var/lib/containerd",

@@ -38,11 +38,12 @@ const EVENT_QUEUE: usize = 64;
 /// How long the agent waits for its calls after the client is gone: longer than kubeadm takes, which is never cut off.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// What sealift creates in its directory, and purge removes; everything else there is the user's (such as `dataRoot`).
-const PURGED: [&str; 13] = [
+const PURGED: [&str; 14] = [
     ".removed",
     "bin",
     "clusters",
     "kubeadm",
+    "kubectl",
     "lease.json",
     "lease.lock",
     "registry",

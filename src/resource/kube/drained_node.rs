@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Reconcile, Snapshot, State, System, kubectl};
 use crate::error::Failure;
+use crate::paths::KUBECTL_CACHE;
 
 /// A node that is cordoned and whose pods are evicted, before it leaves the cluster.
 ///
@@ -63,7 +64,9 @@ impl Reconcile for DrainedNode {
         let help = system.output(&["kubectl", "drain", "--help"])?;
         let local_data = if help.contains("--delete-emptydir-data") { "--delete-emptydir-data" } else { "--delete-local-data" };
         let (config, timeout) = (system.path(kubectl::ADMIN).display().to_string(), format!("--timeout={}s", self.timeout_seconds));
-        let drain = ["kubectl", "--kubeconfig", &config, "drain", &self.node, "--ignore-daemonsets", local_data, "--force", &timeout];
+        let cache = format!("--cache-dir={}", system.path(KUBECTL_CACHE).display());
+        let drain =
+            ["kubectl", &cache, "--kubeconfig", &config, "drain", &self.node, "--ignore-daemonsets", local_data, "--force", &timeout];
         system.run(&drain, log).map_err(|error| {
             // the node stays in the cluster: it may take pods again
             kubectl::run(system, &["uncordon", &self.node]).ok();

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::System;
 use crate::error::Failure;
+use crate::paths::KUBECTL_CACHE;
 
 /// The administrator's kubeconfig, which kubeadm writes on control plane nodes.
 pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
@@ -16,7 +17,13 @@ pub const ADMIN: &str = "/etc/kubernetes/admin.conf";
 pub fn run(system: &System, arguments: &[&str]) -> Result<Output> {
     let config = system.path(ADMIN);
     let mut command = system.command("kubectl");
-    command.arg("--kubeconfig").arg(&config).arg("--request-timeout=15s").args(arguments);
+    command
+        .arg("--kubeconfig")
+        .arg(&config)
+        .arg("--cache-dir")
+        .arg(system.path(KUBECTL_CACHE))
+        .arg("--request-timeout=15s")
+        .args(arguments);
     command.output().context("kubectl")
 }
 

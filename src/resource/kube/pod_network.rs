@@ -1,13 +1,14 @@
 //! The pod network of a host, as CNI plugins and kube-proxy set it up: its links, routes, rules and configuration, and how to remove only
 //! these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::Result;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{System, packet_rules};
+use super::{System, mounts, packet_rules};
 
 const CNI_DIR: &str = "/etc/cni/net.d";
 const LINK_DIR: &str = "/sys/class/net";
@@ -35,6 +36,18 @@ const POD_DIGITS: usize = 11;
 /// Route protocols of BIRD (12), which Calico uses, Calico itself (80), and sealift's own cni-routes (90).
 const PROTOCOLS: [&str; 4] = ["90", "bird", "12", "80"];
 
+/// Where container runtimes mount the network namespaces of pods, and how CNI's names of them begin.
+const NETNS_DIR: &str = "/run/netns";
+const NETNS_PREFIX: &str = "cni-";
+/// Parameters that kube-proxy sets.
+const PARAMETERS: [&str; 5] = [
+    "/proc/sys/net/ipv4/conf/all/route_localnet",
+    "/proc/sys/net/ipv4/vs/conntrack",
+    "/proc/sys/net/netfilter/nf_conntrack_max",
+    "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+    "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established",
+];
+
 /// The links, routes, rules and CNI configuration files of a host at one time.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Network {
@@ -51,6 +64,12 @@ pub struct Network {
     /// As [`packet_rules::tables`] names them; earlier versions did not record them.
     #[serde(default)]
     tables: Option<BTreeSet<String>>,
+    /// The network namespaces of pods; earlier versions recorded neither these nor parameters.
+    #[serde(default)]
+    namespaces: Option<BTreeSet<String>>,
+    /// The values of [`PARAMETERS`], by path.
+    #[serde(default)]
+    parameters: BTreeMap<String, String>,
 }
 
 impl Network {
@@ -64,6 +83,8 @@ impl Network {
             cni_files: entry_names(system, CNI_DIR),
             tables: Some(packet_rules::tables(system)), // before reading rules, which makes tables
             rules: packet_rules::of(system),
+            namespaces: Some(entry_names(system, NETNS_DIR)),
+            parameters: parameters(system),
         }
     }
 
@@ -91,6 +112,14 @@ impl Network {
         for link in links {
             log(&format!("network link {link}"));
             system.run(&["ip", "link", "delete", link], &mut |_| ()).ok(); // a veth peer is removed with it
+        }
+        for (path, value) in self.parameters.iter().filter(|(path, value)| current.parameters.get(*path).is_some_and(|now| now != *value)) {
+            std::fs::write(system.path(path), value).ok(); // one that went with its kernel module
+        }
+        for namespace in current.namespaces.iter().zip(&self.namespaces).flat_map(|(current, before)| current.difference(before)) {
+            if namespace.starts_with(NETNS_PREFIX) {
+                mounts::remove_mounted_file(system, &Path::new(NETNS_DIR).join(namespace));
+            }
         }
         for file in current.cni_files.difference(&self.cni_files) {
             std::fs::remove_file(system.path(CNI_DIR).join(file)).ok();
@@ -144,6 +173,11 @@ fn is_pod_route(route: &str, cidrs: &[IpNet]) -> bool {
     is_plugin_name(field("dev")) || PROTOCOLS.contains(&field("proto")) || cidrs.iter().any(|cidr| cidr.contains(&target))
 }
 
+fn parameters(system: &System) -> BTreeMap<String, String> {
+    let value = |path: &str| std::fs::read_to_string(system.path(path)).ok();
+    PARAMETERS.iter().filter_map(|path| Some(((*path).to_owned(), value(path)?))).collect()
+}
+
 fn entry_names(system: &System, directory: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(system.path(directory)).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
@@ -192,6 +226,24 @@ mod tests {
         host.write("/run/flannel/subnet.env", "FLANNEL_NETWORK=10.3.0.0/16\nFLANNEL_SUBNET=10.3.1.1/24\nFLANNEL_IPV6_NETWORK=::/0\n");
         let found: Vec<String> = cidrs(&host.system).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.1.0.0/16", "fd00::/48", "10.2.0.0/16", "10.3.0.0/16"]);
+    }
+
+    #[test]
+    fn parameters_and_namespaces_of_pods_are_as_before() {
+        let host = FakeHost::new();
+        let localnet = "/proc/sys/net/ipv4/conf/all/route_localnet";
+        host.write(localnet, "0\n");
+        host.write("/run/netns/cni-theirs", "");
+        let baseline = Network::of(&host.system);
+        host.write(localnet, "1\n");
+        for name in ["cni-0123", "vpn"] {
+            host.write(&format!("/run/netns/{name}"), "");
+        }
+        for _ in 0..2 {
+            baseline.restore(&host.system, &[], &mut |_| ()).unwrap();
+            assert_eq!(host.read(localnet), "0\n");
+            assert_eq!(entry_names(&host.system, NETNS_DIR), ["cni-theirs", "vpn"].map(str::to_owned).into());
+        }
     }
 
     #[test]

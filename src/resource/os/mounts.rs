@@ -43,6 +43,14 @@ pub fn remove_all(system: &System, path: &Path) -> Result<()> {
     result.with_context(|| full_path.display().to_string())
 }
 
+/// Unmounts what is mounted on a file, if anything is, and removes the file, if it can be.
+pub fn remove_mounted_file(system: &System, path: &Path) {
+    let full_path = system.path(path);
+    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    rustix::mount::unmount(&full_path, flags).ok();
+    std::fs::remove_file(full_path).ok();
+}
+
 /// The absolute path of a directory on the host, with links resolved; `None` if there is none.
 fn resolved(system: &System, directory: &Path) -> Result<Option<PathBuf>> {
     let full_path = system.path(directory);
